@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libblockjob: await QEMU's block jobs.
+ *
+ * A hypervisor copies, merges or backs up the disk of a running guest with a block job. This
+ * library turns the moments of such a job (ready, pivot, abort, end) into futures, and says
+ * truthfully how it ended. Nothing is polled: QEMU's own events decide.
+ *
+ *     bj_ctx *ctx;
+ *     bj_ctx_new(&ctx);
+ *     bj_future *f = bj_monitor_connect(ctx, "unix:/run/vm1.qmp", BJ_TIMEOUT_DEFAULT);
+ *     bj_future_wait(f, BJ_TIMEOUT_NONE);
+ *     bj_monitor *monitor = bj_future_monitor(f);
+ *     ...
+ *     f = bj_monitor_mirror(monitor, "drive0", "copy0", "full", NULL, BJ_TIMEOUT_DEFAULT);
+ *     bj_future_wait(f, BJ_TIMEOUT_NONE);
+ *     bj_job *job = bj_future_job(f);
+ *     ...
+ *     f = bj_job_pivot(job, BJ_PIVOT_WAIT_READY, 60 * 1000);
+ *     bj_future_wait(f, BJ_TIMEOUT_NONE);
+ *     if (bj_future_error(f) != BJ_OK)
+ *         fprintf(stderr, "%s\n", bj_future_text(f));
+ *
+ * OBJECTS
+ *
+ *   bj_ctx      an event loop and all that lives on it; any number in a process
+ *   bj_monitor  the control channel to one QEMU or qemu-storage-daemon
+ *   bj_job      one run of one block job; an id used again is another bj_job
+ *   bj_future   one answer that is not there yet
+ *   bj_watch    one observer's stream of records
+ *   bj_queue    an fd and an array of records, for an event loop that is not ours
+ *
+ * Every object is reference-counted. A function that returns an object returns a new reference,
+ * which the caller gives back with the object's _unref. Every _unref takes NULL and returns NULL.
+ * A handle outlives what it stands for: a job of a closed monitor can still be asked how it ended.
+ * A job does not keep its monitor open, nor a monitor its context: hold those while you need them.
+ *
+ * THREADS
+ *
+ * A context runs its loop on a thread of its own (or on your libev loop: see blockjob/ev.h). Every
+ * function here may be called from any thread and from any callback. The functions that block
+ * (bj_future_wait, bj_watch_next, bj_ctx_close) answer BJ_E_DEADLOCK on the loop's thread.
+ * After fork() every function answers BJ_E_FORKED in the child, and _unref only lets go.
+ *
+ * ERRORS
+ *
+ * Functions that return int answer BJ_OK or a negative bj_error. Functions that return a future
+ * never return NULL: what went wrong, even a NULL handle, a negative timeout or a lack of memory,
+ * is the future's answer. Every failed future has a sentence, bj_future_text(), that names the
+ * thing and the remedy. No error is kept per thread or per process.
+ *
+ * TIMEOUTS
+ *
+ * In milliseconds, on the monotonic clock, over all steps of what is asked. BJ_TIMEOUT_NONE waits
+ * for ever; BJ_TIMEOUT_DEFAULT is the limit of the context that fits the call (10 s to connect,
+ * 60 s for a command, none for a wait on a job); any other negative number is BJ_E_INVAL. 0 asks
+ * for what is true now. A timeout or bj_future_cancel() means "I no longer listen". It never aborts
+ * a job and never disturbs another waiter.
+ *
+ * CALLBACKS
+ *
+ * Run on the loop's thread, never inside the call that registered them, never under a lock, exactly
+ * once; then .free (if any) exactly once, also when registering failed and also at teardown.
+ * A callback may call anything here that does not block. While it runs, nothing else of its
+ * context does.
+ */
+#ifndef BLOCKJOB_BLOCKJOB_H
+#define BLOCKJOB_BLOCKJOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BJ_VERSION_MAJOR 0
+#define BJ_VERSION_MINOR 1
+#define BJ_VERSION_PATCH 0
+
+#define BJ_TIMEOUT_NONE (-1)
+#define BJ_TIMEOUT_DEFAULT (-2)
+
+typedef struct bj_ctx bj_ctx;
+typedef struct bj_monitor bj_monitor;
+typedef struct bj_job bj_job;
+typedef struct bj_future bj_future;
+typedef struct bj_watch bj_watch;
+typedef struct bj_queue bj_queue;
+
+typedef enum bj_error {
+    BJ_OK = 0,
+    BJ_E_INVAL = -1,         /* an argument makes no sense: NULL, negative timeout, bad JSON, bad URI */
+    BJ_E_NOMEM = -2,         /* out of memory; nothing was done */
+    BJ_E_SYSTEM = -3,        /* the operating system refused a thread, an fd, ... */
+    BJ_E_FORKED = -4,        /* the object belongs to the parent process */
+    BJ_E_DEADLOCK = -5,      /* a blocking call on the loop's own thread */
+    BJ_E_PENDING = -6,       /* the future is not done yet */
+    BJ_E_TIMEOUT = -7,       /* the deadline of this wait; the job goes on */
+    BJ_E_CANCELLED = -8,     /* bj_future_cancel(); the job goes on */
+    BJ_E_CLOSED = -9,        /* the monitor, context or watch was closed by this program */
+    BJ_E_BUSY = -10,         /* a limit of the context was reached; nothing was sent */
+    BJ_E_UNSUPPORTED = -11,  /* this QEMU has no such command */
+    BJ_E_CONNECT = -12,      /* no connection could be made */
+    BJ_E_PROTOCOL = -13,     /* the peer sent what is not QMP, or more than the limits allow */
+    BJ_E_DISCONNECTED = -14, /* the connection ended before the answer came */
+    BJ_E_REFUSED = -15,      /* QEMU refused the command; class and text are QEMU's */
+    BJ_E_NO_JOB = -16,       /* no job of that id */
+    BJ_E_NOT_READY = -17,    /* BJ_PIVOT_ONLY_IF_READY, and it is not */
+    BJ_E_STALLED = -18,      /* paused, or stopped by an I/O error: resume it, or abort with force */
+    BJ_E_STATE = -19,        /* the verb does not fit what the job is or does */
+    BJ_E_JOB_FAILED = -20,   /* the job failed; the text is QEMU's */
+    BJ_E_JOB_LOST = -21,     /* how the job ended can't be known; the text says why */
+    BJ_E_JOB_ENDED = -22     /* the job ended otherwise than asked; see bj_future_outcome() */
+} bj_error;
+
+/* How a run ended. Latched once, never changed after. */
+typedef enum bj_outcome {
+    BJ_OUTCOME_NONE = 0,  /* it has not ended */
+    BJ_OUTCOME_COMPLETED, /* stream, commit, backup, ... finished. Of a mirror or an active commit: it
+                             finished by another client's verb, and whether the disk was switched
+                             can't be told (the text says so) */
+    BJ_OUTCOME_PIVOTED,   /* the disk was switched to the copy, or to the base */
+    BJ_OUTCOME_COPIED,    /* a ready mirror was cancelled softly: the target is a consistent copy of
+                             that moment; the disk was not switched */
+    BJ_OUTCOME_CANCELLED, /* cancelled; the target is worthless */
+    BJ_OUTCOME_FAILED,    /* failed; the text is QEMU's */
+    BJ_OUTCOME_LOST       /* can't be known: the connection ended, or the job vanished unseen */
+} bj_outcome;
+
+/* "BJ_E_TIMEOUT" and a short sentence for it; "PIVOTED". Static; never NULL. */
+const char *bj_error_name(int error);
+const char *bj_error_text(int error);
+const char *bj_outcome_name(bj_outcome outcome);
+
+/* The version of the library that is running, as "0.1.0". */
+const char *bj_version(void);
+
+/* ------------------------------------------------------------------ context */
+
+typedef enum bj_limit {
+    BJ_LIMIT_MESSAGE_BYTES = 0, /* of one message from QEMU; 16 MiB */
+    BJ_LIMIT_MESSAGE_TOKENS,    /* of one message; 1,048,576 */
+    BJ_LIMIT_MESSAGE_NESTING,   /* of one message; 256, at most 1,024 */
+    BJ_LIMIT_IN_FLIGHT,         /* commands sent and not answered, a monitor; 64 */
+    BJ_LIMIT_QUEUED,            /* commands not sent yet, a monitor; 1,024 */
+    BJ_LIMIT_JOBS,              /* runs a monitor keeps track of; 4,096 */
+    BJ_LIMIT_WATCH_RING,        /* records a watch keeps for its reader; 256 */
+    BJ_LIMIT_CONNECT_MS,        /* connect, greeting and negotiation together; 10,000 */
+    BJ_LIMIT_COMMAND_MS,        /* a command, where the caller sets no deadline; 60,000 */
+    BJ_LIMIT_STALL_MS           /* how long a job may stand still, with nobody known to have paused
+                                   it, before a waiting pivot is told BJ_E_STALLED; 1,000 */
+} bj_limit;
+
+/* A context with a loop thread of its own (all signals blocked, 512 KiB of stack or the system's
+ * minimum if that is more). */
+int bj_ctx_new(bj_ctx **ret_ctx);
+bj_ctx *bj_ctx_ref(bj_ctx *ctx);
+
+/* The last reference closes the context as bj_ctx_close() does; on the loop's own thread that
+ * happens as soon as the running callback has returned. */
+bj_ctx *bj_ctx_unref(bj_ctx *ctx);
+
+/* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
+ * due, stops the loop. Blocks until that is done; may be called again. Jobs in QEMU go on. */
+int bj_ctx_close(bj_ctx *ctx);
+
+/* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
+int bj_ctx_set_limit(bj_ctx *ctx, bj_limit limit, uint64_t value);
+int bj_ctx_get_limit(bj_ctx *ctx, bj_limit limit, uint64_t *ret_value);
+
+/* What is worth a line in a log but is nobody's error (a reply that nobody waits for, ...). `fn`
+ * runs on the loop's thread; `message` is only valid during the call. NULL switches it off. */
+typedef void (*bj_log_fn)(const char *message, void *user);
+int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user);
+
+/* ------------------------------------------------------------------ futures */
+
+/* A future is done when it has an answer; done is not success: ask bj_future_error(). */
+
+typedef struct bj_closure {
+    void (*fn)(bj_future *future, void *user);
+    void *user;
+    void (*free)(void *user);
+} bj_closure;
+
+bj_future *bj_future_ref(bj_future *future);
+/* The last reference to a pending future cancels it, unless a callback or a queue waits for it. */
+bj_future *bj_future_unref(bj_future *future);
+
+/* Calls closure.fn on the loop's thread once the future is done, soon if it already is. Any number
+ * of callbacks a future. The future stays alive until they have run. */
+int bj_future_on_done(bj_future *future, bj_closure closure);
+
+/* Blocks until the future is done (BJ_OK, whatever its answer), or `timeout_ms` have passed
+ * (BJ_E_TIMEOUT; the future goes on). Restarted after signals. */
+int bj_future_wait(bj_future *future, int64_t timeout_ms);
+
+/* Puts one BJ_RECORD_FUTURE with `token` into the queue once the future is done. One queue a
+ * future; a second is BJ_E_STATE. Queue and future must be of the same context. */
+int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token);
+
+/* "I no longer listen": a pending future is done at once, with BJ_E_CANCELLED; one that is done stays
+ * as it is. What QEMU does goes on; but a pivot that nobody listens to any more is not started, and
+ * a connection that nobody awaits is given up. */
+void bj_future_cancel(bj_future *future);
+
+bool bj_future_is_done(bj_future *future);
+
+/* BJ_E_PENDING before the future is done; then BJ_OK or why not. */
+int bj_future_error(bj_future *future);
+
+/* A sentence for the error, "" if there is none. Belongs to the future. */
+const char *bj_future_text(bj_future *future);
+
+/* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, else "". Belongs to the future. */
+const char *bj_future_error_class(bj_future *future);
+
+/* Waits on a job: how it ended, BJ_OUTCOME_NONE if it had not when the future was answered. */
+bj_outcome bj_future_outcome(bj_future *future);
+
+/* The result, as a new reference, of bj_monitor_connect() / of a start or an attach. NULL if the
+ * future is not done, failed, or is of another kind. A monitor or a new job that nobody takes out
+ * goes with the future: the monitor is closed, the job runs on in QEMU. */
+bj_monitor *bj_future_monitor(bj_future *future);
+bj_job *bj_future_job(bj_future *future);
+
+/* The result of bj_monitor_execute(): the reply's "return" value, JSON as QEMU sent it, NULL if there
+ * is none. Belongs to the future. */
+const char *bj_future_json(bj_future *future);
+
+/* One row of what QEMU says of its jobs. Fields that this QEMU does not tell are "", -1 or false. */
+typedef struct bj_job_info {
+    const char *id;
+    const char *type;      /* "mirror", "commit", "stream", "backup", "create", ... */
+    const char *status;    /* "running", "ready", "paused", ...; "" before QEMU 2.12 */
+    const char *error;     /* of a job that has concluded; "" without */
+    const char *io_status; /* "ok", "failed", "nospace" */
+    int64_t current;       /* bytes, or another unit for jobs that copy none; -1 if unknown */
+    int64_t total;         /* grows while a guest writes; never equals current while the job is not
+                              ready but might become so (B25); -1 if unknown */
+    int64_t speed;         /* limit in bytes a second, 0 is none; -1 if unknown */
+    bool ready;
+    bool paused;
+    bool auto_dismiss;
+    bool auto_finalize;
+} bj_job_info;
+
+/* The result of bj_job_query() (one row) and bj_monitor_list() (a row a job); NULL past the last.
+ * Belongs to the future. */
+size_t bj_future_info_count(bj_future *future);
+const bj_job_info *bj_future_info(bj_future *future, size_t index);
+
+/* ------------------------------------------------------------------ monitor */
+
+/* Connects and negotiates. `uri` is
+ *
+ *     unix:/path          a UNIX socket (a bare path that starts with / will do)
+ *     tcp:host:port       [::1]:4444 for an IPv6 address; host names are looked up on a thread
+ *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
+ *
+ * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
+ * socket: while another holds it, connecting succeeds and no greeting comes. libvirt holds its
+ * domains' monitors; start QEMU with a second -qmp for such a case.
+ *
+ * Answer: bj_future_monitor(). Errors: BJ_E_CONNECT, BJ_E_TIMEOUT, BJ_E_PROTOCOL,
+ * BJ_E_DISCONNECTED, BJ_E_INVAL. */
+bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
+
+bj_monitor *bj_monitor_ref(bj_monitor *monitor);
+/* The last reference closes the monitor. */
+bj_monitor *bj_monitor_unref(bj_monitor *monitor);
+
+/* Closes the connection; all that waits on it is answered BJ_E_CLOSED. Returns at once. Jobs go on in
+ * QEMU; bj_monitor_attach() finds them again. */
+int bj_monitor_close(bj_monitor *monitor);
+
+/* Done when the connection is over, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or BJ_E_PROTOCOL. */
+bj_future *bj_monitor_closed(bj_monitor *monitor);
+
+/* Belongs to the monitor. */
+const char *bj_monitor_uri(bj_monitor *monitor);
+
+/* "7.2.22", of the greeting; for display: never decide by it. Belongs to the monitor. */
+const char *bj_monitor_qemu_version(bj_monitor *monitor);
+
+/* 1 if this QEMU has that command, 0 if not, or a negative bj_error. */
+int bj_monitor_has_command(bj_monitor *monitor, const char *command);
+
+/* Any command. `arguments` is a JSON object or NULL. Its bytes are sent as they are, so every
+ * integer is exact. Answer: bj_future_json(). Errors: BJ_E_REFUSED with class and text, BJ_E_INVAL,
+ * BJ_E_BUSY. When the deadline passes a late reply is dropped, but QEMU may still do what it was
+ * told. For jobs use the functions below: a verb sent this way is another client's verb to us. */
+bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
+                              int64_t timeout_ms);
+
+/* ------------------------------------------------------------ starting jobs */
+
+/* Starts a job with any command that starts one ("blockdev-mirror", "block-commit",
+ * "block-stream", "blockdev-backup", "blockdev-create", "drive-mirror", ...).
+ *
+ * The library adds what the caller left out: a unique job id ("bj-...") where this QEMU has ids, and
+ * "auto-dismiss": false where it has that; it then dismisses the job itself, once, after the
+ * outcome is stored (B40). With an explicit "auto-dismiss" the caller does it: bj_job_dismiss().
+ * The job is followed from before the first byte is sent (B01): nothing it does is missed.
+ *
+ * Answer: bj_future_job(), once QEMU has accepted. Errors: BJ_E_REFUSED (QEMU's reason; no job is left
+ * behind), BJ_E_UNSUPPORTED, BJ_E_INVAL, BJ_E_BUSY. When the deadline passes the job may yet start:
+ * find it by its id with bj_monitor_attach(). */
+bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
+                            int64_t timeout_ms);
+
+/* The same for the usual jobs; `options` is a JSON object with further arguments in QEMU's own
+ * words, or NULL.
+ *
+ * mirror   blockdev-mirror: copies node or device `device` to node `target` and keeps them equal
+ *          from ready on; sync is "full", "top" or "none".
+ * commit   block-commit: merges overlays down. The active layer unless options say "top-node"; that
+ *          kind becomes ready and is to be pivoted; an intermediate commit just completes.
+ * stream   block-stream: pulls the backing files' data up.
+ * backup   blockdev-backup: a point-in-time copy; sync is "full", "top", "none", ... */
+bj_future *bj_monitor_mirror(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms);
+bj_future *bj_monitor_commit(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms);
+bj_future *bj_monitor_stream(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms);
+bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms);
+
+/* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
+ * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(); the same
+ * bj_job for the same run, however often it is asked. Error: BJ_E_NO_JOB. */
+bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms);
+
+/* All jobs QEMU knows of now. Answer: bj_future_info(). */
+bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms);
+
+/* --------------------------------------------------------------------- jobs */
+
+bj_job *bj_job_ref(bj_job *job);
+/* Letting go of a job does nothing to it. */
+bj_job *bj_job_unref(bj_job *job);
+
+/* Belong to the job and don't change. The type is "" until QEMU or the start has told it. */
+const char *bj_job_id(bj_job *job);
+const char *bj_job_type(bj_job *job);
+
+/* What is known now, without asking QEMU. bj_job_text() says why it FAILED or was LOST, else "". */
+bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
+bj_outcome bj_job_outcome(bj_job *job);
+const char *bj_job_text(bj_job *job);
+
+/* When things happened; microseconds since 1970, 0 if they have not. The *_event times are QEMU's
+ * own, taken from its events; the others are this process's, on the same clock. */
+typedef struct bj_timeline {
+    int64_t start_sent;
+    int64_t ready_event;
+    int64_t ready_seen;
+    int64_t complete_sent;
+    int64_t complete_accepted;
+    int64_t end_event;
+    int64_t end_seen;
+} bj_timeline;
+
+int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline);
+
+/* Waits. Each is level-triggered: what has already happened is answered at once (B04). Any number of
+ * waits on the same thing (B05). In all of them a connection that ends is BJ_E_JOB_LOST, and a job
+ * that fails is BJ_E_JOB_FAILED with QEMU's text, except as said. */
+
+/* Done when the job is ready: source and target are equal and stay so. Errors: BJ_E_JOB_ENDED when it
+ * ended without ever being ready (B09); BJ_E_STATE at once for a kind that never is (stream,
+ * backup, ...); BJ_E_STALLED when an I/O error has stopped it (B13). */
+bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms);
+
+typedef enum bj_done_flags {
+    BJ_DONE_OVER = 0,    /* the outcome is known */
+    BJ_DONE_RELEASED = 1 /* and QEMU has let go of the job's nodes, so that the next command on them
+                            does not meet "node is busy" (B22) */
+} bj_done_flags;
+
+/* Done when the job is over; BJ_OK for every outcome but FAILED and LOST. An I/O error that stopped
+ * the job is BJ_E_STALLED here too: nothing will happen until someone resumes or aborts it. */
+bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms);
+
+typedef enum bj_pivot_flags {
+    BJ_PIVOT_WAIT_READY = 0,   /* wait for ready, then switch */
+    BJ_PIVOT_ONLY_IF_READY = 1 /* BJ_E_NOT_READY if it is not ready now; nothing is sent */
+} bj_pivot_flags;
+
+/* Switches the disk to the copy (mirror) or the base (active commit) and is done when that is over.
+ * BJ_OK means PIVOTED and nothing else. Complete is sent once, never before ready, however many
+ * callers there are (B31, B32). Errors: BJ_E_STALLED (paused, or stopped by an error), BJ_E_STATE (a
+ * kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it was cancelled,
+ * by anyone). If every caller's deadline passes before complete was sent, none is sent. */
+bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
+
+typedef enum bj_abort_flags {
+    BJ_ABORT_SOFT = 0,  /* a ready mirror ends as COPIED; anything else as CANCELLED */
+    BJ_ABORT_FORCE = 1, /* CANCELLED, also when stalled; the target is worthless */
+    BJ_ABORT_ASYNC = 2  /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+} bj_abort_flags;
+
+/* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
+ * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over yields
+ * its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging flush:
+ * set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses that),
+ * BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
+bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms);
+
+/* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36). */
+bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms);
+
+/* Done when QEMU has accepted. BJ_E_STATE if the job is over; dismissing what is gone is BJ_OK.
+ *
+ * pause, resume   resume also continues a job that an I/O error stopped
+ * set_speed       bytes a second, 0 is no limit
+ * finalize        a job with "auto-finalize": false that is "pending"; done when it is over
+ * dismiss         a concluded job of "auto-dismiss": false that the library does not own */
+bj_future *bj_job_pause(bj_job *job, int64_t timeout_ms);
+bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms);
+bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms);
+bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms);
+bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms);
+
+/* Asks QEMU how far the job is. Answer: bj_future_info(future, 0). BJ_E_NO_JOB once it is gone. */
+bj_future *bj_job_query(bj_job *job, int64_t timeout_ms);
+
+/* ------------------------------------------------------------------ watches */
+
+typedef enum bj_record_kind {
+    BJ_RECORD_FUTURE = 0, /* queues only: the future of `token` is done: error, outcome, name (error
+                             class), text (sentence, or the JSON of bj_monitor_execute()) */
+    BJ_RECORD_EVENT,      /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
+    BJ_RECORD_STATUS,     /* jobs: QEMU's own status: name ("running", "paused", ...) */
+    BJ_RECORD_READY,      /* jobs: ready, once */
+    BJ_RECORD_STALLED,    /* jobs: stands still; text says why */
+    BJ_RECORD_RESUMED,    /* jobs: goes on after a stall */
+    BJ_RECORD_PROGRESS,   /* jobs: current, total, as in bj_job_info */
+    BJ_RECORD_ENDED,      /* jobs: outcome, text, error as bj_job_done() would have it; the last but
+                             CLOSED */
+    BJ_RECORD_LAGGED,     /* `lost` records were dropped here because nobody read */
+    BJ_RECORD_CLOSED      /* the last of every watch: error and text say why; BJ_OK: the job ended */
+} bj_record_kind;
+
+typedef struct bj_record {
+    uint64_t token; /* of bj_future_deliver() or bj_watch_deliver(); else 0 */
+    bj_record_kind kind;
+    int error; /* bj_error */
+    bj_outcome outcome;
+    uint64_t lost;
+    int64_t current;
+    int64_t total;
+    int64_t timestamp_us; /* QEMU's, microseconds since 1970; 0 if it gave none */
+    const char *name;     /* never NULL */
+    const char *text;     /* never NULL */
+} bj_record;
+
+typedef struct bj_watch_closure {
+    void (*fn)(bj_watch *watch, const bj_record *record, void *user);
+    void *user;
+    void (*free)(void *user);
+} bj_watch_closure;
+
+/* Every observer sees every record, in order, once, whoever gave the verb (B60). A slow reader loses
+ * the oldest records of its ring, is told how many (BJ_RECORD_LAGGED), and hurts nobody else (B61);
+ * READY, STALLED, ENDED and CLOSED are never lost. Records are read in one way: by a callback, by a
+ * queue or by bj_watch_next(); choosing a second is BJ_E_STATE.
+ *
+ * A job's watch begins with what is true already (READY, STALLED, ENDED). With progress_ms > 0 it
+ * carries PROGRESS when that changed, at most every progress_ms: QEMU sends no event for progress,
+ * so it is asked, only while such a watch is open (B63). 0 asks nothing. */
+int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
+
+/* All events of this QEMU from now on; what is sent after this call is seen. */
+int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
+
+bj_watch *bj_watch_ref(bj_watch *watch);
+/* The last reference closes the watch, unless a callback or a queue reads it. */
+bj_watch *bj_watch_unref(bj_watch *watch);
+
+/* Calls closure.fn on the loop's thread for each record, the record being valid during the call;
+ * closure.free after BJ_RECORD_CLOSED. */
+int bj_watch_on_record(bj_watch *watch, bj_watch_closure closure);
+
+/* The records go to the queue, with `token`. */
+int bj_watch_deliver(bj_watch *watch, bj_queue *queue, uint64_t token);
+
+/* Blocks for the next record; *ret_record is valid until the next call or the last unref. One thread
+ * at a time. BJ_E_TIMEOUT if none came; BJ_E_CLOSED after BJ_RECORD_CLOSED. */
+int bj_watch_next(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_record);
+
+/* Ends the stream with BJ_RECORD_CLOSED (BJ_E_CLOSED); what was not read before it is dropped. */
+void bj_watch_close(bj_watch *watch);
+
+/* ------------------------------------------------------------------- queues */
+
+/* Where futures and watches report to an event loop that is not ours. The fd is readable while
+ * there are records. One reader a queue. */
+int bj_queue_new(bj_ctx *ctx, bj_queue **ret_queue);
+bj_queue *bj_queue_ref(bj_queue *queue);
+/* The last reference drops what is in it; the futures and watches live on. */
+bj_queue *bj_queue_unref(bj_queue *queue);
+
+/* Belongs to the queue: select, poll or epoll it for reading; never read or close it. */
+int bj_queue_fd(bj_queue *queue);
+
+/* Takes up to `max` records out; returns how many, 0 if there are none, or a negative bj_error. Their
+ * strings are valid until the next bj_queue_read() or the last unref. Never blocks. */
+int bj_queue_read(bj_queue *queue, bj_record *records, int max);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
