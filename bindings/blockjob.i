@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libblockjob for Python and Go: one interface, made from the public header itself.
+ * Plain records and scalars only; what is particular to a language is in python.swg and go.swg.
+ *
+ * Run SWIG from the top folder, where its own python.swg and go.swg are not hidden by ours:
+ *
+ *     swig -python -builtin -Werror -Wall -Icore/include -outdir build -o build/core_wrap.c \
+ *         bindings/blockjob.i
+ */
+#ifdef SWIGPYTHON
+%module(package="blockjob") core
+#else
+%module blockjob
+#endif
+
+%{
+#include <blockjob/blockjob.h>
+%}
+
+%include <stdint.i>
+
+/* No C thread ever calls into Python or Go: they read records from a queue. */
+%ignore bj_log_fn;
+%ignore bj_ctx_set_log;
+%ignore bj_closure;
+%ignore bj_future_on_done;
+%ignore bj_watch_closure;
+%ignore bj_watch_on_record;
+
+/* Records are read, never written. */
+%immutable;
+
+#ifdef SWIGPYTHON
+%include "python.swg"
+#endif
+#ifdef SWIGGO
+%include "go.swg"
+#endif
+
+%include <blockjob/blockjob.h>
