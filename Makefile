@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+# Builds, tests and installs libblockjob (GNU make). All that is made is under build/.
+#
+#   make                 the library, static and shared, and its pkg-config file
+#   make demo            installs what is missing (root or sudo), shows the library on a real QEMU
+#   make check           installs what is missing; the tests in C, Python and Go, real QEMU included
+#   make check-c, check-python, check-go
+#                        the tests in one language
+#   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
+#   make check-valgrind  the tests in C under valgrind
+#   make bench           the benchmarks
+#   make lint, format    what the linters say; lets the formatters write
+#   make install, uninstall
+#                        PREFIX, LIBDIR, INCLUDEDIR and DESTDIR as usual
+#   make python-install  the Python package into build/venv
+#   make clean           removes build/
+#
+# New sources, tests, examples and benchmarks are found by their place; see the wildcards below.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+INSTALL ?= install
+PYTHON ?= python3
+PKG_CONFIG ?= pkg-config
+CXX ?= c++
+CFLAGS ?= -O2 -g
+BUILD ?= build
+# SANITIZE=address,undefined builds everything with these; use a BUILD of its own.
+SANITIZE ?=
+# WERROR= builds with a compiler that knows warnings which ours does not.
+WERROR ?= -Werror
+
+version_part = $(shell sed -n 's/^.define BJ_VERSION_$(1) //p' core/include/blockjob/blockjob.h)
+VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
+SONAME := libblockjob.so.0
+SHARED := $(BUILD)/libblockjob.so.$(VERSION)
+STATIC := $(BUILD)/libblockjob.a
+
+warnings := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
+sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+compile = $(CC) -std=c11 -D_GNU_SOURCE $(warnings) -pthread -Icore/include $(includes) \
+	$(jansson_cflags) $(CPPFLAGS) $(CFLAGS) $(pic) $(sanitize) -MMD -MP -c -o $@ $<
+link = $(CC) $(CFLAGS) $(sanitize) -pthread $(LDFLAGS) -o $@
+# Debian's libev has no pkg-config file. Asked for late: the dependencies may just have come.
+jansson_cflags = $(shell $(PKG_CONFIG) --cflags jansson)
+libraries = $(LDLIBS) -lev $(shell $(PKG_CONFIG) --libs jansson) -lm
+
+headers := $(wildcard core/include/blockjob/*.h)
+sources := $(wildcard core/src/*.c)
+support := $(wildcard tests/support/*.c)
+tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
+test_scripts := tests/core/exported_symbols
+examples := $(wildcard examples/c/*.c)
+benches := $(wildcard bench/*.c)
+c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/support/*.h) $(support) $(tests) \
+	$(examples) $(benches)
+
+objects := $(sources:%.c=$(BUILD)/%.o)
+support_objects := $(support:%.c=$(BUILD)/%.o)
+test_programs := $(tests:%.c=$(BUILD)/%)
+example_programs := $(examples:%.c=$(BUILD)/%)
+bench_programs := $(benches:%.c=$(BUILD)/%)
+all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
+
+all: library
+
+# ------------------------------------------------------------------------------------ library
+
+library: $(STATIC) $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/libblockjob.pc
+
+$(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
+	@mkdir -p $(@D)
+	$(compile)
+
+$(objects): private pic := -fPIC
+# Tests look inside; examples and benchmarks are users.
+$(support_objects) $(tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support
+
+# A bare make says what is missing; it installs nothing.
+$(BUILD)/.dependencies: .ci/dependencies
+	@mkdir -p $(@D)
+	@.ci/dependencies --check build
+	@touch $@
+
+$(STATIC): $(objects)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(SHARED): $(objects) core/libblockjob.map
+	$(link) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=core/libblockjob.map \
+		-Wl,-z,defs,-z,relro,-z,now $(objects) $(libraries)
+
+$(BUILD)/$(SONAME) $(BUILD)/libblockjob.so: $(SHARED)
+	ln -sf $(notdir $<) $@
+
+# write_pc PREFIX,LIBDIR,INCLUDEDIR
+write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(3)|' \
+	-e 's|@VERSION@|$(VERSION)|' core/libblockjob.pc.in
+
+# For programs that are built against this tree: PKG_CONFIG_PATH=build.
+$(BUILD)/libblockjob.pc: core/libblockjob.pc.in core/include/blockjob/blockjob.h Makefile
+	@mkdir -p $(@D)
+	$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) >$@.new
+	mv $@.new $@
+
+-include $(all_objects:.o=.d)
+
+# ------------------------------------------------------------------------------- installation
+
+install: library
+	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	$(INSTALL) -m 644 $(headers) '$(DESTDIR)$(INCLUDEDIR)/blockjob'
+	$(INSTALL) -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL) -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(notdir $(SHARED)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libblockjob.so'
+	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
+		>'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+	@test -n '$(DESTDIR)' -o "$$(id -u)" != 0 || ldconfig
+
+uninstall:
+	rm -f $(patsubst %,'$(DESTDIR)$(INCLUDEDIR)/blockjob/%',$(notdir $(headers)))
+	rm -f '$(DESTDIR)$(LIBDIR)/libblockjob.a' '$(DESTDIR)$(LIBDIR)/libblockjob.so' \
+		'$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))' \
+		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+	test ! -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' || rmdir '$(DESTDIR)$(INCLUDEDIR)/blockjob'
+	@test -n '$(DESTDIR)' -o "$$(id -u)" != 0 || ldconfig
+
+# ---------------------------------------------------------------------------- programs in C
+
+$(test_programs): %: %.o $(support_objects) $(STATIC)
+	$(link) $^ -lcmocka $(libraries)
+
+# As a user links it, and to be run from here as it is.
+$(example_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME)
+	$(link) $< -L$(BUILD) -lblockjob -Wl,-rpath,$(abspath $(BUILD)) $(LDLIBS) -lev
+
+$(bench_programs): %: %.o $(STATIC)
+	$(link) $^ $(libraries)
+
+examples: $(example_programs)
+bench-programs: $(bench_programs)
+test-programs: $(test_programs)
+
+# ------------------------------------------------------------------------------------- Python
+
+venv := $(BUILD)/venv
+pip = $(venv)/bin/python -m pip --disable-pip-version-check
+demo_tools := 'rich>=13'
+test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33'
+lint_tools := 'ruff>=0.4' 'mypy>=1.8'
+python_sources = setup.py pyproject.toml $(headers) $(sources) $(wildcard core/src/*.h) \
+	$(wildcard bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+
+$(venv)/bin/python:
+	@.ci/dependencies python
+	$(PYTHON) -m venv $(venv)
+	$(pip) install --quiet 'setuptools>=77'
+
+# What a file that is no more has left in build/lib would be installed along.
+$(venv)/.package: $(venv)/bin/python $(python_sources)
+	rm -rf build/lib.*
+	$(pip) install --quiet --no-build-isolation --no-deps .
+	@touch $@
+
+$(venv)/.%-tools: $(venv)/bin/python Makefile
+	$(pip) install --quiet $($*_tools)
+	@touch $@
+
+python-install: $(venv)/.package
+
+# ---------------------------------------------------------------------------------------- Go
+
+# Go does not see that a header outside of its packages has changed; it does see a changed flag.
+go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
+	CGO_CFLAGS="-O2 -g -DBLOCKJOB_HEADERS=$$(cat $(headers) | cksum | cut -d' ' -f1)"
+go_modules := go tests/go
+GO = $(shell .ci/dependencies --go)
+
+# ------------------------------------------------------------------------------------- tests
+
+# with_dependencies PURPOSE,TARGET: a second make, because what the first one has found out about
+# this machine (a Go, jansson's flags) may be different afterwards.
+with_dependencies = @.ci/dependencies $(1) && $(MAKE) --no-print-directory $(2)
+
+c_tests = c $(test_programs) -- script $(test_scripts)
+python_tests = pytest $(venv)/bin/pytest tests
+go_tests = go $(GO) $(go_modules)
+c_ready := library test-programs examples
+python_ready := $(c_ready) $(venv)/.package $(venv)/.test-tools
+run_tests = @BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(go_env) $(PYTHON) .ci/check
+
+check:
+	$(call with_dependencies,test,.check)
+check-c:
+	$(call with_dependencies,test,.check-c)
+check-python:
+	$(call with_dependencies,test,.check-python)
+check-go:
+	$(call with_dependencies,test,.check-go)
+
+.check: $(python_ready)
+	$(run_tests) $(c_tests) -- $(python_tests) -- $(go_tests)
+.check-c: $(c_ready)
+	$(run_tests) $(c_tests)
+.check-python: $(python_ready)
+	$(run_tests) $(python_tests)
+.check-go: $(python_ready)
+	$(run_tests) $(go_tests)
+
+# A sanitizer must see the whole program: each has a build of its own.
+check-sanitize:
+	$(call with_dependencies,test,.check-asan)
+	$(call with_dependencies,test,.check-tsan)
+	$(call with_dependencies,test,.check-race)
+
+.check-asan:
+	ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:$$ASAN_OPTIONS \
+	UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS \
+		$(MAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined .check-c
+# TSan wants memory where this kernel's randomisation may not put it.
+.check-tsan:
+	TSAN_OPTIONS=second_deadlock_stack=1:$$TSAN_OPTIONS \
+	CHECK_WRAPPER="$$(setarch -R true 2>/dev/null && echo setarch -R)" \
+		$(MAKE) BUILD=$(BUILD)/tsan SANITIZE=thread .check-c
+.check-race:
+	GOTESTFLAGS=-race $(MAKE) .check-go
+
+check-valgrind:
+	$(call with_dependencies,valgrind,.check-valgrind)
+
+.check-valgrind:
+	CHECK_WRAPPER='valgrind --quiet --error-exitcode=99 --leak-check=full \
+		--show-leak-kinds=all --errors-for-leak-kinds=definite,indirect,possible \
+		--track-fds=no --fair-sched=yes' $(MAKE) .check-c
+
+# ---------------------------------------------------------------------------- demo and benchmarks
+
+demo:
+	$(call with_dependencies,demo,.demo)
+
+.demo: library examples $(venv)/.package $(venv)/.demo-tools
+	@BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env) examples/demo/run
+
+bench:
+	$(call with_dependencies,test,.bench)
+
+bench_scripts := $(filter-out %.c %.h %.py %.go %.md,$(wildcard bench/*))
+.bench: library bench-programs $(venv)/.package $(venv)/.demo-tools
+	@set -e; for script in $(bench_scripts); do \
+		BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env) $$script; \
+	done
+
+# ---------------------------------------------------------------------------------- linters
+
+python_folders := setup.py .ci/check $(wildcard python tests bench examples)
+go_folders := $(wildcard go tests/go examples bench)
+clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Itests/support $(jansson_cflags)
+
+lint:
+	$(call with_dependencies,lint,-k .lint)
+
+.lint: lint-c lint-python lint-go
+
+lint-c: library
+	clang-format --dry-run -Werror $(c_files)
+	$(CC) -std=c99 -pedantic $(warnings) -fsyntax-only -x c $(headers)
+	$(CXX) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ $(headers)
+	cppcheck --quiet --std=c11 -D_GNU_SOURCE --enable=warning,style,performance,portability \
+		--inline-suppr --suppressions-list=.ci/cppcheck --error-exitcode=1 -Icore/include \
+		-Icore/src -Itests/support $(filter %.c,$(c_files))
+	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(c_files)) -- $(clang_flags)
+
+lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
+	$(venv)/bin/ruff check --quiet $(python_folders)
+	$(venv)/bin/ruff format --quiet --check $(python_folders)
+	$(venv)/bin/mypy
+
+lint-go: library
+	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
+		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
+	set -e; for module in $(go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
+
+format: $(venv)/.lint-tools
+	clang-format -i $(c_files)
+	$(venv)/bin/ruff format --quiet $(python_folders)
+	$(dir $(GO))gofmt -w $(go_folders)
+
+clean:
+	rm -rf $(BUILD) python/*.egg-info
+
+.PHONY: all library install uninstall examples bench-programs test-programs python-install check \
+	check-c check-python check-go check-sanitize check-valgrind demo bench lint lint-c \
+	lint-python lint-go format clean .check .check-c .check-python .check-go .check-asan \
+	.check-tsan .check-race .check-valgrind .demo .bench .lint
+.DELETE_ON_ERROR:
