@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Disks for the jobs of a test, made in the world's directory and added by its other client, and
+ * what QEMU itself says of nodes and jobs.
+ */
+#ifndef TESTS_NODES_H
+#define TESTS_NODES_H
+
+#include "world.h"
+
+/* As an option of a job: it copies a first piece and then stands still, until its speed is set to 0.
+ * So a test can look at a running job as long as it likes. A mirror's first piece is all there is,
+ * unless it is also SMALL_STEPS. */
+#define HALTED "\"speed\": 1"
+#define SMALL_STEPS "\"buf-size\": 65536"
+
+/* A raw disk full of data, and an empty one of the same size; NAME.raw in the directory. */
+void add_disk(world *w, const char *name);
+void add_empty(world *w, const char *name);
+
+/* An empty disk of which the next `iotype` ("read", "write", "flush"), or all, fail with EIO. */
+void add_failing_once(world *w, const char *name, const char *iotype);
+void add_failing(world *w, const char *name, const char *iotype);
+
+/* An empty disk that takes its first write and hardly any more, until the brake is released. What
+ * is in flight then can't be cancelled. */
+void add_braked(world *w, const char *name);
+void release_brake(world *w, const char *name);
+
+/* qcow2 disks "base" <- "middle" <- "active", with data of its own in each. */
+void add_chain(world *w);
+
+/* A guest that has the node as its disk (an NBD client), its writing to it, and the node that is its
+ * disk now: jobs switch it. */
+void add_guest(world *w, const char *node);
+void guest_writes(world *w, const char *node);
+const char *disk_of_guest(world *w);
+
+/* What query-jobs tells the other client: a status, "" for a job it doesn't list. */
+const char *status_of(world *w, const char *id);
+size_t count_jobs(world *w);
+
+#endif

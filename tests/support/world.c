@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making and ending worlds, and the sentences that tests are written in.
+ */
+#include "world.h"
+
+#include "counts.h"
+#include "process.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* No test ends by these: they only turn a hang into a failure. */
+#define PATIENCE_MS (120 * 1000)
+#define PATIENCE_OF_A_TEST_S 600
+
+struct kept {
+    struct kept *older;
+    void *thing;
+    void (*let_go)(void *thing);
+};
+
+static void keep(world *w, void *thing, void (*let_go)(void *thing))
+{
+    struct kept *kept = malloc(sizeof(*kept));
+    assert_non_null(kept);
+    *kept = (struct kept){.older = w->kept, .thing = thing, .let_go = let_go};
+    w->kept = kept;
+}
+
+static void let_all_go(world *w)
+{
+    while (w->kept) {
+        struct kept *kept = w->kept;
+        w->kept = kept->older;
+        kept->let_go(kept->thing);
+        free(kept);
+    }
+}
+
+static void let_go_future(void *thing)
+{
+    bj_future_unref(thing);
+}
+
+static void let_go_job(void *thing)
+{
+    bj_job_unref(thing);
+}
+
+static void let_go_monitor(void *thing)
+{
+    bj_monitor_unref(thing);
+}
+
+static void let_go_watch(void *thing)
+{
+    bj_watch_unref(thing);
+}
+
+static void let_go_queue(void *thing)
+{
+    bj_queue_unref(thing);
+}
+
+bj_future *hold(world *w, bj_future *future)
+{
+    assert_non_null(future);
+    keep(w, future, let_go_future);
+    return future;
+}
+
+bj_job *hold_job(world *w, bj_job *job)
+{
+    assert_non_null(job);
+    keep(w, job, let_go_job);
+    return job;
+}
+
+bj_monitor *hold_monitor(world *w, bj_monitor *monitor)
+{
+    assert_non_null(monitor);
+    keep(w, monitor, let_go_monitor);
+    return monitor;
+}
+
+bj_watch *hold_watch(world *w, bj_watch *watch)
+{
+    assert_non_null(watch);
+    keep(w, watch, let_go_watch);
+    return watch;
+}
+
+bj_queue *hold_queue(world *w, bj_queue *queue)
+{
+    assert_non_null(queue);
+    keep(w, queue, let_go_queue);
+    return queue;
+}
+
+const char *text_of(world *w, const char *format, ...)
+{
+    char *text;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    assert_true(length >= 0);
+    keep(w, text, free);
+    return text;
+}
+
+const char *path_of(world *w, const char *name)
+{
+    return text_of(w, "%s/%s", w->scratch.dir, name);
+}
+
+/* ------------------------------------------------------------------- worlds */
+
+int world_alone(void **state)
+{
+    alarm(PATIENCE_OF_A_TEST_S);
+    world *w = calloc(1, sizeof(*w));
+    assert_non_null(w);
+    *state = w;
+    w->fds = count_fds();
+    scratch_make(&w->scratch);
+    assert_int_equal(bj_ctx_new(&w->ctx), BJ_OK);
+    return 0;
+}
+
+/* The server inherits a socket that already listens: connecting never has to be tried twice. */
+static int listen_at(const char *path)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    return fd;
+}
+
+static pid_t start_daemon(world *w, int first, int second)
+{
+    const char *const argv[] = {
+        "qemu-storage-daemon",
+        "--chardev",
+        text_of(w, "socket,id=first,fd=%d,server=on,wait=off", first),
+        "--monitor",
+        "chardev=first",
+        "--chardev",
+        text_of(w, "socket,id=second,fd=%d,server=on,wait=off", second),
+        "--monitor",
+        "chardev=second",
+        NULL,
+    };
+    return process_start(argv, path_of(w, "server.log"), first, second);
+}
+
+static pid_t start_system(world *w, int first, int second)
+{
+    const char *const argv[] = {
+        "qemu-system-x86_64",
+        "-machine",
+        "none",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-S",
+        "-chardev",
+        text_of(w, "socket,id=first,fd=%d,server=on,wait=off", first),
+        "-mon",
+        "chardev=first,mode=control",
+        "-chardev",
+        text_of(w, "socket,id=second,fd=%d,server=on,wait=off", second),
+        "-mon",
+        "chardev=second,mode=control",
+        NULL,
+    };
+    return process_start(argv, path_of(w, "server.log"), first, second);
+}
+
+static int with_server(void **state, pid_t (*start_server)(world *w, int first, int second))
+{
+    world_alone(state);
+    world *w = *state;
+    int first = listen_at(path_of(w, "first.sock"));
+    int second = listen_at(path_of(w, "second.sock"));
+    w->server = start_server(w, first, second);
+    close(first);
+    close(second);
+
+    w->other = client_open(path_of(w, "second.sock"));
+    w->monitor = connect_to(w, text_of(w, "unix:%s", path_of(w, "first.sock")));
+    return 0;
+}
+
+int world_daemon(void **state)
+{
+    return with_server(state, start_daemon);
+}
+
+int world_system(void **state)
+{
+    return with_server(state, start_system);
+}
+
+void world_kill_server(world *w)
+{
+    process_end(&w->server);
+}
+
+int world_end(void **state)
+{
+    world *w = *state;
+    let_all_go(w);
+    if (w->ctx) {
+        assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
+        bj_ctx_unref(w->ctx);
+    }
+    client_close(w->other);
+    process_end(&w->server);
+    scratch_remove(&w->scratch);
+
+    int leaked = count_fds() - w->fds;
+    free(w);
+    alarm(0);
+    assert_int_equal(leaked, 0);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ answers */
+
+bj_future *answers_at(bj_future *future, int error, const char *file, int line)
+{
+    int waited = bj_future_wait(future, PATIENCE_MS);
+    if (waited != BJ_OK) {
+        print_error("%s instead of an answer\n", bj_error_name(waited));
+        _fail(file, line);
+    }
+    if (bj_future_error(future) != error) {
+        print_error("%s instead of %s: %s\n", bj_error_name(bj_future_error(future)),
+                    bj_error_name(error), bj_future_text(future));
+        _fail(file, line);
+    }
+    return future;
+}
+
+bj_future *ends_at(bj_future *future, int error, bj_outcome outcome, const char *file, int line)
+{
+    answers_at(future, error, file, line);
+    if (bj_future_outcome(future) != outcome) {
+        print_error("%s instead of %s\n", bj_outcome_name(bj_future_outcome(future)),
+                    bj_outcome_name(outcome));
+        _fail(file, line);
+    }
+    return future;
+}
+
+void names_at(bj_future *future, const char *word, const char *file, int line)
+{
+    if (strstr(bj_future_text(future), word))
+        return;
+    print_error("no \"%s\" in \"%s\"\n", word, bj_future_text(future));
+    _fail(file, line);
+}
+
+bj_monitor *connect_to(world *w, const char *uri)
+{
+    bj_future *connected = expect(w, bj_monitor_connect(w->ctx, uri, PATIENCE_MS), BJ_OK);
+    return hold_monitor(w, bj_future_monitor(connected));
+}
+
+bj_job *start(world *w, const char *command, const char *arguments)
+{
+    bj_future *started = bj_monitor_start(w->monitor, command, arguments, BJ_TIMEOUT_NONE);
+    return hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
+}
+
+bj_job *mirror(world *w, const char *device, const char *target, const char *options)
+{
+    bj_future *started =
+        bj_monitor_mirror(w->monitor, device, target, "full", options, BJ_TIMEOUT_NONE);
+    return hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
+}
+
+bj_job *attach(world *w, const char *id)
+{
+    bj_future *attached = bj_monitor_attach(w->monitor, id, BJ_TIMEOUT_NONE);
+    return hold_job(w, bj_future_job(expect(w, attached, BJ_OK)));
+}
