@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: MIT
+"""The asyncio front-end: how a coroutine waits, and `Monitor` and `Job` as coroutines see them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import weakref
+from collections.abc import Coroutine, Generator, Mapping
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar, overload
+
+from . import _core
+from ._calls import Call, Inbox, milliseconds, new_context, take_monitor
+from ._errors import Error
+from ._objects import JobBase, MonitorBase
+from ._records import Event, JobInfo, Outcome, Progress, Record
+from ._streams import EventReader, ProgressReader, Reader, RecordReader
+
+T = TypeVar("T")
+
+# A loop owns its context through the reader that it has for it, and by that alone: the context
+# ends when the loop is closed and the last monitor has gone.
+_contexts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Context]]
+_contexts = weakref.WeakKeyDictionary()
+
+
+class _Context:
+    """The library's context of one asyncio loop, with the one reader of all its answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.handle = new_context()
+        self._loop = weakref.ref(loop)
+        self._pid = os.getpid()
+        self._inbox = Inbox(self.handle)
+        self._tokens = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        loop.add_reader(self._inbox.fd, self._read)
+
+    @classmethod
+    def of_running_loop(cls) -> _Context:
+        loop = asyncio.get_running_loop()
+        known = _contexts.get(loop)
+        context = known() if known is not None else None
+        if context is None or context._pid != os.getpid():
+            context = cls(loop)
+            _contexts[loop] = weakref.ref(context)
+        return context
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop():
+            raise RuntimeError("the monitor belongs to another event loop")
+        return loop
+
+    async def wait(self, call: Call[T]) -> T:
+        """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
+        loop = self.running_loop()
+        if not _core.future_is_done(call.future):
+            token = next(self._tokens)
+            done = self._waiting[token] = loop.create_future()
+            try:
+                self._inbox.expect(call.future, token)
+                await done
+            except BaseException:
+                _core.future_cancel(call.future)
+                raise
+            finally:
+                del self._waiting[token]
+        return call.answer()
+
+    def _read(self) -> None:
+        try:
+            records = self._inbox.read()
+        except Error as error:
+            loop = self._loop()
+            if loop is not None:
+                loop.remove_reader(self._inbox.fd)
+            for done in self._waiting.values():
+                _settle(done, error)
+            return
+        for record in records:
+            _settle(self._waiting.get(record[0]))
+
+
+def _settle(done: asyncio.Future[None] | None, error: Error | None = None) -> None:
+    """Wakes a waiter that is still there."""
+    if done is None or done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+class Stream(Generic[T]):
+    """What happens, one item at a time: an asynchronous iterator for one task.
+
+    It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
+    loses the oldest items, is told how many, and disturbs nobody (B61). It ends by itself, by
+    `close()`, at the end of an `async with`, or when it is let go.
+    """
+
+    def __init__(self, context: _Context, watch: _core.bj_watch, reader: Reader[T]) -> None:
+        self._context = context
+        self._watch = watch
+        self._reader = reader
+        self._inbox = Inbox(context.handle)
+        self._inbox.subscribe(watch)
+        self._reading = False
+
+    def __aiter__(self) -> Stream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._reading:
+            raise RuntimeError("another task is reading this stream")
+        self._reading = True
+        try:
+            return await self._next()
+        finally:
+            self._reading = False
+
+    async def _next(self) -> T:
+        while (item := self._reader.take()) is None:
+            if self._reader.over:
+                raise StopAsyncIteration
+            records = self._inbox.read()
+            if not records:
+                await self._readable()
+            self._reader.feed(records)
+        return item
+
+    async def _readable(self) -> None:
+        # Armed only while someone waits: what nobody takes stays in the library's bounded ring.
+        loop = self._context.running_loop()
+        done = loop.create_future()
+        loop.add_reader(self._inbox.fd, _settle, done)
+        try:
+            await done
+        finally:
+            loop.remove_reader(self._inbox.fd)
+
+    def close(self) -> None:
+        """Ends the stream; what was not read is dropped."""
+        _core.watch_close(self._watch)
+        self._reader.close()
+
+    async def __aenter__(self) -> Stream[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Job(JobBase):
+    """One run of one block job. Made by a `Monitor`; letting go of it does nothing to the job.
+
+    Each wait is level-triggered: what has already happened is answered at once (B04); any number
+    of tasks may wait for the same thing (B05). A timeout, in seconds, or a cancelled task means "I
+    no longer listen": the job goes on (B06, B07). In every wait a job that fails is `JobFailed`
+    with QEMU's text, and a connection that ends is `JobLost`.
+    """
+
+    def __init__(self, monitor: Monitor, handle: _core.bj_job) -> None:
+        super().__init__(handle)
+        self._monitor = monitor  # which closes when nobody holds it
+        self._wait = monitor._context.wait
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Waits until source and target are equal and stay so.
+
+        Raises `JobEnded` when the job ended without ever being ready (B09), `StateError` at once
+        for a kind that never is (stream, backup, ...), `Stalled` when an I/O error has stopped it
+        (B13), `Timeout`.
+        """
+        await self._wait(self._ask_ready(timeout))
+
+    async def done(self, *, released: bool = False, timeout: float | None = None) -> Outcome:
+        """Waits until the job is over and says how it ended.
+
+        With `released`, until QEMU has let go of the job's nodes as well, so that the next command
+        on them does not meet "node is busy" (B22).
+
+        Raises `JobFailed`, `JobLost`, `Stalled` when an I/O error has stopped the job, `Timeout`.
+        """
+        return await self._wait(self._ask_done(released, timeout))
+
+    async def pivot(self, *, only_if_ready: bool = False, timeout: float | None = None) -> Outcome:
+        """Switches the disk to the copy (mirror) or to the base (active commit).
+
+        Waits for the job to be ready first; with `only_if_ready` it raises `NotReady` instead, and
+        sends nothing. Returns `Outcome.PIVOTED` when the switch is over, and nothing else. QEMU is
+        told once, however many callers there are (B31, B32). If every caller stops waiting before
+        that, it is not told at all.
+
+        Raises `Stalled` (paused, or stopped by an error), `StateError` (a kind that has no pivot,
+        or an abort is under way), `Refused`, `JobEnded` (it was cancelled, by anyone), `JobFailed`,
+        `JobLost`, `Timeout`.
+        """
+        return await self._wait(self._ask_pivot(only_if_ready, timeout))
+
+    @overload
+    async def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: Literal[True] = True,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome: ...
+
+    @overload
+    async def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: bool,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome | None: ...
+
+    async def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: bool = True,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome | None:
+        """Aborts the job and says how it really ended.
+
+        A ready mirror ends as `Outcome.COPIED`, anything else as `CANCELLED`; with `force` always
+        as `CANCELLED`, also when it is stalled. It may have completed, pivoted or failed first
+        (B17): that is then what is returned. Aborting what is over returns its outcome (B35).
+
+        With `wait=False` it returns as soon as QEMU has accepted, with None if the job still goes
+        on: `done()` waits for the end. With `force_after`, in seconds, an abort that is not over by
+        then is forced (B36). QEMU accepts in milliseconds, but the end can take as long as a
+        hanging flush: set a timeout.
+
+        Raises `Stalled` (soft abort of a paused or stopped job: QEMU refuses that), `Refused`,
+        `StateError` (soft and `wait=False` while a pivot is under way), `JobLost`, `Timeout`.
+        """
+        return await self._wait(self._ask_abort(force, wait, force_after, timeout))
+
+    async def pause(self, *, timeout: float | None = None) -> None:
+        """Pauses the job; returns when QEMU has accepted."""
+        await self._wait(self._ask_pause(timeout))
+
+    async def resume(self, *, timeout: float | None = None) -> None:
+        """Resumes the job, also one that an I/O error stopped; returns when QEMU has accepted."""
+        await self._wait(self._ask_resume(timeout))
+
+    async def set_speed(self, bytes_per_second: int, *, timeout: float | None = None) -> None:
+        """Limits the job's speed; 0 is no limit. Returns when QEMU has accepted."""
+        await self._wait(self._ask_set_speed(bytes_per_second, timeout))
+
+    async def finalize(self, *, timeout: float | None = None) -> Outcome:
+        """Lets a "pending" job of `auto_finalize=False` finish; says how it ended (B42)."""
+        return await self._wait(self._ask_finalize(timeout))
+
+    async def dismiss(self, *, timeout: float | None = None) -> None:
+        """Dismisses a concluded job of `auto_dismiss=False` that the library does not own.
+
+        Jobs that were started without that word are dismissed by the library (B40).
+        """
+        await self._wait(self._ask_dismiss(timeout))
+
+    async def query(self, *, timeout: float | None = 60.0) -> JobInfo:
+        """Asks QEMU how far the job is. Raises `NoJob` once it is gone."""
+        return await self._wait(self._ask_query(timeout))
+
+    def progress(self, interval: float = 0.5) -> Stream[Progress]:
+        """What a progress bar shows, until the job is ready or over:
+
+            async for progress in job.progress():
+                print(f"{progress.fraction:.0%}")
+
+        QEMU sends no event for progress, so it is asked every `interval` seconds at most, only
+        while such a stream is open (B63). A job that stands still says why in
+        `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
+        """
+        return self._stream(ProgressReader(), interval)
+
+    def watch(self, progress: float | None = None) -> Stream[Record]:
+        """All that happens to the job, from what is already true to its end (B60).
+
+        With `progress`, in seconds, also how far it is, at most that often.
+        """
+        return self._stream(RecordReader(), progress)
+
+    def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
+        return Stream(self._monitor._context, self._open_watch(interval), reader)
+
+
+class Monitor(MonitorBase):
+    """The control channel to one QEMU or qemu-storage-daemon, for the tasks of one event loop.
+
+    It is closed by `close()`, at the end of an `async with`, or when it and its jobs are let go.
+    Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
+    """
+
+    def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
+        super().__init__(handle)
+        self._context = context
+        self._wait = context.wait
+
+    async def __aenter__(self) -> Monitor:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; all that waits on it gets `Closed`. May be called again."""
+        _core.monitor_close(self._handle)
+        await self.closed()
+
+    async def closed(self) -> Error:
+        """Waits until the connection is over, however, and returns why.
+
+        That is `Closed`, `Disconnected` or `ProtocolError`; it is returned, not raised.
+        """
+        return await self._wait(self._ask_closed())
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = 60.0,
+        **keywords: Any,
+    ) -> Any:
+        """Runs any command and returns what QEMU returns, decoded.
+
+        Arguments are a mapping in QEMU's own words, or keywords, whose underscores become QEMU's
+        dashes, or both. When the deadline passes, QEMU may still do what it was told (B48). For
+        jobs use the methods below: a verb sent this way is another client's verb to the library.
+
+        Raises `Refused` with QEMU's text and class, `InvalidArgument`, `Busy`, `Closed`,
+        `Disconnected`, `Timeout`.
+        """
+        return await self._wait(self._ask_execute(command, arguments, keywords, timeout))
+
+    async def mirror(
+        self,
+        device: str,
+        *,
+        target: str,
+        sync: str = "full",
+        timeout: float | None = 60.0,
+        **options: Any,
+    ) -> Job:
+        """Starts to copy `device`, a node or a device, to the node `target` (blockdev-mirror).
+
+        From ready on both are kept equal. `sync` is "full", "top" or "none". Further `options`
+        are blockdev-mirror's own, with underscores for dashes (`copy_mode="write-blocking"`).
+
+        Without a `job_id` the library makes one up. The job is followed from before the first byte
+        is sent (B01). Returns when QEMU has accepted.
+
+        Raises `Refused` with QEMU's reason (no job is left behind), `Unsupported`,
+        `InvalidArgument`, `Busy`, `Timeout` (the job may yet start: find it by `attach()`).
+        """
+        call = self._ask_mirror(device, target, sync, options, timeout)
+        return Job(self, await self._wait(call))
+
+    async def commit(self, device: str, *, timeout: float | None = 60.0, **options: Any) -> Job:
+        """Starts to merge overlays down (block-commit).
+
+        The active layer is merged, unless `options` say `top_node`: that kind becomes ready and is
+        to be pivoted; an intermediate commit just completes. Otherwise as `mirror()`.
+        """
+        return Job(self, await self._wait(self._ask_commit(device, options, timeout)))
+
+    async def stream(self, device: str, *, timeout: float | None = 60.0, **options: Any) -> Job:
+        """Starts to pull the backing files' data up (block-stream). Otherwise as `mirror()`."""
+        return Job(self, await self._wait(self._ask_stream(device, options, timeout)))
+
+    async def backup(
+        self,
+        device: str,
+        *,
+        target: str,
+        sync: str = "full",
+        timeout: float | None = 60.0,
+        **options: Any,
+    ) -> Job:
+        """Starts a copy of `device` as it is now (blockdev-backup). Otherwise as `mirror()`.
+
+        `sync` is "full", "top", "none", ...
+        """
+        call = self._ask_backup(device, target, sync, options, timeout)
+        return Job(self, await self._wait(call))
+
+    async def start(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = 60.0,
+        **keywords: Any,
+    ) -> Job:
+        """Starts a job by any command that starts one ("blockdev-create", "drive-mirror", ...).
+
+        Arguments as in `execute()`; the library adds a job id and "auto-dismiss": false where the
+        caller has not said them and QEMU knows them (B40). Otherwise as `mirror()`.
+        """
+        return Job(self, await self._wait(self._ask_start(command, arguments, keywords, timeout)))
+
+    async def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
+        """The job of that id, whoever started it (B51). Raises `NoJob`.
+
+        It is never dismissed by the library unless asked.
+        """
+        return Job(self, await self._wait(self._ask_attach(job_id, timeout)))
+
+    async def jobs(self, *, timeout: float | None = 60.0) -> list[JobInfo]:
+        """All jobs QEMU knows of now, whoever started them."""
+        return await self._wait(self._ask_jobs(timeout))
+
+    def events(self) -> Stream[Event]:
+        """Every event of this QEMU from now on:
+
+            async for event in monitor.events():
+                print(event.name, event.data)
+
+        It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
+        connection ends otherwise (B62).
+        """
+        return Stream(self._context, self._open_watch(), EventReader())
+
+
+class Connecting(Coroutine[Any, Any, Monitor]):
+    """What `connect()` returns: to be awaited, or to be entered by `async with`."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Monitor]) -> None:
+        self._coroutine = coroutine
+        self._monitor: Monitor | None = None
+
+    def __await__(self) -> Generator[Any, Any, Monitor]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    async def __aenter__(self) -> Monitor:
+        self._monitor = await self._coroutine
+        return self._monitor
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._monitor is not None
+        await self._monitor.close()
+
+
+def connect(uri: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Connecting:
+    """Connects to a QEMU and negotiates:
+
+        async with blockjob.connect("unix:/run/vm1.qmp") as monitor:
+            ...
+        monitor = await blockjob.connect("unix:/run/vm1.qmp")
+
+    `uri` is "unix:/path" (a bare path that starts with / will do), "tcp:host:port" (IPv6 as in
+    "tcp:[::1]:4444") or "fd:N", a connected socket of which the library takes a duplicate. One
+    deadline, in seconds, covers connecting, the greeting and the negotiation (B47). QEMU serves one
+    client a socket: while another holds it, no greeting comes. libvirt holds its domains' monitors;
+    start QEMU with a second -qmp for such a case.
+
+    Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`.
+    """
+    return Connecting(_connect(uri, timeout))
+
+
+async def _connect(uri: str | os.PathLike[str], timeout: float | None) -> Monitor:
+    context = _Context.of_running_loop()
+    call = Call(_core.monitor_connect(context.handle, uri, milliseconds(timeout)), take_monitor)
+    return Monitor(context, await context.wait(call))

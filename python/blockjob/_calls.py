@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""The C library's calls as both front-ends use them: arguments in, a future, its answer out.
+
+How one waits for the future is the front-end's affair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from . import _core
+from ._errors import Error, InvalidArgument, check, make_error
+from ._records import JobInfo, Outcome, make_info, make_outcome
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """A future of the C library, and how its answer is taken out once it is done."""
+
+    __slots__ = ("_take", "future")
+
+    def __init__(self, future: _core.bj_future, take: Callable[[_core.bj_future], T]) -> None:
+        self.future = future
+        self._take = take
+
+    def answer(self) -> T:
+        """What was asked for, or the exception that says why not."""
+        if _core.future_error(self.future) != _core.OK:
+            raise take_error(self.future)
+        return self._take(self.future)
+
+
+class Ending(Call[Error]):
+    """A future that is done when something has ended: its error is its answer."""
+
+    __slots__ = ()
+
+    def __init__(self, future: _core.bj_future) -> None:
+        super().__init__(future, take_error)
+
+    def answer(self) -> Error:
+        """Why it has ended."""
+        return take_error(self.future)
+
+
+class Inbox:
+    """A queue of the C library and its fd."""
+
+    __slots__ = ("_queue", "fd")
+
+    def __init__(self, ctx: _core.bj_ctx) -> None:
+        error, queue = _core.queue_new(ctx)
+        check(error)
+        self._queue = queue
+        self.fd = _core.queue_fd(queue)
+
+    def expect(self, future: _core.bj_future, token: int) -> None:
+        """A record with `token` shall come once the future is done."""
+        check(_core.future_deliver(future, self._queue, token))
+
+    def subscribe(self, watch: _core.bj_watch) -> None:
+        """The watch's records shall come."""
+        check(_core.watch_deliver(watch, self._queue, 0))
+
+    def read(self) -> list[_core._Record]:
+        """What has come; never blocks."""
+        error, records = _core.queue_read(self._queue)
+        check(error)
+        return records
+
+
+def new_context() -> _core.bj_ctx:
+    """A context with a thread of its own. Both end with the last reference to the handle."""
+    error, ctx = _core.ctx_new()
+    check(error)
+    assert ctx is not None
+    return ctx
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def milliseconds(seconds: float | None, name: str = "timeout") -> int:
+    """A time limit as the C library has it. Rounded up: only 0 asks for what is true now."""
+    if seconds is None or seconds == math.inf:
+        return _core.TIMEOUT_NONE
+    if not seconds >= 0:
+        raise InvalidArgument(f"{name} must be None or seconds from 0 on, not {seconds!r}")
+    return min(math.ceil(seconds * 1000), 2**62)
+
+
+def encode(what: str, arguments: Mapping[str, Any]) -> str | None:
+    """Arguments as JSON, None for none. Every integer is exact (B55)."""
+    if not arguments:
+        return None
+    try:
+        return json.dumps(arguments, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"arguments of {what} are not JSON: {error}") from error
+
+
+def dashed(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments in QEMU's spelling."""
+    return {name.replace("_", "-"): value for name, value in keywords.items()}
+
+
+# -------------------------------------------------------------------- answers
+
+
+def take_error(future: _core.bj_future) -> Error:
+    """Of whatever failed."""
+    return make_error(
+        _core.future_error(future),
+        _core.future_text(future),
+        _core.future_error_class(future),
+        make_outcome(_core.future_outcome(future)),
+    )
+
+
+def take_nothing(_future: _core.bj_future) -> None:
+    """Of what is just done."""
+
+
+def take_monitor(future: _core.bj_future) -> _core.bj_monitor:
+    """Of a connect."""
+    monitor = _core.future_monitor(future)
+    assert monitor is not None
+    return monitor
+
+
+def take_job(future: _core.bj_future) -> _core.bj_job:
+    """Of a start or an attach."""
+    job = _core.future_job(future)
+    assert job is not None
+    return job
+
+
+def take_outcome(future: _core.bj_future) -> Outcome:
+    """Of a wait for the end of a job."""
+    return Outcome(_core.future_outcome(future))
+
+
+def take_outcome_so_far(future: _core.bj_future) -> Outcome | None:
+    """Of a request that may be answered before the end of a job."""
+    return make_outcome(_core.future_outcome(future))
+
+
+def take_json(future: _core.bj_future) -> Any:
+    """Of a command."""
+    text = _core.future_json(future)
+    return None if text is None else json.loads(text)
+
+
+def take_infos(future: _core.bj_future) -> list[JobInfo]:
+    """Of a list of jobs."""
+    rows = (_core.future_info(future, i) for i in range(_core.future_info_count(future)))
+    return [make_info(row) for row in rows if row is not None]
+
+
+def take_info(future: _core.bj_future) -> JobInfo:
+    """Of a query of one job."""
+    return take_infos(future)[0]

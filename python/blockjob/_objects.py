@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""What a monitor and a job are in both front-ends: what is known at once, and what can be asked.
+
+A method `_ask_...` asks; the front-end's method of that name waits for the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from . import _core
+from ._calls import (
+    Call,
+    Ending,
+    dashed,
+    encode,
+    milliseconds,
+    take_info,
+    take_infos,
+    take_job,
+    take_json,
+    take_nothing,
+    take_outcome,
+    take_outcome_so_far,
+)
+from ._errors import InvalidArgument, check
+from ._records import JobInfo, Outcome, Timeline, make_outcome, make_timeline
+
+
+class MonitorBase:
+    """The control channel to one QEMU or qemu-storage-daemon."""
+
+    def __init__(self, handle: _core.bj_monitor) -> None:
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"<Monitor {self.uri} of QEMU {self.qemu_version}>"
+
+    @property
+    def uri(self) -> str:
+        """What it was connected to."""
+        return _core.monitor_uri(self._handle)
+
+    @property
+    def qemu_version(self) -> str:
+        """ "7.2.22", as the greeting had it. For display: to decide, ask `has_command()`."""
+        return _core.monitor_qemu_version(self._handle)
+
+    def has_command(self, command: str) -> bool:
+        """Whether this QEMU has that command. Answers at once, by what QEMU said on connecting."""
+        answer = _core.monitor_has_command(self._handle, command)
+        check(answer)
+        return answer == 1
+
+    def _ask_execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None,
+        keywords: Mapping[str, Any],
+        timeout: float | None,
+    ) -> Call[Any]:
+        text = encode(command, {**(arguments or {}), **dashed(keywords)})
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_execute(self._handle, command, text, limit), take_json)
+
+    def _ask_start(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None,
+        keywords: Mapping[str, Any],
+        timeout: float | None,
+    ) -> Call[_core.bj_job]:
+        text = encode(command, {**(arguments or {}), **dashed(keywords)})
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_start(self._handle, command, text, limit), take_job)
+
+    def _ask_mirror(
+        self,
+        device: str,
+        target: str,
+        sync: str,
+        options: Mapping[str, Any],
+        timeout: float | None,
+    ) -> Call[_core.bj_job]:
+        text = encode("mirror", dashed(options))
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_mirror(self._handle, device, target, sync, text, limit), take_job)
+
+    def _ask_commit(
+        self, device: str, options: Mapping[str, Any], timeout: float | None
+    ) -> Call[_core.bj_job]:
+        text = encode("commit", dashed(options))
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_commit(self._handle, device, text, limit), take_job)
+
+    def _ask_stream(
+        self, device: str, options: Mapping[str, Any], timeout: float | None
+    ) -> Call[_core.bj_job]:
+        text = encode("stream", dashed(options))
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_stream(self._handle, device, text, limit), take_job)
+
+    def _ask_backup(
+        self,
+        device: str,
+        target: str,
+        sync: str,
+        options: Mapping[str, Any],
+        timeout: float | None,
+    ) -> Call[_core.bj_job]:
+        text = encode("backup", dashed(options))
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_backup(self._handle, device, target, sync, text, limit), take_job)
+
+    def _ask_attach(self, job_id: str, timeout: float | None) -> Call[_core.bj_job]:
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_attach(self._handle, job_id, limit), take_job)
+
+    def _ask_jobs(self, timeout: float | None) -> Call[list[JobInfo]]:
+        return Call(_core.monitor_list(self._handle, milliseconds(timeout)), take_infos)
+
+    def _ask_closed(self) -> Ending:
+        return Ending(_core.monitor_closed(self._handle))
+
+    def _open_watch(self) -> _core.bj_watch:
+        error, watch = _core.monitor_watch(self._handle)
+        check(error)
+        assert watch is not None
+        return watch
+
+
+class JobBase:
+    """One run of one block job. The same run is equal to itself however often it was attached."""
+
+    def __init__(self, handle: _core.bj_job) -> None:
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        outcome = self.outcome
+        state = str(outcome) if outcome else "ready" if self.is_ready else "running"
+        return f"<Job {self.id!r} {self.type} {state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobBase) and self._handle == other._handle
+
+    def __hash__(self) -> int:
+        return hash(self._handle)
+
+    @property
+    def id(self) -> str:
+        """QEMU's id of the job. It may be used again; each run is a Job of its own (B20)."""
+        return _core.job_id(self._handle)
+
+    @property
+    def type(self) -> str:
+        """ "mirror", "commit", "stream", "backup", ...; "" until QEMU has told it."""
+        return _core.job_type(self._handle)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has ever been ready (B27)."""
+        return _core.job_is_ready(self._handle)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it goes on."""
+        return make_outcome(_core.job_outcome(self._handle))
+
+    @property
+    def error(self) -> str:
+        """Why it FAILED, in QEMU's words, or was LOST; else ""."""
+        return _core.job_text(self._handle)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When things happened to it."""
+        error, times = _core.job_timeline(self._handle)
+        check(error)
+        return make_timeline(times)
+
+    def _ask_ready(self, timeout: float | None) -> Call[None]:
+        return Call(_core.job_ready(self._handle, milliseconds(timeout)), take_nothing)
+
+    def _ask_done(self, released: bool, timeout: float | None) -> Call[Outcome]:
+        flags = _core.DONE_RELEASED if released else _core.DONE_OVER
+        return Call(_core.job_done(self._handle, flags, milliseconds(timeout)), take_outcome)
+
+    def _ask_pivot(self, only_if_ready: bool, timeout: float | None) -> Call[Outcome]:
+        flags = _core.PIVOT_ONLY_IF_READY if only_if_ready else _core.PIVOT_WAIT_READY
+        return Call(_core.job_pivot(self._handle, flags, milliseconds(timeout)), take_outcome)
+
+    def _ask_abort(
+        self, force: bool, wait: bool, force_after: float | None, timeout: float | None
+    ) -> Call[Outcome | None]:
+        limit = milliseconds(timeout)
+        if force_after is not None:
+            if force or not wait:
+                raise InvalidArgument("force_after goes with neither force=True nor wait=False")
+            delay = milliseconds(force_after, "force_after")
+            future = _core.job_abort_escalate(self._handle, delay, limit)
+        else:
+            flags = _core.ABORT_FORCE if force else _core.ABORT_SOFT
+            if not wait:
+                flags |= _core.ABORT_ASYNC
+            future = _core.job_abort(self._handle, flags, limit)
+        return Call(future, take_outcome_so_far)
+
+    def _ask_pause(self, timeout: float | None) -> Call[None]:
+        return Call(_core.job_pause(self._handle, milliseconds(timeout)), take_nothing)
+
+    def _ask_resume(self, timeout: float | None) -> Call[None]:
+        return Call(_core.job_resume(self._handle, milliseconds(timeout)), take_nothing)
+
+    def _ask_set_speed(self, bytes_per_second: int, timeout: float | None) -> Call[None]:
+        limit = milliseconds(timeout)
+        return Call(_core.job_set_speed(self._handle, bytes_per_second, limit), take_nothing)
+
+    def _ask_finalize(self, timeout: float | None) -> Call[Outcome]:
+        return Call(_core.job_finalize(self._handle, milliseconds(timeout)), take_outcome)
+
+    def _ask_dismiss(self, timeout: float | None) -> Call[None]:
+        return Call(_core.job_dismiss(self._handle, milliseconds(timeout)), take_nothing)
+
+    def _ask_query(self, timeout: float | None) -> Call[JobInfo]:
+        return Call(_core.job_query(self._handle, milliseconds(timeout)), take_info)
+
+    def _open_watch(self, progress: float | None) -> _core.bj_watch:
+        """`progress` is the least time between two progress records, None for no such records."""
+        interval = 0
+        if progress is not None:
+            if not 0 < progress < math.inf:
+                raise InvalidArgument(f"interval must be more than 0 seconds, not {progress!r}")
+            interval = milliseconds(progress)
+        error, watch = _core.job_watch(self._handle, interval)
+        check(error)
+        assert watch is not None
+        return watch

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""What the library tells: outcomes, QEMU's events, progress, rows of jobs, records of a watch.
+
+Plain values that never change. Times are seconds since 1970, sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _core
+
+if TYPE_CHECKING:
+    from ._errors import Error
+
+
+class Outcome(enum.Enum):
+    """How a run of a job ended. It is latched once and never changes after."""
+
+    COMPLETED = _core.OUTCOME_COMPLETED
+    """Stream, commit, backup, ... finished. Of a mirror or an active commit: another client had it
+    finished, and whether the disk was switched can't be told."""
+
+    PIVOTED = _core.OUTCOME_PIVOTED
+    """The disk was switched to the copy, or to the base."""
+
+    COPIED = _core.OUTCOME_COPIED
+    """A ready mirror was cancelled softly: the target is a consistent copy of that moment; the disk
+    was not switched."""
+
+    CANCELLED = _core.OUTCOME_CANCELLED
+    """Cancelled; the target is worthless."""
+
+    FAILED = _core.OUTCOME_FAILED
+    """Failed, for the reason that QEMU gave."""
+
+    LOST = _core.OUTCOME_LOST
+    """It can't be known: the connection ended, or the job vanished unseen."""
+
+    def __repr__(self) -> str:
+        return f"Outcome.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Event(NamedTuple):
+    """An event as QEMU sent it."""
+
+    name: str
+    """ "BLOCK_JOB_READY", ..."""
+    data: dict[str, Any]
+    """QEMU's own words."""
+    timestamp: float
+    """QEMU's own clock; 0.0 if it gave none."""
+    lost: int = 0
+    """How many events were dropped just before this one because nobody read them (B61)."""
+
+
+class Progress(NamedTuple):
+    """How far a job is."""
+
+    current: int
+    total: int
+    """Grows while a guest writes, and is more than `current` as long as the job might yet become
+    ready (B25)."""
+    ready: bool = False
+    """Ready, and nothing else, says that source and target are equal (B23)."""
+    stalled: str = ""
+    """Why the job stands still; "" while it runs."""
+
+    @property
+    def fraction(self) -> float:
+        """From 0.0 to 1.0."""
+        if self.total > 0:
+            return self.current / self.total
+        return 1.0 if self.ready else 0.0
+
+
+class JobInfo(NamedTuple):
+    """One row of what QEMU says of its jobs; what this QEMU does not tell is "", None or False."""
+
+    id: str
+    type: str
+    """ "mirror", "commit", "stream", "backup", "create", ..."""
+    status: str
+    """ "running", "ready", "paused", ...; "" before QEMU 2.12."""
+    error: str
+    """Of a job that has concluded."""
+    io_status: str
+    """ "ok", "failed" or "nospace"."""
+    current: int | None
+    """Bytes, or another unit for jobs that copy none."""
+    total: int | None
+    speed: int | None
+    """Limit in bytes a second; 0 is none."""
+    ready: bool
+    paused: bool
+    auto_dismiss: bool
+    auto_finalize: bool
+
+
+class Timeline(NamedTuple):
+    """When things happened to a job; None if they have not.
+
+    The `*_event` times are QEMU's own, taken from its events; the others are this process's, on the
+    same clock.
+    """
+
+    start_sent: float | None
+    ready_event: float | None
+    ready_seen: float | None
+    complete_sent: float | None
+    complete_accepted: float | None
+    end_event: float | None
+    end_seen: float | None
+
+
+class RecordKind(enum.Enum):
+    """What a `Record` tells."""
+
+    STATUS = _core.RECORD_STATUS
+    """QEMU's own status changed: `status`."""
+    READY = _core.RECORD_READY
+    """The job is ready; comes once."""
+    STALLED = _core.RECORD_STALLED
+    """The job stands still: `text` says why."""
+    RESUMED = _core.RECORD_RESUMED
+    """It goes on after a stall."""
+    PROGRESS = _core.RECORD_PROGRESS
+    """`current` and `total`."""
+    ENDED = _core.RECORD_ENDED
+    """It is over: `outcome`, and `error` as `Job.done()` would raise it."""
+    LAGGED = _core.RECORD_LAGGED
+    """`lost` records were dropped here because nobody read them."""
+
+    def __repr__(self) -> str:
+        return f"RecordKind.{self.name}"
+
+
+class Record(NamedTuple):
+    """One thing that happened to a job; which fields mean something depends on `kind`."""
+
+    kind: RecordKind
+    status: str = ""
+    current: int = 0
+    total: int = 0
+    outcome: Outcome | None = None
+    error: Error | None = None
+    text: str = ""
+    lost: int = 0
+    timestamp: float = 0.0
+    """QEMU's own clock; 0.0 if it gave none."""
+
+
+def make_outcome(outcome: int) -> Outcome | None:
+    """The outcome of a C number; None for a job that has not ended."""
+    return None if outcome == _core.OUTCOME_NONE else Outcome(outcome)
+
+
+def make_info(row: _core._Info) -> JobInfo:
+    """A row of the C library, with None for the -1 of a number that is unknown."""
+    current, total, speed = (None if number < 0 else number for number in row[5:8])
+    return JobInfo(*row[:5], current, total, speed, *row[8:])
+
+
+def make_timeline(times: _core._Timeline) -> Timeline:
+    """A timeline of the C library, which counts microseconds and has 0 for never."""
+    return Timeline(*(time / 1e6 if time else None for time in times))

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT
+"""The front-end for plain threads: the same names as in `blockjob`, and every call waits.
+
+    with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
+        job = monitor.mirror("drive0", target="copy0", sync="full")
+        for progress in job.progress():
+            print(f"{progress.fraction:.0%}")
+        job.pivot(timeout=60)
+
+Monitors, jobs and streams may be used from any thread, a stream by one thread at a time. A wait is
+a `select.select()`: other threads run, Ctrl-C interrupts it, and where eventlet or gevent has
+patched the standard library it is co-operative (B73). A timeout or an interrupt ends the wait and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import select
+import time
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar, overload
+
+from . import _asyncio, _core
+from ._calls import Call, Inbox, milliseconds, new_context, take_monitor
+from ._errors import Error, ErrorCode, Timeout
+from ._objects import JobBase, MonitorBase
+from ._records import Event, JobInfo, Outcome, Progress, Record
+from ._streams import EventReader, ProgressReader, Reader, RecordReader
+
+__all__ = ["Job", "Monitor", "Stream", "connect"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+class _Context:
+    """The library's context that all monitors of this process share; it ends with the last one."""
+
+    def __init__(self) -> None:
+        self.handle = new_context()
+        self._pid = os.getpid()
+
+    @classmethod
+    def of_process(cls) -> _Context:
+        global _context
+        context = _context() if _context is not None else None
+        if context is None or context._pid != os.getpid():
+            # Two threads that come here at once make two contexts, which does no harm.
+            context = cls()
+            _context = weakref.ref(context)
+        return context
+
+    def wait(self, call: Call[T], timeout: float | None = None) -> T:
+        """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
+        if not _core.future_is_done(call.future):
+            inbox = Inbox(self.handle)
+            try:
+                inbox.expect(call.future, 0)
+                _wait_readable(inbox, timeout)
+            except BaseException:
+                _core.future_cancel(call.future)
+                raise
+        return call.answer()
+
+
+_context: weakref.ref[_Context] | None = None
+
+
+def _wait_readable(inbox: Inbox, timeout: float | None) -> None:
+    """Waits until there is something to read, but leaves it there."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            readable = bool(select.select([inbox.fd], [], [], rest)[0])
+        except ValueError:  # an fd beyond FD_SETSIZE
+            poll = select.poll()
+            poll.register(inbox.fd, select.POLLIN)
+            readable = bool(poll.poll(None if rest is None else milliseconds(rest)))
+        if readable:
+            return
+        if rest == 0:
+            raise Timeout(f"nothing came in {timeout} s", code=ErrorCode.TIMEOUT)
+
+
+def _documented_as(model: type) -> Any:
+    """Gives the methods that are the same in the asyncio front-end its words."""
+
+    def document(cls: C) -> C:
+        for name, method in vars(cls).items():
+            if inspect.isfunction(method) and not method.__doc__:
+                method.__doc__ = getattr(getattr(model, name, None), "__doc__", None)
+        return cls
+
+    return document
+
+
+class Stream(Generic[T]):
+    """What happens, one item at a time: an iterator for one thread.
+
+    It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
+    loses the oldest items, is told how many, and disturbs nobody (B61). It ends by itself, by
+    `close()`, at the end of a `with`, or when it is let go.
+    """
+
+    def __init__(self, context: _Context, watch: _core.bj_watch, reader: Reader[T]) -> None:
+        self._context = context
+        self._watch = watch
+        self._reader = reader
+        self._inbox = Inbox(context.handle)
+        self._inbox.subscribe(watch)
+
+    def __iter__(self) -> Stream[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self.get()
+
+    def get(self, timeout: float | None = None) -> T:
+        """The next item. Raises `Timeout` if none comes in time, `StopIteration` after the last."""
+        milliseconds(timeout)  # refuses what is no time
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (item := self._reader.take()) is None:
+            if self._reader.over:
+                raise StopIteration
+            records = self._inbox.read()
+            if not records:
+                rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+                _wait_readable(self._inbox, rest)
+            self._reader.feed(records)
+        return item
+
+    def close(self) -> None:
+        """Ends the stream; what was not read is dropped."""
+        _core.watch_close(self._watch)
+        self._reader.close()
+
+    def __enter__(self) -> Stream[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@_documented_as(_asyncio.Job)
+class Job(JobBase):
+    """One run of one block job. Made by a `Monitor`; letting go of it does nothing to the job.
+
+    Each wait is level-triggered: what has already happened is answered at once (B04); any number
+    of threads may wait for the same thing (B05). A timeout, in seconds, or an interrupted wait
+    means "I no longer listen": the job goes on (B06, B07). In every wait a job that fails is
+    `JobFailed` with QEMU's text, and a connection that ends is `JobLost`.
+    """
+
+    def __init__(self, monitor: Monitor, handle: _core.bj_job) -> None:
+        super().__init__(handle)
+        self._monitor = monitor  # which closes when nobody holds it
+        self._wait = monitor._context.wait
+
+    def ready(self, timeout: float | None = None) -> None:
+        self._wait(self._ask_ready(timeout))
+
+    def done(self, *, released: bool = False, timeout: float | None = None) -> Outcome:
+        return self._wait(self._ask_done(released, timeout))
+
+    def pivot(self, *, only_if_ready: bool = False, timeout: float | None = None) -> Outcome:
+        return self._wait(self._ask_pivot(only_if_ready, timeout))
+
+    @overload
+    def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: Literal[True] = True,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome: ...
+
+    @overload
+    def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: bool,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome | None: ...
+
+    def abort(
+        self,
+        *,
+        force: bool = False,
+        wait: bool = True,
+        force_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Outcome | None:
+        return self._wait(self._ask_abort(force, wait, force_after, timeout))
+
+    def pause(self, *, timeout: float | None = None) -> None:
+        self._wait(self._ask_pause(timeout))
+
+    def resume(self, *, timeout: float | None = None) -> None:
+        self._wait(self._ask_resume(timeout))
+
+    def set_speed(self, bytes_per_second: int, *, timeout: float | None = None) -> None:
+        self._wait(self._ask_set_speed(bytes_per_second, timeout))
+
+    def finalize(self, *, timeout: float | None = None) -> Outcome:
+        return self._wait(self._ask_finalize(timeout))
+
+    def dismiss(self, *, timeout: float | None = None) -> None:
+        self._wait(self._ask_dismiss(timeout))
+
+    def query(self, *, timeout: float | None = 60.0) -> JobInfo:
+        return self._wait(self._ask_query(timeout))
+
+    def progress(self, interval: float = 0.5) -> Stream[Progress]:
+        """What a progress bar shows, until the job is ready or over:
+
+            for progress in job.progress():
+                print(f"{progress.fraction:.0%}")
+
+        QEMU sends no event for progress, so it is asked every `interval` seconds at most, only
+        while such a stream is open (B63). A job that stands still says why in
+        `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
+        """
+        return self._stream(ProgressReader(), interval)
+
+    def watch(self, progress: float | None = None) -> Stream[Record]:
+        return self._stream(RecordReader(), progress)
+
+    def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
+        return Stream(self._monitor._context, self._open_watch(interval), reader)
+
+
+@_documented_as(_asyncio.Monitor)
+class Monitor(MonitorBase):
+    """The control channel to one QEMU or qemu-storage-daemon, for any thread.
+
+    It is closed by `close()`, at the end of a `with`, or when it and its jobs are let go. Jobs go
+    on in QEMU. Timeouts are in seconds, None is no limit.
+    """
+
+    def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
+        super().__init__(handle)
+        self._context = context
+        self._wait = context.wait
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        _core.monitor_close(self._handle)
+        self.closed()
+
+    def closed(self, timeout: float | None = None) -> Error:
+        """Waits until the connection is over, however, and returns why.
+
+        That is `Closed`, `Disconnected` or `ProtocolError`; it is returned, not raised. Raises
+        `Timeout` if it is not over by then.
+        """
+        milliseconds(timeout)  # refuses what is no time
+        return self._wait(self._ask_closed(), timeout)
+
+    def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = 60.0,
+        **keywords: Any,
+    ) -> Any:
+        return self._wait(self._ask_execute(command, arguments, keywords, timeout))
+
+    def mirror(
+        self,
+        device: str,
+        *,
+        target: str,
+        sync: str = "full",
+        timeout: float | None = 60.0,
+        **options: Any,
+    ) -> Job:
+        return Job(self, self._wait(self._ask_mirror(device, target, sync, options, timeout)))
+
+    def commit(self, device: str, *, timeout: float | None = 60.0, **options: Any) -> Job:
+        return Job(self, self._wait(self._ask_commit(device, options, timeout)))
+
+    def stream(self, device: str, *, timeout: float | None = 60.0, **options: Any) -> Job:
+        return Job(self, self._wait(self._ask_stream(device, options, timeout)))
+
+    def backup(
+        self,
+        device: str,
+        *,
+        target: str,
+        sync: str = "full",
+        timeout: float | None = 60.0,
+        **options: Any,
+    ) -> Job:
+        return Job(self, self._wait(self._ask_backup(device, target, sync, options, timeout)))
+
+    def start(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = 60.0,
+        **keywords: Any,
+    ) -> Job:
+        return Job(self, self._wait(self._ask_start(command, arguments, keywords, timeout)))
+
+    def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
+        return Job(self, self._wait(self._ask_attach(job_id, timeout)))
+
+    def jobs(self, *, timeout: float | None = 60.0) -> list[JobInfo]:
+        return self._wait(self._ask_jobs(timeout))
+
+    def events(self) -> Stream[Event]:
+        """Every event of this QEMU from now on:
+
+            for event in monitor.events():
+                print(event.name, event.data)
+
+        It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
+        connection ends otherwise (B62).
+        """
+        return Stream(self._context, self._open_watch(), EventReader())
+
+
+def connect(uri: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Monitor:
+    """Connects to a QEMU and negotiates. As `blockjob.connect()`, for plain threads.
+
+    with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
+        ...
+    """
+    context = _Context.of_process()
+    call = Call(_core.monitor_connect(context.handle, uri, milliseconds(timeout)), take_monitor)
+    return Monitor(context, context.wait(call))
