@@ -149,7 +149,7 @@ venv := $(BUILD)/venv
 pip = $(venv)/bin/python -m pip --disable-pip-version-check
 demo_tools := 'rich>=13'
 test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33'
-lint_tools := 'ruff>=0.4' 'mypy>=1.8'
+lint_tools := 'ruff>=0.4' 'mypy>=1.8' types-setuptools
 python_sources = setup.py pyproject.toml $(headers) $(sources) $(wildcard core/src/*.h) \
 	$(wildcard bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -276,10 +276,12 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff check --quiet $(python_folders)
 	$(venv)/bin/ruff format --quiet --check $(python_folders)
 	$(venv)/bin/mypy
+	$(venv)/bin/mypy .ci/check
 
 lint-go: library
 	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
 		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
+	PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
 	set -e; for module in $(go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
 
 format: $(venv)/.lint-tools

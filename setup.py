@@ -49,10 +49,8 @@ class BuildExtension(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         wrapper = str(folder / "core_wrap.c")
         includes = [f"-I{path}" for path in INCLUDE_DIRS]
-        self.spawn(
-            ["swig", "-python", *extension.swig_opts, *includes, "-outdir", str(folder)]
-            + ["-o", wrapper, INTERFACE]
-        )
+        output = ["-outdir", str(folder), "-o", wrapper]
+        self.spawn(["swig", "-python", *extension.swig_opts, *includes, *output, INTERFACE])
         return [wrapper if source == INTERFACE else source for source in sources]
 
     def _check_swig(self) -> None:
