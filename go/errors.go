@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// Errors: what kind, whose text, and how they fit errors.Is and errors.As.
+
+package blockjob
+
+import (
+	"context"
+
+	"github.com/libblockjob/libblockjob/go/internal/core"
+)
+
+// A Code is the kind of an [Error]. It is an error itself, so that
+//
+//	errors.Is(err, blockjob.ErrStalled)
+//
+// asks for a kind.
+type Code int
+
+// The kinds of errors.
+const (
+	ErrInvalid      Code = core.EInval        // an argument makes no sense
+	ErrNoMemory     Code = core.ENomem        // out of memory; nothing was done
+	ErrSystem       Code = core.ESystem       // the operating system refused a thread, an fd, ...
+	ErrForked       Code = core.EForked       // the object belongs to the parent process
+	ErrTimeout      Code = core.ETimeout      // a deadline passed; the job goes on
+	ErrCancelled    Code = core.ECancelled    // the context was cancelled; the job goes on
+	ErrClosed       Code = core.EClosed       // this program closed the monitor
+	ErrBusy         Code = core.EBusy         // a limit was reached; nothing was sent
+	ErrUnsupported  Code = core.EUnsupported  // this QEMU has no such command
+	ErrConnect      Code = core.EConnect      // no connection could be made
+	ErrProtocol     Code = core.EProtocol     // the peer sent what is not QMP, or more than the limits allow
+	ErrDisconnected Code = core.EDisconnected // the connection ended before the answer came
+	ErrRefused      Code = core.ERefused      // QEMU refused the command; class and text are QEMU's
+	ErrNoJob        Code = core.ENoJob        // no job of that id
+	ErrNotReady     Code = core.ENotReady     // OnlyIfReady, and it is not
+	ErrStalled      Code = core.EStalled      // the job stands still: resume it, or abort it with Force
+	ErrState        Code = core.EState        // the verb does not fit what the job is or does
+	ErrJobFailed    Code = core.EJobFailed    // the job failed; the text is QEMU's
+	ErrJobLost      Code = core.EJobLost      // how the job ended can't be known; the text says why
+	ErrJobEnded     Code = core.EJobEnded     // the job ended otherwise than asked; see Error.Outcome
+)
+
+// Error returns a short sentence for the kind.
+func (c Code) Error() string {
+	return "blockjob: " + core.String(core.ErrorText(int(c)))
+}
+
+// An Error is what every function of this package returns when something went wrong.
+//
+// errors.Is compares it with a [Code]; where a context ended the wait, also with
+// context.DeadlineExceeded or context.Canceled.
+type Error struct {
+	Code    Code
+	Text    string  // a sentence that names the thing and the remedy; QEMU's own words where there are any
+	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, else ""
+	Outcome Outcome // how the job ended, NoOutcome if it has not or if it isn't about a job
+
+	cause error // of the context, or nil
+}
+
+// Error returns the text, with the name of the package before it.
+func (e *Error) Error() string {
+	if e.Text == "" {
+		return e.Code.Error()
+	}
+	return "blockjob: " + e.Text
+}
+
+// Is tells errors.Is that an error equals its [Code].
+func (e *Error) Is(target error) bool {
+	code, ok := target.(Code)
+	return ok && code == e.Code
+}
+
+// Unwrap returns the context's error where that ended the wait, else nil.
+func (e *Error) Unwrap() error {
+	return e.cause
+}
+
+// Timeout reports whether a deadline passed, as net.Error does.
+func (e *Error) Timeout() bool {
+	return e.Code == ErrTimeout
+}
+
+// An Outcome says how a job ended. It is latched once and never changes after.
+type Outcome int
+
+// The outcomes.
+const (
+	NoOutcome Outcome = core.OutcomeNone      // it has not ended
+	Completed Outcome = core.OutcomeCompleted // finished; of a mirror or an active commit: by another client's verb, and whether the disk was switched can't be told
+	Pivoted   Outcome = core.OutcomePivoted   // the disk was switched to the copy, or to the base
+	Copied    Outcome = core.OutcomeCopied    // a ready mirror was aborted softly: the target is a consistent copy, the disk was not switched
+	Cancelled Outcome = core.OutcomeCancelled // cancelled; the target is worthless
+	Failed    Outcome = core.OutcomeFailed    // failed; Job.Err has QEMU's text
+	Lost      Outcome = core.OutcomeLost      // can't be known: the connection ended, or the job vanished unseen
+)
+
+// String returns the outcome as "PIVOTED".
+func (o Outcome) String() string {
+	return core.String(core.OutcomeName(int(o)))
+}
+
+// check makes an error of what a function that is no future has returned.
+func check(what string, code int) error {
+	if code >= 0 {
+		return nil
+	}
+	return &Error{Code: Code(code), Text: what + ": " + core.String(core.ErrorText(code))}
+}
+
+// invalid is for arguments that are refused before the library sees them.
+func invalid(text string) error {
+	return &Error{Code: ErrInvalid, Text: text}
+}
+
+// ended is what a call returns once its context has ended.
+func ended(ctx context.Context, what string) error {
+	e := &Error{Code: ErrCancelled, cause: ctx.Err()}
+	if e.cause == context.DeadlineExceeded {
+		e.Code = ErrTimeout
+	}
+	e.Text = what + ": " + e.cause.Error()
+	return e
+}
+
+var errClosed error = &Error{Code: ErrClosed, Text: "the monitor is closed"}

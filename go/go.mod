@@ -1,0 +1,3 @@
+module github.com/libblockjob/libblockjob/go
+
+go 1.19

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+// The C context that all monitors of the process share, and the goroutine that reads its queue.
+
+package blockjob
+
+import (
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/libblockjob/libblockjob/go/internal/core"
+)
+
+// A hub is a context with its loop thread, one queue and one goroutine. The first Dial makes it, the
+// last Close ends it.
+type hub struct {
+	monitors int // guarded by process
+
+	ctx   core.Ctx
+	queue core.Queue
+	fd    *os.File      // a duplicate of the queue's, for the runtime's poller
+	done  chan struct{} // closed when the goroutine has ended
+
+	limits sync.Mutex // held while the context has limits that are not its own
+
+	mu     sync.Mutex
+	closed bool // nothing is delivered any more
+	token  uint64
+	sinks  map[uint64]sink
+}
+
+// A sink is where the records of one token go. receive runs on the reader's goroutine and must not
+// block; false says that this was the last record.
+type sink interface {
+	receive(record core.Record) bool
+}
+
+var process struct {
+	sync.Mutex
+	hub *hub
+}
+
+// joinHub returns the hub of the process, to be given back with leave.
+func joinHub() (*hub, error) {
+	process.Lock()
+	defer process.Unlock()
+
+	if process.hub == nil {
+		h, err := newHub()
+		if err != nil {
+			return nil, err
+		}
+		process.hub = h
+	}
+	process.hub.monitors++
+	return process.hub, nil
+}
+
+// leave ends the hub with its last monitor. What is still pending is answered then.
+func (h *hub) leave() {
+	process.Lock()
+	h.monitors--
+	last := h.monitors == 0
+	if last {
+		process.hub = nil
+	}
+	process.Unlock()
+
+	if last {
+		h.close()
+	}
+}
+
+func newHub() (_ *hub, err error) {
+	h := &hub{sinks: make(map[uint64]sink), done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			h.free()
+		}
+	}()
+
+	if err := check("making a context", core.CtxNew(&h.ctx)); err != nil {
+		return nil, err
+	}
+	if err := check("making a queue", core.QueueNew(h.ctx, &h.queue)); err != nil {
+		return nil, err
+	}
+	if h.fd, err = pollable(core.QueueFd(h.queue)); err != nil {
+		return nil, &Error{Code: ErrSystem, Text: "polling the library's queue: " + err.Error()}
+	}
+	go h.read()
+	return h, nil
+}
+
+// pollable returns a duplicate of fd that the runtime's poller watches: it must own what it watches,
+// and the fd is the queue's.
+func pollable(fd int) (*os.File, error) {
+	syscall.ForkLock.RLock()
+	duplicate, err := syscall.Dup(fd)
+	if err == nil {
+		syscall.CloseOnExec(duplicate)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+
+	err = syscall.SetNonblock(duplicate, true)
+	file := os.NewFile(uintptr(duplicate), "blockjob queue")
+	if err == nil {
+		// Fails for a file that the poller does not watch.
+		err = file.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// read is the hub's goroutine. It parks in the poller, not in a thread.
+func (h *hub) read() {
+	defer close(h.done)
+
+	batch := core.NewBatch()
+	defer batch.Free()
+
+	conn, err := h.fd.SyscallConn()
+	if err == nil {
+		// Calls the function before each wait for the fd to become readable, until the deadline
+		// that close sets.
+		conn.Read(func(uintptr) bool {
+			h.drain(batch)
+			return false
+		})
+	}
+	h.drain(batch)
+}
+
+func (h *hub) drain(batch core.Batch) {
+	for n := batch.Read(h.queue); n > 0; n = batch.Read(h.queue) {
+		for i := 0; i < n; i++ {
+			record := batch.Record(i)
+			token := record.Token()
+
+			h.mu.Lock()
+			sink := h.sinks[token]
+			h.mu.Unlock()
+
+			// Whoever was told of a cancelled context has taken the sink away.
+			if sink != nil && !sink.receive(record) {
+				h.forget(token)
+			}
+		}
+	}
+}
+
+// deliver has the records of a future or a watch brought to the sink; `to` is bj_future_deliver or
+// bj_watch_deliver. False if the hub is closed: then there are none.
+func (h *hub) deliver(to sink, how func(queue core.Queue, token uint64) int) (uint64, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if h.closed {
+		return 0, false
+	}
+	h.token++
+	h.sinks[h.token] = to
+	if how(h.queue, h.token) != core.OK {
+		delete(h.sinks, h.token)
+		return 0, false
+	}
+	return h.token, true
+}
+
+func (h *hub) forget(token uint64) {
+	h.mu.Lock()
+	delete(h.sinks, token)
+	h.mu.Unlock()
+}
+
+// close answers all that is pending, and returns when thread and goroutine have ended.
+func (h *hub) close() {
+	core.CtxClose(h.ctx)
+
+	// What the context still owed is in the queue, and after this nothing more comes.
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+
+	h.fd.SetReadDeadline(time.Unix(1, 0))
+	<-h.done
+	h.free()
+}
+
+func (h *hub) free() {
+	if h.fd != nil {
+		h.fd.Close()
+	}
+	core.QueueUnref(h.queue)
+	core.CtxUnref(h.ctx)
+}

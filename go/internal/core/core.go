@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+
+// Package core is the C library: its functions as SWIG wraps them (blockjob.go), and its constants
+// and records as cgo reads them from the public header (this file).
+//
+// It adds nothing to the header and hides nothing of it: references are counted by hand, strings are
+// the library's, and the comments of blockjob.h are its documentation.
+package core
+
+// #cgo pkg-config: libblockjob
+// #include <blockjob/blockjob.h>
+// #include <stdlib.h>
+import "C"
+
+import "unsafe"
+
+// Errors of bj_error.
+const (
+	OK            = C.BJ_OK
+	EInval        = C.BJ_E_INVAL
+	ENomem        = C.BJ_E_NOMEM
+	ESystem       = C.BJ_E_SYSTEM
+	EForked       = C.BJ_E_FORKED
+	EDeadlock     = C.BJ_E_DEADLOCK
+	EPending      = C.BJ_E_PENDING
+	ETimeout      = C.BJ_E_TIMEOUT
+	ECancelled    = C.BJ_E_CANCELLED
+	EClosed       = C.BJ_E_CLOSED
+	EBusy         = C.BJ_E_BUSY
+	EUnsupported  = C.BJ_E_UNSUPPORTED
+	EConnect      = C.BJ_E_CONNECT
+	EProtocol     = C.BJ_E_PROTOCOL
+	EDisconnected = C.BJ_E_DISCONNECTED
+	ERefused      = C.BJ_E_REFUSED
+	ENoJob        = C.BJ_E_NO_JOB
+	ENotReady     = C.BJ_E_NOT_READY
+	EStalled      = C.BJ_E_STALLED
+	EState        = C.BJ_E_STATE
+	EJobFailed    = C.BJ_E_JOB_FAILED
+	EJobLost      = C.BJ_E_JOB_LOST
+	EJobEnded     = C.BJ_E_JOB_ENDED
+)
+
+// Outcomes of bj_outcome.
+const (
+	OutcomeNone      = C.BJ_OUTCOME_NONE
+	OutcomeCompleted = C.BJ_OUTCOME_COMPLETED
+	OutcomePivoted   = C.BJ_OUTCOME_PIVOTED
+	OutcomeCopied    = C.BJ_OUTCOME_COPIED
+	OutcomeCancelled = C.BJ_OUTCOME_CANCELLED
+	OutcomeFailed    = C.BJ_OUTCOME_FAILED
+	OutcomeLost      = C.BJ_OUTCOME_LOST
+)
+
+// Limits of bj_limit.
+const (
+	LimitMessageBytes   = C.BJ_LIMIT_MESSAGE_BYTES
+	LimitMessageTokens  = C.BJ_LIMIT_MESSAGE_TOKENS
+	LimitMessageNesting = C.BJ_LIMIT_MESSAGE_NESTING
+	LimitInFlight       = C.BJ_LIMIT_IN_FLIGHT
+	LimitQueued         = C.BJ_LIMIT_QUEUED
+	LimitJobs           = C.BJ_LIMIT_JOBS
+	LimitWatchRing      = C.BJ_LIMIT_WATCH_RING
+	LimitConnectMS      = C.BJ_LIMIT_CONNECT_MS
+	LimitCommandMS      = C.BJ_LIMIT_COMMAND_MS
+	LimitStallMS        = C.BJ_LIMIT_STALL_MS
+)
+
+// Timeouts and flags.
+const (
+	TimeoutNone    = C.BJ_TIMEOUT_NONE
+	TimeoutDefault = C.BJ_TIMEOUT_DEFAULT
+
+	DoneOver         = C.BJ_DONE_OVER
+	DoneReleased     = C.BJ_DONE_RELEASED
+	PivotWaitReady   = C.BJ_PIVOT_WAIT_READY
+	PivotOnlyIfReady = C.BJ_PIVOT_ONLY_IF_READY
+	AbortSoft        = C.BJ_ABORT_SOFT
+	AbortForce       = C.BJ_ABORT_FORCE
+	AbortAsync       = C.BJ_ABORT_ASYNC
+)
+
+// Kinds of bj_record.
+const (
+	RecordFuture   = C.BJ_RECORD_FUTURE
+	RecordEvent    = C.BJ_RECORD_EVENT
+	RecordStatus   = C.BJ_RECORD_STATUS
+	RecordReady    = C.BJ_RECORD_READY
+	RecordStalled  = C.BJ_RECORD_STALLED
+	RecordResumed  = C.BJ_RECORD_RESUMED
+	RecordProgress = C.BJ_RECORD_PROGRESS
+	RecordEnded    = C.BJ_RECORD_ENDED
+	RecordLagged   = C.BJ_RECORD_LAGGED
+	RecordClosed   = C.BJ_RECORD_CLOSED
+)
+
+// String copies a string of the library; "" for NULL.
+func String(s unsafe.Pointer) string {
+	return C.GoString((*C.char)(s))
+}
+
+// Record is a bj_record, read in place: valid until the next Read of its Batch.
+type Record struct {
+	record *C.bj_record
+}
+
+func (r Record) Token() uint64      { return uint64(r.record.token) }
+func (r Record) Kind() int          { return int(r.record.kind) }
+func (r Record) Error() int         { return int(r.record.error) }
+func (r Record) Outcome() int       { return int(r.record.outcome) }
+func (r Record) Lost() uint64       { return uint64(r.record.lost) }
+func (r Record) Current() int64     { return int64(r.record.current) }
+func (r Record) Total() int64       { return int64(r.record.total) }
+func (r Record) TimestampUS() int64 { return int64(r.record.timestamp_us) }
+func (r Record) Name() string       { return C.GoString(r.record.name) }
+func (r Record) Text() string       { return C.GoString(r.record.text) }
+
+const batchSize = 128
+
+// Batch is room for the records of one bj_queue_read. It is C's memory: the garbage collector must
+// not look at the pointers in it, which the library may free and map anew.
+type Batch struct {
+	records *[batchSize]C.bj_record
+}
+
+// NewBatch returns a batch, to be given back with Free.
+func NewBatch() Batch {
+	return Batch{(*[batchSize]C.bj_record)(C.malloc(batchSize * C.sizeof_bj_record))}
+}
+
+// Read takes records out of the queue and returns how many, 0 if there are none.
+func (b Batch) Read(queue Queue) int {
+	return QueueRead(queue, unsafe.Pointer(b.records), batchSize)
+}
+
+// Record returns the i-th record of the last Read.
+func (b Batch) Record(i int) Record {
+	return Record{&b.records[i]}
+}
+
+// Free gives the memory back.
+func (b Batch) Free() {
+	C.free(unsafe.Pointer(b.records))
+}
+
+// Info is a bj_job_info.
+type Info struct {
+	ID, Type, Status, Error, IOStatus        string
+	Current, Total, Speed                    int64
+	Ready, Paused, AutoDismiss, AutoFinalize bool
+}
+
+// Infos copies the rows of a future.
+func Infos(future Future) []Info {
+	infos := make([]Info, FutureInfoCount(future))
+
+	for i := range infos {
+		row := (*C.bj_job_info)(FutureInfo(future, int64(i)))
+		infos[i] = Info{
+			ID:           C.GoString(row.id),
+			Type:         C.GoString(row._type),
+			Status:       C.GoString(row.status),
+			Error:        C.GoString(row.error),
+			IOStatus:     C.GoString(row.io_status),
+			Current:      int64(row.current),
+			Total:        int64(row.total),
+			Speed:        int64(row.speed),
+			Ready:        bool(row.ready),
+			Paused:       bool(row.paused),
+			AutoDismiss:  bool(row.auto_dismiss),
+			AutoFinalize: bool(row.auto_finalize),
+		}
+	}
+	return infos
+}
+
+// Timeline is a bj_timeline, in microseconds since 1970.
+type Timeline struct {
+	StartSent, ReadyEvent, ReadySeen, CompleteSent, CompleteAccepted, EndEvent, EndSeen int64
+}
+
+// TimelineOf asks a job for its timeline.
+func TimelineOf(job Job) Timeline {
+	var t C.bj_timeline
+
+	JobTimeline(job, unsafe.Pointer(&t))
+	return Timeline{
+		StartSent:        int64(t.start_sent),
+		ReadyEvent:       int64(t.ready_event),
+		ReadySeen:        int64(t.ready_seen),
+		CompleteSent:     int64(t.complete_sent),
+		CompleteAccepted: int64(t.complete_accepted),
+		EndEvent:         int64(t.end_event),
+		EndSeen:          int64(t.end_seen),
+	}
+}

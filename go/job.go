@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: MIT
+// Jobs: what can be awaited of one, and what can be asked of it.
+
+package blockjob
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/libblockjob/libblockjob/go/internal/core"
+)
+
+// A Job is one run of one block job; an id used again is another Job. Its methods may be called from
+// any goroutine, also after the monitor is closed. Letting go of a Job does nothing to what runs in
+// QEMU, and a Job keeps neither a goroutine nor a file descriptor.
+type Job struct {
+	monitor *Monitor
+	handle  core.Job
+	id      string
+
+	once     sync.Once // of channels
+	channels *channels
+}
+
+// channels are Ready and Done, closed by the reader of the queue. While they are open they keep the
+// monitor, which is all that the receiver of a channel may have left.
+type channels struct {
+	monitor *Monitor
+	ready   chan struct{}
+	done    chan struct{}
+}
+
+// JobInfo is one row of what QEMU says of its jobs. What a QEMU doesn't tell is "", -1 or false.
+type JobInfo struct {
+	ID           string
+	Type         string // "mirror", "commit", "stream", "backup", "create", ...
+	Status       string // "running", "ready", "paused", ...; "" before QEMU 2.12
+	Error        string // of a job that has concluded
+	IOStatus     string // "ok", "failed", "nospace"
+	Current      int64  // bytes, or another unit for jobs that copy none
+	Total        int64  // grows while a guest writes; never equals Current before ready (B25)
+	Speed        int64  // limit in bytes a second, 0 is none
+	Ready        bool
+	Paused       bool
+	AutoDismiss  bool
+	AutoFinalize bool
+}
+
+// Progress is how far a job is, in bytes, or in another unit for jobs that copy none. Total grows
+// while a guest writes; it never equals Current before the job is ready (B25).
+type Progress struct {
+	Current, Total int64
+}
+
+// A Timeline says when things happened; the zero time if they have not. The Event times are QEMU's
+// own, of its events; the others are this process's, on the same clock.
+type Timeline struct {
+	StartSent        time.Time
+	ReadyEvent       time.Time
+	ReadySeen        time.Time
+	CompleteSent     time.Time
+	CompleteAccepted time.Time
+	EndEvent         time.Time
+	EndSeen          time.Time
+}
+
+func newJob(m *Monitor, handle core.Job) *Job {
+	j := &Job{monitor: m, handle: handle, id: core.String(core.JobId(handle))}
+
+	// A handle is a little memory, which nobody should have to give back by hand.
+	runtime.SetFinalizer(j, func(j *Job) { core.JobUnref(j.handle) })
+	return j
+}
+
+// ID returns the job's id.
+func (j *Job) ID() string {
+	return j.id
+}
+
+// Type returns "mirror", "commit", ...; "" until QEMU or the start has told it.
+func (j *Job) Type() string {
+	defer runtime.KeepAlive(j)
+	return core.String(core.JobType(j.handle))
+}
+
+// IsReady reports whether the job was ready once; never false again. It doesn't ask QEMU.
+func (j *Job) IsReady() bool {
+	defer runtime.KeepAlive(j)
+	return core.JobIsReady(j.handle)
+}
+
+// Outcome returns how the job ended, NoOutcome if it has not. It doesn't ask QEMU.
+func (j *Job) Outcome() Outcome {
+	defer runtime.KeepAlive(j)
+	return Outcome(core.JobOutcome(j.handle))
+}
+
+// Err returns an ErrJobFailed with QEMU's text for a job that Failed, an ErrJobLost with the reason for
+// one that is Lost, else nil. It doesn't ask QEMU.
+func (j *Job) Err() error {
+	defer runtime.KeepAlive(j)
+
+	outcome := Outcome(core.JobOutcome(j.handle))
+	code := ErrJobFailed
+	switch outcome {
+	case Failed:
+	case Lost:
+		code = ErrJobLost
+	default:
+		return nil
+	}
+	return &Error{Code: code, Outcome: outcome, Text: core.String(core.JobText(j.handle))}
+}
+
+// Timeline returns when things happened.
+func (j *Job) Timeline() Timeline {
+	defer runtime.KeepAlive(j)
+
+	t := core.TimelineOf(j.handle)
+	return Timeline{
+		StartSent:        fromMicroseconds(t.StartSent),
+		ReadyEvent:       fromMicroseconds(t.ReadyEvent),
+		ReadySeen:        fromMicroseconds(t.ReadySeen),
+		CompleteSent:     fromMicroseconds(t.CompleteSent),
+		CompleteAccepted: fromMicroseconds(t.CompleteAccepted),
+		EndEvent:         fromMicroseconds(t.EndEvent),
+		EndSeen:          fromMicroseconds(t.EndSeen),
+	}
+}
+
+// Ready returns a channel that is closed once the job is ready: source and target are equal and stay
+// so. A job that ends without ever being ready leaves it open: select on Done too. Neither is closed
+// while an I/O error has stopped the job; WaitReady and Watch tell that.
+func (j *Job) Ready() <-chan struct{} {
+	return j.follow().ready
+}
+
+// Done returns a channel that is closed once the job is over, or its monitor is closed. Outcome says
+// how it ended, NoOutcome if it goes on without this program.
+func (j *Job) Done() <-chan struct{} {
+	return j.follow().done
+}
+
+// follow makes the channels, and the watch that closes them, the first time one is asked for.
+func (j *Job) follow() *channels {
+	j.once.Do(func() {
+		j.channels = &channels{monitor: j.monitor, ready: make(chan struct{}), done: make(chan struct{})}
+
+		var watch core.Watch
+		core.JobWatch(j.handle, 0, &watch)
+		defer core.WatchUnref(watch)
+
+		_, ok := j.monitor.hub.deliver(j.channels, func(queue core.Queue, token uint64) int {
+			return core.WatchDeliver(watch, queue, token)
+		})
+		if !ok {
+			// The monitor is closed: nothing will happen any more.
+			if core.JobIsReady(j.handle) {
+				close(j.channels.ready)
+			}
+			close(j.channels.done)
+		}
+	})
+	return j.channels
+}
+
+func (c *channels) receive(record core.Record) bool {
+	switch record.Kind() {
+	case core.RecordReady:
+		close(c.ready)
+	case core.RecordClosed:
+		close(c.done)
+		return false
+	}
+	return true
+}
+
+// WaitReady waits until the job is ready; at once if it is (B04). It does nothing to the job, whatever
+// becomes of ctx (B07).
+//
+// Errors: ErrJobEnded when it ended without ever being ready (B09), ErrJobFailed, ErrJobLost; ErrState
+// for a kind that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it
+// (B13).
+func (j *Job) WaitReady(ctx context.Context) error {
+	_, err := j.ask(ctx, "waiting for job "+j.id+" to be ready", func(timeout int64) core.Future {
+		return core.JobReady(j.handle, timeout)
+	})
+	return err
+}
+
+// Wait waits until the job is over and returns how it ended; at once if it is over (B04). It does
+// nothing to the job, whatever becomes of ctx (B07).
+//
+// Errors: ErrJobFailed with QEMU's text, ErrJobLost with the reason; ErrStalled when an I/O error has
+// stopped the job: nothing will happen until someone resumes or aborts it.
+func (j *Job) Wait(ctx context.Context) (Outcome, error) {
+	return j.ask(ctx, "waiting for job "+j.id, func(timeout int64) core.Future {
+		return core.JobDone(j.handle, core.DoneOver, timeout)
+	})
+}
+
+// WaitReleased waits like Wait, and until QEMU has let go of the job's nodes, so that the next command
+// on them does not meet "node is busy" (B22).
+func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
+	return j.ask(ctx, "waiting for the nodes of job "+j.id, func(timeout int64) core.Future {
+		return core.JobDone(j.handle, core.DoneReleased, timeout)
+	})
+}
+
+// Pivot switches the disk to the copy (mirror) or to the base (active commit), and returns when that
+// is over. The error is nil if the outcome is Pivoted, and only then. A job that is not ready is waited
+// for (B31), or refused by the option OnlyIfReady. QEMU is told once, however many callers there are
+// (B32); if all their contexts end before that, it isn't told.
+//
+// Errors: ErrNotReady; ErrStalled (paused, or stopped by an I/O error); ErrState (a kind that has no
+// pivot, or an abort is under way); ErrRefused; ErrJobEnded (it was cancelled, by anyone); ErrJobFailed,
+// ErrJobLost.
+func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error) {
+	flags := core.PivotWaitReady
+	for _, o := range options {
+		flags |= o.flag
+	}
+	return j.tell(ctx, "pivoting job "+j.id, func(timeout int64) core.Future {
+		return core.JobPivot(j.handle, flags, timeout)
+	})
+}
+
+// Abort aborts the job and returns when it is over. The outcome says how it really ended: it may have
+// completed, pivoted or failed first, none of which is an error here (B17). Aborting what is over
+// yields its outcome (B35).
+//
+// It is soft without options: a ready mirror ends as Copied, anything else as Cancelled. Accepting takes
+// QEMU milliseconds, ending can take as long as a hanging flush: give ctx a deadline, or use ForceAfter,
+// or Async.
+//
+// Errors: ErrStalled (a soft abort of a paused or stopped job, which QEMU refuses), ErrRefused, ErrState
+// (soft and Async while a pivot is under way), ErrJobLost, ErrInvalid (options that exclude each other).
+func (j *Job) Abort(ctx context.Context, options ...AbortOption) (Outcome, error) {
+	var all AbortOption
+	for _, o := range options {
+		all.flag |= o.flag
+		if o.escalate {
+			all.escalate, all.forceAfter = true, o.forceAfter
+		}
+	}
+	if all.escalate && all.flag != core.AbortSoft {
+		return NoOutcome, invalid("ForceAfter is a soft abort that is waited for: it goes with neither Force nor Async")
+	}
+	if all.forceAfter < 0 {
+		return NoOutcome, invalid("ForceAfter needs a time that is not negative")
+	}
+
+	return j.tell(ctx, "aborting job "+j.id, func(timeout int64) core.Future {
+		if all.escalate {
+			return core.JobAbortEscalate(j.handle, milliseconds(all.forceAfter), timeout)
+		}
+		return core.JobAbort(j.handle, all.flag, timeout)
+	})
+}
+
+// Pause pauses the job, and returns when QEMU has accepted. ErrState if the job is over.
+func (j *Job) Pause(ctx context.Context) error {
+	return j.command(ctx, "pausing", core.JobPause)
+}
+
+// Resume continues a job that was paused, or that an I/O error has stopped.
+func (j *Job) Resume(ctx context.Context) error {
+	return j.command(ctx, "resuming", core.JobResume)
+}
+
+// SetSpeed limits the job to so many bytes a second; 0 is no limit.
+func (j *Job) SetSpeed(ctx context.Context, bytesPerSecond int64) error {
+	return j.command(ctx, "setting the speed of", func(job core.Job, timeout int64) core.Future {
+		return core.JobSetSpeed(job, bytesPerSecond, timeout)
+	})
+}
+
+// Finalize finalizes a job of "auto-finalize": false that is pending, and returns when it is over.
+func (j *Job) Finalize(ctx context.Context) error {
+	_, err := j.tell(ctx, "finalizing job "+j.id, func(timeout int64) core.Future {
+		return core.JobFinalize(j.handle, timeout)
+	})
+	return err
+}
+
+// Dismiss dismisses a concluded job of "auto-dismiss": false that the library does not dismiss itself.
+// Dismissing what is gone is no error.
+func (j *Job) Dismiss(ctx context.Context) error {
+	return j.command(ctx, "dismissing", core.JobDismiss)
+}
+
+// Query asks QEMU how far the job is. ErrNoJob once it is gone.
+func (j *Job) Query(ctx context.Context) (JobInfo, error) {
+	if ctx.Err() != nil {
+		return JobInfo{}, ended(ctx, "querying job "+j.id)
+	}
+	f := j.future("querying job "+j.id, core.JobQuery(j.handle, timeout(ctx, core.TimeoutDefault)))
+	defer f.free()
+
+	if _, err := f.wait(ctx); err != nil {
+		return JobInfo{}, err
+	}
+	return infos(f.handle)[0], nil
+}
+
+func (j *Job) future(what string, handle core.Future) *future {
+	return j.monitor.hub.await(handle, what, j)
+}
+
+// ask is for waits. They are level-triggered: also a context that has ended learns what is already so.
+func (j *Job) ask(ctx context.Context, what string, start func(timeout int64) core.Future) (Outcome, error) {
+	f := j.future(what, start(timeout(ctx, core.TimeoutNone)))
+	defer f.free()
+
+	a, err := f.wait(ctx)
+	return a.outcome, err
+}
+
+// tell is for verbs that end the job. A context that has ended sends nothing.
+func (j *Job) tell(ctx context.Context, what string, start func(timeout int64) core.Future) (Outcome, error) {
+	if ctx.Err() != nil {
+		return j.Outcome(), ended(ctx, what)
+	}
+	return j.ask(ctx, what, start)
+}
+
+// command is for verbs that QEMU only has to accept.
+func (j *Job) command(ctx context.Context, verb string,
+	send func(job core.Job, timeout int64) core.Future) error {
+	what := verb + " job " + j.id
+	if ctx.Err() != nil {
+		return ended(ctx, what)
+	}
+	f := j.future(what, send(j.handle, timeout(ctx, core.TimeoutDefault)))
+	defer f.free()
+
+	_, err := f.wait(ctx)
+	return err
+}
+
+// An UpdateKind says what an [Update] tells.
+type UpdateKind int
+
+// The kinds of updates.
+const (
+	UpdateStatus   UpdateKind = core.RecordStatus   // QEMU's own status, in Status
+	UpdateReady    UpdateKind = core.RecordReady    // ready, once
+	UpdateStalled  UpdateKind = core.RecordStalled  // stands still; Text says why
+	UpdateResumed  UpdateKind = core.RecordResumed  // goes on after a stall
+	UpdateProgress UpdateKind = core.RecordProgress // Progress
+	UpdateEnded    UpdateKind = core.RecordEnded    // the last: Outcome, Err
+)
+
+// An Update is one thing that happened to a job.
+type Update struct {
+	Kind     UpdateKind
+	Status   string    // "running", "paused", ...
+	Progress Progress  // of UpdateProgress
+	Outcome  Outcome   // of UpdateEnded
+	Err      error     // of UpdateEnded: what Wait returns
+	Text     string    // why it stalled, failed or was lost
+	Time     time.Time // QEMU's; the zero time if it gave none
+	Dropped  uint64    // updates lost just before this one, because the receiver was slow
+}
+
+// Watch returns all that happens to the job, beginning with what is true already (ready, stalled,
+// ended). The channel is closed after UpdateEnded; or when ctx is done, or the monitor is closed. A slow
+// receiver loses the oldest updates beyond the limit, but never UpdateReady, UpdateStalled and
+// UpdateEnded, is told how many, and hurts nobody else (B61).
+//
+// With an interval there is an UpdateProgress when that changed, at most so often. QEMU sends no event
+// for progress, so it is asked, while such a watch is open (B63). 0 asks nothing.
+func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update, error) {
+	all := func(int) bool { return true }
+
+	return watch(ctx, j, interval, newStream(j.monitor.ring(), all), func(n notice) Update {
+		u := Update{
+			Kind:     UpdateKind(n.kind),
+			Status:   n.name,
+			Progress: Progress{n.current, n.total},
+			Outcome:  n.outcome,
+			Text:     n.text,
+			Time:     n.time,
+			Dropped:  n.dropped,
+		}
+		if n.code != core.OK {
+			u.Err = &Error{Code: Code(n.code), Outcome: n.outcome, Text: n.text}
+		}
+		return u
+	})
+}
+
+// Progress returns how far the job is, when that changed and at most every interval, but no more often
+// than each millisecond. A slow receiver misses what is outdated. The channel is closed when the job is
+// over; or when ctx is done, or the monitor is closed.
+//
+//	for p := range job.Progress(ctx, time.Second) {
+//		fmt.Printf("%d of %d bytes\n", p.Current, p.Total)
+//	}
+func (j *Job) Progress(ctx context.Context, interval time.Duration) <-chan Progress {
+	if interval < time.Millisecond {
+		interval = time.Millisecond
+	}
+	progress := func(kind int) bool { return kind == core.RecordProgress }
+
+	out, err := watch(ctx, j, interval, newStream(1, progress), func(n notice) Progress {
+		return Progress{n.current, n.total}
+	})
+	if err != nil {
+		nothing := make(chan Progress)
+		close(nothing)
+		return nothing
+	}
+	return out
+}
+
+func watch[T any](ctx context.Context, j *Job, interval time.Duration, s *stream,
+	convert func(notice) T) (<-chan T, error) {
+	defer runtime.KeepAlive(j)
+
+	if interval < 0 {
+		return nil, invalid("the interval must not be negative")
+	}
+	return open(ctx, j.monitor, s, func(watch *core.Watch) int {
+		return core.JobWatch(j.handle, milliseconds(interval), watch)
+	}, convert)
+}
+
+func infos(handle core.Future) []JobInfo {
+	rows := core.Infos(handle)
+	infos := make([]JobInfo, len(rows))
+	for i, row := range rows {
+		infos[i] = JobInfo(row)
+	}
+	return infos
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: MIT
+// Monitors: connecting, commands, events, and the jobs of one QEMU.
+
+package blockjob
+
+import (
+	"context"
+	"encoding/json"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libblockjob/libblockjob/go/internal/core"
+)
+
+// A Monitor is the control channel to one QEMU or qemu-storage-daemon. Its methods may be called
+// from any goroutine, also while another calls Close.
+type Monitor struct {
+	hub     *hub
+	uri     string
+	version string
+	limits  []DialOption
+	end     *ending        // of the connection
+	closing chan struct{}  // closed by Close
+	streams sync.WaitGroup // their goroutines
+	once    sync.Once      // of Close
+
+	mu     sync.RWMutex // held for the moment that the handle is used
+	handle core.Monitor // nil once closed
+}
+
+// An ending is the end of a connection. It doesn't know its Monitor, which can so be collected.
+type ending struct {
+	done chan struct{}
+	err  error // written before done is closed
+}
+
+func (e *ending) receive(record core.Record) bool {
+	e.err = &Error{Code: Code(record.Error()), Text: record.Text()}
+	close(e.done)
+	return false
+}
+
+// Dial connects to a QEMU and negotiates. The URI is
+//
+//	unix:/path      a UNIX socket (a bare path that starts with / will do)
+//	tcp:host:port   [::1]:4444 for an IPv6 address
+//	fd:N            a connected socket; it is duplicated, N stays the caller's
+//
+// One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation
+// (B47). QEMU serves one client a socket: while another holds it, connecting succeeds, but no greeting
+// comes, and the error is ErrTimeout. libvirt holds its domains' monitors: give such a QEMU a second
+// -qmp.
+//
+// Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid.
+func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx, "connecting to "+uri)
+	}
+	if err := noNUL("the URI", uri); err != nil {
+		return nil, err
+	}
+	h, err := joinHub()
+	if err != nil {
+		return nil, err
+	}
+	m, err := h.dial(ctx, uri, options)
+	if err != nil {
+		h.leave()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (h *hub) dial(ctx context.Context, uri string, options []DialOption) (*Monitor, error) {
+	var handle core.Future
+	err := h.limited(options, func() {
+		handle = core.MonitorConnect(h.ctx, uri, timeout(ctx, core.TimeoutDefault))
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := h.await(handle, "connecting to "+uri, nil)
+	defer f.free()
+
+	if _, err := f.wait(ctx); err != nil {
+		return nil, err
+	}
+	m := &Monitor{
+		hub:     h,
+		limits:  options,
+		end:     &ending{done: make(chan struct{})},
+		closing: make(chan struct{}),
+		handle:  core.FutureMonitor(f.handle),
+	}
+	m.uri = core.String(core.MonitorUri(m.handle))
+	m.version = core.String(core.MonitorQemuVersion(m.handle))
+
+	over := core.MonitorClosed(m.handle)
+	defer core.FutureUnref(over)
+
+	_, ok := h.deliver(m.end, func(queue core.Queue, token uint64) int {
+		return core.FutureDeliver(over, queue, token)
+	})
+	if !ok {
+		core.MonitorUnref(m.handle)
+		return nil, check("connecting", core.ENomem)
+	}
+	// A safety net only: whoever dials closes.
+	runtime.SetFinalizer(m, func(m *Monitor) { go m.Close() })
+	return m, nil
+}
+
+// URI returns what was dialled.
+func (m *Monitor) URI() string {
+	return m.uri
+}
+
+// QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it.
+func (m *Monitor) QEMUVersion() string {
+	return m.version
+}
+
+// HasCommand reports whether this QEMU has that command.
+func (m *Monitor) HasCommand(command string) (bool, error) {
+	if err := noNUL("the command", command); err != nil {
+		return false, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if m.handle == nil {
+		return false, errClosed
+	}
+	has := core.MonitorHasCommand(m.handle, command)
+	return has == 1, check("HasCommand", has)
+}
+
+// Done returns a channel that is closed when the connection is over, however; Err says why.
+func (m *Monitor) Done() <-chan struct{} {
+	return m.end.done
+}
+
+// Err returns nil while the connection lasts, then ErrClosed, ErrDisconnected or ErrProtocol.
+func (m *Monitor) Err() error {
+	select {
+	case <-m.end.done:
+		return m.end.err
+	default:
+		return nil
+	}
+}
+
+// Close closes the connection. All that waits on it is answered with ErrClosed, and the channels of
+// Events, Watch and Progress are closed. Jobs go on in QEMU: Attach finds them again. No goroutine of
+// the monitor is left when Close returns. Closing twice is harmless.
+func (m *Monitor) Close() error {
+	m.once.Do(m.close)
+	return nil
+}
+
+func (m *Monitor) close() {
+	m.mu.Lock()
+	handle := m.handle
+	m.handle = nil
+	m.mu.Unlock()
+
+	runtime.SetFinalizer(m, nil)
+	core.MonitorClose(handle)
+	close(m.closing)
+	m.streams.Wait()
+	<-m.end.done
+	core.MonitorUnref(handle)
+	m.hub.leave()
+}
+
+// await asks the monitor for something that a future answers.
+func (m *Monitor) await(what string, ask func(monitor core.Monitor) core.Future) (*future, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if m.handle == nil {
+		return nil, errClosed
+	}
+	return m.hub.await(ask(m.handle), what, m), nil
+}
+
+// Execute sends any command. The arguments are nil or become a JSON object by encoding/json; a
+// json.RawMessage is sent as it is. The reply's "return" value is decoded into reply, if that isn't
+// nil. Integers are exact in both directions: where reply holds an any, they are json.Number.
+//
+// The deadline is the context's, or else 60 seconds. When it passes a late reply is dropped, but QEMU
+// may still do what it was told. For jobs use the other methods: a verb sent this way is another
+// client's verb to the library.
+//
+// Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
+func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {
+	if ctx.Err() != nil {
+		return ended(ctx, command)
+	}
+	if err := noNUL("the command", command); err != nil {
+		return err
+	}
+	text, err := marshal(arguments)
+	if err != nil {
+		return err
+	}
+	f, err := m.await(command, func(monitor core.Monitor) core.Future {
+		return core.MonitorExecute(monitor, command, text, timeout(ctx, core.TimeoutDefault))
+	})
+	if err != nil {
+		return err
+	}
+	defer f.free()
+
+	a, err := f.wait(ctx)
+	if err != nil || reply == nil {
+		return err
+	}
+	decoder := json.NewDecoder(strings.NewReader(a.text))
+	decoder.UseNumber()
+	if err := decoder.Decode(reply); err != nil {
+		return invalid("the reply to " + command + " doesn't fit: " + err.Error())
+	}
+	return nil
+}
+
+// Start starts a job by any command that starts one ("blockdev-mirror", "block-commit",
+// "blockdev-create", ...). The arguments are as those of Execute.
+//
+// The library adds what they leave out: a unique "job-id" where this QEMU has ids, and "auto-dismiss":
+// false where it has that; it then dismisses the job itself when the outcome is stored (B40). The job
+// is followed from before the command is sent: nothing it does is missed (B01).
+//
+// Errors: ErrRefused with QEMU's reason, ErrUnsupported, ErrInvalid, ErrBusy. When the deadline passes
+// the job may yet start: find it by its id with Attach.
+func (m *Monitor) Start(ctx context.Context, command string, arguments any) (*Job, error) {
+	if err := noNUL("the command", command); err != nil {
+		return nil, err
+	}
+	text, err := marshal(arguments)
+	if err != nil {
+		return nil, err
+	}
+	return m.start(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorStart(monitor, command, text, timeout)
+	})
+}
+
+// Mirror starts a blockdev-mirror: it copies a node or device to the node options.Target and keeps them
+// equal from ready on, until it is pivoted or aborted. Errors as of Start.
+func (m *Monitor) Mirror(ctx context.Context, device string, options MirrorOptions) (*Job, error) {
+	if err := noNUL("a node", device, options.Target, options.Sync); err != nil {
+		return nil, err
+	}
+	text, err := options.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return m.start(ctx, "blockdev-mirror", func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorMirror(monitor, device, options.Target, or(options.Sync, "full"), text, timeout)
+	})
+}
+
+// Commit starts a block-commit: it merges overlays down. Of the active layer, unless options.TopNode
+// says otherwise: that kind becomes ready and is to be pivoted; an intermediate one just completes.
+// Errors as of Start.
+func (m *Monitor) Commit(ctx context.Context, device string, options CommitOptions) (*Job, error) {
+	if err := noNUL("a node", device); err != nil {
+		return nil, err
+	}
+	text, err := options.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return m.start(ctx, "block-commit", func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorCommit(monitor, device, text, timeout)
+	})
+}
+
+// Stream starts a block-stream: it pulls the data of backing files up. Errors as of Start.
+func (m *Monitor) Stream(ctx context.Context, device string, options StreamOptions) (*Job, error) {
+	if err := noNUL("a node", device); err != nil {
+		return nil, err
+	}
+	text, err := options.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return m.start(ctx, "block-stream", func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorStream(monitor, device, text, timeout)
+	})
+}
+
+// Backup starts a blockdev-backup: a copy of one point in time to the node options.Target. Errors as
+// of Start.
+func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptions) (*Job, error) {
+	if err := noNUL("a node", device, options.Target, options.Sync); err != nil {
+		return nil, err
+	}
+	text, err := options.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return m.start(ctx, "blockdev-backup", func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorBackup(monitor, device, options.Target, or(options.Sync, "full"), text, timeout)
+	})
+}
+
+// Attach finds a job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is
+// the device's name. Such a job is never dismissed by the library unless asked. Error: ErrNoJob.
+func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
+	if err := noNUL("the id", id); err != nil {
+		return nil, err
+	}
+	return m.start(ctx, "attaching to job "+id, func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorAttach(monitor, id, timeout)
+	})
+}
+
+func (m *Monitor) start(ctx context.Context, what string,
+	ask func(monitor core.Monitor, timeout int64) core.Future) (*Job, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx, what)
+	}
+	f, err := m.await(what, func(monitor core.Monitor) core.Future {
+		return ask(monitor, timeout(ctx, core.TimeoutDefault))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer f.free()
+
+	if _, err := f.wait(ctx); err != nil {
+		return nil, err
+	}
+	return newJob(m, core.FutureJob(f.handle)), nil
+}
+
+// Jobs asks QEMU for all jobs it knows of now.
+func (m *Monitor) Jobs(ctx context.Context) ([]JobInfo, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx, "listing jobs")
+	}
+	f, err := m.await("listing jobs", func(monitor core.Monitor) core.Future {
+		return core.MonitorList(monitor, timeout(ctx, core.TimeoutDefault))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer f.free()
+
+	if _, err := f.wait(ctx); err != nil {
+		return nil, err
+	}
+	return infos(f.handle), nil
+}
+
+// An Event is one of QEMU's own.
+type Event struct {
+	Name    string
+	Data    json.RawMessage // an object, or nil
+	Time    time.Time       // QEMU's
+	Dropped uint64          // events lost just before this one, because the receiver was slow
+}
+
+// Events returns all events of this QEMU from now on: what QEMU sends after Events has returned is
+// seen, in order, once (B60). The channel is closed when the connection is over, and Err says why; or
+// when ctx is done: a receiver that has seen enough cancels it. A slow receiver loses the oldest events
+// beyond the limit, is told how many, and hurts nobody else (B61).
+func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
+	all := func(int) bool { return true }
+
+	return open(ctx, m, newStream(m.ring(), all), func(watch *core.Watch) int {
+		return core.MonitorWatch(m.handle, watch)
+	}, func(n notice) Event {
+		e := Event{Name: n.name, Time: n.time, Dropped: n.dropped}
+		if n.text != "" {
+			e.Data = json.RawMessage(n.text)
+		}
+		return e
+	})
+}
+
+// marshal makes the JSON text that the library wants of what the caller gave.
+func marshal(arguments any) (string, error) {
+	if arguments == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(arguments)
+	if err != nil {
+		return "", invalid("the arguments can't be made JSON: " + err.Error())
+	}
+	if string(text) == "null" {
+		return "", nil
+	}
+	if text[0] != '{' {
+		return "", invalid("the arguments must be a JSON object, not " + string(text))
+	}
+	return string(text), nil
+}
+
+// noNUL refuses what would be cut short on its way into C.
+func noNUL(what string, values ...string) error {
+	for _, value := range values {
+		if strings.IndexByte(value, 0) >= 0 {
+			return invalid(what + " must not contain a NUL byte")
+		}
+	}
+	return nil
+}
+
+func or(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
+}
