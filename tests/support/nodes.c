@@ -5,6 +5,7 @@
 #include "nodes.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -38,6 +39,12 @@ static void add_raw(world *w, const char *name, const char *path)
                           name, path));
 }
 
+/* Programs of qemu-utils and cmp, run to their end. */
+static void run(const char *command)
+{
+    assert_int_equal(system(command), 0);
+}
+
 void add_disk(world *w, const char *name)
 {
     add_raw(w, name, make_file(w, name, true));
@@ -48,14 +55,23 @@ void add_empty(world *w, const char *name)
     add_raw(w, name, make_file(w, name, false));
 }
 
+void add_null(world *w, const char *name, int bytes)
+{
+    json_decref(client_do(w->other, "blockdev-add",
+                          JSON({"driver": "null-co", "node-name": "%s", "size": %d,
+                                "read-zeroes": true}),
+                          name, bytes));
+}
+
 static void add_blkdebug(world *w, const char *name, const char *iotype, const char *once)
 {
+    int sector = strcmp(iotype, "flush") == 0 ? -1 : DISK_BYTES / 2 / 512;
     json_decref(client_do(w->other, "blockdev-add",
                           JSON({"driver": "blkdebug", "node-name": "%s",
                                 "inject-error": [{"event": "none", "iotype": "%s", "errno": 5,
-                                                  "once": %s}],
+                                                  "sector": %d, "once": %s}],
                                 "image": {"driver": "file", "filename": "%s"}}),
-                          name, iotype, once, make_file(w, name, false)));
+                          name, iotype, sector, once, make_file(w, name, false)));
 }
 
 void add_failing_once(world *w, const char *name, const char *iotype)
@@ -91,12 +107,6 @@ void release_brake(world *w, const char *name)
                           text_of(w, "below-%s", name)));
 }
 
-/* A program of qemu-utils, run to its end. */
-static void run(const char *command)
-{
-    assert_int_equal(system(command), 0);
-}
-
 void add_chain(world *w)
 {
     static const char *const names[] = {"base", "middle", "active"};
@@ -117,6 +127,46 @@ void add_chain(world *w)
     }
 }
 
+bool same_data(world *w, const char *one, const char *other)
+{
+    return system(text_of(w, "cmp -s %s.raw %s.raw", path_of(w, one), path_of(w, other))) == 0;
+}
+
+static json_t *find(json_t *array, const char *key, json_t *value)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(array, i, entry)
+    {
+        if (json_equal(json_object_get(entry, key), value))
+            return entry;
+    }
+    return NULL;
+}
+
+const char *backing_of(world *w, const char *name)
+{
+    json_t *graph = client_do(w->other, "x-debug-query-block-graph", NULL);
+    json_t *nodes = json_object_get(graph, "nodes");
+    json_t *wanted = json_string(name);
+    json_t *parent = json_object_get(find(nodes, "name", wanted), "id");
+
+    const char *found = "";
+    size_t i;
+    json_t *edge;
+    json_array_foreach(json_object_get(graph, "edges"), i, edge)
+    {
+        if (json_equal(json_object_get(edge, "parent"), parent) &&
+            strcmp(json_string_value(json_object_get(edge, "name")), "backing") == 0) {
+            json_t *child = find(nodes, "id", json_object_get(edge, "child"));
+            found = text_of(w, "%s", json_string_value(json_object_get(child, "name")));
+        }
+    }
+    json_decref(wanted);
+    json_decref(graph);
+    return found;
+}
+
 void add_guest(world *w, const char *node)
 {
     json_decref(client_do(w->other, "nbd-server-start",
@@ -129,8 +179,10 @@ void add_guest(world *w, const char *node)
 
 void guest_writes(world *w, const char *node)
 {
-    run(text_of(w, "qemu-io -f raw -c 'write -q -P 7 0 64k' 'nbd+unix:///%s?socket=%s'", node,
-                path_of(w, "guest.sock")));
+    run(text_of(w,
+                "qemu-io -f raw -c 'write -q -P 7 0 64k' -c 'write -q -P 7 1M 64k' "
+                "-c 'write -q -P 7 2M 64k' -c 'write -q -P 7 3M 64k' 'nbd+unix:///%s?socket=%s'",
+                node, path_of(w, "guest.sock")));
 }
 
 const char *disk_of_guest(world *w)

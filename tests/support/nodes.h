@@ -17,8 +17,12 @@
 /* A raw disk full of data, and an empty one of the same size; NAME.raw in the directory. */
 void add_disk(world *w, const char *name);
 void add_empty(world *w, const char *name);
+bool same_data(world *w, const char *one, const char *other);
 
-/* An empty disk of which the next `iotype` ("read", "write", "flush"), or all, fail with EIO. */
+/* A disk without a file. */
+void add_null(world *w, const char *name, int bytes);
+
+/* An empty disk of which the next `iotype` ("write" to its middle, "flush"), or all, fail with EIO. */
 void add_failing_once(world *w, const char *name, const char *iotype);
 void add_failing(world *w, const char *name, const char *iotype);
 
@@ -30,8 +34,11 @@ void release_brake(world *w, const char *name);
 /* qcow2 disks "base" <- "middle" <- "active", with data of its own in each. */
 void add_chain(world *w);
 
-/* A guest that has the node as its disk (an NBD client), its writing to it, and the node that is its
- * disk now: jobs switch it. */
+/* The node that backs another one now, "" for none. */
+const char *backing_of(world *w, const char *name);
+
+/* A guest that has the node as its disk (an NBD client); its writing to several places of it; and
+ * the node that is its disk now: jobs switch it. */
 void add_guest(world *w, const char *node);
 void guest_writes(world *w, const char *node);
 const char *disk_of_guest(world *w);

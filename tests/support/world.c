@@ -208,6 +208,24 @@ int world_system(void **state)
     return with_server(state, start_system);
 }
 
+/* Which of the two world_real() is. */
+static bool real_is_system;
+
+int world_real(void **state)
+{
+    return real_is_system ? world_system(state) : world_daemon(state);
+}
+
+int run_tests_on_both(const struct CMUnitTest *tests, size_t count)
+{
+    real_is_system = false;
+    print_message("on qemu-storage-daemon:\n");
+    int failed = _cmocka_run_group_tests("daemon", tests, count, NULL, NULL);
+    real_is_system = true;
+    print_message("on qemu-system-x86_64:\n");
+    return failed + _cmocka_run_group_tests("system", tests, count, NULL, NULL);
+}
+
 void world_kill_server(world *w)
 {
     process_end(&w->server);

@@ -28,6 +28,12 @@ int world_daemon(void **state); /* and a qemu-storage-daemon, connected */
 int world_system(void **state); /* and a qemu-system-x86_64, connected */
 int world_end(void **state);
 
+/* The set-up of a test that is run on both servers, by run_on_both(); and its line in the table. */
+int world_real(void **state);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_real, world_end)
+#define run_on_both(tests) run_tests_on_both(tests, sizeof(tests) / sizeof(tests[0]))
+int run_tests_on_both(const struct CMUnitTest *tests, size_t count);
+
 /* Kills the server, without a word to anyone. */
 void world_kill_server(world *w);
 
