@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+# A scripted QMP server: one or thousands of QEMUs without disks, for the tests of QMP clients.
+# docs/fakeqemu.md is its manual.
+"""The command line of fakeqemu."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+from functools import partial
+
+import script
+from jobs import QmpError, StepError
+from profiles import DEFAULT, PROFILES
+from server import Hub
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fakeqemu", description="A scripted QMP server.")
+    parser.add_argument("--profile", choices=PROFILES, default=DEFAULT, help="the QEMU to be")
+    parser.add_argument(
+        "--socket",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a monitor of the first QEMU; may be repeated",
+    )
+    parser.add_argument("--monitors", type=int, default=0, metavar="N", help="N more QEMUs")
+    parser.add_argument("--socket-pattern", metavar="PATH", help="their sockets: %%d is 0, 1, ...")
+    parser.add_argument("--control", metavar="PATH", help="the socket that takes steps")
+    parser.add_argument("--script", metavar="FILE", help="steps to do first, one a line")
+    parser.add_argument("--do", action="append", default=[], metavar="JSON", help="a step as well")
+    parser.add_argument("--len", type=int, default=1 << 26, metavar="BYTES", help="size of a disk")
+    parser.add_argument(
+        "--rate", type=int, default=0, metavar="BYTES", help="new jobs move by so much a second"
+    )
+    arguments = parser.parse_args()
+    if bool(arguments.monitors) != bool(arguments.socket_pattern):
+        parser.error("--monitors and --socket-pattern go together")
+    if not arguments.socket and not arguments.monitors:
+        parser.error("nothing to listen on: give --socket or --monitors")
+    return arguments
+
+
+def _allow_files(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        sys.exit(f"fakeqemu: {wanted} file descriptors needed, {hard} allowed (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+def _steps(arguments: argparse.Namespace) -> list[str]:
+    steps: list[str] = list(arguments.do)
+    if arguments.script:
+        with open(arguments.script, encoding="utf-8") as lines:
+            steps = [line for line in lines if line.strip()] + steps
+    return steps
+
+
+def _end_on_eof(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+
+    # /dev/null and files can't be watched: then only a signal ends us.
+    with contextlib.suppress(PermissionError):
+        loop.add_reader(0, read)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    hub = Hub()
+    control = None
+    try:
+        profile = PROFILES[arguments.profile]
+        sockets = [arguments.socket] if arguments.socket else []
+        sockets += [[arguments.socket_pattern % index] for index in range(arguments.monitors)]
+        for paths in sockets:
+            hub.add(profile, arguments.len, paths).rate = arguments.rate
+        if arguments.rate:
+            hub.start_ticking()
+        for line in _steps(arguments):
+            script.run(hub, json.loads(line))
+        if arguments.control:
+            serve = partial(script.serve, hub)
+            control = await asyncio.start_unix_server(serve, arguments.control, limit=1 << 26)
+        print("ready", flush=True)
+        _end_on_eof(stop)
+        await stop.wait()
+    finally:
+        if control is not None:
+            control.close()
+            os.unlink(arguments.control)
+        hub.close()
+
+
+def main() -> None:
+    arguments = _arguments()
+    _allow_files(2 * (arguments.monitors + len(arguments.socket)) + 64)
+    try:
+        asyncio.run(_run(arguments))
+    except (OSError, StepError, QmpError, ValueError) as error:
+        sys.exit(f"fakeqemu: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+# The language of the control socket and of script files: one JSON object a step, `do` names the
+# verb. docs/fakeqemu.md lists the verbs.
+"""Steps: what a test can make a fake QEMU do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from faults import Rule
+from jobs import Job, QmpError, StepError
+
+if TYPE_CHECKING:
+    from machine import Machine
+    from server import Hub, Monitor
+
+Step = dict[str, Any]
+
+_WHATS = ("accepting", "reading", "writing")
+_WAIT_SECONDS = 30.0
+
+
+def run(hub: Hub, step: Step) -> Step:
+    """Does one step and returns its answer. Raises StepError."""
+    verb = step.get("do")
+    for table in (_OF_HUB, _OF_MACHINE, _OF_MONITOR, _OF_JOB):
+        if verb in table:
+            break
+    else:
+        raise StepError(f"unknown verb {verb!r}")
+    try:
+        if verb in _OF_HUB:
+            return _OF_HUB[verb](hub, step) or {}
+        answer: Step = {}
+        for machine in _machines(hub, step):
+            answer = _on_machine(hub, machine, str(verb), step) or answer
+        return answer
+    except KeyError as missing:
+        raise StepError(f"{verb} needs {missing}") from None
+
+
+async def serve(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One client of the control socket: an answer line for each line, in order."""
+    async for line in reader:
+        answer: Step
+        try:
+            step = json.loads(line)
+            if not isinstance(step, dict):
+                raise StepError("a step is a JSON object")
+            done = await _wait(hub, step) if step.get("do") == "wait" else run(hub, step)
+            answer = {"ok": True} | done
+        except (StepError, QmpError, ValueError, TypeError) as error:
+            answer = {"ok": False, "error": str(error)}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()
+    writer.close()
+
+
+async def _wait(hub: Hub, step: Step) -> Step:
+    fields = dict(step)
+    fields.pop("do")
+    count = fields.pop("count", 1)
+    seconds = fields.pop("timeout", _WAIT_SECONDS)
+    if "what" not in fields:
+        fields["what"] = "command"
+    try:
+        return {"entry": await hub.wait(fields, count, seconds)}
+    except asyncio.TimeoutError:
+        raise StepError(f"waited {seconds} s for {fields}") from None
+
+
+def _machines(hub: Hub, step: Step) -> list[Machine]:
+    wanted = step.get("qemu", 0)
+    if wanted == "all":
+        return hub.machines
+    if not isinstance(wanted, int) or not 0 <= wanted < len(hub.machines):
+        raise StepError(f"no qemu {wanted!r}; there are {len(hub.machines)}")
+    return [hub.machines[wanted]]
+
+
+def _on_machine(hub: Hub, machine: Machine, verb: str, step: Step) -> Step | None:
+    if verb in _OF_JOB:
+        job = machine.job(step.get("job"))
+        _OF_JOB[verb](job, step)
+        machine.sweep()
+        return None
+    if verb in _OF_MONITOR:
+        monitors = hub.monitors[machine.index]
+        for monitor in [monitors[step["monitor"]]] if "monitor" in step else monitors:
+            _OF_MONITOR[verb](monitor, step)
+            monitor.apply()
+        return None
+    answer = _OF_MACHINE[verb](machine, step)
+    if machine.quitting or verb == "die":
+        hub.end_machine(machine)
+    return answer
+
+
+# Jobs
+
+
+def _progress(job: Job, step: Step) -> None:
+    job.progress(step["offset"], step.get("len"))
+
+
+def _bounce(job: Job, step: Step) -> None:
+    for _ in range(step.get("times", 1)):
+        job.bounce()
+
+
+def _fail(job: Job, step: Step) -> None:
+    job.fail(step.get("error", "Input/output error"))
+
+
+def _io_error(job: Job, step: Step) -> None:
+    action = step.get("action", "report")
+    job.io_error(action, step.get("operation", "write"), step.get("nospace", False))
+
+
+def _hold_end(job: Job, step: Step) -> None:
+    job.held = True
+
+
+_OF_JOB: dict[Any, Callable[[Job, Step], None]] = {
+    "progress": _progress,
+    "ready": lambda job, step: job.ready(),
+    "bounce": _bounce,
+    "io-error": _io_error,
+    "hold-end": _hold_end,
+    "settle": lambda job, step: job.settle(),
+    "finish": lambda job, step: job.finish(),
+    "fail": _fail,
+}
+
+
+# A QEMU
+
+
+def _emit(machine: Machine, step: Step) -> None:
+    machine.emit_any(step["event"], step.get("data"))
+
+
+def _deep(machine: Machine, step: Step) -> None:
+    data: Any = 0
+    for _ in range(step["depth"]):
+        data = [data]
+    machine.emit_any("DEEP", {"nested": data})
+
+
+def _huge(machine: Machine, step: Step) -> None:
+    machine.emit_any("HUGE", {"padding": "x" * step["bytes"]})
+
+
+def _execute(machine: Machine, step: Step) -> Step:
+    result = machine.execute(step["command"], step.get("arguments", {}))
+    machine.settle()
+    return {"return": result}
+
+
+def _vanish(machine: Machine, step: Step) -> None:
+    del machine.jobs[machine.job(step.get("job")).id]
+
+
+def _hold_ends(machine: Machine, step: Step) -> None:
+    machine.hold_ends = step.get("on", True)
+
+
+def _release(machine: Machine, step: Step) -> Step:
+    command = step.get("command")
+    ripe = [held for held in machine.held if command in (None, held[0])]
+    for held in ripe:
+        machine.held.remove(held)
+        held[1]()
+    return {"released": len(ripe)}
+
+
+def _rule(machine: Machine, step: Step) -> None:
+    machine.rules.append(Rule(step["do"], step["command"], step.get("count", 1), step))
+
+
+_OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
+    "execute": _execute,
+    "emit": _emit,
+    "deep": _deep,
+    "huge": _huge,
+    "vanish": _vanish,
+    "hold-ends": _hold_ends,
+    "release": _release,
+    "die": lambda machine, step: None,
+    **dict.fromkeys(("hold", "drop", "duplicate", "change-id", "answer", "order", "when"), _rule),
+}
+
+
+# A monitor: the wire
+
+
+def _raw(monitor: Monitor, step: Step) -> None:
+    piece = bytes.fromhex(step["hex"]) if "hex" in step else step["text"].encode()
+    monitor.send(piece * step.get("times", 1))
+
+
+def _greeting(monitor: Monitor, step: Step) -> None:
+    monitor.faults.greeting = step["send"]
+
+
+def _split(monitor: Monitor, step: Step) -> None:
+    monitor.faults.split = step["bytes"]
+
+
+def _hang_up(monitor: Monitor, step: Step) -> None:
+    monitor.faults.cut = step.get("after", 0)
+
+
+def _whats(step: Step) -> set[str]:
+    whats = set(_WHATS) if step["what"] == "all" else {step["what"]}
+    if not whats <= set(_WHATS):
+        raise StepError(f"what is all or one of {', '.join(_WHATS)}")
+    return whats
+
+
+def _stop(monitor: Monitor, step: Step) -> None:
+    monitor.faults.stopped |= _whats(step)
+
+
+def _go(monitor: Monitor, step: Step) -> None:
+    monitor.faults.stopped -= _whats(step)
+
+
+_OF_MONITOR: dict[Any, Callable[[Monitor, Step], None]] = {
+    "raw": _raw,
+    "greeting": _greeting,
+    "split": _split,
+    "hang-up": _hang_up,
+    "stop": _stop,
+    "go": _go,
+}
+
+
+# The process
+
+
+def _log(hub: Hub, step: Step) -> Step:
+    log = list(hub.log)
+    if step.get("clear", False):
+        hub.log.clear()
+    return {"log": log}
+
+
+_OF_HUB: dict[Any, Callable[[Any, Step], Step | None]] = {
+    "log": _log,
+}

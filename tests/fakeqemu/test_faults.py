@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+# The scripting of fakeqemu: each fault does to a client what its manual says.
+"""Tests of the steps."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from control import ControlError, FakeQemu
+
+Message = dict[str, Any]
+MIRROR = {"device": "disk0", "target": "copy", "sync": "full", "job-id": "j"}
+
+
+class Client:
+    """A QMP client that reads message by message."""
+
+    def __init__(self, path: str, negotiate: bool = True) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(path)
+        self.lines = self.socket.makefile("rb")
+        if negotiate:
+            assert "QMP" in self.read()
+            assert self.ask("qmp_capabilities")[-1]["return"] == {}
+
+    def send(self, command: str, **arguments: Any) -> None:
+        message = {"execute": command, "arguments": arguments, "id": command}
+        self.socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def read(self) -> Message:
+        line = self.lines.readline()
+        if not line:
+            raise EOFError
+        assert line.endswith(b"\r\n")
+        message: Message = json.loads(line)
+        return message
+
+    def read_until_reply(self) -> list[Message]:
+        messages = [self.read()]
+        while "event" in messages[-1]:
+            messages.append(self.read())
+        return messages
+
+    def ask(self, command: str, **arguments: Any) -> list[Message]:
+        """The reply, last, and the events before it."""
+        self.send(command, **arguments)
+        return self.read_until_reply()
+
+    def read_until(self, event: str) -> list[Message]:
+        messages = [self.read()]
+        while messages[-1].get("event") != event:
+            messages.append(self.read())
+        return messages
+
+    def close(self) -> None:
+        self.lines.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def qemu() -> Iterator[FakeQemu]:
+    with FakeQemu() as fake:
+        yield fake
+
+
+@pytest.fixture
+def client(qemu: FakeQemu) -> Iterator[Client]:
+    found = Client(qemu.path)
+    yield found
+    found.close()
+
+
+def names(messages: list[Message]) -> list[str]:
+    return [message.get("event", "reply") for message in messages]
+
+
+def test_ready_before_the_reply_of_the_start(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("when", command="blockdev-mirror", at="done", steps=[{"do": "ready"}])
+    assert names(client.ask("blockdev-mirror", **MIRROR))[-2:] == ["BLOCK_JOB_READY", "reply"]
+
+
+def test_a_stale_reply_comes_after_the_event(qemu: FakeQemu, client: Client) -> None:
+    client.ask("blockdev-mirror", **MIRROR)
+    qemu.do("when", command="query-block-jobs", at="done", steps=[{"do": "ready", "job": "j"}])
+    messages = client.ask("query-block-jobs")
+    assert names(messages)[-2:] == ["BLOCK_JOB_READY", "reply"]
+    assert messages[-1]["return"][0]["ready"] is False
+
+
+def test_hold_lets_later_replies_pass(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("hold", command="query-jobs")
+    client.send("query-jobs")
+    qemu.do("wait", what="held")
+    assert client.ask("query-version")[-1]["id"] == "query-version"
+    assert qemu.do("release") == {"released": 1}
+    assert client.read() == {"return": [], "id": "query-jobs"}
+
+
+def test_drop_duplicate_change_id_answer(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("drop", command="query-jobs")
+    qemu.do("duplicate", command="query-status")
+    qemu.do("change-id", command="query-version", to={"a": [None]})
+    qemu.do("change-id", command="query-block")
+    qemu.do("answer", command="quit", error={"class": "Odd", "desc": "no"}, count=2)
+    client.send("query-jobs")
+    assert client.ask("query-status") == [client.read()]
+    assert client.ask("query-version")[-1]["id"] == {"a": [None]}
+    assert "id" not in client.ask("query-block")[-1]
+    for _ in range(2):
+        assert client.ask("quit")[-1] == {"id": "quit", "error": {"class": "Odd", "desc": "no"}}
+    assert client.ask("query-version")[-1]["id"] == "query-version"
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_order_of_events_and_reply(qemu: FakeQemu, client: Client, order: str) -> None:
+    qemu.do("order", command="blockdev-backup", events=order)
+    qemu.do("order", command="block-job-cancel", events=order)
+    start = names(client.ask("blockdev-backup", **MIRROR))
+    assert len(start) == (5 if order == "before" else 1)
+    if order == "after":
+        assert [client.read()["data"]["status"] for _ in range(4)][-1] == "running"
+    cancel = names(client.ask("block-job-cancel", device="j"))
+    assert ("BLOCK_JOB_CANCELLED" in cancel) == (order == "before")
+
+
+def test_hold_end_drains_until_finish(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("hold-ends")
+    client.ask("blockdev-mirror", **MIRROR)
+    qemu.do("ready")
+    client.read_until("BLOCK_JOB_READY")
+    assert names(client.ask("block-job-complete", device="j")) == ["reply"]
+    assert client.ask("query-jobs")[-1]["return"][0]["status"] == "ready"
+    qemu.do("finish")
+    client.read_until("BLOCK_JOB_COMPLETED")
+    disks = client.ask("query-block")[-1]["return"]
+    assert [disk["inserted"]["node-name"] for disk in disks] == ["#block100", "copy"]
+
+
+def test_vanish_and_foreign_verb(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("execute", command="blockdev-mirror", arguments=MIRROR)
+    assert names([client.read(), client.read()]) == ["JOB_STATUS_CHANGE"] * 2
+    with pytest.raises(ControlError, match="cannot accept"):
+        qemu.do("execute", command="job-complete", arguments={"id": "j"})
+    qemu.do("vanish")
+    assert client.ask("query-jobs")[-1]["return"] == []
+
+
+def test_emit_beyond_int64_deep_and_huge(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("emit", event="X", data={"n": 1 << 70})
+    qemu.do("deep", depth=300)
+    qemu.do("huge", bytes=100_000)
+    assert client.read()["data"] == {"n": 1 << 70}
+    assert len(json.dumps(client.read())) > 600
+    assert len(client.read()["data"]["padding"]) == 100_000
+
+
+def test_split_gives_single_bytes(qemu: FakeQemu) -> None:
+    qemu.do("split", bytes=1)
+    client = Client(qemu.path, negotiate=False)
+    pieces = [client.socket.recv(4096)]
+    while pieces[-1] != b"\n":
+        pieces.append(client.socket.recv(4096))
+    assert {len(piece) for piece in pieces} == {1}
+    assert "QMP" in json.loads(b"".join(pieces))
+    client.close()
+
+
+def test_stop_writing_merges(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("stop", what="writing")
+    for number in range(5):
+        qemu.do("emit", event="X", data={"n": number})
+    qemu.do("go", what="writing")
+    assert client.socket.recv(65536).count(b"\r\n") == 5
+
+
+def test_stop_reading_and_all(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("stop", what="reading")
+    client.send("query-version")
+    with pytest.raises(ControlError, match=r"waited 0\.2 s"):
+        qemu.do("wait", command="query-version", timeout=0.2)
+    qemu.do("go", what="all")
+    assert client.read()["id"] == "query-version"
+
+
+def test_hang_up_after_bytes(qemu: FakeQemu) -> None:
+    qemu.do("hang-up", after=10)
+    client = Client(qemu.path, negotiate=False)
+    assert client.lines.read() == b'{"QMP": {"'
+    client.close()
+    Client(qemu.path).close()
+
+
+@pytest.mark.parametrize(
+    ("send", "got"), [("never", b""), ("half", b'{"QMP"'), ("garbage", b"\x00\xff"), ("hi", b"hi")]
+)
+def test_greetings(qemu: FakeQemu, send: str, got: bytes) -> None:
+    qemu.do("greeting", send=send)
+    client = Client(qemu.path, negotiate=False)
+    qemu.do("wait", what="connect")
+    qemu.do("hang-up")
+    assert client.lines.read().startswith(got)
+    client.close()
+
+
+def test_second_client_is_greeted_when_the_first_leaves(qemu: FakeQemu, client: Client) -> None:
+    second = Client(qemu.path, negotiate=False)
+    second.socket.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        second.socket.recv(1)
+    second.socket.settimeout(10)
+    client.socket.shutdown(socket.SHUT_RDWR)
+    assert second.socket.recv(6) == b'{"QMP"'
+    second.close()
+
+
+def test_die_leaves_the_socket_file(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("die")
+    with pytest.raises((EOFError, ConnectionResetError)):
+        client.read()
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+        late.connect(qemu.path)
+
+
+def test_two_monitors_of_one_qemu(tmp_path: Any) -> None:
+    with FakeQemu("--socket", f"{tmp_path}/second") as fake:
+        first, second = Client(fake.path), Client(f"{tmp_path}/second")
+        assert len(first.ask("blockdev-mirror", **MIRROR)) == 3
+        assert [second.read()["event"] for _ in range(2)] == ["JOB_STATUS_CHANGE"] * 2
+        assert second.ask("query-jobs")[-1]["return"][0]["id"] == "j"
+        first.close()
+        second.close()
+
+
+def test_an_impossible_step_hangs_up(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("when", command="query-jobs", at="done", steps=[{"do": "ready"}])
+    with pytest.raises(EOFError):
+        client.ask("query-jobs")
+    assert "no job" in qemu.do("wait", what="broken")["entry"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [("fly", {}), ("emit", {}), ("ready", {"job": "x"}), ("stop", {"what": "it"})],
+)
+def test_bad_steps_are_refused(qemu: FakeQemu, verb: str, fields: Message) -> None:
+    with pytest.raises(ControlError, match=verb):
+        qemu.do(verb, **fields)
+
+
+def test_script_and_rate() -> None:
+    with FakeQemu("--rate", "1000000000", "--do", '{"do": "hold-ends"}') as fake:
+        client = Client(fake.path)
+        client.ask("blockdev-mirror", **MIRROR)
+        client.read_until("BLOCK_JOB_READY")
+        assert names(client.ask("block-job-complete", device="j")) == ["reply"]
+        client.close()
