@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+# Fixtures of the Python tests: real and fake QEMUs, and the two front-ends.
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakeqemu.control import FakeQemu
+from python.fronts import connect_asyncio, connect_sync
+from python.qemu import Qemu
+
+# Long enough for the slowest machine: it is only met by a test that hangs.
+HANG_SECONDS = 60.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine function gets a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def run() -> None:
+        await asyncio.wait_for(pyfuncitem.obj(**arguments), HANG_SECONDS)
+
+    asyncio.run(run())
+    return True
+
+
+@pytest.fixture(params=[connect_asyncio, connect_sync], ids=["asyncio", "sync"])
+def connect(request: pytest.FixtureRequest) -> Callable[..., Awaitable[Any]]:
+    """`await connect(uri)` of one front-end, then of the other."""
+    front: Callable[..., Awaitable[Any]] = request.param
+    return front
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Qemu]:
+    """A qemu-storage-daemon."""
+    with Qemu(tmp_path) as qemu:
+        yield qemu
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[Qemu]:
+    """A qemu-system-x86_64 without a machine."""
+    with Qemu(tmp_path, system=True) as qemu:
+        yield qemu
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeQemu]:
+    """A fakeqemu that obeys the test."""
+    with FakeQemu() as qemu:
+        yield qemu
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves an fd or a thread behind."""
+    gc.collect()
+    before = _resources()
+    yield
+    gc.collect()
+    deadline = time.monotonic() + HANG_SECONDS
+    while _resources() != before and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread whose work is done takes a moment to end
+    assert _resources() == before
+
+
+def _resources() -> tuple[int, int]:
+    """How many fds and how many threads this process has."""
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+# The example programs, run as a person would.
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from python.qemu import HALTED_MIRROR, Qemu
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(name: str, *arguments: str) -> tuple[int, str, str]:
+    with start(name, *arguments) as program:
+        output, complaints = program.communicate()
+        return program.returncode, output, complaints
+
+
+@pytest.mark.parametrize("name", ["pivot.py", "pivot_sync.py"])
+def test_pivot(daemon: Qemu, name: str) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.add_guest("drive")
+    status, output, complaints = run(name, daemon.uri, "drive", "copy")
+    assert (status, complaints) == (0, "")
+    assert output.endswith(" copies drive to copy\nready\nPIVOTED\n")
+    assert daemon.disk_of_guest() == "copy"
+
+
+@pytest.mark.parametrize("name", ["pivot.py", "pivot_sync.py"])
+def test_pivot_that_fails(daemon: Qemu, name: str) -> None:
+    daemon.add_disk("drive")
+    daemon.add_failing("copy", errno=28)
+    status, _, complaints = run(name, daemon.uri, "drive", "copy")
+    assert (status, complaints) == (1, f"{name}: No space left on device\n")
+
+
+def test_backup(daemon: Qemu) -> None:
+    for name in ("one", "two"):
+        daemon.add_disk(name)
+        daemon.add_empty(f"copy-{name}")
+    status, output, complaints = run("backup.py", daemon.uri, "one=copy-one", "two=copy-two")
+    assert (status, complaints) == (0, "")
+    assert "one: COMPLETED" in output
+    assert "two: COMPLETED" in output
+
+
+def test_follow(daemon: Qemu) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    options = {name.replace("_", "-"): value for name, value in HALTED_MIRROR.items()}
+    daemon.do(
+        "blockdev-mirror", options, job_id="theirs", device="drive", target="copy", sync="full"
+    )
+    with start("follow.py", daemon.uri, "theirs") as program:
+        assert program.stdout is not None
+        assert " of " in program.stdout.readline()
+        daemon.release("theirs")
+        daemon.other.wait("BLOCK_JOB_READY")
+        daemon.do("block-job-cancel", device="theirs")
+        output, complaints = program.communicate()
+    assert (program.returncode, complaints) == (0, "")
+    lines = output.splitlines()
+    assert "ready" in lines
+    assert lines[-1].split()[0] in ("COPIED", "COMPLETED")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_usage(name: str) -> None:
+    status, output, complaints = run(name)
+    assert (status, output) == (1, "")
+    assert complaints.startswith(f"usage: {name} SOCKET ")

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT
+# Behaving in other people's programs: signals, threads, other loops, fork, exit, no leaks.
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import blockjob
+import blockjob.sync
+import pytest
+from blockjob import Outcome
+from python.children import end_child, run_child, start_child, wait_asleep
+from python.qemu import HALTED_MIRROR, Qemu
+
+Connect = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def halted(daemon: Qemu) -> Qemu:
+    """A qemu-storage-daemon with a mirror, "job", that has stopped half-way."""
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.do(
+        "blockdev-mirror",
+        {k.replace("_", "-"): v for k, v in HALTED_MIRROR.items()},
+        job_id="job",
+        device="drive",
+        target="copy",
+        sync="full",
+    )
+    return daemon
+
+
+def test_b73_ctrl_c_interrupts_a_wait(halted: Qemu) -> None:
+    child = start_child(
+        f"""
+        import blockjob.sync
+        with blockjob.sync.connect({halted.uri!r}) as monitor:
+            job = monitor.attach("job")
+            try:
+                print("waiting", flush=True)
+                job.done()
+            except KeyboardInterrupt:
+                print("interrupted", [job.id for job in monitor.jobs()])
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "waiting\n"
+    wait_asleep(child)
+    child.send_signal(signal.SIGINT)
+    assert end_child(child) == "interrupted ['job']\n"
+
+
+def test_b73_ctrl_c_interrupts_asyncio(halted: Qemu) -> None:
+    child = start_child(
+        f"""
+        import asyncio, blockjob
+        async def main():
+            async with blockjob.connect({halted.uri!r}) as monitor:
+                job = await monitor.attach("job")
+                print("waiting", flush=True)
+                await job.done()
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "waiting\n"
+    wait_asleep(child)
+    child.send_signal(signal.SIGINT)
+    assert end_child(child) == "interrupted\n"
+    assert halted.jobs() == {"job": "running"}
+
+
+def test_b75_a_signal_handler_does_not_end_a_wait(halted: Qemu) -> None:
+    child = start_child(
+        f"""
+        import signal, blockjob.sync
+        with blockjob.sync.connect({halted.uri!r}) as monitor:
+            job = monitor.attach("job")
+            signal.signal(signal.SIGUSR1, lambda number, frame: print("signal", flush=True))
+            print("waiting", flush=True)
+            print(job.done())
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "waiting\n"
+    wait_asleep(child)
+    child.send_signal(signal.SIGUSR1)
+    assert child.stdout.readline() == "signal\n"
+    halted.do("job-cancel", id="job")
+    assert end_child(child) == "CANCELLED\n"
+
+
+GREEN = """
+    import {green}
+    {patch}
+    import blockjob.sync
+    with blockjob.sync.connect({uri!r}) as monitor:
+        job = monitor.attach("job")
+        waits = [{green}.spawn(wait) for wait in (job.ready, job.done, job.pivot)]
+        {green}.sleep(0)
+        # Here only if the waits above let others run.
+        job.set_speed(0)
+        print(*(wait.{result}() for wait in waits))
+"""
+
+
+def test_b73_eventlet(halted: Qemu) -> None:
+    pytest.importorskip("eventlet")
+    patch = "eventlet.monkey_patch()"
+    program = GREEN.format(green="eventlet", patch=patch, uri=halted.uri, result="wait")
+    assert run_child(program) == "None PIVOTED PIVOTED\n"
+
+
+def test_b73_gevent(halted: Qemu) -> None:
+    pytest.importorskip("gevent")
+    patch = "import gevent.monkey; gevent.monkey.patch_all()"
+    program = GREEN.format(green="gevent", patch=patch, uri=halted.uri, result="get")
+    assert run_child(program) == "None PIVOTED PIVOTED\n"
+
+
+def test_b73_uvloop(halted: Qemu) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with blockjob.connect(halted.uri) as monitor:
+            job = await monitor.attach("job")
+            events = monitor.events()
+            waits = [asyncio.create_task(wait()) for wait in (job.done, job.pivot)]
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(job.ready(), 0.01)
+            await job.set_speed(0)
+            assert await asyncio.gather(*waits) == [Outcome.PIVOTED, Outcome.PIVOTED]
+            async for event in events:
+                if event.name == "BLOCK_JOB_COMPLETED":
+                    break
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_b73_loops_in_several_threads(daemon: Qemu) -> None:
+    daemon.other.close()
+
+    async def ask(uri: str) -> list[str]:
+        async with blockjob.connect(uri) as monitor:
+            return [(await monitor.execute("query-version"))["package"] for _ in range(50)]
+
+    async def main() -> None:
+        uris = (daemon.uri, daemon.second_path)
+        one, two = await asyncio.gather(*(asyncio.to_thread(asyncio.run, ask(uri)) for uri in uris))
+        assert one == two
+
+    asyncio.run(main())
+
+
+FORK = """
+    import os, blockjob, blockjob.sync
+    {setup}
+    pid = os.fork()
+    if pid == 0:
+        for call in ({calls}):
+            try:
+                call()
+            except blockjob.Error as error:
+                print(error.code.name, "fork" in str(error), flush=True)
+        {anew}
+    else:
+        assert os.waitpid(pid, 0)[1] == 0
+        {still}
+        print("parent", flush=True)
+"""
+
+
+def test_b72_fork(halted: Qemu) -> None:
+    halted.other.close()
+    program = FORK.format(
+        setup=f"monitor = blockjob.sync.connect({halted.uri!r}); job = monitor.attach('job')",
+        calls="monitor.jobs, job.ready, job.progress, monitor.events, monitor.close",
+        anew=f"print(blockjob.sync.connect({halted.second_path!r}).attach('job').id)",
+        still="assert monitor.jobs()[0].id == 'job'",
+    )
+    expected = "FORKED True\n" * 4 + "job\nparent\n"
+    assert run_child(program) == expected
+
+
+def test_b72_fork_of_an_asyncio_program(halted: Qemu) -> None:
+    halted.other.close()
+    program = FORK.format(
+        setup=f"""
+    import asyncio
+    loop = asyncio.new_event_loop()
+    monitor = loop.run_until_complete(blockjob.connect({halted.uri!r}))
+    """,
+        calls="lambda: loop.run_until_complete(monitor.jobs()), monitor.events",
+        anew=f"""
+        async def anew():
+            async with blockjob.connect({halted.second_path!r}) as monitor:
+                print((await monitor.attach("job")).id)
+        asyncio.run(anew())
+        """,
+        still="assert loop.run_until_complete(monitor.jobs())[0].id == 'job'",
+    )
+    assert run_child(program) == "FORKED True\n" * 2 + "job\nparent\n"
+
+
+EXITS = {
+    "asyncio": """
+        async def main():
+            global monitor
+            monitor = await blockjob.connect(uri)
+            job = await monitor.attach("job")
+            global tasks
+            tasks = [asyncio.create_task(wait()) for wait in (job.done, job.ready)]
+            await asyncio.sleep(0)
+        asyncio.run(main())
+    """,
+    "a loop that nobody closes": """
+        warnings.simplefilter("ignore")
+        loop = asyncio.new_event_loop()
+        monitor = loop.run_until_complete(blockjob.connect(uri))
+        job = loop.run_until_complete(monitor.attach("job"))
+        progress = job.progress()
+        wait = job.done()
+        wait.send(None)
+    """,
+    "a daemon thread in a wait": """
+        monitor = blockjob.sync.connect(uri)
+        job = monitor.attach("job")
+        threading.Thread(target=job.done, daemon=True).start()
+        threading.Thread(target=list, args=[monitor.events()], daemon=True).start()
+    """,
+    "sys.exit() in a with": """
+        with blockjob.sync.connect(uri) as monitor:
+            job = monitor.attach("job")
+            job.watch()
+            sys.exit()
+    """,
+    "everything in a cycle": """
+        monitor = blockjob.sync.connect(uri)
+        monitor.job = monitor.attach("job")
+        monitor.itself = monitor
+        monitor.stream = monitor.job.progress()
+        del monitor
+    """,
+}
+
+
+@pytest.mark.parametrize("program", EXITS.values(), ids=EXITS)
+def test_b73_nothing_hangs_at_exit(halted: Qemu, program: str) -> None:
+    prelude = f"""
+        import asyncio, sys, threading, warnings, blockjob, blockjob.sync
+        uri = {halted.uri!r}
+    """
+    assert run_child(prelude + program) == ""
+    assert halted.jobs() == {"job": "running"}
+
+
+def test_an_fd_beyond_what_select_can(halted: Qemu) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    ballast = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while ballast[-1] < 1100:
+            ballast.append(os.dup(ballast[0]))
+        with blockjob.sync.connect(halted.uri) as monitor:
+            job = monitor.attach("job")
+            with monitor.events() as events, pytest.raises(blockjob.Timeout):
+                events.get(timeout=0.01)
+            assert job.abort() is Outcome.CANCELLED
+    finally:
+        for fd in ballast:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+async def test_b75_a_thousand_connects(connect: Connect, daemon: Qemu) -> None:
+    async def some(count: int) -> None:
+        for _ in range(count):
+            async with await connect(daemon.uri) as monitor:
+                await monitor.jobs()
+
+    await some(200)
+    before = resident_bytes()
+    await some(1000)
+    assert resident_bytes() - before < 1000 * 512
+
+
+async def test_b75_a_thousand_jobs(connect: Connect, daemon: Qemu) -> None:
+    daemon.add_empty("drive", 65536)
+    daemon.add_empty("copy", 65536)
+    async with await connect(daemon.uri) as monitor:
+
+        async def some(count: int) -> None:
+            for _ in range(count):
+                job = await monitor.mirror("drive", target="copy")
+                assert await job.abort(force=True) is not None
+                await job.done(released=True)
+                daemon.other.events.clear()
+
+        await some(200)
+        before = resident_bytes()
+        await some(1000)
+        assert resident_bytes() - before < 1000 * 512
+
+
+async def test_b75_a_thousand_watches_and_leaves(connect: Connect, halted: Qemu) -> None:
+    async with await connect(halted.uri) as monitor:
+        job = await monitor.attach("job")
+
+        async def some(count: int) -> None:
+            for _ in range(count):
+                events, progress = monitor.events(), job.progress()
+                with pytest.raises(blockjob.Timeout):
+                    await job.done(timeout=0)
+                del events, progress
+
+        await some(200)
+        before = resident_bytes()
+        await some(1000)
+        assert resident_bytes() - before < 1000 * 512
+
+
+def test_documented() -> None:
+    for module in (blockjob, blockjob.sync):
+        for kind in (module.Monitor, module.Job, module.Stream):
+            assert kind.__doc__
+            for name, value in vars(kind).items():
+                if not name.startswith("_"):
+                    assert value.__doc__, f"{module.__name__}.{kind.__name__}.{name}"
+
+
+def test_both_front_ends_have_the_same_names() -> None:
+    for kind in ("Monitor", "Job"):
+        names = [
+            {name for name in dir(getattr(module, kind)) if not name.startswith("_")}
+            for module in (blockjob, blockjob.sync)
+        ]
+        assert names[0] == names[1]
