@@ -275,8 +275,12 @@ lint-c: library
 lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff check --quiet $(python_folders)
 	$(venv)/bin/ruff format --quiet --check $(python_folders)
-	$(venv)/bin/mypy
+	$(venv)/bin/mypy setup.py python/blockjob
 	$(venv)/bin/mypy .ci/check
+	MYPYPATH=tests/fakeqemu $(venv)/bin/mypy tests/fakeqemu
+	MYPYPATH=tests $(venv)/bin/mypy tests/python
+	for program in $(wildcard examples/*/*.py bench/*.py); do \
+		$(venv)/bin/mypy $$program || exit; done
 
 lint-go: library
 	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
