@@ -277,8 +277,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff format --quiet --check $(python_folders)
 	$(venv)/bin/mypy setup.py python/blockjob
 	$(venv)/bin/mypy .ci/check
-	MYPYPATH=tests/fakeqemu $(venv)/bin/mypy tests/fakeqemu
-	MYPYPATH=tests $(venv)/bin/mypy tests/python
+	MYPYPATH=tests/fakeqemu:tests/python $(venv)/bin/mypy tests/fakeqemu tests/python
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		$(venv)/bin/mypy $$program || exit; done
 
