@@ -53,8 +53,8 @@ tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
 test_scripts := tests/core/exported_symbols
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
-c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/support/*.h) $(support) $(tests) \
-	$(examples) $(benches)
+c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/support/*.h bench/*.h) $(support) \
+	$(tests) $(examples) $(benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
 support_objects := $(support:%.c=$(BUILD)/%.o)
@@ -176,6 +176,8 @@ python-install: $(venv)/.package
 go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
 	CGO_CFLAGS="-O2 -g -DBLOCKJOB_HEADERS=$$(cat $(headers) | cksum | cut -d' ' -f1)"
 go_modules := go tests/go
+all_go_modules := $(go_modules) $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod \
+	examples/*/*/go.mod bench/*/go.mod))
 GO = $(shell .ci/dependencies --go)
 
 # ------------------------------------------------------------------------------------- tests
@@ -240,17 +242,21 @@ check-valgrind:
 demo:
 	$(call with_dependencies,demo,.demo)
 
+# The Python and the Go of this build come first.
+with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env)
+
 .demo: library examples $(venv)/.package $(venv)/.demo-tools
-	@BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env) examples/demo/run
+	@$(with_tools) examples/demo/run
 
 bench:
-	$(call with_dependencies,test,.bench)
+	$(call with_dependencies,bench,.bench)
 
-bench_scripts := $(filter-out %.c %.h %.py %.go %.md,$(wildcard bench/*))
-.bench: library bench-programs $(venv)/.package $(venv)/.demo-tools
-	@set -e; for script in $(bench_scripts); do \
-		BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env) $$script; \
-	done
+bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
+.bench: library bench-programs $(venv)/.package
+	@failed=; for script in $(bench_scripts); do \
+		echo "---- $$script"; \
+		$(with_tools) $$script || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # ---------------------------------------------------------------------------------- linters
 
@@ -263,14 +269,17 @@ lint:
 
 .lint: lint-c lint-python lint-go
 
+# The demo builds its own program, as a user would.
+linted := $(c_files) $(wildcard examples/demo/*.c)
+
 lint-c: library
-	clang-format --dry-run -Werror $(c_files)
+	clang-format --dry-run -Werror $(linted)
 	$(CC) -std=c99 -pedantic $(warnings) -fsyntax-only -x c $(headers)
 	$(CXX) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ $(headers)
 	cppcheck --quiet --std=c11 -D_GNU_SOURCE --enable=warning,style,performance,portability \
 		--inline-suppr --suppressions-list=.ci/cppcheck --error-exitcode=1 -Icore/include \
-		-Icore/src -Itests/support $(filter %.c,$(c_files))
-	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(c_files)) -- $(clang_flags)
+		-Icore/src -Itests/support $(filter %.c,$(linted))
+	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(linted)) -- $(clang_flags)
 
 lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff check --quiet $(python_folders)
@@ -285,10 +294,10 @@ lint-go: library
 	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
 		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
-	set -e; for module in $(go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
+	set -e; for module in $(all_go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
 
 format: $(venv)/.lint-tools
-	clang-format -i $(c_files)
+	clang-format -i $(linted)
 	$(venv)/bin/ruff format --quiet $(python_folders)
 	$(dir $(GO))gofmt -w $(go_folders)
 
