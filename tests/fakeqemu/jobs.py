@@ -99,8 +99,8 @@ class Job:
             "len": self.length,
             "offset": self.offset,
             "status": self.status,
-            # A pending job is paused from the inside, and QEMU shows that.
-            "paused": self._user_paused or self.status == "pending",
+            # A pending mirror is paused from the inside, and QEMU shows that.
+            "paused": self._user_paused or (self.can_ready and self.status == "pending"),
             "speed": self.speed,
             "ready": self.status in ("ready", "standby"),
             "type": self.kind,

@@ -11,55 +11,9 @@ from typing import Any
 
 import pytest
 from control import ControlError, FakeQemu
+from qmpclient import Client, Message
 
-Message = dict[str, Any]
 MIRROR = {"device": "disk0", "target": "copy", "sync": "full", "job-id": "j"}
-
-
-class Client:
-    """A QMP client that reads message by message."""
-
-    def __init__(self, path: str, negotiate: bool = True) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("rb")
-        if negotiate:
-            assert "QMP" in self.read()
-            assert self.ask("qmp_capabilities")[-1]["return"] == {}
-
-    def send(self, command: str, **arguments: Any) -> None:
-        message = {"execute": command, "arguments": arguments, "id": command}
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def read(self) -> Message:
-        line = self.lines.readline()
-        if not line:
-            raise EOFError
-        assert line.endswith(b"\r\n")
-        message: Message = json.loads(line)
-        return message
-
-    def read_until_reply(self) -> list[Message]:
-        messages = [self.read()]
-        while "event" in messages[-1]:
-            messages.append(self.read())
-        return messages
-
-    def ask(self, command: str, **arguments: Any) -> list[Message]:
-        """The reply, last, and the events before it."""
-        self.send(command, **arguments)
-        return self.read_until_reply()
-
-    def read_until(self, event: str) -> list[Message]:
-        messages = [self.read()]
-        while messages[-1].get("event") != event:
-            messages.append(self.read())
-        return messages
-
-    def close(self) -> None:
-        self.lines.close()
-        self.socket.close()
 
 
 @pytest.fixture
@@ -70,9 +24,8 @@ def qemu() -> Iterator[FakeQemu]:
 
 @pytest.fixture
 def client(qemu: FakeQemu) -> Iterator[Client]:
-    found = Client(qemu.path)
-    yield found
-    found.close()
+    with Client(qemu.path) as found:
+        yield found
 
 
 def names(messages: list[Message]) -> list[str]:

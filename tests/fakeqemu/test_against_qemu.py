@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT
+# The same scripts against the installed QEMU and against fakeqemu: what comes back must have the
+# same shape. Only then do the tests that use fakeqemu say anything about QEMU.
+"""Comparison with the real QEMU."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from control import FakeQemu
+from profiles import PROFILES
+from qmpclient import Client, Message
+
+MIB = 1 << 20
+# Its options for a monitor on the channel `m`.
+SERVERS = {
+    "qemu-storage-daemon": ["--monitor", "chardev=m"],
+    "qemu-system-x86_64": [
+        *("-machine", "none", "-nodefaults", "-display", "none", "-S"),
+        *("-mon", "chardev=m,mode=control"),
+    ],
+}
+# Values that mean something; of all others only the type is compared.
+TELLING = {"action", "class", "device", "event", "id", "io-status", "operation", "reason"} | {
+    "guest",
+    "status",
+    "type",
+}
+
+
+@dataclass
+class Step:
+    """One command, and what fakeqemu is told once it has replied."""
+
+    command: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    until: str = ""
+    """The last thing that follows: an event, or `~status`."""
+    racy: bool = False
+    """The reply can come at any place among the events."""
+    fake: tuple[dict[str, Any], ...] = ()
+
+
+def ask(command: str, until: str = "", racy: bool = False, **arguments: Any) -> Step:
+    return Step(command, {k.replace("_", "-"): v for k, v in arguments.items()}, until, racy)
+
+
+def go(until: str, **fake: Any) -> Step:
+    """The job is let go: by its speed, or by the step for fakeqemu."""
+    speed = {"device": "j", "speed": 0}
+    return Step("block-job-set-speed", speed, until, racy=True, fake=(fake,))
+
+
+def start(command: str, **arguments: Any) -> Step:
+    # A speed of 1 stops a job after its first piece.
+    return ask(command, job_id="j", **({"speed": 1} | arguments))
+
+
+MIRROR = start("blockdev-mirror", device="disk", target="copy", sync="full")
+READY = go("BLOCK_JOB_READY", do="ready")
+ROWS = [ask("query-block-jobs"), ask("query-jobs")]
+CANCEL = ask("block-job-cancel", "~null", racy=True, device="j")
+FORCE = ask("block-job-cancel", "~null", racy=True, device="j", force=True)
+COMPLETE = ask("block-job-complete", "~null", racy=True, device="j")
+FINISH = go("~null", do="finish")
+BACKUP = start("blockdev-backup", device="disk", target="copy", sync="full")
+STREAM = start("block-stream", device="top")
+COMMIT = start("block-commit", device="top")
+COMMIT_MID = start("block-commit", device="top", top_node="mid", base_node="base")
+# Unthrottled, as a throttled job fails only when it wakes up.
+BROKEN = {"job-id": "j", "device": "top", "target": "broken", "sync": "full"}
+KEPT = {"auto_dismiss": False}
+UNFINAL = {"auto_finalize": False}
+
+
+def mirror(**arguments: Any) -> Step:
+    return start("blockdev-mirror", device="disk", target="copy", sync="full", **arguments)
+
+
+def backup(**arguments: Any) -> Step:
+    return start("blockdev-backup", device="disk", target="copy", sync="full", **arguments)
+
+
+def unknown(prefix: str, key: str) -> list[Step]:
+    """Every verb, of a job that isn't there."""
+    return [
+        *(
+            Step(f"{prefix}-{verb}", {key: "no"})
+            for verb in ("pause", "resume", "complete", "cancel")
+        ),
+        *(Step(f"{prefix}-{verb}", {"id": "no"}) for verb in ("finalize", "dismiss")),
+    ]
+
+
+SCRIPTS: dict[str, list[Step]] = {
+    "mirror, pivot": [MIRROR, *ROWS, READY, *ROWS, COMPLETE, *ROWS],
+    "mirror, job-complete": [MIRROR, READY, ask("job-complete", "~null", racy=True, id="j")],
+    "mirror, soft cancel when ready": [MIRROR, READY, CANCEL, *ROWS],
+    "mirror, force when ready": [MIRROR, READY, FORCE],
+    "mirror, job-cancel when ready": [MIRROR, READY, ask("job-cancel", "~null", True, id="j")],
+    "mirror, cancel before ready": [MIRROR, CANCEL, *ROWS],
+    "mirror, force before ready": [MIRROR, FORCE],
+    "mirror, complete before ready": [
+        MIRROR,
+        ask("block-job-complete", device="j"),
+        ask("job-complete", id="j"),
+        CANCEL,
+    ],
+    "mirror, paused": [
+        MIRROR,
+        ask("block-job-pause", "~paused", racy=True, device="j"),
+        *ROWS,
+        ask("block-job-pause", device="j"),
+        ask("block-job-cancel", device="j"),
+        ask("block-job-resume", "~running", racy=True, device="j"),
+        ask("block-job-resume", device="j"),
+        READY,
+        ask("job-pause", "~standby", racy=True, id="j"),
+        *ROWS,
+        ask("block-job-complete", device="j"),
+        ask("block-job-cancel", device="j"),
+        ask("job-resume", "~null", racy=True, id="j"),
+    ],
+    "mirror, forced while paused": [
+        MIRROR,
+        ask("block-job-pause", "~paused", racy=True, device="j"),
+        FORCE,
+    ],
+    "mirror, forced in standby": [
+        MIRROR,
+        READY,
+        ask("block-job-pause", "~standby", racy=True, device="j"),
+        FORCE,
+    ],
+    "mirror, fails": [
+        Step(
+            "blockdev-mirror",
+            BROKEN,
+            "~null",
+            racy=True,
+            fake=(
+                {"do": "io-error", "nospace": True},
+                {"do": "fail", "error": "No space left on device"},
+            ),
+        )
+    ],
+    "mirror, stalls": [
+        Step(
+            "blockdev-mirror",
+            BROKEN | {"on-target-error": "stop"},
+            "~paused",
+            racy=True,
+            fake=({"do": "io-error", "action": "stop", "nospace": True},),
+        ),
+        *ROWS,
+        FORCE,
+    ],
+    "mirror, kept": [
+        mirror(**KEPT),
+        READY,
+        ask("block-job-complete", "~concluded", True, device="j"),
+        *ROWS,
+        ask("block-job-dismiss", id="j"),
+        *ROWS,
+    ],
+    "mirror, cancelled and kept": [
+        mirror(**KEPT),
+        ask("block-job-cancel", "~concluded", True, device="j"),
+        *ROWS,
+        ask("job-dismiss", id="j"),
+    ],
+    "mirror, finalized": [
+        mirror(**KEPT, **UNFINAL),
+        READY,
+        ask("block-job-complete", "BLOCK_JOB_PENDING", True, device="j"),
+        *ROWS,
+        ask("block-job-complete", device="j"),
+        ask("block-job-finalize", id="j"),
+        *ROWS,
+        ask("job-dismiss", id="j"),
+    ],
+    "mirror, cancelled when pending": [
+        mirror(**UNFINAL),
+        READY,
+        ask("block-job-complete", "BLOCK_JOB_PENDING", True, device="j"),
+        ask("block-job-cancel", device="j"),
+    ],
+    "backup": [BACKUP, *ROWS, FINISH],
+    "backup, cancelled": [BACKUP, CANCEL],
+    "backup, finalized": [
+        backup(**UNFINAL),
+        go("BLOCK_JOB_PENDING", do="finish"),
+        *ROWS,
+        ask("job-finalize", id="j"),
+    ],
+    "stream": [STREAM, *ROWS, FINISH],
+    "stream, cancelled": [STREAM, ask("block-job-complete", device="j"), CANCEL],
+    "commit of the active layer, pivot": [COMMIT, *ROWS, READY, COMPLETE],
+    "commit of the active layer, soft cancel": [COMMIT, READY, CANCEL],
+    "commit of an inner layer": [COMMIT_MID, *ROWS, FINISH],
+    "commit of an inner layer, cancelled": [COMMIT_MID, CANCEL],
+    "no such job": [*unknown("block-job", "device"), *unknown("job", "id")],
+    "refused starts": [
+        ask("blockdev-mirror", device="missing", target="copy", sync="full", job_id="j"),
+        ask("blockdev-mirror", device="disk", target="missing", sync="full", job_id="j"),
+        ask("blockdev-mirror", device="disk", target="copy", sync="full"),
+        ask("blockdev-mirror", device="disk", sync="full", job_id="j"),
+        ask("blockdev-mirror", device="disk", target="copy", sync="full", job_id="j", odd=1),
+        ask("no-such-command"),
+        ask("qmp_capabilities"),
+        ask("query-version"),
+    ],
+}
+
+
+def shape(value: Any, key: str = "") -> Any:
+    """What is compared of a value: keys, truths, telling words; of the rest the type."""
+    if isinstance(value, dict):
+        return {k: shape(v, k) for k, v in sorted(value.items()) if k not in ("busy", "desc")}
+    if isinstance(value, list):
+        return [shape(item, key) for item in value]
+    return value if isinstance(value, bool) or key in TELLING else type(value).__name__
+
+
+def is_last(message: Message, until: str) -> bool:
+    status = message.get("data", {}).get("status", "")
+    return until in (message.get("event"), f"~{status}")
+
+
+def play(client: Client, steps: list[Step], fake: FakeQemu | None) -> list[Any]:
+    """What came back, step by step, in shapes."""
+    played = []
+    for step in steps:
+        client.send(step.command, **step.arguments)
+        messages: list[Message] = []
+        told = fake is None
+        while True:
+            replied = any("event" not in message for message in messages)
+            if replied and not told and fake is not None:
+                told = True
+                for control in step.fake:
+                    fake.do(**{"verb" if k == "do" else k: v for k, v in control.items()})
+            if replied and (not step.until or any(is_last(m, step.until) for m in messages)):
+                break
+            messages.append(client.read())
+        if step.racy:
+            messages.sort(key=lambda message: "event" in message)
+        # Several requests in flight fail each for itself.
+        shapes = [kind for kind, _ in groupby(map(shape, messages))]
+        played.append((step.command, shapes))
+    return played
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """base <- mid <- top with data in the lower two, as options."""
+    if not (shutil.which("qemu-img") and shutil.which("qemu-io")):
+        pytest.skip("qemu-img or qemu-io is not installed: nothing to compare with")
+    directory = tmp_path_factory.mktemp("chain")
+    layers = []
+    below: Path | None = None
+    for name, written in (("base", "0 24M"), ("mid", "8M 24M"), ("top", "32M 24M")):
+        path = directory / f"{name}.qcow2"
+        backing = ["-b", str(below), "-F", "qcow2"] if below else []
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), "64M"]
+        subprocess.run(create, check=True)
+        write = ["qemu-io", "-c", f"write -q {written}", str(path)]
+        subprocess.run(write, check=True, stdout=subprocess.DEVNULL)
+        layers.append(
+            f"qcow2,node-name={name},file.driver=file,file.filename={path}"
+            + (f",backing={below.stem}" if below else "")
+        )
+        below = path
+    return layers
+
+
+@pytest.fixture(params=SERVERS)
+def real(request: pytest.FixtureRequest, chain: list[str], tmp_path: Path) -> Iterator[Client]:
+    """A client of the real QEMU, with the nodes that the scripts name."""
+    program: str = request.param
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed: nothing to compare with")
+    null = f"null-co,size={64 * MIB},node-name"
+    inject = "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28"
+    nodes = [f"{null}=disk", f"{null}=copy", f"{null}=under", *chain]
+    nodes.append(f"blkdebug,node-name=broken,image=under,{inject}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        # QEMU gets a socket that listens already, so that there is nothing to wait for.
+        path = str(tmp_path / "qmp")
+        listener.bind(path)
+        listener.listen(1)
+        channel = f"socket,id=m,fd={listener.fileno()},server=on,wait=off"
+        command = [program, "--chardev", channel, *SERVERS[program]]
+        for node in nodes:
+            command += ["--blockdev", node]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
+    try:
+        with Client(path) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def profile_of(client: Client) -> str:
+    version = client.ask("query-version")[-1]["return"]["qemu"]
+    name = f"{version['major']}.{version['minor']}"
+    if name not in PROFILES:
+        pytest.skip(f"fakeqemu has no profile for the installed QEMU {name}")
+    return name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_same_shapes(name: str, real: Client) -> None:
+    with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
+        assert play(client, SCRIPTS[name], fake) == play(real, SCRIPTS[name], None)
+
+
+def test_greeting_and_bad_input(real: Client) -> None:
+    """What precedes negotiation, and input that is no command."""
+    bad = ["{bad}", "[1]", '{"a": 1}', '{"execute": 5}', '{"execute": "quit", "a": 1}']
+    bad += ['{"execute": "query-jobs", "arguments": 1}', '{"execute": "x", "id": {"a": [null]}}']
+
+    def answers(client: Client) -> list[Any]:
+        found = []
+        for line in bad:
+            client.socket.sendall(line.encode() + b"\n")
+            found.append(shape(client.read()))
+        return found
+
+    with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
+        assert shape(client.greeting) == shape(real.greeting)
+        assert answers(client) == answers(real)
+
+
+def test_profile_is_a_part_of_the_schema(real: Client) -> None:
+    """Every command, argument and event of the profile is one of QEMU's, required where it is."""
+    profile = PROFILES[profile_of(real)]
+    schema = {entry["name"]: entry for entry in real.ask("query-qmp-schema")[-1]["return"]}
+    for name, arguments in profile.commands.items():
+        if name not in schema:
+            # The storage daemon has no machine, and so no guest's disks.
+            assert name in ("query-block", "query-status", "drive-mirror", "drive-backup"), name
+            continue
+        members = {m["name"]: m for m in schema[schema[name]["arg-type"]]["members"]}
+        assert arguments == {key: "default" not in members[key] for key in arguments}, name
+        unknown = set(members) - set(arguments)
+        assert not unknown or name.startswith("x-"), f"{name} lacks {unknown}"
+    for name in profile.events:
+        assert name in schema or "qemu-system" not in str(schema)
