@@ -174,7 +174,7 @@ python-install: $(venv)/.package
 
 # Go does not see that a header outside of its packages has changed; it does see a changed flag.
 go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
-	CGO_CFLAGS="-O2 -g -DBLOCKJOB_HEADERS=$$(cat $(headers) | cksum | cut -d' ' -f1)"
+	CGO_CFLAGS='-O2 -g -DBLOCKJOB_HEADERS=$(firstword $(shell cat $(headers) | cksum))'
 go_modules := go tests/go
 all_go_modules := $(go_modules) $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod \
 	examples/*/*/go.mod bench/*/go.mod))
