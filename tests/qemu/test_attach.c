@@ -121,11 +121,16 @@ static void b51_attaching_twice_is_the_same_job(void **state)
     start_theirs(w, ", " HALTED);
 
     assert_ptr_equal(attach(w, "theirs"), attach(w, "theirs"));
-    bj_job *ours = start(w, "blockdev-create",
-                         text_of(w, JSON({"job-id": "ours", "options":
-                                          {"driver": "file", "filename": "%s", "size": 0}}),
-                                 path_of(w, "new.raw")));
-    expect(w, bj_job_done(ours, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+static void b51_attaching_to_our_own_is_the_same_job(void **state)
+{
+    world *w = *state;
+    add_disk(w, "disk");
+    add_empty(w, "copy");
+    bj_job *job = mirror(w, "disk", "copy", NULL);
+
+    assert_ptr_equal(attach(w, bj_job_id(job)), job);
 }
 
 static void b16_cancelled_by_another_client(void **state)
@@ -231,6 +236,7 @@ int main(void)
         TEST(b51_attach_to_a_ready_job),
         TEST(b51_attach_to_a_running_job),
         TEST(b51_attach_to_what_is_gone_is_no_job),
+        TEST(b51_attaching_to_our_own_is_the_same_job),
         TEST(b51_attaching_twice_is_the_same_job),
         TEST(b60_a_watch_sees_the_verbs_of_others),
     };

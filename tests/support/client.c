@@ -107,8 +107,6 @@ client *client_open(const char *path)
 
 void client_close(client *c)
 {
-    if (!c)
-        return;
     fclose(c->in);
     json_decref(c->events);
     free(c);

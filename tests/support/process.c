@@ -21,7 +21,7 @@ static void inherit(int fd)
 }
 
 /* After fork: only what is async-signal-safe, for the library has threads. */
-static void become(const char *const argv[], int log_fd, pid_t parent)
+static void become(const char *const argv[], int out, int log_fd, pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -29,17 +29,19 @@ static void become(const char *const argv[], int log_fd, pid_t parent)
 
     int null = open("/dev/null", O_RDONLY);
     dup2(null, STDIN_FILENO);
-    dup2(log_fd, STDOUT_FILENO);
+    dup2(out, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);
     execvp(argv[0], (char *const *)(uintptr_t)argv);
     dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
     _exit(127);
 }
 
-pid_t process_start(const char *const argv[], const char *log, int fd0, int fd1)
+pid_t process_start(const char *const argv[], const char *log, int fd0, int fd1, int *ret_out)
 {
     int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     assert_true(log_fd >= 0);
+    int ends[2] = {-1, -1};
+    assert_true(!ret_out || pipe2(ends, O_CLOEXEC) == 0);
 
     pid_t parent = getpid();
     pid_t pid = fork();
@@ -47,9 +49,14 @@ pid_t process_start(const char *const argv[], const char *log, int fd0, int fd1)
     if (pid == 0) {
         inherit(fd0);
         inherit(fd1);
-        become(argv, log_fd, parent);
+        become(argv, ret_out ? ends[1] : log_fd, log_fd, parent);
     }
+
     close(log_fd);
+    if (ret_out) {
+        close(ends[1]);
+        *ret_out = ends[0];
+    }
     return pid;
 }
 
@@ -60,14 +67,4 @@ void process_end(pid_t *pid)
     kill(*pid, SIGKILL);
     waitpid(*pid, NULL, 0);
     *pid = 0;
-}
-
-void process_show_log(const char *log)
-{
-    char line[512];
-    FILE *file = fopen(log, "re");
-    while (file && fgets(line, sizeof(line), file))
-        print_error("%s: %s", log, line);
-    if (file)
-        fclose(file);
 }

@@ -157,7 +157,7 @@ static pid_t start_daemon(world *w, int first, int second)
         "chardev=second",
         NULL,
     };
-    return process_start(argv, path_of(w, "server.log"), first, second);
+    return process_start(argv, path_of(w, "server.log"), first, second, NULL);
 }
 
 static pid_t start_system(world *w, int first, int second)
@@ -180,7 +180,7 @@ static pid_t start_system(world *w, int first, int second)
         "chardev=second,mode=control",
         NULL,
     };
-    return process_start(argv, path_of(w, "server.log"), first, second);
+    return process_start(argv, path_of(w, "server.log"), first, second, NULL);
 }
 
 static int with_server(void **state, pid_t (*start_server)(world *w, int first, int second))
@@ -239,7 +239,8 @@ int world_end(void **state)
         assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
         bj_ctx_unref(w->ctx);
     }
-    client_close(w->other);
+    if (w->other)
+        client_close(w->other);
     process_end(&w->server);
     scratch_remove(&w->scratch);
 

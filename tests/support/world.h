@@ -17,6 +17,7 @@ typedef struct world {
     bj_monitor *monitor; /* on the server's first socket; NULL where there is no server */
     client *other;       /* on its second; NULL with a fake QEMU, which has its control socket */
     pid_t server;
+    int qemu; /* the number of the fake one */
     scratch scratch;
     struct kept *kept;
     int fds;
@@ -27,6 +28,7 @@ int world_alone(void **state);  /* a context and a directory */
 int world_daemon(void **state); /* and a qemu-storage-daemon, connected */
 int world_system(void **state); /* and a qemu-system-x86_64, connected */
 int world_end(void **state);
+#define ALONE_TEST(name) cmocka_unit_test_setup_teardown(name, world_alone, world_end)
 
 /* The set-up of a test that is run on both servers, by run_on_both(); and its line in the table. */
 int world_real(void **state);
