@@ -170,7 +170,8 @@ func (c *channels) receive(record core.Record) bool {
 	switch record.Kind() {
 	case core.RecordReady:
 		close(c.ready)
-	case core.RecordClosed:
+	case core.RecordEnded, core.RecordClosed:
+		// Closed alone if the monitor was closed; else Ended, and nothing that matters after it.
 		close(c.done)
 		return false
 	}
@@ -277,12 +278,12 @@ func (j *Job) SetSpeed(ctx context.Context, bytesPerSecond int64) error {
 	})
 }
 
-// Finalize finalizes a job of "auto-finalize": false that is pending, and returns when it is over.
-func (j *Job) Finalize(ctx context.Context) error {
-	_, err := j.tell(ctx, "finalizing job "+j.id, func(timeout int64) core.Future {
+// Finalize finalizes a job of "auto-finalize": false that is pending, and returns when it is over, with
+// the errors of Wait.
+func (j *Job) Finalize(ctx context.Context) (Outcome, error) {
+	return j.tell(ctx, "finalizing job "+j.id, func(timeout int64) core.Future {
 		return core.JobFinalize(j.handle, timeout)
 	})
-	return err
 }
 
 // Dismiss dismisses a concluded job of "auto-dismiss": false that the library does not dismiss itself.

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+
+// Pivot copies a disk of a running QEMU and switches to the copy when that is ready:
+//
+//	go run ./pivot unix:/run/vm1.qmp drive0 copy0
+//
+// Ctrl-C before that aborts the copy; the guest keeps its disk.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	blockjob "github.com/libblockjob/libblockjob/go"
+)
+
+func main() {
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: pivot URI DEVICE TARGET-NODE")
+		os.Exit(2)
+	}
+	outcome, err := pivot(os.Args[1], os.Args[2], os.Args[3])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(outcome)
+}
+
+func pivot(uri, device, target string) (blockjob.Outcome, error) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer cancel()
+
+	monitor, err := blockjob.Dial(ctx, uri)
+	if err != nil {
+		return blockjob.NoOutcome, err
+	}
+	defer monitor.Close()
+
+	job, err := monitor.Mirror(ctx, device, blockjob.MirrorOptions{Target: target, Sync: "full"})
+	if err != nil {
+		return blockjob.NoOutcome, err
+	}
+
+	progress := job.Progress(ctx, time.Second)
+	for {
+		select {
+		case <-job.Ready():
+			return job.Pivot(ctx)
+		case <-job.Done():
+			return job.Outcome(), job.Err()
+		case <-ctx.Done():
+			// A context of its own: this one has ended, the job has not.
+			return job.Abort(context.Background(), blockjob.ForceAfter(10*time.Second))
+		case p, more := <-progress:
+			if !more {
+				progress = nil
+				continue
+			}
+			fmt.Printf("%d of %d bytes\n", p.Current, p.Total)
+		}
+	}
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+// Events, updates and progress on channels.
+
+package blockjob_test
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	blockjob "github.com/libblockjob/libblockjob/go"
+	"github.com/libblockjob/libblockjob/tests/go/fakeqemu"
+	"github.com/libblockjob/libblockjob/tests/go/qemu"
+)
+
+func TestB60EveryObserverSeesEveryEvent(t *testing.T) {
+	q := disks(t)
+	m := dial(t, q.URI)
+	ctx, cancel := context.WithCancel(patience(t))
+	defer cancel()
+
+	var streams []<-chan blockjob.Event
+	for i := 0; i < 3; i++ {
+		events, err := m.Events(ctx)
+		ok(t, err)
+		streams = append(streams, events)
+	}
+	// A verb is seen by all, whoever gave it.
+	job := mirror(t, m, blockjob.MirrorOptions{Target: "copy", JobID: "job"})
+	<-job.Ready()
+	q.Do("block-job-complete", qemu.Args{"device": "job"})
+
+	want := []string{"created", "running", "ready", "BLOCK_JOB_READY", "waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"}
+	for i, events := range streams {
+		var got []string
+		for len(got) < len(want) {
+			event := <-events
+			var data struct{ ID, Device, Status string }
+			ok(t, json.Unmarshal(event.Data, &data))
+			if data.ID+data.Device != "job" {
+				continue
+			}
+			if event.Time.IsZero() || event.Dropped != 0 {
+				t.Errorf("event %+v", event)
+			}
+			if event.Name == "JOB_STATUS_CHANGE" {
+				got = append(got, data.Status)
+			} else {
+				got = append(got, event.Name)
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("observer %d saw %v, want %v", i, got, want)
+		}
+	}
+	cancel()
+	for _, events := range streams {
+		for range events {
+		}
+	}
+}
+
+func TestB49UnknownEventsArePassedOn(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	events, err := m.Events(patience(t))
+	ok(t, err)
+
+	fake.Do("emit", fakeqemu.Fields{"event": "NEWS", "data": map[string]any{"large": uint64(1) << 63, "text": "é\"\n"}})
+	event := <-events
+	var data struct {
+		Large uint64
+		Text  string
+	}
+	ok(t, json.Unmarshal(event.Data, &data))
+	if event.Name != "NEWS" || data.Large != 1<<63 || data.Text != "é\"\n" {
+		t.Errorf("event %s %s", event.Name, event.Data)
+	}
+	fake.Do("raw", fakeqemu.Fields{"text": `{"event": "BARE", "timestamp": {"seconds": 1, "microseconds": 2}}` + "\r\n"})
+	event = <-events
+	if event.Name != "BARE" || event.Data != nil || !event.Time.Equal(time.UnixMicro(1000002)) {
+		t.Errorf("event %+v", event)
+	}
+}
+
+func TestB61SlowObserverIsToldWhatItLost(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	const limit, count = 16, 5000
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitWatchRing, limit))
+	slow, err := m.Events(patience(t))
+	ok(t, err)
+	fast, err := m.Events(patience(t))
+	ok(t, err)
+
+	fake.Do("raw", fakeqemu.Fields{
+		"text": `{"event": "TICK", "timestamp": {"seconds": 1, "microseconds": 2}}` + "\r\n", "times": count,
+	})
+	fake.Do("emit", fakeqemu.Fields{"event": "LAST"})
+	total := func(events <-chan blockjob.Event) (seen, lost uint64) {
+		for event := range events {
+			seen++
+			lost += event.Dropped
+			if event.Name == "LAST" {
+				break
+			}
+		}
+		return seen, lost
+	}
+	if seen, lost := total(fast); seen+lost != count+1 {
+		t.Errorf("%d seen, %d lost", seen, lost)
+	}
+	// It disturbs nobody: commands are answered while it does not read.
+	ok(t, m.Execute(patience(t), "query-jobs", nil, nil))
+	// One may be on its way already; the ring has the rest.
+	if seen, lost := total(slow); seen+lost != count+1 || seen > limit+1 {
+		t.Errorf("%d seen, %d lost", seen, lost)
+	}
+}
+
+func TestB61WhatMattersIsNeverLost(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitWatchRing, 8))
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+	updates, err := job.Watch(ctx, 0)
+	ok(t, err)
+
+	fake.Do("ready", nil)
+	fake.Do("bounce", fakeqemu.Fields{"times": 1000})
+	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+
+	ready, ended, lost := 0, 0, uint64(0)
+	for u := range updates {
+		lost += u.Dropped
+		switch u.Kind {
+		case blockjob.UpdateReady:
+			ready++
+		case blockjob.UpdateEnded:
+			ended++
+			if u.Outcome != blockjob.Pivoted || u.Err != nil {
+				t.Errorf("ended %v, %v", u.Outcome, u.Err)
+			}
+		}
+	}
+	if ready != 1 || ended != 1 || lost == 0 {
+		t.Errorf("%d times ready, %d times ended, %d lost", ready, ended, lost)
+	}
+}
+
+func TestB62StreamEndsAndSaysWhy(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	events, err := m.Events(patience(t))
+	ok(t, err)
+	fake.Do("emit", fakeqemu.Fields{"event": "LAST"})
+	fake.Do("die", nil)
+	<-m.Done()
+
+	// What came before is still there to be read.
+	if event := <-events; event.Name != "LAST" {
+		t.Errorf("event %q", event.Name)
+	}
+	if event, more := <-events; more {
+		t.Errorf("event %+v", event)
+	}
+	fails(t, m.Err(), blockjob.ErrDisconnected)
+}
+
+func TestB07CancelledContextEndsItsStreamOnly(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx, cancel := context.WithCancel(context.Background())
+	leaving, err := m.Events(ctx)
+	ok(t, err)
+	staying, err := m.Events(patience(t))
+	ok(t, err)
+
+	cancel()
+	for range leaving {
+		t.Error("an event")
+	}
+	fake.Do("emit", fakeqemu.Fields{"event": "NEWS"})
+	if event := <-staying; event.Name != "NEWS" {
+		t.Errorf("event %q", event.Name)
+	}
+}
+
+func TestWatchTellsAllInOrder(t *testing.T) {
+	m := dial(t, disks(t).URI)
+	ctx := patience(t)
+	job := mirror(t, m, halted)
+	updates, err := job.Watch(ctx, 0)
+	ok(t, err)
+	release(t, job)
+	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+
+	var got []string
+	for u := range updates {
+		switch u.Kind {
+		case blockjob.UpdateStatus:
+			got = append(got, u.Status)
+		case blockjob.UpdateReady:
+			got = append(got, "READY")
+		case blockjob.UpdateEnded:
+			got = append(got, u.Outcome.String())
+		default:
+			t.Errorf("update %+v", u)
+		}
+	}
+	want := []string{"ready", "READY", "waiting", "pending", "PIVOTED"}
+	if !reflect.DeepEqual(got, want) && !reflect.DeepEqual(got, append([]string{"running"}, want...)) {
+		t.Errorf("saw %v", got)
+	}
+
+	// One that comes late hears what is true.
+	updates, err = job.Watch(ctx, 0)
+	ok(t, err)
+	got = nil
+	for u := range updates {
+		got = append(got, u.Outcome.String())
+	}
+	if !reflect.DeepEqual(got, []string{"NONE", "PIVOTED"}) {
+		t.Errorf("saw %v", got)
+	}
+	_, err = job.Watch(ctx, -1)
+	fails(t, err, blockjob.ErrInvalid)
+}
+
+func TestB63Progress(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+
+	progress := job.Progress(ctx, time.Millisecond)
+	for _, offset := range []int64{1 << 20, 3 << 20} {
+		fake.Do("progress", fakeqemu.Fields{"offset": offset, "len": 64 << 20})
+		for p := range progress {
+			if p.Total != 64<<20 {
+				t.Errorf("progress %+v", p)
+			}
+			if p.Current == offset {
+				break
+			}
+		}
+	}
+	fake.Do("ready", nil)
+	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+	for range progress {
+	}
+
+	// Nobody looks any more, nobody is asked.
+	asked := fake.Sent("query-jobs") + fake.Sent("query-block-jobs")
+	ok(t, m.Execute(ctx, "query-version", nil, nil))
+	if now := fake.Sent("query-jobs") + fake.Sent("query-block-jobs"); now != asked {
+		t.Errorf("asked %d times", now-asked)
+	}
+}
+
+func TestB25TotalIsNotCurrentBeforeReady(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+	fake.Do("progress", fakeqemu.Fields{"offset": 64 << 20, "len": 64 << 20})
+	info, err := job.Query(ctx)
+	ok(t, err)
+	if info.Ready || info.Current == info.Total {
+		t.Errorf("info %+v", info)
+	}
+	fake.Do("ready", nil)
+	ok(t, job.WaitReady(ctx))
+	info, err = job.Query(ctx)
+	ok(t, err)
+	if !info.Ready || info.Current != info.Total {
+		t.Errorf("info %+v", info)
+	}
+}
