@@ -9,21 +9,34 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HANG_SECONDS = 60.0
 
 
-def start_child(program: str) -> subprocess.Popen[str]:
-    """A Python that runs the program."""
-    return subprocess.Popen(
+@contextmanager
+def running(program: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python that runs the program; it is gone after the `with`."""
+    with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONFAULTHANDLER": "1"},
-    )
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def read_line(child: subprocess.Popen[str]) -> str:
+    """What it says next."""
+    assert child.stdout is not None
+    return child.stdout.readline().rstrip("\n")
 
 
 def end_child(child: subprocess.Popen[str]) -> str:
@@ -40,7 +53,8 @@ def end_child(child: subprocess.Popen[str]) -> str:
 
 def run_child(program: str) -> str:
     """Runs the program to its end and returns its output."""
-    return end_child(start_child(program))
+    with running(program) as child:
+        return end_child(child)
 
 
 def wait_asleep(child: subprocess.Popen[str]) -> None:

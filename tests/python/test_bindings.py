@@ -12,8 +12,8 @@ from typing import Any
 import blockjob
 import pytest
 from blockjob import _core
-from python.children import run_child
-from python.qemu import Qemu
+from children import run_child
+from qemu import Qemu
 
 STUB = ast.parse((Path(blockjob.__file__).parent / "_core.pyi").read_text())
 FUNCTIONS = [node for node in STUB.body if isinstance(node, ast.FunctionDef)]

@@ -13,8 +13,8 @@ from typing import Any
 import blockjob
 import pytest
 from blockjob import Outcome
-from fakeqemu.control import FakeQemu
-from python.qemu import HALTED_MIRROR, Qemu
+from control import FakeQemu
+from qemu import HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
 

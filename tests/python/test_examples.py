@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from python.qemu import HALTED_MIRROR, Qemu
+from qemu import HALTED_MIRROR, Qemu
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
 

@@ -10,7 +10,7 @@ from typing import Any
 import blockjob
 import pytest
 from blockjob import Outcome
-from python.qemu import DISK_BYTES, HALTED, HALTED_MIRROR, Qemu
+from qemu import DISK_BYTES, HALTED, HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
 

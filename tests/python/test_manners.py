@@ -16,8 +16,8 @@ import blockjob
 import blockjob.sync
 import pytest
 from blockjob import Outcome
-from python.children import end_child, run_child, start_child, wait_asleep
-from python.qemu import HALTED_MIRROR, Qemu
+from children import end_child, read_line, run_child, running, wait_asleep
+from qemu import HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
 
@@ -39,8 +39,7 @@ def halted(daemon: Qemu) -> Qemu:
 
 
 def test_b73_ctrl_c_interrupts_a_wait(halted: Qemu) -> None:
-    child = start_child(
-        f"""
+    program = f"""
         import blockjob.sync
         with blockjob.sync.connect({halted.uri!r}) as monitor:
             job = monitor.attach("job")
@@ -50,17 +49,15 @@ def test_b73_ctrl_c_interrupts_a_wait(halted: Qemu) -> None:
             except KeyboardInterrupt:
                 print("interrupted", [job.id for job in monitor.jobs()])
         """
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "waiting\n"
-    wait_asleep(child)
-    child.send_signal(signal.SIGINT)
-    assert end_child(child) == "interrupted ['job']\n"
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        wait_asleep(child)
+        child.send_signal(signal.SIGINT)
+        assert end_child(child) == "interrupted ['job']\n"
 
 
 def test_b73_ctrl_c_interrupts_asyncio(halted: Qemu) -> None:
-    child = start_child(
-        f"""
+    program = f"""
         import asyncio, blockjob
         async def main():
             async with blockjob.connect({halted.uri!r}) as monitor:
@@ -72,18 +69,16 @@ def test_b73_ctrl_c_interrupts_asyncio(halted: Qemu) -> None:
         except KeyboardInterrupt:
             print("interrupted")
         """
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "waiting\n"
-    wait_asleep(child)
-    child.send_signal(signal.SIGINT)
-    assert end_child(child) == "interrupted\n"
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        wait_asleep(child)
+        child.send_signal(signal.SIGINT)
+        assert end_child(child) == "interrupted\n"
     assert halted.jobs() == {"job": "running"}
 
 
 def test_b75_a_signal_handler_does_not_end_a_wait(halted: Qemu) -> None:
-    child = start_child(
-        f"""
+    program = f"""
         import signal, blockjob.sync
         with blockjob.sync.connect({halted.uri!r}) as monitor:
             job = monitor.attach("job")
@@ -91,14 +86,13 @@ def test_b75_a_signal_handler_does_not_end_a_wait(halted: Qemu) -> None:
             print("waiting", flush=True)
             print(job.done())
         """
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "waiting\n"
-    wait_asleep(child)
-    child.send_signal(signal.SIGUSR1)
-    assert child.stdout.readline() == "signal\n"
-    halted.do("job-cancel", id="job")
-    assert end_child(child) == "CANCELLED\n"
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        wait_asleep(child)
+        child.send_signal(signal.SIGUSR1)
+        assert read_line(child) == "signal"
+        halted.do("job-cancel", id="job")
+        assert end_child(child) == "CANCELLED\n"
 
 
 GREEN = """

@@ -11,9 +11,9 @@ import blockjob
 import blockjob.sync
 import pytest
 from blockjob import Outcome, Progress, RecordKind
-from fakeqemu.control import FakeQemu
-from python.fronts import in_thread
-from python.qemu import DISK_BYTES, HALTED, HALTED_MIRROR, Qemu
+from control import FakeQemu
+from fronts import in_thread
+from qemu import DISK_BYTES, HALTED, HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
 
