@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The messages of QMP; see protocol.h.
+ */
+#include "protocol.h"
+
+#include <blockjob/blockjob.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t load_flags = JSON_ALLOW_NUL;
+
+/* The closing quote of the string that begins at text[at], or len. */
+static size_t skip_string(const char *text, size_t len, size_t at)
+{
+    for (at++; at < len && text[at] != '"'; at++)
+        if (text[at] == '\\')
+            at++;
+    return at < len ? at : len;
+}
+
+static bool overflows(const char *number, size_t len)
+{
+    char digits[512];
+    if (len >= sizeof digits)
+        return true;
+    memcpy(digits, number, len);
+    digits[len] = '\0';
+
+    errno = 0;
+    if (strpbrk(digits, ".eE"))
+        strtod(digits, NULL);
+    else
+        strtoll(digits, NULL, 10);
+    return errno == ERANGE;
+}
+
+/* Writes 0 over every number that jansson could not hold. The parsed tree is only for us, who need
+ * none of them; callers get the message's own text. */
+static void blank_huge_numbers(char *text, size_t len)
+{
+    for (size_t at = 0; at < len; at++) {
+        if (text[at] == '"') {
+            at = skip_string(text, len, at);
+            continue;
+        }
+        size_t n = 0;
+        while (at + n < len && memchr("+-.0123456789eE", text[at + n], 15))
+            n++;
+        if (n == 0)
+            continue;
+        if (overflows(text + at, n)) {
+            memset(text + at, ' ', n);
+            text[at] = '0';
+        }
+        at += n - 1;
+    }
+}
+
+static json_t *load_huge(const char *text, size_t len)
+{
+    char *copy = malloc(len ? len : 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, text, len);
+    blank_huge_numbers(copy, len);
+    json_t *root = json_loadb(copy, len, load_flags, NULL);
+    free(copy);
+    return root;
+}
+
+static json_t *load(const char *text, size_t len, enum json_error_code *ret_code)
+{
+    json_error_t error = {0};
+    json_t *root = json_loadb(text, len, load_flags, &error);
+    *ret_code = json_error_code(&error);
+    if (!root && *ret_code == json_error_numeric_overflow)
+        root = load_huge(text, len);
+    return root;
+}
+
+/* The end of the value that begins at text[at], in a text known to be valid JSON. */
+static size_t skip_value(const char *text, size_t len, size_t at)
+{
+    size_t depth = 0;
+
+    for (; at < len; at++) {
+        char c = text[at];
+        if (c == '"')
+            at = skip_string(text, len, at);
+        else if (c == '{' || c == '[')
+            depth++;
+        else if ((c == '}' || c == ']') && depth > 0)
+            depth--;
+        else if (depth == 0 && (c == ',' || c == '}'))
+            break;
+    }
+    return at < len ? at : len;
+}
+
+static size_t skip_space(const char *text, size_t len, size_t at)
+{
+    while (at < len && strchr(" \t\r\n,:{", text[at]) && text[at])
+        at++;
+    return at;
+}
+
+/* The text of the value of `key` in the object `text`, known to be valid. */
+static void find_raw(const char *text, size_t len, const char *key, struct message *m)
+{
+    size_t key_len = strlen(key);
+    size_t at = skip_space(text, len, 0);
+
+    while (at < len && text[at] == '"') {
+        size_t end = skip_string(text, len, at);
+        bool found = end - at - 1 == key_len && memcmp(text + at + 1, key, key_len) == 0;
+
+        at = end + 1;
+        while (at < len && strchr(" \t\r\n:", text[at]) && text[at])
+            at++;
+        end = skip_value(text, len, at);
+        if (found) {
+            m->raw = text + at;
+            m->raw_len = end - at;
+            while (m->raw_len > 0 && strchr(" \t\r\n", m->raw[m->raw_len - 1]))
+                m->raw_len--;
+        }
+        at = skip_space(text, len, end);
+    }
+}
+
+static const char *string_of(const json_t *object, const char *key)
+{
+    const char *s = json_string_value(json_object_get(object, key));
+    return s ? s : "";
+}
+
+static int64_t timestamp_of(const json_t *root)
+{
+    const json_t *t = json_object_get(root, "timestamp");
+    json_int_t seconds = json_integer_value(json_object_get(t, "seconds"));
+    json_int_t micros = json_integer_value(json_object_get(t, "microseconds"));
+
+    /* QEMU says -1 when its clock failed. */
+    if (seconds < 0 || seconds > INT64_MAX / 1000000 - 1 || micros < 0 || micros > 999999)
+        return 0;
+    return seconds * 1000000 + micros;
+}
+
+static int read_root(const char *text, size_t len, struct message *m)
+{
+    const json_t *value;
+
+    if ((value = json_object_get(m->root, "event")) && json_is_string(value)) {
+        m->kind = MESSAGE_EVENT;
+        m->name = json_string_value(value);
+        m->value = json_object_get(m->root, "data");
+        m->timestamp_us = timestamp_of(m->root);
+        find_raw(text, len, "data", m);
+    } else if ((value = json_object_get(m->root, "return"))) {
+        m->kind = MESSAGE_RETURN;
+        m->value = value;
+        find_raw(text, len, "return", m);
+    } else if ((value = json_object_get(m->root, "error"))) {
+        m->kind = MESSAGE_ERROR;
+        m->name = string_of(value, "class");
+        m->text = string_of(value, "desc");
+    } else if ((value = json_object_get(m->root, "QMP"))) {
+        m->kind = MESSAGE_GREETING;
+        m->value = value;
+    } else {
+        return BJ_E_PROTOCOL;
+    }
+    m->id = json_object_get(m->root, "id");
+    return 0;
+}
+
+int protocol_parse(const char *text, size_t len, struct message *ret, const char **ret_reason)
+{
+    *ret = (struct message){.name = "", .text = ""};
+
+    enum json_error_code code;
+    ret->root = load(text, len, &code);
+    if (!ret->root) {
+        *ret_reason = "something that is not JSON";
+        return code == json_error_out_of_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
+    }
+    if (read_root(text, len, ret) != 0) {
+        message_clear(ret);
+        *ret_reason = "a JSON object that is no QMP message";
+        return BJ_E_PROTOCOL;
+    }
+    return 0;
+}
+
+void message_clear(struct message *message)
+{
+    json_decref(message->root);
+    *message = (struct message){0};
+}
+
+char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
+{
+    char *line = NULL;
+    json_t *quoted = json_string(name);
+    char *command = quoted ? json_dumps(quoted, JSON_ENCODE_ANY) : NULL;
+    int len = -1;
+
+    if (command && arguments)
+        len = asprintf(&line, "{\"execute\":%s,\"arguments\":%s,\"id\":%llu}\r\n", command,
+                       arguments, (unsigned long long)id);
+    else if (command)
+        len = asprintf(&line, "{\"execute\":%s,\"id\":%llu}\r\n", command, (unsigned long long)id);
+
+    free(command);
+    json_decref(quoted);
+    if (len < 0)
+        return NULL;
+    *ret_len = (size_t)len;
+    return line;
+}
+
+json_t *protocol_object(const char *text)
+{
+    enum json_error_code code;
+    json_t *root = load(text, strlen(text), &code);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+char *protocol_add_members(const char *text, const char *members)
+{
+    const char *rest = strchr(text, '{') + 1;
+    while (strchr(" \t\r\n", *rest) && *rest)
+        rest++;
+
+    char *joined = NULL;
+    const char *comma = *rest == '}' || !*members ? "" : ",";
+    return asprintf(&joined, "{%s%s%s", members, comma, rest) < 0 ? NULL : joined;
+}
