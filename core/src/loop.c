@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The event loop on libev; see loop.h.
+ */
+#include "loop.h"
+
+#include <blockjob/blockjob.h>
+#include <blockjob/ev.h>
+
+#include <ev.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define STACK_SIZE (512 * 1024) /* jansson recurses, a level of nesting at a time */
+
+struct loop {
+    struct ev_loop *ev;
+    bool theirs;
+    ev_async wake;
+    ev_periodic clock_guard;
+
+    pthread_t thread;
+    void (*gone)(void *user);
+    void *gone_user;
+
+    pthread_mutex_t lock;
+    pthread_t current; /* the thread the loop runs on */
+    struct loop_task *first;
+    struct loop_task **last;
+    bool held; /* ev_ref: tasks were posted on the loop's thread, ev_run() must not return yet */
+    bool stopped;
+};
+
+struct loop_io {
+    ev_io ev;
+    struct loop *loop;
+    void (*ready)(void *user, int events);
+    void *user;
+};
+
+struct loop_timer {
+    ev_timer ev;
+    struct loop *loop;
+    void (*expired)(void *user);
+    void *user;
+};
+
+int64_t clock_monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t clock_realtime_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* -------------------------------------------------------------------- tasks */
+
+static struct loop_task *take_tasks(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    struct loop_task *tasks = loop->first;
+    loop->first = NULL;
+    loop->last = &loop->first;
+    loop->current = pthread_self();
+    pthread_mutex_unlock(&loop->lock);
+    return tasks;
+}
+
+static void run_tasks(struct loop_task *tasks)
+{
+    while (tasks) {
+        struct loop_task *task = tasks;
+        tasks = task->next; /* the task may free itself */
+        task->run(task);
+    }
+}
+
+static void set_held(struct loop *loop, bool held)
+{
+    if (loop->theirs && held && !loop->held)
+        ev_ref(loop->ev);
+    if (loop->theirs && !held && loop->held)
+        ev_unref(loop->ev);
+    loop->held = held;
+}
+
+/* One round of tasks; those they post are for the next, after sockets and timers had their turn. */
+static void on_wake(struct ev_loop *ev, ev_async *async, int events)
+{
+    (void)ev, (void)events;
+    struct loop *loop = async->data;
+
+    run_tasks(take_tasks(loop));
+
+    pthread_mutex_lock(&loop->lock);
+    bool more = loop->first != NULL;
+    pthread_mutex_unlock(&loop->lock);
+    set_held(loop, more);
+}
+
+void loop_drain(struct loop *loop)
+{
+    for (struct loop_task *tasks; (tasks = take_tasks(loop));)
+        run_tasks(tasks);
+}
+
+bool loop_post(struct loop *loop, struct loop_task *task)
+{
+    task->next = NULL;
+
+    pthread_mutex_lock(&loop->lock);
+    bool accepted = !loop->stopped;
+    bool here = pthread_equal(loop->current, pthread_self());
+    if (accepted) {
+        *loop->last = task;
+        loop->last = &task->next;
+        ev_async_send(loop->ev, &loop->wake); /* under the lock: after loop_stop() none is sent */
+    }
+    pthread_mutex_unlock(&loop->lock);
+
+    if (accepted && here)
+        set_held(loop, true);
+    return accepted;
+}
+
+/* ------------------------------------------------------------------- thread */
+
+static void never(struct ev_loop *ev, ev_periodic *periodic, int events)
+{
+    (void)ev, (void)periodic, (void)events;
+}
+
+int loop_new(struct loop **ret_loop, struct ev_loop *theirs)
+{
+    struct loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return BJ_E_NOMEM;
+    loop->ev = theirs ? theirs : ev_loop_new(EVFLAG_NOENV | EVFLAG_NOSIGMASK);
+    if (!loop->ev) {
+        free(loop);
+        return BJ_E_SYSTEM;
+    }
+    loop->theirs = theirs != NULL;
+    loop->last = &loop->first;
+    loop->current = pthread_self();
+    pthread_mutex_init(&loop->lock, NULL);
+
+    ev_async_init(&loop->wake, on_wake);
+    ev_set_priority(&loop->wake,
+                    EV_MAXPRI); /* callbacks before the next read, so rings stay short */
+    loop->wake.data = loop;
+    ev_async_start(loop->ev, &loop->wake);
+
+    if (theirs) {
+        ev_unref(loop->ev);
+    } else {
+        /* With a periodic, libev hears of clock jumps from the kernel and sleeps as long as nothing
+         * happens; without, it wakes every minute to look. */
+        ev_periodic_init(&loop->clock_guard, never, 1e10, 0, NULL);
+        ev_periodic_start(loop->ev, &loop->clock_guard);
+    }
+    *ret_loop = loop;
+    return BJ_OK;
+}
+
+static void *run(void *user)
+{
+    struct loop *loop = user;
+
+    pthread_mutex_lock(&loop->lock);
+    loop->current = pthread_self();
+    pthread_mutex_unlock(&loop->lock);
+
+    ev_run(loop->ev, 0);
+    if (loop->gone)
+        loop->gone(loop->gone_user);
+    return NULL;
+}
+
+int loop_start(struct loop *loop)
+{
+    pthread_attr_t attr;
+    sigset_t all, before;
+    size_t stack = STACK_SIZE < PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : STACK_SIZE;
+
+    if (pthread_attr_init(&attr) != 0)
+        return BJ_E_SYSTEM;
+    pthread_attr_setstacksize(&attr, stack);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(&loop->thread, &attr, run, loop);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+
+    if (r != 0)
+        return BJ_E_SYSTEM;
+
+    pthread_mutex_lock(&loop->lock);
+    loop->current = loop->thread;
+    pthread_mutex_unlock(&loop->lock);
+    return BJ_OK;
+}
+
+void loop_stop(struct loop *loop)
+{
+    loop_drain(loop);
+    pthread_mutex_lock(&loop->lock);
+    loop->stopped = true;
+    pthread_mutex_unlock(&loop->lock);
+    loop_drain(loop); /* what was posted before the door was shut */
+    set_held(loop, false);
+    if (loop->theirs) {
+        ev_ref(loop->ev);
+        ev_async_stop(loop->ev, &loop->wake);
+    } else {
+        ev_break(loop->ev, EVBREAK_ALL);
+    }
+}
+
+void loop_join(struct loop *loop)
+{
+    pthread_join(loop->thread, NULL);
+}
+
+void loop_on_gone(struct loop *loop, void (*gone)(void *user), void *user)
+{
+    loop->gone = gone;
+    loop->gone_user = user;
+}
+
+void loop_detach(struct loop *loop)
+{
+    pthread_detach(loop->thread);
+}
+
+void loop_free(struct loop *loop)
+{
+    if (!loop->theirs)
+        ev_loop_destroy(loop->ev);
+    pthread_mutex_destroy(&loop->lock);
+    free(loop);
+}
+
+bool loop_is_current(const struct loop *loop)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)&loop->lock;
+    pthread_mutex_lock(lock);
+    bool current = pthread_equal(loop->current, pthread_self());
+    pthread_mutex_unlock(lock);
+    return current;
+}
+
+bool loop_is_theirs(const struct loop *loop)
+{
+    return loop->theirs;
+}
+
+/* ------------------------------------------------------- sockets and timers */
+
+static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
+{
+    (void)ev;
+    struct loop_io *io = watcher->data;
+    io->ready(io->user,
+              ((events & EV_READ) ? LOOP_READ : 0) | ((events & EV_WRITE) ? LOOP_WRITE : 0));
+}
+
+struct loop_io *loop_io_new(struct loop *loop, int fd, void (*ready)(void *user, int events),
+                            void *user)
+{
+    struct loop_io *io = calloc(1, sizeof *io);
+    if (!io)
+        return NULL;
+    io->loop = loop;
+    io->ready = ready;
+    io->user = user;
+    ev_io_init(&io->ev, on_io, fd, 0);
+    io->ev.data = io;
+    return io;
+}
+
+void loop_io_want(struct loop_io *io, int events)
+{
+    int wanted = ((events & LOOP_READ) ? EV_READ : 0) | ((events & LOOP_WRITE) ? EV_WRITE : 0);
+
+    if (ev_is_active(&io->ev) && (io->ev.events & (EV_READ | EV_WRITE)) == wanted)
+        return;
+    ev_io_stop(io->loop->ev, &io->ev);
+    ev_io_set(&io->ev, io->ev.fd, wanted);
+    if (wanted)
+        ev_io_start(io->loop->ev, &io->ev);
+}
+
+void loop_io_free(struct loop_io *io)
+{
+    if (!io)
+        return;
+    ev_io_stop(io->loop->ev, &io->ev);
+    free(io);
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
+{
+    (void)ev, (void)events;
+    struct loop_timer *timer = watcher->data;
+    timer->expired(timer->user);
+}
+
+struct loop_timer *loop_timer_new(struct loop *loop, void (*expired)(void *user), void *user)
+{
+    struct loop_timer *timer = calloc(1, sizeof *timer);
+    if (!timer)
+        return NULL;
+    timer->loop = loop;
+    timer->expired = expired;
+    timer->user = user;
+    ev_timer_init(&timer->ev, on_timer, 0., 0.);
+    timer->ev.data = timer;
+    return timer;
+}
+
+void loop_timer_set(struct loop_timer *timer, int64_t ms)
+{
+    ev_timer_stop(timer->loop->ev, &timer->ev);
+    ev_now_update(timer->loop->ev); /* a callback before us may have taken long */
+    ev_timer_set(&timer->ev, (double)ms / 1000., 0.);
+    ev_timer_start(timer->loop->ev, &timer->ev);
+}
+
+void loop_timer_stop(struct loop_timer *timer)
+{
+    ev_timer_stop(timer->loop->ev, &timer->ev);
+}
+
+void loop_timer_free(struct loop_timer *timer)
+{
+    if (!timer)
+        return;
+    ev_timer_stop(timer->loop->ev, &timer->ev);
+    free(timer);
+}

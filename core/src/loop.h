@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The event loop of a context: libev behind a few words. loop.c is the only file that knows libev.
+ * All functions belong to the loop's thread, except the ones that say otherwise.
+ */
+#ifndef BJ_LOOP_H
+#define BJ_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ev_loop;
+struct loop;
+
+/* On `theirs`, or on a loop of our own that runs once loop_start() was called. */
+int loop_new(struct loop **ret_loop, struct ev_loop *theirs);
+int loop_start(struct loop *loop); /* any thread, once; BJ_E_SYSTEM */
+void loop_free(struct loop *loop); /* stopped, or never started, or theirs */
+
+/* Our thread: runs what is posted, then ends it. After this loop_post() refuses. */
+void loop_stop(struct loop *loop);
+void loop_join(struct loop *loop); /* another thread than the loop's */
+void loop_detach(
+    struct loop *loop); /* instead of joining: the thread calls `gone` as its last act */
+void loop_on_gone(struct loop *loop, void (*gone)(void *user), void *user);
+
+bool loop_is_current(const struct loop *loop); /* any thread */
+bool loop_is_theirs(const struct loop *loop);  /* any thread */
+
+/* Work for the loop's thread, in the order it was posted; lies in the poster's own memory, so that
+ * posting can't fail for lack of it. False once the loop has stopped: it will not run. */
+struct loop_task {
+    struct loop_task *next;
+    void (*run)(struct loop_task *task);
+};
+bool loop_post(struct loop *loop, struct loop_task *task); /* any thread */
+
+/* Runs what is posted now, on the loop's thread: for a context that closes on a loop of theirs. */
+void loop_drain(struct loop *loop);
+
+/* A socket. `ready` is called while it is readable, or writable if asked for. */
+enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+struct loop_io;
+struct loop_io *loop_io_new(struct loop *loop, int fd, void (*ready)(void *user, int events),
+                            void *user); /* NULL: no memory */
+void loop_io_want(struct loop_io *io, int events);
+void loop_io_free(struct loop_io *io); /* takes NULL; does not close the fd */
+
+/* A timer on the monotonic clock; calls once after loop_timer_set(). */
+struct loop_timer;
+struct loop_timer *loop_timer_new(struct loop *loop, void (*expired)(void *user), void *user);
+void loop_timer_set(struct loop_timer *timer, int64_t ms); /* from now; again moves it */
+void loop_timer_stop(struct loop_timer *timer);
+void loop_timer_free(struct loop_timer *timer); /* takes NULL */
+
+/* Any thread. Milliseconds of the monotonic clock, microseconds since 1970. */
+int64_t clock_monotonic_ms(void);
+int64_t clock_realtime_us(void);
+
+#endif
