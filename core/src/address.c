@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Monitor addresses; see address.h.
+ */
+#include "address.h"
+
+#include <blockjob/blockjob.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int parse_unix(const char *path, struct address *ret, struct text **ret_text)
+{
+    size_t len = strlen(path);
+
+    if (len == 0) {
+        *ret_text = text_printf("the monitor address \"unix:\" lacks a path");
+        return BJ_E_INVAL;
+    }
+    if (len >= sizeof ret->path.sun_path) {
+        *ret_text =
+            text_printf("the socket path %s is longer than the %zu bytes that the system allows",
+                        path, sizeof ret->path.sun_path - 1);
+        return BJ_E_INVAL;
+    }
+    ret->kind = ADDRESS_UNIX;
+    ret->path.sun_family = AF_UNIX;
+    memcpy(ret->path.sun_path, path, len + 1);
+    return BJ_OK;
+}
+
+static bool is_port(const char *port)
+{
+    char *end;
+    errno = 0;
+    long number = strtol(port, &end, 10);
+    return *port >= '0' && *port <= '9' && !*end && errno == 0 && number >= 1 && number <= 65535;
+}
+
+static int parse_tcp(const char *rest, struct address *ret, struct text **ret_text)
+{
+    const char *colon = strrchr(rest, ':');
+
+    if (!colon || colon == rest || !is_port(colon + 1)) {
+        *ret_text = text_printf("tcp:%s is not tcp:HOST:PORT with a port from 1 to 65535", rest);
+        return BJ_E_INVAL;
+    }
+    char *host = strdup(rest);
+    if (!host) {
+        *ret_text = text_printf("out of memory");
+        return BJ_E_NOMEM;
+    }
+    size_t host_len = (size_t)(colon - rest);
+    host[host_len] = '\0';
+    ret->port = host + host_len + 1;
+    if (host[0] == '[' && host[host_len - 1] == ']') {
+        host[host_len - 1] = '\0';
+        memmove(host, host + 1, host_len - 1);
+    }
+    ret->kind = ADDRESS_TCP;
+    ret->host = host;
+    return BJ_OK;
+}
+
+static int parse_fd(const char *number, struct address *ret, struct text **ret_text)
+{
+    char *end;
+    errno = 0;
+    long fd = strtol(number, &end, 10);
+    int type;
+    socklen_t len = sizeof type;
+
+    if (*number < '0' || *number > '9' || *end || errno || fd > 0x7fffffff) {
+        *ret_text = text_printf("fd:%s is not fd:NUMBER", number);
+        return BJ_E_INVAL;
+    }
+    if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM) {
+        *ret_text = text_printf("fd:%ld is not an open, connected stream socket", fd);
+        return BJ_E_INVAL;
+    }
+    ret->kind = ADDRESS_FD;
+    ret->fd = fcntl((int)fd, F_DUPFD_CLOEXEC, 0);
+    if (ret->fd < 0) {
+        *ret_text = text_printf("can't duplicate fd:%ld: %s", fd, strerror(errno));
+        return BJ_E_SYSTEM;
+    }
+    return BJ_OK;
+}
+
+int address_parse(const char *uri, struct address *ret, struct text **ret_text)
+{
+    *ret = (struct address){.fd = -1};
+
+    if (uri[0] == '/')
+        return parse_unix(uri, ret, ret_text);
+    if (strncmp(uri, "unix:", 5) == 0)
+        return parse_unix(uri + 5, ret, ret_text);
+    if (strncmp(uri, "tcp:", 4) == 0)
+        return parse_tcp(uri + 4, ret, ret_text);
+    if (strncmp(uri, "fd:", 3) == 0)
+        return parse_fd(uri + 3, ret, ret_text);
+    *ret_text =
+        text_printf("\"%s\" is no monitor address: use unix:PATH, tcp:HOST:PORT or fd:NUMBER", uri);
+    return BJ_E_INVAL;
+}
+
+void address_clear(struct address *address)
+{
+    free(address->host);
+    if (address->fd >= 0)
+        close(address->fd);
+    *address = (struct address){.fd = -1};
+}

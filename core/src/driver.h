@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The seam between a monitor and what it speaks: verbs go down, facts come up. A driver lives on
+ * the loop's thread and never blocks it.
+ */
+#ifndef BJ_DRIVER_H
+#define BJ_DRIVER_H
+
+#include "job.h"
+#include "text.h"
+
+#include <blockjob/blockjob.h>
+
+struct info_list;
+
+/* Text in it is only valid during the call. */
+struct driver_reply {
+    int error;               /* BJ_OK, or why not */
+    const char *error_class; /* BJ_E_REFUSED */
+    const char *text;
+    const char *json; /* execute: the value, not terminated */
+    size_t json_len;
+    const void *value;       /* the same as the driver has parsed it, for itself */
+    struct info_list *infos; /* query; whoever keeps it sets this to NULL */
+};
+
+/* One thing asked of the driver; lies in the asker's memory. `done` is called exactly once for what
+ * was taken, also when the connection ends; never from inside the call that asked. */
+struct driver_request {
+    void (*done)(struct driver_request *request, struct driver_reply *reply);
+};
+
+/* Before `up` none of these but close and stage may be called. All that return int answer BJ_OK, or
+ * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
+struct driver;
+struct driver_ops {
+    int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
+                   const char *arguments);
+    int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
+                const char *type, enum job_verb verb, int64_t speed);
+    /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
+    int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
+    /* Takes back a request that was not written yet: true, and `done` is not called. */
+    bool (*withdraw)(struct driver *driver, struct driver_request *request);
+    bool (*has_command)(struct driver *driver, const char *command);
+
+    /* Why connecting takes so long: the sentence of a deadline. */
+    struct text *(*stage)(struct driver *driver, int64_t timeout_ms);
+
+    /* Answers all requests with `error` and goes; no upcall comes from it or after it. */
+    void (*close)(struct driver *driver, int error, const char *text);
+};
+
+struct driver {
+    const struct driver_ops *ops;
+    bj_monitor *monitor; /* takes the upcalls; outlives the driver */
+
+    /* Valid from `up` on. */
+    bool has_status;  /* statuses come as events (QEMU 3.0) */
+    bool has_dismiss; /* jobs can be told to wait for it (2.12) */
+};
+
+/* Starts connecting; takes over what is in `address`. NULL: no memory. */
+struct address;
+struct driver *qmp_open(bj_monitor *monitor, struct address *address);
+
+/* ------------------------------------------------------------------ upcalls */
+
+enum driver_fact_kind {
+    FACT_STATUS,
+    FACT_READY,
+    FACT_COMPLETED,
+    FACT_CANCELLED,
+    FACT_STOPPED,
+    FACT_PENDING
+};
+
+struct driver_fact {
+    enum driver_fact_kind kind;
+    const char *id;
+    const char *type;       /* "" if not told */
+    enum job_status status; /* FACT_STATUS */
+    const char *error;      /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    int64_t timestamp_us;
+};
+
+void monitor_up(bj_monitor *monitor, struct text *version);
+void monitor_fact(bj_monitor *monitor, const struct driver_fact *fact);
+bool monitor_has_watches(const bj_monitor *monitor);
+void monitor_event(bj_monitor *monitor, const char *name, const char *data, size_t data_len,
+                   int64_t timestamp_us);
+
+/* The connection is over, all requests have been answered, the driver is about to free itself. */
+void monitor_down(bj_monitor *monitor, int error, struct text *text);
+
+#endif

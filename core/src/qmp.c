@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The QMP driver: one connection to one QEMU, its negotiation, and the commands under way on it.
+ */
+#include "address.h"
+#include "commands.h"
+#include "dial.h"
+#include "driver.h"
+#include "frame.h"
+#include "future.h"
+#include "monitor.h"
+#include "protocol.h"
+#include "qmp_jobs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum stage { QMP_CONNECTING, QMP_GREETING, QMP_NEGOTIATING, QMP_UP, QMP_DOWN };
+
+/* A command from when it is asked for until its reply. */
+struct command {
+    struct command *next;
+    struct driver_request *request; /* NULL: nobody waits for the reply */
+    uint64_t id;
+    bool urgent;
+    char *name; /* what an old QEMU's reply without id is matched by (B59) */
+    char *line; /* NULL once it is written */
+    size_t len;
+    size_t written;
+};
+
+/* A query: query-block-jobs, and query-jobs where that is there. */
+struct query {
+    struct driver_request block_jobs_request;
+    struct driver_request jobs_request;
+    struct driver_request *asker;
+    struct qmp *qmp;
+    json_t *block_jobs;
+    json_t *jobs;
+    int pending;
+    int error;
+    struct text *text;
+};
+
+struct qmp {
+    struct driver driver;
+    bj_ctx *ctx;
+    enum stage stage;
+
+    struct dial *dial;
+    int fd;
+    struct loop_io *io;
+    struct frame frame;
+    struct loop_task free_task;
+
+    struct command_set *commands;
+    struct text *version;
+    struct driver_request handshake;
+
+    uint64_t next_id;
+    struct command *queued; /* the first may be half written */
+    struct command **queued_last;
+    size_t queued_count;
+    struct command *in_flight;
+    struct command **in_flight_last;
+    size_t in_flight_count;
+    size_t in_flight_limit;
+    size_t queued_limit;
+};
+
+static struct qmp *qmp_of(struct driver *driver)
+{
+    return (struct qmp *)driver;
+}
+
+static const char *uri_of(const struct qmp *qmp)
+{
+    return text_str(qmp->driver.monitor->uri);
+}
+
+/* --------------------------------------------------------------------- ending */
+
+static void free_command(struct command *command)
+{
+    free(command->name);
+    free(command->line);
+    free(command);
+}
+
+static void fail_commands(struct command *command, int error, const char *text)
+{
+    while (command) {
+        struct command *next = command->next;
+        struct driver_reply reply = {.error = error, .text = text};
+        if (command->request)
+            command->request->done(command->request, &reply);
+        free_command(command);
+        command = next;
+    }
+}
+
+/* Later, because those who call us are still reading from it. */
+static void run_free(struct loop_task *task)
+{
+    struct qmp *qmp = (struct qmp *)((char *)task - offsetof(struct qmp, free_task));
+
+    command_set_unref(qmp->ctx, qmp->commands);
+    text_unref(qmp->version);
+    ctx_unref(qmp->ctx);
+    free(qmp);
+}
+
+/* Ends the connection and answers everything; the rest of the stack may still touch qmp. */
+static void hang_up(struct qmp *qmp, int error, const char *text)
+{
+    qmp->stage = QMP_DOWN;
+    if (qmp->dial)
+        dial_cancel(qmp->dial);
+    qmp->dial = NULL;
+    loop_io_free(qmp->io);
+    qmp->io = NULL;
+    if (qmp->fd >= 0)
+        close(qmp->fd);
+    qmp->fd = -1;
+    frame_clear(&qmp->frame);
+
+    struct command *in_flight = qmp->in_flight;
+    struct command *queued = qmp->queued;
+    qmp->in_flight = qmp->queued = NULL;
+    fail_commands(in_flight, error, text);
+    fail_commands(queued, error, text);
+
+    qmp->free_task.run = run_free;
+    if (!loop_post(qmp->ctx->loop, &qmp->free_task))
+        run_free(&qmp->free_task);
+}
+
+/* Takes over the reference to `text`. */
+static void go_down(struct qmp *qmp, int error, struct text *text)
+{
+    bj_monitor *monitor = qmp->driver.monitor;
+    hang_up(qmp, error, text_str(text));
+    monitor_down(monitor, error, text);
+}
+
+static void qmp_close(struct driver *driver, int error, const char *text)
+{
+    hang_up(qmp_of(driver), error, text);
+}
+
+/* -------------------------------------------------------------------- sending */
+
+static struct command *take_queued(struct qmp *qmp)
+{
+    struct command *command = qmp->queued;
+    qmp->queued = command->next;
+    if (!qmp->queued)
+        qmp->queued_last = &qmp->queued;
+    qmp->queued_count--;
+    return command;
+}
+
+static void add_in_flight(struct qmp *qmp, struct command *command)
+{
+    free(command->line);
+    command->line = NULL;
+    command->next = NULL;
+    *qmp->in_flight_last = command;
+    qmp->in_flight_last = &command->next;
+    qmp->in_flight_count++;
+}
+
+/* False when the socket takes no more now. */
+static bool write_command(struct qmp *qmp, struct command *command)
+{
+    while (command->written < command->len) {
+        ssize_t n = send(qmp->fd, command->line + command->written, command->len - command->written,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+            shutdown(qmp->fd, SHUT_RDWR); /* reading gives what QEMU still said, then the end */
+        if (n < 0)
+            return false;
+        command->written += (size_t)n;
+    }
+    return true;
+}
+
+static void flush(struct qmp *qmp)
+{
+    bool blocked = false;
+
+    while (qmp->queued && qmp->in_flight_count < qmp->in_flight_limit && !blocked) {
+        blocked = !write_command(qmp, qmp->queued);
+        if (!blocked)
+            add_in_flight(qmp, take_queued(qmp));
+    }
+    loop_io_want(qmp->io, blocked ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+}
+
+/* Verbs go before everything that is not half written: a pivot must not wait for a list. */
+static void add_queued(struct qmp *qmp, struct command *command)
+{
+    struct command **link = qmp->queued_last;
+    if (command->urgent)
+        for (link = &qmp->queued; *link && ((*link)->urgent || (*link)->written > 0);)
+            link = &(*link)->next;
+
+    command->next = *link;
+    *link = command;
+    if (!command->next)
+        qmp->queued_last = &command->next;
+    qmp->queued_count++;
+}
+
+static int ask(struct qmp *qmp, struct driver_request *request, const char *name,
+               const char *arguments, bool urgent)
+{
+    if (qmp->stage == QMP_DOWN)
+        return BJ_E_DISCONNECTED;
+    struct command *command = calloc(1, sizeof *command);
+    if (!command)
+        return BJ_E_NOMEM;
+    command->id = qmp->next_id++;
+    command->name = strdup(name);
+    command->line = protocol_command(name, arguments, command->id, &command->len);
+    if (!command->name || !command->line) {
+        free_command(command);
+        return BJ_E_NOMEM;
+    }
+    command->request = request;
+    command->urgent = urgent;
+    add_queued(qmp, command);
+    flush(qmp);
+    return BJ_OK;
+}
+
+static int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
+                       const char *arguments)
+{
+    struct qmp *qmp = qmp_of(driver);
+    if (qmp->queued_count >= qmp->queued_limit)
+        return BJ_E_BUSY;
+    return ask(qmp, request, name, arguments, false);
+}
+
+static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
+{
+    struct qmp *qmp = qmp_of(driver);
+
+    for (struct command **link = &qmp->queued; *link; link = &(*link)->next) {
+        struct command *command = *link;
+        if (command->request != request || command->written > 0)
+            continue;
+        *link = command->next;
+        if (qmp->queued_last == &command->next)
+            qmp->queued_last = link;
+        qmp->queued_count--;
+        free_command(command);
+        return true;
+    }
+    return false;
+}
+
+static bool has_command(void *user, const char *command)
+{
+    const struct qmp *qmp = user;
+    return command_set_has(qmp->commands, command);
+}
+
+static bool qmp_has(struct driver *driver, const char *command)
+{
+    return has_command(qmp_of(driver), command);
+}
+
+static int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
+                    const char *type, enum job_verb verb, int64_t speed)
+{
+    struct qmp *qmp = qmp_of(driver);
+    bool shared =
+        verb <= JOB_CANCEL_FORCE || verb == JOB_DISMISS; /* one a job: bounded by itself */
+    if (!shared && qmp->queued_count >= qmp->queued_limit)
+        return BJ_E_BUSY;
+
+    const char *name = qmp_verb_command(verb, type, has_command, qmp);
+    if (!name)
+        return BJ_E_UNSUPPORTED;
+    char *arguments = qmp_verb_arguments(name, verb, id, speed);
+    int r = arguments ? ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
+    free(arguments);
+    return r;
+}
+
+/* -------------------------------------------------------------------- queries */
+
+static void finish_query(struct query *query)
+{
+    struct driver_reply reply = {.error = query->error, .text = text_str(query->text)};
+    size_t limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS);
+
+    if (query->error == BJ_OK) {
+        reply.infos = qmp_read_rows(query->block_jobs, query->jobs, limit);
+        if (!reply.infos)
+            reply.error = BJ_E_NOMEM;
+    }
+    query->asker->done(query->asker, &reply);
+
+    info_list_free(reply.infos);
+    json_decref(query->block_jobs);
+    json_decref(query->jobs);
+    text_unref(query->text);
+    free(query);
+}
+
+static void query_part_done(struct query *query, json_t **part, struct driver_reply *reply)
+{
+    const json_t *rows = reply->value;
+
+    if (reply->error == BJ_OK && json_is_array(rows)) {
+        *part = json_incref((json_t *)rows);
+    } else if (query->error == BJ_OK) {
+        query->error = reply->error != BJ_OK ? reply->error : BJ_E_PROTOCOL;
+        query->text = text_printf("%s", reply->text ? reply->text : bj_error_text(query->error));
+    }
+    if (--query->pending == 0)
+        finish_query(query);
+}
+
+static void block_jobs_done(struct driver_request *request, struct driver_reply *reply)
+{
+    struct query *query =
+        (struct query *)((char *)request - offsetof(struct query, block_jobs_request));
+    query_part_done(query, &query->block_jobs, reply);
+}
+
+static void jobs_done(struct driver_request *request, struct driver_reply *reply)
+{
+    struct query *query = (struct query *)((char *)request - offsetof(struct query, jobs_request));
+    query_part_done(query, &query->jobs, reply);
+}
+
+static int qmp_query(struct driver *driver, struct driver_request *request, bool urgent)
+{
+    struct qmp *qmp = qmp_of(driver);
+    if (!urgent && qmp->queued_count >= qmp->queued_limit)
+        return BJ_E_BUSY;
+
+    struct query *query = calloc(1, sizeof *query);
+    if (!query)
+        return BJ_E_NOMEM;
+    query->qmp = qmp;
+    query->asker = request;
+    query->block_jobs_request.done = block_jobs_done;
+    query->jobs_request.done = jobs_done;
+
+    int r = ask(qmp, &query->block_jobs_request, "query-block-jobs", NULL, urgent);
+    if (r != BJ_OK) {
+        free(query);
+        return r;
+    }
+    query->pending = 1;
+    if (!has_command(qmp, "query-jobs"))
+        return BJ_OK;
+    if (ask(qmp, &query->jobs_request, "query-jobs", NULL, urgent) == BJ_OK)
+        query->pending++;
+    else
+        query->error = BJ_E_NOMEM;
+    return BJ_OK;
+}
+
+/* ------------------------------------------------------------------- handshake */
+
+static struct text *qmp_stage(struct driver *driver, int64_t timeout_ms)
+{
+    struct qmp *qmp = qmp_of(driver);
+    double seconds = (double)timeout_ms / 1000.;
+
+    switch (qmp->stage) {
+    case QMP_CONNECTING:
+        return text_printf(
+            "no connection to %s within %.10g s: QEMU does not accept; another client "
+            "may hold this monitor and others wait before us",
+            uri_of(qmp), seconds);
+    case QMP_GREETING:
+        return text_printf(
+            "no greeting from %s within %.10g s: another client may hold this monitor "
+            "(QEMU serves one at a time: start it with a second -qmp), or it is no QMP "
+            "socket, or QEMU is stopped",
+            uri_of(qmp), seconds);
+    default:
+        return text_printf("%s greeted, but did not finish the negotiation within %.10g s: QEMU is "
+                           "stopped or stuck",
+                           uri_of(qmp), seconds);
+    }
+}
+
+static void handshake_failed(struct qmp *qmp, const struct driver_reply *reply)
+{
+    if (reply->error == BJ_E_REFUSED)
+        go_down(qmp, BJ_E_PROTOCOL,
+                text_printf("%s refused the negotiation: %s", uri_of(qmp), reply->text));
+    else if (qmp->stage != QMP_DOWN)
+        go_down(qmp, reply->error, text_printf("%s", bj_error_text(reply->error)));
+}
+
+static void commands_known(struct driver_request *request, struct driver_reply *reply)
+{
+    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    if (reply->error != BJ_OK) {
+        handshake_failed(qmp, reply);
+        return;
+    }
+    qmp->commands = command_set_get(qmp->ctx, reply->value);
+    if (!qmp->commands) {
+        go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
+        return;
+    }
+    qmp->driver.has_status = has_command(qmp, "query-jobs");
+    qmp->driver.has_dismiss = has_command(qmp, "job-dismiss");
+    qmp->stage = QMP_UP;
+    monitor_up(qmp->driver.monitor, qmp->version);
+}
+
+static void ask_handshake(struct qmp *qmp, const char *command,
+                          void (*done)(struct driver_request *, struct driver_reply *))
+{
+    qmp->handshake.done = done;
+    int r = ask(qmp, &qmp->handshake, command, NULL, false);
+    if (r != BJ_OK)
+        go_down(qmp, r, text_printf("%s", bj_error_text(r)));
+}
+
+static void negotiated(struct driver_request *request, struct driver_reply *reply)
+{
+    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    if (reply->error != BJ_OK)
+        handshake_failed(qmp, reply);
+    else
+        ask_handshake(qmp, "query-commands", commands_known);
+}
+
+static void read_greeting(struct qmp *qmp, const struct message *message)
+{
+    const json_t *version = json_object_get(json_object_get(message->value, "version"), "qemu");
+    qmp->version =
+        text_printf("%d.%d.%d", (int)json_integer_value(json_object_get(version, "major")),
+                    (int)json_integer_value(json_object_get(version, "minor")),
+                    (int)json_integer_value(json_object_get(version, "micro")));
+    qmp->stage = QMP_NEGOTIATING;
+    ask_handshake(qmp, "qmp_capabilities", negotiated);
+}
+
+/* -------------------------------------------------------------------- replies */
+
+static struct command **find_id(struct qmp *qmp, const json_t *id)
+{
+    if (!json_is_integer(id))
+        return NULL;
+    for (struct command **link = &qmp->in_flight; *link; link = &(*link)->next)
+        if ((json_int_t)(*link)->id == json_integer_value(id))
+            return link;
+    return NULL;
+}
+
+/* A reply without id (B59): 2.12 sends one for a command that it has not; RHEL 6.2 for its cancel.
+ */
+static struct command **find_without_id(struct qmp *qmp, const struct message *message)
+{
+    bool unknown = message->kind == MESSAGE_ERROR && strcmp(message->name, "CommandNotFound") == 0;
+
+    for (struct command **link = &qmp->in_flight; *link; link = &(*link)->next) {
+        const char *name = (*link)->name;
+        if (unknown ? !has_command(qmp, name) : strcmp(name, "block_job_cancel") == 0)
+            return link;
+    }
+    return qmp->in_flight_count == 1 ? &qmp->in_flight : NULL;
+}
+
+static void read_reply(struct qmp *qmp, const struct message *message)
+{
+    struct command **link = message->id ? find_id(qmp, message->id) : find_without_id(qmp, message);
+    if (!link) {
+        ctx_log(qmp->ctx, "%s sent a reply to a command that is not under way", uri_of(qmp));
+        return;
+    }
+    struct command *command = *link;
+    *link = command->next;
+    if (qmp->in_flight_last == &command->next)
+        qmp->in_flight_last = link;
+    qmp->in_flight_count--;
+
+    bool refused = message->kind == MESSAGE_ERROR;
+    struct driver_reply reply = {
+        .error = refused ? BJ_E_REFUSED : BJ_OK,
+        .error_class = message->name,
+        .text = message->text,
+        .json = message->raw,
+        .json_len = message->raw_len,
+        .value = message->value,
+    };
+    if (command->request)
+        command->request->done(command->request, &reply);
+    free_command(command);
+    if (qmp->stage != QMP_DOWN)
+        flush(qmp);
+}
+
+static void read_event(struct qmp *qmp, const struct message *message)
+{
+    struct driver_fact fact;
+
+    if (qmp->stage < QMP_NEGOTIATING)
+        return;
+    if (monitor_has_watches(qmp->driver.monitor))
+        monitor_event(qmp->driver.monitor, message->name, message->raw, message->raw_len,
+                      message->timestamp_us);
+    if (qmp_read_fact(message, &fact))
+        monitor_fact(qmp->driver.monitor, &fact);
+}
+
+/* -------------------------------------------------------------------- reading */
+
+static int read_message(void *user, char *text, size_t len)
+{
+    struct qmp *qmp = user;
+    struct message message;
+    const char *reason = NULL;
+
+    int r = protocol_parse(text, len, &message, &reason);
+    if (r != BJ_OK) {
+        go_down(qmp, r, text_printf("%s sent %s", uri_of(qmp), reason));
+        return r;
+    }
+    if (message.kind == MESSAGE_EVENT)
+        read_event(qmp, &message);
+    else if (qmp->stage != QMP_GREETING)
+        read_reply(qmp, &message);
+    else if (message.kind == MESSAGE_GREETING)
+        read_greeting(qmp, &message);
+    else
+        go_down(qmp, BJ_E_PROTOCOL,
+                text_printf("%s did not begin with a QMP greeting", uri_of(qmp)));
+    message_clear(&message);
+    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
+}
+
+/* Mostly ECONNRESET, even when QEMU quits in peace. */
+static void end_of_stream(struct qmp *qmp, int error)
+{
+    const char *what = qmp->stage == QMP_UP ? "QEMU has ended, or closed this monitor"
+                                            : "it was closed before the negotiation was over";
+    if (error)
+        go_down(qmp, BJ_E_DISCONNECTED,
+                text_printf("the connection to %s is over: %s (%s)", uri_of(qmp), what,
+                            strerror(error)));
+    else
+        go_down(qmp, BJ_E_DISCONNECTED,
+                text_printf("the connection to %s is over: %s", uri_of(qmp), what));
+}
+
+static void feed(struct qmp *qmp, size_t len)
+{
+    const char *reason = NULL;
+    int r = frame_feed(&qmp->frame, qmp->ctx->read_buffer, len, read_message, qmp, &reason);
+
+    if (r == 0 || qmp->stage == QMP_DOWN)
+        return;
+    if (r == BJ_E_PROTOCOL)
+        go_down(qmp, r,
+                text_printf("%s sent %s: it does not speak QMP, or not within the limits",
+                            uri_of(qmp), reason));
+    else
+        go_down(qmp, r, text_printf("%s", bj_error_text(r)));
+}
+
+static void on_ready(void *user, int events)
+{
+    struct qmp *qmp = user;
+
+    if (events & LOOP_READ) {
+        ssize_t n = recv(qmp->fd, qmp->ctx->read_buffer, READ_BUFFER, MSG_DONTWAIT);
+        if (n > 0)
+            feed(qmp, (size_t)n);
+        else if (n == 0)
+            end_of_stream(qmp, 0);
+        else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            end_of_stream(qmp, errno);
+    }
+    if ((events & LOOP_WRITE) && qmp->stage != QMP_DOWN)
+        flush(qmp);
+}
+
+/* -------------------------------------------------------------------- opening */
+
+static void on_dialled(void *user, int fd, struct text *text)
+{
+    struct qmp *qmp = user;
+    dial_cancel(qmp->dial);
+    qmp->dial = NULL;
+
+    if (fd < 0) {
+        go_down(qmp, BJ_E_CONNECT, text);
+        return;
+    }
+    qmp->fd = fd;
+    qmp->stage = QMP_GREETING;
+    qmp->io = loop_io_new(qmp->ctx->loop, fd, on_ready, qmp);
+    if (qmp->io)
+        loop_io_want(qmp->io, LOOP_READ);
+    else
+        go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
+}
+
+static const struct driver_ops qmp_ops = {
+    .execute = qmp_execute,
+    .verb = qmp_verb,
+    .query = qmp_query,
+    .withdraw = qmp_withdraw,
+    .has_command = qmp_has,
+    .stage = qmp_stage,
+    .close = qmp_close,
+};
+
+struct driver *qmp_open(bj_monitor *monitor, struct address *address)
+{
+    bj_ctx *ctx = monitor->ctx;
+    struct qmp *qmp = calloc(1, sizeof *qmp);
+    if (!qmp) {
+        address_clear(address);
+        return NULL;
+    }
+    qmp->driver.ops = &qmp_ops;
+    qmp->driver.monitor = monitor;
+    qmp->fd = -1;
+    qmp->next_id = 1;
+    qmp->queued_last = &qmp->queued;
+    qmp->in_flight_last = &qmp->in_flight;
+    qmp->in_flight_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT);
+    qmp->queued_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED);
+    frame_init(&qmp->frame, &(struct frame_limits){
+                                .bytes = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES),
+                                .tokens = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS),
+                                .nesting = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_NESTING),
+                            });
+    qmp->dial = dial_start(ctx, address, text_str(monitor->uri), on_dialled, qmp);
+    if (!qmp->dial) {
+        free(qmp);
+        return NULL;
+    }
+    qmp->ctx = ctx_ref(ctx);
+    return &qmp->driver;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's words for jobs; see qmp_jobs.h.
+ */
+#include "qmp_jobs.h"
+#include "future.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* "" if it is not there. */
+static const char *string_at(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+/* ------------------------------------------------------------------- events */
+
+static const char *read_status(const json_t *data, struct driver_fact *fact)
+{
+    fact->kind = FACT_STATUS;
+    fact->status = job_status_of(string_at(data, "status"));
+    return string_at(data, "id");
+}
+
+static const char *read_block_job(const json_t *data, struct driver_fact *fact)
+{
+    const char *id = string_at(data, "device");
+    fact->type = string_at(data, "type");
+    return *id ? id : string_at(data, "id"); /* PENDING's key is id (B42) */
+}
+
+static const char *stop_reason(const json_t *data)
+{
+    const char *operation = string_at(data, "operation");
+    if (strcmp(operation, "read") == 0)
+        return "a read error stopped it: mend the source and resume it, or abort it with force";
+    if (strcmp(operation, "write") == 0)
+        return "a write error stopped it: make room or mend the target and resume it, or abort it "
+               "with force";
+    return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
+}
+
+bool qmp_read_fact(const struct message *event, struct driver_fact *ret)
+{
+    const json_t *data = event->value;
+    const char *name = event->name;
+    const char *id = "";
+
+    *ret = (struct driver_fact){.type = "", .timestamp_us = event->timestamp_us};
+
+    if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
+        id = read_status(data, ret);
+    } else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
+        id = read_block_job(data, ret);
+        name += 10;
+        if (strcmp(name, "READY") == 0) {
+            ret->kind = FACT_READY;
+        } else if (strcmp(name, "COMPLETED") == 0) {
+            ret->kind = FACT_COMPLETED;
+            ret->error = json_string_value(json_object_get(data, "error"));
+        } else if (strcmp(name, "CANCELLED") == 0) {
+            ret->kind = FACT_CANCELLED;
+        } else if (strcmp(name, "PENDING") == 0) {
+            ret->kind = FACT_PENDING;
+        } else if (strcmp(name, "ERROR") == 0 && strcmp(string_at(data, "action"), "stop") == 0) {
+            ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
+            ret->error = stop_reason(data);
+        } else {
+            return false;
+        }
+    }
+    ret->id = id;
+    return *id != '\0';
+}
+
+/* -------------------------------------------------------------------- verbs */
+
+static bool is_block_job(const char *type)
+{
+    static const char *const types[] = {"", "mirror", "commit", "stream", "backup"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has, void *user)
+{
+    static const struct {
+        const char *job;   /* 3.0 */
+        const char *block; /* before, and deprecated since 10.1 (B38) */
+    } commands[] = {
+        [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
+        [JOB_CANCEL] = {"block-job-cancel", "block-job-cancel"}, /* job-cancel always forces */
+        [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel"},
+        [JOB_PAUSE] = {"job-pause", "block-job-pause"},
+        [JOB_RESUME] = {"job-resume", "block-job-resume"},
+        [JOB_SET_SPEED] = {"block-job-set-speed", "block-job-set-speed"},
+        [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
+        [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
+    };
+    const char *job = commands[verb].job;
+
+    if (verb == JOB_CANCEL && !is_block_job(type))
+        job = "job-cancel"; /* a job without a disk knows no other */
+    if (has(user, job))
+        return job;
+    return has(user, commands[verb].block) ? commands[verb].block : NULL;
+}
+
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed)
+{
+    bool is_job_command = strncmp(command, "job-", 4) == 0;
+    bool takes_id = is_job_command || strcmp(command, "block-job-finalize") == 0 ||
+                    strcmp(command, "block-job-dismiss") == 0;
+
+    json_t *arguments = json_pack("{s:s}", takes_id ? "id" : "device", id);
+    if (!arguments)
+        return NULL;
+    int failed = 0;
+    if (verb == JOB_SET_SPEED)
+        failed = json_object_set_new(arguments, "speed", json_integer(speed));
+    if (verb == JOB_CANCEL_FORCE && !is_job_command)
+        failed = json_object_set_new(arguments, "force", json_true());
+    char *text = failed ? NULL : json_dumps(arguments, JSON_COMPACT);
+    json_decref(arguments);
+    return text;
+}
+
+/* --------------------------------------------------------------------- rows */
+
+/* strdup(), with "" for what is not there. NULL: no memory. */
+static const char *copy(const char *s)
+{
+    return *s ? strdup(s) : "";
+}
+
+static int64_t integer_at(const json_t *object, const char *key, int64_t missing)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_integer(value) ? json_integer_value(value) : missing;
+}
+
+/* A fact that only query-block-jobs tells, or both; what `block` says is nearer to the job. */
+static const char *either(const json_t *block, const json_t *job, const char *key)
+{
+    const char *value = string_at(block, key);
+    return *value ? value : string_at(job, key);
+}
+
+/* current == total means "ready" to everyone who looks; so it is not shown while it does not (B25).
+ */
+static void show_unready(bj_job_info *row)
+{
+    bool can_be_ready = strcmp(row->type, "mirror") == 0 || strcmp(row->type, "commit") == 0;
+    bool ends = job_status_of(row->status) >= JOB_STATUS_WAITING;
+
+    if (!can_be_ready || row->ready || ends || row->current != row->total || row->current < 0)
+        return;
+    if (row->current > 0)
+        row->current--;
+    else
+        row->total = 1;
+}
+
+static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
+{
+    const char *id = string_at(job, "id");
+    const char *status = either(block, job, "status");
+    enum job_status known = job_status_of(status);
+
+    *row = (bj_job_info){
+        .id = copy(*id ? id : string_at(block, "device")),
+        .type = copy(either(block, job, "type")),
+        .status = copy(status),
+        .error = copy(either(block, job, "error")),
+        .io_status = copy(string_at(block, "io-status")),
+        .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
+        .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
+        .speed = integer_at(block, "speed", -1),
+        .ready = json_is_true(json_object_get(block, "ready")) || known == JOB_STATUS_READY ||
+                 known == JOB_STATUS_STANDBY,
+        .paused = json_is_true(json_object_get(block, "paused")) || known == JOB_STATUS_PAUSED ||
+                  known == JOB_STATUS_STANDBY,
+        .auto_dismiss = json_is_true(json_object_get(block, "auto-dismiss")),
+        .auto_finalize = json_is_true(json_object_get(block, "auto-finalize")),
+    };
+    if (!row->id || !row->type || !row->status || !row->error || !row->io_status)
+        return false;
+    show_unready(row);
+    return true;
+}
+
+static const json_t *find(const json_t *rows, const char *key, const char *id)
+{
+    size_t i;
+    const json_t *row;
+    json_array_foreach(rows, i, row) if (strcmp(string_at(row, key), id) == 0) return row;
+    return NULL;
+}
+
+/* query-jobs lists every job; before 3.0 query-block-jobs did. */
+static bool fill_rows(struct info_list *list, size_t count, const json_t *block_jobs,
+                      const json_t *jobs)
+{
+    for (size_t i = 0; i < count; i++) {
+        const json_t *row = json_array_get(jobs ? jobs : block_jobs, i);
+        const json_t *block = jobs ? find(block_jobs, "device", string_at(row, "id")) : row;
+        bool filled = fill_row(&list->rows[list->count], block, jobs ? row : NULL);
+        list->count++; /* also a half-filled one is freed with the list */
+        if (!filled)
+            return false;
+    }
+    return true;
+}
+
+struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit)
+{
+    size_t count = json_array_size(jobs ? jobs : block_jobs);
+    if (count > limit)
+        count = limit;
+    struct info_list *list = calloc(1, sizeof *list);
+    if (!list)
+        return NULL;
+    list->rows = calloc(count ? count : 1, sizeof *list->rows);
+    if (!list->rows || !fill_rows(list, count, block_jobs, jobs)) {
+        info_list_free(list);
+        return NULL;
+    }
+    return list;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's words for jobs: events into facts, verbs into commands, lists into rows. No I/O.
+ */
+#ifndef BJ_QMP_JOBS_H
+#define BJ_QMP_JOBS_H
+
+#include "driver.h"
+#include "protocol.h"
+
+/* False if the event is not about a job, or does not say about which (B49, B50). The fact's strings
+ * belong to the message. */
+bool qmp_read_fact(const struct message *event, struct driver_fact *ret);
+
+/* The command for a verb; `has` tells which commands there are. NULL: this QEMU has none. */
+typedef bool qmp_has_command(void *user, const char *command);
+const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has,
+                             void *user);
+
+/* Its arguments, as text for free(). NULL: no memory. */
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed);
+
+/* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
+ * NULL: no memory. */
+struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
+
+#endif
