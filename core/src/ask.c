@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Futures that are one request to the driver; see ask.h. Raw commands and the list of jobs are
+ * here.
+ */
+#include "ask.h"
+#include "job_handle.h"
+#include "protocol.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct ask *ask_of(bj_future *future)
+{
+    return (struct ask *)future;
+}
+
+static void fail(struct ask *ask, int error, const struct driver_reply *reply)
+{
+    const char *error_class = reply->error_class ? reply->error_class : "";
+    future_answer(&ask->future,
+                  &(struct future_result){
+                      .error = error,
+                      .text = text_printf("%s", reply->text && *reply->text ? reply->text
+                                                                            : bj_error_text(error)),
+                      .error_class = *error_class ? text_printf("%s", error_class) : NULL,
+                  });
+}
+
+static void on_done(struct driver_request *request, struct driver_reply *reply)
+{
+    struct ask *ask = (struct ask *)((char *)request - offsetof(struct ask, request));
+
+    ask->under_way = false;
+    if (ask->kind->over)
+        ask->kind->over(ask, reply);
+    if (!ask->left && reply->error == BJ_OK)
+        ask->kind->replied(ask, reply);
+    else if (!ask->left)
+        fail(ask, reply->error, reply);
+    future_unref_memory(&ask->future);
+}
+
+static void not_sent(struct ask *ask, int error)
+{
+    if (ask->kind->over)
+        ask->kind->over(ask, NULL);
+    if (error == BJ_E_UNSUPPORTED && ask->command)
+        future_fail(&ask->future, error, "this QEMU has no command %s", ask->command);
+    else
+        future_fail(&ask->future, error, "%s: %s", text_str(ask->monitor->uri),
+                    bj_error_text(error));
+}
+
+static void start(bj_future *future)
+{
+    struct ask *ask = ask_of(future);
+    struct text *text = NULL;
+
+    int r = monitor_check_open(ask->monitor, &text);
+    if (r != BJ_OK) {
+        if (ask->kind->over)
+            ask->kind->over(ask, NULL);
+        future_answer(future, &(struct future_result){.error = r, .text = text});
+        return;
+    }
+    ask->request.done = on_done;
+    future_ref_memory(future);
+    r = ask->kind->send(ask, ask->monitor->driver);
+    ask->under_way = r == BJ_OK;
+    if (r != BJ_OK) {
+        not_sent(ask, r);
+        future_unref_memory(future);
+    }
+}
+
+static void leave(bj_future *future)
+{
+    struct ask *ask = ask_of(future);
+    struct driver *driver = ask->monitor->driver;
+
+    ask->left = true;
+    if (!ask->under_way || !driver || !driver->ops->withdraw(driver, &ask->request))
+        return;
+    ask->under_way = false;
+    if (ask->kind->over)
+        ask->kind->over(ask, NULL);
+    future_unref_memory(future);
+}
+
+static struct text *late(bj_future *future)
+{
+    const struct ask *ask = ask_of(future);
+    return text_printf(
+        "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
+        "told it may still do",
+        text_str(ask->monitor->uri), ask->command ? " to " : "", ask->command ? ask->command : "",
+        (double)future->timeout_ms / 1000.);
+}
+
+static void destroy(bj_future *future)
+{
+    struct ask *ask = ask_of(future);
+    free(ask->command);
+    free(ask->arguments);
+    free(ask->id);
+    bj_job_unref(ask->job);
+    monitor_unref_memory(ask->monitor);
+}
+
+static const struct future_ops ask_ops = {
+    .start = start,
+    .leave = leave,
+    .late = late,
+    .destroy = destroy,
+};
+
+bj_future *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
+                   struct ask **ret_ask)
+{
+    if (!monitor)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(monitor->ctx))
+        return future_static(BJ_E_FORKED);
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
+                             text_str(monitor->uri), (long long)timeout_ms);
+
+    struct ask *ask = (struct ask *)future_new(monitor->ctx, sizeof *ask, &ask_ops);
+    if (!ask)
+        return future_static(BJ_E_NOMEM);
+    ask->kind = kind;
+    ask->monitor = monitor_ref_memory(monitor);
+    *ret_ask = ask;
+    return NULL;
+}
+
+void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
+{
+    struct info_list *infos = reply->infos;
+    reply->infos = NULL;
+
+    struct info_list rest = {.count = infos->count - count, .rows = infos->rows + count};
+    info_list_free_rows(&rest);
+    infos->count = count;
+    future_answer(&ask->future, &(struct future_result){.infos = infos});
+}
+
+/* -------------------------------------------------------------------- execute */
+
+static int send_execute(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->execute(driver, &ask->request, ask->command, ask->arguments);
+}
+
+static void execute_replied(struct ask *ask, struct driver_reply *reply)
+{
+    struct text *json = text_new(reply->json, reply->json_len);
+    if (json)
+        future_answer(&ask->future, &(struct future_result){.json = json});
+    else
+        future_fail(&ask->future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+}
+
+bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
+                              int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_execute, .replied = execute_replied};
+    struct ask *ask;
+
+    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
+    if (failed)
+        return failed;
+    failed = ask_set_command(ask, command, arguments);
+    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}
+
+bj_future *ask_set_command(struct ask *ask, const char *command, const char *arguments)
+{
+    bj_ctx *ctx = ask->monitor->ctx;
+    bj_future *failed = NULL;
+    json_t *object = arguments ? protocol_object(arguments) : NULL;
+
+    if (!command || !*command)
+        failed = future_failed(ctx, BJ_E_INVAL, "a command needs a name");
+    else if (arguments && !object)
+        failed = future_failed(ctx, BJ_E_INVAL, "%s: the arguments are not a JSON object: %.200s",
+                               command, arguments);
+    json_decref(object);
+
+    if (!failed) {
+        ask->command = strdup(command);
+        ask->arguments = arguments ? strdup(arguments) : NULL;
+        if (!ask->command || (arguments && !ask->arguments))
+            failed = future_static(BJ_E_NOMEM);
+    }
+    if (failed)
+        bj_future_unref(&ask->future);
+    return failed;
+}
+
+/* ----------------------------------------------------------------------- list */
+
+static int send_list(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->query(driver, &ask->request, false);
+}
+
+static void list_replied(struct ask *ask, struct driver_reply *reply)
+{
+    ask_answer_infos(ask, reply, reply->infos->count);
+}
+
+bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_list, .replied = list_replied};
+    struct ask *ask;
+
+    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
+    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A bj_job: the machine of one run, wired to a monitor. What any thread may ask of it is published
+ * under the context's lock; all else is the loop's.
+ */
+#ifndef BJ_JOB_HANDLE_H
+#define BJ_JOB_HANDLE_H
+
+#include "ctx.h"
+#include "driver.h"
+#include "job.h"
+#include "text.h"
+#include "watch.h"
+
+#include <blockjob/blockjob.h>
+
+struct job_wait;
+
+/* A verb under way. The verbs that are sent once for all lie in the job, the others in their wait.
+ */
+struct job_request_slot {
+    struct driver_request request;
+    struct loop_task failed; /* delivers what the driver would not take */
+    bj_job *job;             /* a reference while it is under way */
+    enum job_verb verb;
+    struct job_wait *wait; /* a reference while it is under way; NULL: for all */
+    int error;
+};
+
+/* What a monitor's table is sorted by. */
+struct job_key {
+    const char *id;
+};
+
+struct bj_job {
+    struct job_key key; /* first: the table holds pointers to it */
+    atomic_uint refs;
+    bj_monitor *monitor; /* a reference to its memory */
+    struct text *id;
+
+    /* Published, under the context's lock. */
+    struct text *type;
+    struct text *text;
+    bool ready;
+    bj_outcome outcome;
+    bj_timeline timeline;
+
+    /* The loop's own. */
+    struct job machine;
+    struct loop_timer *timers[JOB_TIMERS];
+    bj_watch *watches;
+    struct job_request_slot complete, cancel, force, dismiss;
+    struct job_request_slot query;
+    bool querying;
+    bool query_again;
+    struct loop_task graph;
+    int64_t event_us; /* the timestamp of the fact the machine is being fed */
+    struct bj_job *next_starting;
+    bool starting; /* its start has not been accepted yet */
+    bool tabled;   /* its monitor finds it by id; the table has a reference */
+};
+
+/* The loop's thread. NULL: no memory. One reference, the caller's. */
+bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours);
+
+/* The loop's thread: it will hear no more facts. */
+void job_retire(bj_job *job);
+
+void job_learn_type(bj_job *job, const char *type);
+void job_feed(bj_job *job, const struct driver_fact *fact);
+void job_feed_row(bj_job *job, const bj_job_info *row);
+void job_feed_lost(bj_job *job, int error, const char *text);
+void job_note_start_sent(bj_job *job);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Monitors: what is known about one QEMU, and the runs of its jobs, by id.
+ */
+#ifndef BJ_MONITOR_H
+#define BJ_MONITOR_H
+
+#include "ctx.h"
+#include "driver.h"
+#include "text.h"
+
+#include <blockjob/blockjob.h>
+
+enum monitor_state { MONITOR_CONNECTING, MONITOR_OPEN, MONITOR_OVER };
+
+struct bj_monitor {
+    atomic_uint refs;    /* of the memory; all handles together hold one, so does being open */
+    atomic_uint handles; /* of the program */
+    bj_ctx *ctx;
+    struct text *uri;
+
+    /* Under the context's lock. */
+    enum monitor_state state;
+    struct text *version;
+    int over_error;
+    struct text *over_text;
+    bool closing; /* close_task is on its way */
+
+    /* The loop's own. */
+    struct loop_task close_task;
+    struct bj_monitor *next;
+    struct driver *driver; /* NULL once it is over */
+    bj_future *connect;    /* who waits for it to open; NULL: nobody */
+    void *jobs;            /* tsearch(3), by id: the run that has the id now */
+    size_t job_count;      /* of those and of the starting ones */
+    bj_job *starting;      /* runs that QEMU has not told of yet (B01, B20) */
+    bj_watch *watches;
+    struct monitor_closed *closed; /* futures of bj_monitor_closed() */
+};
+
+/* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. */
+int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
+
+/* The loop's thread. */
+bj_job *monitor_find_job(bj_monitor *monitor, const char *id); /* borrowed; NULL: unknown */
+bj_job *monitor_track_job(bj_monitor *monitor, const char *id,
+                          const char *type);                 /* borrowed; or NULL */
+void monitor_job_released(bj_monitor *monitor, bj_job *job); /* its id is free */
+
+/* A run whose start is being asked for: it is known before the first byte is sent (B01), and has
+ * its id once QEMU tells of it or accepts. BJ_E_BUSY: too many. */
+int monitor_add_starting(bj_monitor *monitor, bj_job *job);
+void monitor_job_started(bj_monitor *monitor, bj_job *job);
+void monitor_job_refused(bj_monitor *monitor, bj_job *job);
+
+void monitor_shut(bj_monitor *monitor, int error, struct text *text);
+bj_monitor *monitor_ref_memory(bj_monitor *monitor);
+void monitor_unref_memory(bj_monitor *monitor);
+
+#endif

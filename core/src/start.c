@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a program gets a bj_job: by starting one, or by attaching to one that is there.
+ */
+#include "ask.h"
+#include "job_handle.h"
+#include "monitor.h"
+#include "protocol.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The commands whose jobs we know; of other jobs QEMU tells the type. */
+static const struct {
+    const char *command;
+    const char *type;
+    bool has_auto_dismiss; /* the others are never dismissed by QEMU anyway */
+} starters[] = {
+    {"blockdev-mirror", "mirror", true},  {"drive-mirror", "mirror", true},
+    {"block-commit", "commit", true},     {"block-stream", "stream", true},
+    {"blockdev-backup", "backup", true},  {"drive-backup", "backup", true},
+    {"blockdev-create", "create", false},
+};
+
+static int starter_of(const char *command)
+{
+    int count = (int)(sizeof starters / sizeof starters[0]);
+    for (int i = 0; i < count; i++)
+        if (strcmp(starters[i].command, command) == 0)
+            return i;
+    return -1;
+}
+
+/* ---------------------------------------------------------------------- start */
+
+static char *new_id(bj_ctx *ctx)
+{
+    char *id = NULL;
+    int len = asprintf(&id, "bj-%016llx-%llu", (unsigned long long)ctx->job_id_prefix,
+                       (unsigned long long)++ctx->job_ids);
+    return len < 0 ? NULL : id;
+}
+
+/* What the run will be called, and what is added to its arguments (B40). */
+struct naming {
+    char *id;
+    char *members;
+    bool ours;
+};
+
+static int name_run(const struct ask *ask, const struct driver *driver, struct naming *ret)
+{
+    json_t *arguments = protocol_object(ask->arguments);
+    const char *given = json_string_value(json_object_get(arguments, "job-id"));
+    const char *device = json_string_value(json_object_get(arguments, "device"));
+    bool dismiss_given = json_object_get(arguments, "auto-dismiss") != NULL;
+    int starter = starter_of(ask->command);
+    bool add_dismiss =
+        driver->has_dismiss && !dismiss_given && starter >= 0 && starters[starter].has_auto_dismiss;
+
+    if (given)
+        ret->id = strdup(given);
+    else if (driver->has_dismiss)
+        ret->id = new_id(ask->monitor->ctx);
+    else
+        ret->id = strdup(device ? device : "");
+    ret->ours = driver->has_dismiss && !dismiss_given;
+
+    const char *comma = !given && driver->has_dismiss && add_dismiss ? "," : "";
+    int len = -1;
+    if (ret->id && !given && driver->has_dismiss)
+        len = asprintf(&ret->members, "\"job-id\":\"%s\"%s%s", ret->id, comma,
+                       add_dismiss ? "\"auto-dismiss\":false" : "");
+    else if (ret->id)
+        len = asprintf(&ret->members, "%s", add_dismiss ? "\"auto-dismiss\":false" : "");
+    json_decref(arguments);
+    if (len >= 0)
+        return BJ_OK;
+    free(ret->id);
+    return BJ_E_NOMEM;
+}
+
+static int send_named(struct ask *ask, struct driver *driver, const struct naming *naming)
+{
+    int starter = starter_of(ask->command);
+    const char *type = starter < 0 ? "" : starters[starter].type;
+    char *arguments = protocol_add_members(ask->arguments, naming->members);
+
+    ask->job = arguments ? job_new(ask->monitor, naming->id, type, naming->ours) : NULL;
+    int r = ask->job ? monitor_add_starting(ask->monitor, ask->job) : BJ_E_NOMEM;
+    if (r == BJ_OK) {
+        job_note_start_sent(ask->job);
+        r = driver->ops->execute(driver, &ask->request, ask->command, arguments);
+    } else if (ask->job) {
+        job_retire(ask->job);
+    }
+    free(arguments);
+    return r;
+}
+
+static int send_start(struct ask *ask, struct driver *driver)
+{
+    if (!driver->ops->has_command(driver, ask->command))
+        return BJ_E_UNSUPPORTED;
+    struct naming naming = {0};
+    int r = name_run(ask, driver, &naming);
+    if (r != BJ_OK)
+        return r;
+    r = send_named(ask, driver, &naming);
+    free(naming.id);
+    free(naming.members);
+    return r;
+}
+
+static void start_over(struct ask *ask, const struct driver_reply *reply)
+{
+    if (!ask->job)
+        return;
+    if (reply && reply->error == BJ_OK)
+        monitor_job_started(ask->monitor, ask->job);
+    else if (!reply || reply->error == BJ_E_REFUSED)
+        monitor_job_refused(ask->monitor, ask->job);
+}
+
+static void start_replied(struct ask *ask, struct driver_reply *reply)
+{
+    (void)reply;
+    future_answer(&ask->future, &(struct future_result){.job = bj_job_ref(ask->job)});
+}
+
+bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
+                            int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {
+        .send = send_start,
+        .replied = start_replied,
+        .over = start_over,
+    };
+    struct ask *ask;
+
+    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
+    if (failed)
+        return failed;
+    failed = ask_set_command(ask, command, arguments ? arguments : "{}");
+    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}
+
+/* ------------------------------------------------------------ the usual jobs */
+
+struct member {
+    const char *name;
+    const char *value;
+};
+
+/* The object's text without its braces, for protocol_add_members(). NULL: no memory. */
+static char *members_text(const struct member *members, size_t count)
+{
+    json_t *object = json_object();
+    int failed = object ? 0 : -1;
+    for (size_t i = 0; i < count && !failed; i++)
+        failed = json_object_set_new(object, members[i].name, json_string(members[i].value));
+    char *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (!text)
+        return NULL;
+    size_t len = strlen(text);
+    text[len - 1] = '\0';
+    memmove(text, text + 1, len - 1);
+    return text;
+}
+
+/* `options` is checked here, because it is joined as text. */
+static bj_future *start_usual(bj_monitor *monitor, const char *command, const char *options,
+                              const struct member *members, size_t count, int64_t timeout_ms)
+{
+    if (!monitor)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(monitor->ctx))
+        return future_static(BJ_E_FORKED);
+    for (size_t i = 0; i < count; i++)
+        if (!members[i].value)
+            return future_failed(monitor->ctx, BJ_E_INVAL, "%s: %s is NULL", command,
+                                 members[i].name);
+
+    json_t *parsed = options ? protocol_object(options) : NULL;
+    if (options && !parsed)
+        return future_failed(monitor->ctx, BJ_E_INVAL,
+                             "%s: the options are not a JSON object: %.200s", command, options);
+    json_decref(parsed);
+
+    char *required = members_text(members, count);
+    char *arguments = required ? protocol_add_members(options ? options : "{}", required) : NULL;
+    bj_future *future =
+        arguments ? bj_monitor_start(monitor, command, arguments, timeout_ms)
+                  : future_failed(monitor->ctx, BJ_E_INVAL,
+                                  "%s: its arguments are not UTF-8, or memory is short", command);
+    free(required);
+    free(arguments);
+    return future;
+}
+
+bj_future *bj_monitor_mirror(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
+    return start_usual(monitor, "blockdev-mirror", options, members, 3, timeout_ms);
+}
+
+bj_future *bj_monitor_commit(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}};
+    return start_usual(monitor, "block-commit", options, members, 1, timeout_ms);
+}
+
+bj_future *bj_monitor_stream(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}};
+    return start_usual(monitor, "block-stream", options, members, 1, timeout_ms);
+}
+
+bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
+    return start_usual(monitor, "blockdev-backup", options, members, 3, timeout_ms);
+}
+
+/* --------------------------------------------------------------------- attach */
+
+static int send_attach(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->query(driver, &ask->request, false);
+}
+
+static const bj_job_info *find_row(const struct info_list *list, const char *id)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->rows[i].id, id) == 0)
+            return &list->rows[i];
+    return NULL;
+}
+
+/* The same run, for everyone who attaches to it: events may have made it known before. */
+static void attach_replied(struct ask *ask, struct driver_reply *reply)
+{
+    bj_monitor *monitor = ask->monitor;
+    const bj_job_info *row = find_row(reply->infos, ask->id);
+    bj_job *job = monitor_find_job(monitor, ask->id);
+
+    if (!job && !row) {
+        future_fail(&ask->future, BJ_E_NO_JOB, "%s has no job %s: it has ended, or never was",
+                    text_str(monitor->uri), ask->id);
+        return;
+    }
+    if (!job)
+        job = monitor_track_job(monitor, ask->id, row->type);
+    if (!job) {
+        future_fail(&ask->future, BJ_E_BUSY, "%s: more jobs than the limit",
+                    text_str(monitor->uri));
+        return;
+    }
+    bj_job_ref(job);
+    if (row)
+        job_feed_row(job, row);
+    future_answer(&ask->future, &(struct future_result){.job = job});
+}
+
+bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_attach, .replied = attach_replied};
+    struct ask *ask;
+
+    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
+    if (failed)
+        return failed;
+    if (id && *id && (ask->id = strdup(id)))
+        return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+
+    bj_future_unref(&ask->future);
+    return id && *id ? future_static(BJ_E_NOMEM)
+                     : future_failed(monitor->ctx, BJ_E_INVAL, "attaching needs the id of a job");
+}
