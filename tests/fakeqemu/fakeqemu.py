@@ -20,6 +20,8 @@ from jobs import QmpError, StepError
 from profiles import DEFAULT, PROFILES
 from server import Hub
 
+_FILES = 64  # for the process itself and the control socket
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fakeqemu", description="A scripted QMP server.")
@@ -48,11 +50,12 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _allow_files(wanted: int) -> None:
+def _allow_files(wanted: int) -> int:
+    """Raises the limit of file descriptors, to `wanted` if it may; returns what it is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and wanted > hard:
-        sys.exit(f"fakeqemu: {wanted} file descriptors needed, {hard} allowed (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    return allowed
 
 
 def _steps(arguments: argparse.Namespace) -> list[str]:
@@ -80,7 +83,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    hub = Hub()
+    wanted = 2 * (arguments.monitors + len(arguments.socket)) + _FILES
+    hub = Hub(thrifty=_allow_files(wanted) < wanted)
     control = None
     try:
         profile = PROFILES[arguments.profile]
@@ -101,13 +105,13 @@ async def _run(arguments: argparse.Namespace) -> None:
     finally:
         if control is not None:
             control.close()
-            os.unlink(arguments.control)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(arguments.control)
         hub.close()
 
 
 def main() -> None:
     arguments = _arguments()
-    _allow_files(2 * (arguments.monitors + len(arguments.socket)) + 64)
     try:
         asyncio.run(_run(arguments))
     except (OSError, StepError, QmpError, ValueError) as error:

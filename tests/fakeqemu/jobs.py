@@ -242,12 +242,16 @@ class Job:
             self._enter_pause()
 
     def quit(self) -> None:
-        """QEMU is leaving."""
-        if self.status in ("ready", "standby") and not self._profile.quit_cancels_ready:
-            self._leave_pause()
+        """QEMU is leaving: it drains its disks, then ends and forgets every job."""
+        if self.status in ("running", "ready"):
+            self._enter_pause()
+        self._leave_pause()
+        if self.status == "ready" and not self._profile.quit_cancels_ready:
             self._finish()
-        elif self.status not in ("concluded", "null"):
+        elif self.status != "concluded":
             self._abort()
+        if self.status == "concluded":
+            self._to("null")
 
     # Inside
 

@@ -94,7 +94,9 @@ def _on_machine(hub: Hub, machine: Machine, verb: str, step: Step) -> Step | Non
             monitor.apply()
         return None
     answer = _OF_MACHINE[verb](machine, step)
-    if machine.quitting or verb == "die":
+    if verb == "die":
+        hub.kill_machine(machine)
+    elif machine.quitting:
         hub.end_machine(machine)
     return answer
 

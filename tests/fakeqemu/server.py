@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
@@ -12,7 +13,6 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import script
@@ -27,6 +27,7 @@ _BACKLOG = 1  # as QEMU's: further connects get EAGAIN
 _TICK = 0.02
 _GARBAGE = b"\x00\xff SSH-2.0-not_qmp }{]\r\n"
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_JSON = json.JSONDecoder()
 _KEYS = {"execute", "arguments", "id"}
 
 
@@ -47,7 +48,9 @@ class Monitor:
         "_hub",
         "_listener",
         "_negotiated",
+        "_over",
         "_text",
+        "_utf8",
         "_wire",
         "faults",
         "index",
@@ -64,17 +67,16 @@ class Monitor:
         self._wire: Wire | None = None
         self._negotiated = False
         self._text = ""
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.setblocking(False)
-        self._listener.bind(path)
-        self._listener.listen(_BACKLOG)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._over = False
+        self._listener: socket.socket | None = None
         self._listen()
 
     def apply(self) -> None:
         """Follows a change of the faults."""
         if self._wire is not None:
             self._wire.apply()
-        elif self._listener.fileno() >= 0:
+        elif not self._over:
             self._listen()
 
     def send(self, data: bytes) -> None:
@@ -92,28 +94,43 @@ class Monitor:
 
     def end(self) -> None:
         """The QEMU is gone: no more clients; the one there is gets what is still unsent."""
-        if self._listener.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
+        self._over = True
+        self._unlisten(close=True)
         if self._wire is not None:
             self._wire.end()
 
     def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
         if "accepting" in self.faults.stopped:
-            loop.remove_reader(self._listener)
-        else:
-            loop.add_reader(self._listener, self._accept)
+            self._unlisten(close=False)
+            return
+        if self._listener is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.setblocking(False)
+            self._listener.bind(self.path)
+            self._listener.listen(_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _unlisten(self, close: bool) -> None:
+        if self._listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if close:
+            self._listener.close()
+            self._listener = None
 
     def _accept(self) -> None:
+        assert self._listener is not None
         try:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         # The next client waits in the backlog, ungreeted, until this one leaves.
-        asyncio.get_running_loop().remove_reader(self._listener)
+        self._unlisten(close=self._hub.thrifty)
         self._negotiated = False
         self._text = ""
+        self._utf8.reset()
         self._hub.note(self, "connect")
         self._wire = Wire(sock, self.faults, self._on_bytes, self._on_end)
         self._wire.send(self._greeting())
@@ -122,7 +139,7 @@ class Monitor:
         self._wire = None
         self._negotiated = False
         self._hub.note(self, "disconnect")
-        if self._listener.fileno() >= 0:
+        if not self._over:
             self._listen()
 
     def _greeting(self) -> bytes:
@@ -134,11 +151,10 @@ class Monitor:
         return known.get(self.faults.greeting, self.faults.greeting.encode())
 
     def _on_bytes(self, data: bytes) -> None:
-        self._text += data.decode("utf-8", "replace")
-        decoder = json.JSONDecoder()
+        self._text += self._utf8.decode(data)
         while self._wire is not None and (text := self._text.lstrip()):
             try:
-                message, used = decoder.raw_decode(text)
+                message, used = _JSON.raw_decode(text)
                 self._text = text[used:]
             except (json.JSONDecodeError, RecursionError) as error:
                 if _incomplete(text):
@@ -262,15 +278,32 @@ def _with_id(reply: Message, echo: Message, rules: list[Rule]) -> Message:
     return echo | reply if "error" in reply else reply | echo
 
 
+class Waiter:
+    """Someone who waits for the count-th entry of the log with these fields."""
+
+    def __init__(self, wanted: Message, count: int) -> None:
+        self.found: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._wanted = wanted
+        self._left = count
+
+    def see(self, entry: Message) -> None:
+        if all(key in entry and entry[key] == value for key, value in self._wanted.items()):
+            self._left -= 1
+            if self._left == 0 and not self.found.done():
+                self.found.set_result(entry)
+
+
 class Hub:
     """All QEMUs of this process, and the log of what their clients did."""
 
-    def __init__(self) -> None:
+    def __init__(self, thrifty: bool) -> None:
+        self.thrifty = thrifty
+        """A monitor with a client does not listen: half the file descriptors, but no backlog."""
         self.machines: list[Machine] = []
         self.monitors: list[list[Monitor]] = []
         """Of each machine."""
         self.log: list[Message] = []
-        self._waiting: list[tuple[Callable[[], Message | None], asyncio.Future[Message]]] = []
+        self._waiters: list[Waiter] = []
         self._ticker: asyncio.Task[None] | None = None
 
     def add(self, profile: Profile, length: int, paths: list[str]) -> Machine:
@@ -291,28 +324,21 @@ class Hub:
     def note(self, monitor: Monitor, what: str, **fields: Any) -> None:
         """Logs what a client did, and wakes those who wait for it."""
         entry = {"what": what, "qemu": monitor.machine.index, "monitor": monitor.index}
-        self.log.append({"time": time.time()} | entry | fields)
-        for waiter in list(self._waiting):
-            find, future = waiter
-            found = find()
-            if found is not None:
-                self._waiting.remove(waiter)
-                if not future.done():
-                    future.set_result(found)
+        entry = {"time": time.time()} | entry | fields
+        self.log.append(entry)
+        for waiter in list(self._waiters):
+            waiter.see(entry)
 
     async def wait(self, wanted: Message, count: int, seconds: float) -> Message:
         """The count-th entry of the log that has these fields, as soon as there is one."""
-
-        def find() -> Message | None:
-            found = [entry for entry in self.log if wanted.items() <= entry.items()]
-            return found[count - 1] if len(found) >= count else None
-
-        found = find()
-        if found is not None:
-            return found
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting.append((find, future))
-        return await asyncio.wait_for(future, seconds)
+        waiter = Waiter(wanted, count)
+        for entry in self.log:
+            waiter.see(entry)
+        self._waiters.append(waiter)
+        try:
+            return await asyncio.wait_for(waiter.found, seconds)
+        finally:
+            self._waiters.remove(waiter)
 
     def start_ticking(self) -> None:
         """Moves the jobs that have a rate."""
@@ -325,16 +351,22 @@ class Hub:
                 machine.tick(_TICK)
 
     def end_machine(self, machine: Machine) -> None:
+        """QEMU has quit."""
+        for monitor in self.monitors[machine.index]:
+            monitor.end()
+
+    def kill_machine(self, machine: Machine) -> None:
+        """QEMU is gone, at once; its socket files stay."""
         machine.jobs.clear()
         for monitor in self.monitors[machine.index]:
             monitor.end()
+            monitor.hang_up()
 
     def close(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        for monitors in self.monitors:
-            for monitor in monitors:
-                monitor.hang_up()
-                monitor.end()
+        for machine in self.machines:
+            self.kill_machine(machine)
+            for monitor in self.monitors[machine.index]:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(monitor.path)

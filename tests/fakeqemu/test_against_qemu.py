@@ -230,6 +230,16 @@ def shape(value: Any, key: str = "") -> Any:
     return value if isinstance(value, bool) or key in TELLING else type(value).__name__
 
 
+QUITS: dict[str, list[Step]] = {
+    "running": [MIRROR],
+    "ready": [MIRROR, READY],
+    "paused": [MIRROR, ask("block-job-pause", "~paused", racy=True, device="j")],
+    "pending": [backup(**UNFINAL), go("BLOCK_JOB_PENDING", do="finish")],
+    "concluded": [backup(**KEPT), go("~concluded", do="finish")],
+    "kept": [backup(**KEPT)],
+}
+
+
 def is_last(message: Message, until: str) -> bool:
     status = message.get("data", {}).get("status", "")
     return until in (message.get("event"), f"~{status}")
@@ -322,6 +332,18 @@ def profile_of(client: Client) -> str:
 def test_same_shapes(name: str, real: Client) -> None:
     with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
         assert play(client, SCRIPTS[name], fake) == play(real, SCRIPTS[name], None)
+
+
+@pytest.mark.parametrize("name", QUITS)
+@pytest.mark.parametrize("real", ["qemu-system-x86_64"], indirect=True)
+def test_same_end(name: str, real: Client) -> None:
+    """quit, with a job in this state; the storage daemon alone sends no SHUTDOWN."""
+    steps = [*QUITS[name], ask("quit")]
+    with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
+        assert play(client, steps, fake) == play(real, steps, None)
+        for end in (client, real):
+            with pytest.raises((EOFError, ConnectionResetError)):
+                end.read()
 
 
 def test_greeting_and_bad_input(real: Client) -> None:

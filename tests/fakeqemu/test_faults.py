@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +214,22 @@ def test_script_and_rate() -> None:
         client.read_until("BLOCK_JOB_READY")
         assert names(client.ask("block-job-complete", device="j")) == ["reply"]
         client.close()
+
+
+def test_ends_on_eof_and_removes_its_sockets(qemu: FakeQemu, client: Client) -> None:
+    assert qemu.process.stdin is not None
+    qemu.process.stdin.close()
+    assert qemu.process.wait() == 0
+    assert client.lines.read() == b""
+    assert not Path(qemu.path).exists()
+
+
+def test_a_thousand_monitors() -> None:
+    with FakeQemu(monitors=1000) as fake, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(path)) for path in fake.paths]
+        for client in clients:
+            client.send("blockdev-mirror", **MIRROR)
+        fake.wait("blockdev-mirror", count=1000)
+        fake.do("ready", qemu="all")
+        for client in clients:
+            assert client.read_until("BLOCK_JOB_READY")[-1]["data"]["device"] == "j"
