@@ -91,16 +91,16 @@ typedef struct bj_queue bj_queue;
 
 typedef enum bj_error {
     BJ_OK = 0,
-    BJ_E_INVAL = -1,         /* an argument makes no sense: NULL, negative timeout, bad JSON, bad URI */
-    BJ_E_NOMEM = -2,         /* out of memory; nothing was done */
-    BJ_E_SYSTEM = -3,        /* the operating system refused a thread, an fd, ... */
-    BJ_E_FORKED = -4,        /* the object belongs to the parent process */
-    BJ_E_DEADLOCK = -5,      /* a blocking call on the loop's own thread */
-    BJ_E_PENDING = -6,       /* the future is not done yet */
-    BJ_E_TIMEOUT = -7,       /* the deadline of this wait; the job goes on */
-    BJ_E_CANCELLED = -8,     /* bj_future_cancel(); the job goes on */
-    BJ_E_CLOSED = -9,        /* the monitor, context or watch was closed by this program */
-    BJ_E_BUSY = -10,         /* a limit of the context was reached; nothing was sent */
+    BJ_E_INVAL = -1,     /* an argument makes no sense: NULL, negative timeout, bad JSON, bad URI */
+    BJ_E_NOMEM = -2,     /* out of memory; nothing was done */
+    BJ_E_SYSTEM = -3,    /* the operating system refused a thread, an fd, ... */
+    BJ_E_FORKED = -4,    /* the object belongs to the parent process */
+    BJ_E_DEADLOCK = -5,  /* a blocking call on the loop's own thread */
+    BJ_E_PENDING = -6,   /* the future is not done yet */
+    BJ_E_TIMEOUT = -7,   /* the deadline of this wait; the job goes on */
+    BJ_E_CANCELLED = -8, /* bj_future_cancel(); the job goes on */
+    BJ_E_CLOSED = -9,    /* the monitor, context or watch was closed by this program */
+    BJ_E_BUSY = -10,     /* a limit of the context was reached; nothing was sent */
     BJ_E_UNSUPPORTED = -11,  /* this QEMU has no such command */
     BJ_E_CONNECT = -12,      /* no connection could be made */
     BJ_E_PROTOCOL = -13,     /* the peer sent what is not QMP, or more than the limits allow */
@@ -108,18 +108,18 @@ typedef enum bj_error {
     BJ_E_REFUSED = -15,      /* QEMU refused the command; class and text are QEMU's */
     BJ_E_NO_JOB = -16,       /* no job of that id */
     BJ_E_NOT_READY = -17,    /* BJ_PIVOT_ONLY_IF_READY, and it is not */
-    BJ_E_STALLED = -18,      /* paused, or stopped by an I/O error: resume it, or abort with force */
-    BJ_E_STATE = -19,        /* the verb does not fit what the job is or does */
-    BJ_E_JOB_FAILED = -20,   /* the job failed; the text is QEMU's */
-    BJ_E_JOB_LOST = -21,     /* how the job ended can't be known; the text says why */
-    BJ_E_JOB_ENDED = -22     /* the job ended otherwise than asked; see bj_future_outcome() */
+    BJ_E_STALLED = -18,    /* paused, or stopped by an I/O error: resume it, or abort with force */
+    BJ_E_STATE = -19,      /* the verb does not fit what the job is or does */
+    BJ_E_JOB_FAILED = -20, /* the job failed; the text is QEMU's */
+    BJ_E_JOB_LOST = -21,   /* how the job ended can't be known; the text says why */
+    BJ_E_JOB_ENDED = -22   /* the job ended otherwise than asked; see bj_future_outcome() */
 } bj_error;
 
 /* How a run ended. Latched once, never changed after. */
 typedef enum bj_outcome {
     BJ_OUTCOME_NONE = 0,  /* it has not ended */
-    BJ_OUTCOME_COMPLETED, /* stream, commit, backup, ... finished. Of a mirror or an active commit: it
-                             finished by another client's verb, and whether the disk was switched
+    BJ_OUTCOME_COMPLETED, /* stream, commit, backup, ... finished. Of a mirror or an active commit:
+                             it finished by another client's verb, and whether the disk was switched
                              can't be told (the text says so) */
     BJ_OUTCOME_PIVOTED,   /* the disk was switched to the copy, or to the base */
     BJ_OUTCOME_COPIED,    /* a ready mirror was cancelled softly: the target is a consistent copy of
@@ -201,9 +201,9 @@ int bj_future_wait(bj_future *future, int64_t timeout_ms);
  * future; a second is BJ_E_STATE. Queue and future must be of the same context. */
 int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token);
 
-/* "I no longer listen": a pending future is done at once, with BJ_E_CANCELLED; one that is done stays
- * as it is. What QEMU does goes on; but a pivot that nobody listens to any more is not started, and
- * a connection that nobody awaits is given up. */
+/* "I no longer listen": a pending future is done at once, with BJ_E_CANCELLED; one that is done
+ * stays as it is. What QEMU does goes on; but a pivot that nobody listens to any more is not
+ * started, and a connection that nobody awaits is given up. */
 void bj_future_cancel(bj_future *future);
 
 bool bj_future_is_done(bj_future *future);
@@ -226,11 +226,12 @@ bj_outcome bj_future_outcome(bj_future *future);
 bj_monitor *bj_future_monitor(bj_future *future);
 bj_job *bj_future_job(bj_future *future);
 
-/* The result of bj_monitor_execute(): the reply's "return" value, JSON as QEMU sent it, NULL if there
- * is none. Belongs to the future. */
+/* The result of bj_monitor_execute(): the reply's "return" value, JSON as QEMU sent it, NULL if
+ * there is none. Belongs to the future. */
 const char *bj_future_json(bj_future *future);
 
-/* One row of what QEMU says of its jobs. Fields that this QEMU does not tell are "", -1 or false. */
+/* One row of what QEMU says of its jobs. Fields that this QEMU does not tell are "", -1 or false.
+ */
 typedef struct bj_job_info {
     const char *id;
     const char *type;      /* "mirror", "commit", "stream", "backup", "create", ... */
@@ -272,8 +273,8 @@ bj_monitor *bj_monitor_ref(bj_monitor *monitor);
 /* The last reference closes the monitor. */
 bj_monitor *bj_monitor_unref(bj_monitor *monitor);
 
-/* Closes the connection; all that waits on it is answered BJ_E_CLOSED. Returns at once. Jobs go on in
- * QEMU; bj_monitor_attach() finds them again. */
+/* Closes the connection; all that waits on it is answered BJ_E_CLOSED. Returns at once. Jobs go on
+ * in QEMU; bj_monitor_attach() finds them again. */
 int bj_monitor_close(bj_monitor *monitor);
 
 /* Done when the connection is over, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or BJ_E_PROTOCOL. */
@@ -300,14 +301,14 @@ bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const ch
 /* Starts a job with any command that starts one ("blockdev-mirror", "block-commit",
  * "block-stream", "blockdev-backup", "blockdev-create", "drive-mirror", ...).
  *
- * The library adds what the caller left out: a unique job id ("bj-...") where this QEMU has ids, and
- * "auto-dismiss": false where it has that; it then dismisses the job itself, once, after the
+ * The library adds what the caller left out: a unique job id ("bj-...") where this QEMU has ids,
+ * and "auto-dismiss": false where it has that; it then dismisses the job itself, once, after the
  * outcome is stored (B40). With an explicit "auto-dismiss" the caller does it: bj_job_dismiss().
  * The job is followed from before the first byte is sent (B01): nothing it does is missed.
  *
- * Answer: bj_future_job(), once QEMU has accepted. Errors: BJ_E_REFUSED (QEMU's reason; no job is left
- * behind), BJ_E_UNSUPPORTED, BJ_E_INVAL, BJ_E_BUSY. When the deadline passes the job may yet start:
- * find it by its id with bj_monitor_attach(). */
+ * Answer: bj_future_job(), once QEMU has accepted. Errors: BJ_E_REFUSED (QEMU's reason; no job is
+ * left behind), BJ_E_UNSUPPORTED, BJ_E_INVAL, BJ_E_BUSY. When the deadline passes the job may yet
+ * start: find it by its id with bj_monitor_attach(). */
 bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
                             int64_t timeout_ms);
 
@@ -330,8 +331,8 @@ bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char
                              const char *sync, const char *options, int64_t timeout_ms);
 
 /* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
- * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(); the same
- * bj_job for the same run, however often it is asked. Error: BJ_E_NO_JOB. */
+ * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(); the
+ * same bj_job for the same run, however often it is asked. Error: BJ_E_NO_JOB. */
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms);
 
 /* All jobs QEMU knows of now. Answer: bj_future_info(). */
@@ -366,12 +367,12 @@ typedef struct bj_timeline {
 
 int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline);
 
-/* Waits. Each is level-triggered: what has already happened is answered at once (B04). Any number of
- * waits on the same thing (B05). In all of them a connection that ends is BJ_E_JOB_LOST, and a job
- * that fails is BJ_E_JOB_FAILED with QEMU's text, except as said. */
+/* Waits. Each is level-triggered: what has already happened is answered at once (B04). Any number
+ * of waits on the same thing (B05). In all of them a connection that ends is BJ_E_JOB_LOST, and a
+ * job that fails is BJ_E_JOB_FAILED with QEMU's text, except as said. */
 
-/* Done when the job is ready: source and target are equal and stay so. Errors: BJ_E_JOB_ENDED when it
- * ended without ever being ready (B09); BJ_E_STATE at once for a kind that never is (stream,
+/* Done when the job is ready: source and target are equal and stay so. Errors: BJ_E_JOB_ENDED when
+ * it ended without ever being ready (B09); BJ_E_STATE at once for a kind that never is (stream,
  * backup, ...); BJ_E_STALLED when an I/O error has stopped it (B13). */
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms);
 
@@ -392,9 +393,10 @@ typedef enum bj_pivot_flags {
 
 /* Switches the disk to the copy (mirror) or the base (active commit) and is done when that is over.
  * BJ_OK means PIVOTED and nothing else. Complete is sent once, never before ready, however many
- * callers there are (B31, B32). Errors: BJ_E_STALLED (paused, or stopped by an error), BJ_E_STATE (a
- * kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it was cancelled,
- * by anyone). If every caller's deadline passes before complete was sent, none is sent. */
+ * callers there are (B31, B32). Errors: BJ_E_STALLED (paused, or stopped by an error), BJ_E_STATE
+ * (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it was
+ * cancelled, by anyone). If every caller's deadline passes before complete was sent, none is sent.
+ */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_abort_flags {
@@ -404,10 +406,10 @@ typedef enum bj_abort_flags {
 } bj_abort_flags;
 
 /* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
- * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over yields
- * its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging flush:
- * set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses that),
- * BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
+ * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over
+ * yields its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging
+ * flush: set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses
+ * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms);
 
 /* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36). */
@@ -433,16 +435,16 @@ bj_future *bj_job_query(bj_job *job, int64_t timeout_ms);
 typedef enum bj_record_kind {
     BJ_RECORD_FUTURE = 0, /* queues only: the future of `token` is done: error, outcome, name (error
                              class), text (sentence, or the JSON of bj_monitor_execute()) */
-    BJ_RECORD_EVENT,      /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
-    BJ_RECORD_STATUS,     /* jobs: QEMU's own status: name ("running", "paused", ...) */
-    BJ_RECORD_READY,      /* jobs: ready, once */
-    BJ_RECORD_STALLED,    /* jobs: stands still; text says why */
-    BJ_RECORD_RESUMED,    /* jobs: goes on after a stall */
-    BJ_RECORD_PROGRESS,   /* jobs: current, total, as in bj_job_info */
-    BJ_RECORD_ENDED,      /* jobs: outcome, text, error as bj_job_done() would have it; the last but
-                             CLOSED */
-    BJ_RECORD_LAGGED,     /* `lost` records were dropped here because nobody read */
-    BJ_RECORD_CLOSED      /* the last of every watch: error and text say why; BJ_OK: the job ended */
+    BJ_RECORD_EVENT,    /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
+    BJ_RECORD_STATUS,   /* jobs: QEMU's own status: name ("running", "paused", ...) */
+    BJ_RECORD_READY,    /* jobs: ready, once */
+    BJ_RECORD_STALLED,  /* jobs: stands still; text says why */
+    BJ_RECORD_RESUMED,  /* jobs: goes on after a stall */
+    BJ_RECORD_PROGRESS, /* jobs: current, total, as in bj_job_info */
+    BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
+                           CLOSED */
+    BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
+    BJ_RECORD_CLOSED    /* the last of every watch: error and text say why; BJ_OK: the job ended */
 } bj_record_kind;
 
 typedef struct bj_record {
@@ -464,10 +466,10 @@ typedef struct bj_watch_closure {
     void (*free)(void *user);
 } bj_watch_closure;
 
-/* Every observer sees every record, in order, once, whoever gave the verb (B60). A slow reader loses
- * the oldest records of its ring, is told how many (BJ_RECORD_LAGGED), and hurts nobody else (B61);
- * READY, STALLED, ENDED and CLOSED are never lost. Records are read in one way: by a callback, by a
- * queue or by bj_watch_next(); choosing a second is BJ_E_STATE.
+/* Every observer sees every record, in order, once, whoever gave the verb (B60). A slow reader
+ * loses the oldest records of its ring, is told how many (BJ_RECORD_LAGGED), and hurts nobody else
+ * (B61); READY, STALLED, ENDED and CLOSED are never lost. Records are read in one way: by a
+ * callback, by a queue or by bj_watch_next(); choosing a second is BJ_E_STATE.
  *
  * A job's watch begins with what is true already (READY, STALLED, ENDED). With progress_ms > 0 it
  * carries PROGRESS when that changed, at most every progress_ms: QEMU sends no event for progress,
@@ -488,8 +490,8 @@ int bj_watch_on_record(bj_watch *watch, bj_watch_closure closure);
 /* The records go to the queue, with `token`. */
 int bj_watch_deliver(bj_watch *watch, bj_queue *queue, uint64_t token);
 
-/* Blocks for the next record; *ret_record is valid until the next call or the last unref. One thread
- * at a time. BJ_E_TIMEOUT if none came; BJ_E_CLOSED after BJ_RECORD_CLOSED. */
+/* Blocks for the next record; *ret_record is valid until the next call or the last unref. One
+ * thread at a time. BJ_E_TIMEOUT if none came; BJ_E_CLOSED after BJ_RECORD_CLOSED. */
 int bj_watch_next(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_record);
 
 /* Ends the stream with BJ_RECORD_CLOSED (BJ_E_CLOSED); what was not read before it is dropped. */
@@ -507,8 +509,8 @@ bj_queue *bj_queue_unref(bj_queue *queue);
 /* Belongs to the queue: select, poll or epoll it for reading; never read or close it. */
 int bj_queue_fd(bj_queue *queue);
 
-/* Takes up to `max` records out; returns how many, 0 if there are none, or a negative bj_error. Their
- * strings are valid until the next bj_queue_read() or the last unref. Never blocks. */
+/* Takes up to `max` records out; returns how many, 0 if there are none, or a negative bj_error.
+ * Their strings are valid until the next bj_queue_read() or the last unref. Never blocks. */
 int bj_queue_read(bj_queue *queue, bj_record *records, int max);
 
 #ifdef __cplusplus
