@@ -155,20 +155,24 @@ class Job:
         else:
             self._asked = "force"
             self._user_paused = False
-        if self.kind in self._profile.cancel_first:
+        if self._profile.effects_first and self.kind in ("stream", "backup"):
             self.settle()
 
     def pause(self) -> None:
         self._check("pause")
         if self._user_paused:
-            raise QmpError("Job is already paused")
+            if self._profile.strict_pause:
+                raise QmpError("Job is already paused")
+            return
         self._user_paused = True
         self._enter_pause()
 
     def resume(self) -> None:
         self._check("resume")
         if not self._user_paused:
-            raise QmpError("Can't resume a job that was not paused")
+            if self._profile.strict_pause:
+                raise QmpError("Can't resume a job that was not paused")
+            return
         self._user_paused = False
         self.io_status = "ok"
         self._leave_pause()
@@ -242,8 +246,8 @@ class Job:
             self._enter_pause()
 
     def quit(self) -> None:
-        """QEMU is leaving: it drains its disks, then ends and forgets every job."""
-        if self.status in ("running", "ready"):
+        """QEMU is leaving: it ends and forgets every job."""
+        if self._profile.quit_drains and self.status in ("running", "ready"):
             self._enter_pause()
         self._leave_pause()
         if self.status == "ready" and not self._profile.quit_cancels_ready:

@@ -41,6 +41,7 @@ class Machine:
         self.hold_ends = False
         self.rate = 0
         self.quitting = False
+        self._left = False
 
         self._broadcast = broadcast
         self._captured: list[dict[str, Any]] | None = None
@@ -85,6 +86,8 @@ class Machine:
 
     def settle(self) -> None:
         """Lets every job go where the verbs it accepted lead, and forgets those that are gone."""
+        if self.quitting and not self._left:
+            self._leave()
         for job in list(self.jobs.values()):
             job.settle()
         self.sweep()
@@ -245,9 +248,17 @@ class Machine:
         return schema
 
     def _quit(self) -> Args:
-        self.emit("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
+        self.quitting = True
+        if self.profile.effects_first:
+            self._leave()
+        return {}
+
+    def _leave(self) -> None:
+        """QEMU ends its jobs and says so."""
+        self._left = True
+        data = {"guest": False, "reason": "host-qmp-quit"}
+        known = {key: data[key] for key in data if key in self.profile.shutdown_keys}
+        self.emit("SHUTDOWN", known or None)
         for job in list(self.jobs.values()):
             job.quit()
         self.sweep()
-        self.quitting = True
-        return {}

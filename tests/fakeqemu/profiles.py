@@ -52,7 +52,7 @@ job-finalize        3.0       id
 job-dismiss         3.0       id
 """
 
-_EVENTS = {
+_EVENTS: dict[str, Version] = {
     "SHUTDOWN": (0, 12),
     "RESUME": (0, 12),
     "STOP": (0, 12),
@@ -64,7 +64,7 @@ _EVENTS = {
     "JOB_STATUS_CHANGE": (3, 0),
 }
 
-_ROW_KEYS = {  # of query-block-jobs
+_ROW_KEYS: dict[str, Version] = {  # of query-block-jobs
     **dict.fromkeys(("type", "device", "len", "offset", "speed"), (1, 1)),
     **dict.fromkeys(("busy", "paused", "io-status"), (1, 3)),
     "ready": (2, 2),
@@ -87,8 +87,10 @@ class Profile:
 
     oob: bool
     """The greeting offers out-of-band execution."""
-    cancel_first: frozenset[str]
-    """Kinds of job whose CANCELLED comes before the reply of the cancel."""
+    effects_first: bool
+    """What quit, or cancelling a stream or backup, leads to comes before its reply."""
+    strict_pause: bool
+    """Pausing what is paused, resuming what is not, is refused."""
     complete_in_standby: bool
     """A complete in standby is accepted, and done on resume; else it is refused."""
     complete_after_cancel: bool
@@ -99,6 +101,10 @@ class Profile:
     """`force` has an effect on a ready mirror."""
     quit_cancels_ready: bool
     """quit ends a ready mirror by CANCELLED; else by COMPLETED."""
+    quit_drains: bool
+    """quit pauses and resumes each job first."""
+    shutdown_keys: frozenset[str]
+    """The data of SHUTDOWN."""
 
 
 def _parse(text: str) -> Version:
@@ -124,26 +130,32 @@ def _commands(version: Version) -> dict[str, dict[str, bool]]:
     return found
 
 
+def _known(table: dict[str, Version], version: Version) -> frozenset[str]:
+    return frozenset(name for name, since in table.items() if since <= version)
+
+
 def _profile(version: Version, package: str) -> Profile:
-    async_cancel = frozenset() if version < (7, 2) else frozenset({"stream", "backup"})
     return Profile(
         version=version,
         package=package,
         commands=_commands(version),
-        events=frozenset(name for name, since in _EVENTS.items() if since <= version),
-        row_keys=frozenset(name for name, since in _ROW_KEYS.items() if since <= version),
+        events=_known(_EVENTS, version),
+        row_keys=_known(_ROW_KEYS, version),
         oob=version >= (4, 0),
-        cancel_first=async_cancel,
+        effects_first=version >= (7, 2),
+        strict_pause=version >= (2, 12),
         complete_in_standby=version >= (6, 0),
         complete_after_cancel=version < (6, 2),
         force_beats_complete=version >= (6, 2),
         force_cancels_ready=version >= (2, 12),
         quit_cancels_ready=version >= (6, 2),
+        quit_drains=version >= (7, 2),
+        shutdown_keys=_known({"guest": (2, 10), "reason": (4, 0)}, version),
     )
 
 
 PROFILES = {
-    "2.8": _profile((2, 8, 1), " (Debian 1:2.8+dfsg-6)"),
+    "2.8": _profile((2, 8, 1), ""),
     "5.2": _profile((5, 2, 0), "Debian 1:5.2+dfsg-11+deb11u3"),
     "7.2": _profile((7, 2, 22), "Debian 1:7.2+dfsg-7+deb12u18+b3"),
 }

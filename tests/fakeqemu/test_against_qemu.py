@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,16 @@ def start(command: str, **arguments: Any) -> Step:
     return ask(command, job_id="j", **({"speed": 1} | arguments))
 
 
+# Fast enough to notice soon that it shall pause, slow enough not to be over before.
+MIRROR_SLOW = start("blockdev-mirror", device="disk", target="copy", sync="full", speed=8 * MIB)
 MIRROR = start("blockdev-mirror", device="disk", target="copy", sync="full")
 READY = go("BLOCK_JOB_READY", do="ready")
 ROWS = [ask("query-block-jobs"), ask("query-jobs")]
 CANCEL = ask("block-job-cancel", "~null", racy=True, device="j")
 FORCE = ask("block-job-cancel", "~null", racy=True, device="j", force=True)
 COMPLETE = ask("block-job-complete", "~null", racy=True, device="j")
+PAUSE = ask("block-job-pause", "~paused", racy=True, device="j")
+STANDBY = ask("job-pause", "~standby", racy=True, id="j")
 FINISH = go("~null", do="finish")
 BACKUP = start("blockdev-backup", device="disk", target="copy", sync="full")
 STREAM = start("block-stream", device="top")
@@ -115,31 +120,26 @@ SCRIPTS: dict[str, list[Step]] = {
         CANCEL,
     ],
     "mirror, paused": [
-        MIRROR,
-        ask("block-job-pause", "~paused", racy=True, device="j"),
+        MIRROR_SLOW,
+        PAUSE,
         *ROWS,
         ask("block-job-pause", device="j"),
         ask("block-job-cancel", device="j"),
         ask("block-job-resume", "~running", racy=True, device="j"),
         ask("block-job-resume", device="j"),
         READY,
-        ask("job-pause", "~standby", racy=True, id="j"),
+    ],
+    "mirror, completed in standby": [
+        MIRROR,
+        READY,
+        STANDBY,
         *ROWS,
         ask("block-job-complete", device="j"),
         ask("block-job-cancel", device="j"),
         ask("job-resume", "~null", racy=True, id="j"),
     ],
-    "mirror, forced while paused": [
-        MIRROR,
-        ask("block-job-pause", "~paused", racy=True, device="j"),
-        FORCE,
-    ],
-    "mirror, forced in standby": [
-        MIRROR,
-        READY,
-        ask("block-job-pause", "~standby", racy=True, device="j"),
-        FORCE,
-    ],
+    "mirror, forced while paused": [MIRROR_SLOW, PAUSE, FORCE],
+    "mirror, forced in standby": [MIRROR, READY, STANDBY, FORCE],
     "mirror, fails": [
         Step(
             "blockdev-mirror",
@@ -224,16 +224,27 @@ SCRIPTS: dict[str, list[Step]] = {
 def shape(value: Any, key: str = "") -> Any:
     """What is compared of a value: keys, truths, telling words; of the rest the type."""
     if isinstance(value, dict):
-        return {k: shape(v, k) for k, v in sorted(value.items()) if k not in ("busy", "desc")}
+        ignored = ("busy", "desc", "timestamp")
+        return {k: shape(v, k) for k, v in sorted(value.items()) if k not in ignored}
     if isinstance(value, list):
         return [shape(item, key) for item in value]
     return value if isinstance(value, bool) or key in TELLING else type(value).__name__
 
 
+def line(message: Message) -> str:
+    """The shape of a message in a line, so that a difference can be read."""
+    if message.get("event") == "JOB_STATUS_CHANGE" and sorted(message["data"]) == ["id", "status"]:
+        return f"~{message['data']['status']} of {message['data']['id']}"
+    return json.dumps(shape(message))
+
+
+# Before, a complete in standby is refused.
+SINCE = {"mirror, completed in standby": (6, 0)}
+
 QUITS: dict[str, list[Step]] = {
     "running": [MIRROR],
     "ready": [MIRROR, READY],
-    "paused": [MIRROR, ask("block-job-pause", "~paused", racy=True, device="j")],
+    "paused": [MIRROR_SLOW, PAUSE],
     "pending": [backup(**UNFINAL), go("BLOCK_JOB_PENDING", do="finish")],
     "concluded": [backup(**KEPT), go("~concluded", do="finish")],
     "kept": [backup(**KEPT)],
@@ -245,9 +256,9 @@ def is_last(message: Message, until: str) -> bool:
     return until in (message.get("event"), f"~{status}")
 
 
-def play(client: Client, steps: list[Step], fake: FakeQemu | None) -> list[Any]:
-    """What came back, step by step, in shapes."""
-    played = []
+def play(client: Client, steps: list[Step], fake: FakeQemu | None) -> list[str]:
+    """What was said, and what came back."""
+    played: list[str] = []
     for step in steps:
         client.send(step.command, **step.arguments)
         messages: list[Message] = []
@@ -263,10 +274,21 @@ def play(client: Client, steps: list[Step], fake: FakeQemu | None) -> list[Any]:
             messages.append(client.read())
         if step.racy:
             messages.sort(key=lambda message: "event" in message)
-        # Several requests in flight fail each for itself.
-        shapes = [kind for kind, _ in groupby(map(shape, messages))]
-        played.append((step.command, shapes))
+        played.append(f"> {step.command}")
+        for text in map(line, messages):
+            # Several requests in flight fail each for itself, at any time.
+            if "BLOCK_JOB_ERROR" not in text or text not in played:
+                played.append(text)
     return played
+
+
+def rest(client: Client) -> list[str]:
+    """What comes until the end of the stream."""
+    lines = []
+    with contextlib.suppress(EOFError, ConnectionResetError):
+        while True:
+            lines.append(line(client.read()))
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +352,10 @@ def profile_of(client: Client) -> str:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_same_shapes(name: str, real: Client) -> None:
-    with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
+    profile = profile_of(real)
+    if PROFILES[profile].version < SINCE.get(name, ()):
+        pytest.skip(f"QEMU {profile} can't play this")
+    with FakeQemu(profile=profile) as fake, Client(fake.path) as client:
         assert play(client, SCRIPTS[name], fake) == play(real, SCRIPTS[name], None)
 
 
@@ -341,9 +366,7 @@ def test_same_end(name: str, real: Client) -> None:
     steps = [*QUITS[name], ask("quit")]
     with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
         assert play(client, steps, fake) == play(real, steps, None)
-        for end in (client, real):
-            with pytest.raises((EOFError, ConnectionResetError)):
-                end.read()
+        assert rest(client) == rest(real)
 
 
 def test_greeting_and_bad_input(real: Client) -> None:
