@@ -38,13 +38,13 @@ static void then(bj_future *future, void (*fn)(bj_future *, void *), struct copy
 static void on_over(bj_future *answer, void *user)
 {
     struct copy *copy = user;
-    bj_outcome outcome = bj_future_outcome(answer);
 
-    if (bj_future_error(answer) != BJ_OK)
-        fprintf(stderr, "pivot_ev: %s\n", bj_future_text(answer));
-    else if (outcome == BJ_OUTCOME_PIVOTED)
+    if (bj_future_error(answer) == BJ_OK) {
+        printf("%s\n", bj_outcome_name(bj_future_outcome(answer)));
         copy->status = EXIT_SUCCESS;
-    printf("%s\n", bj_outcome_name(outcome));
+    } else {
+        fprintf(stderr, "pivot_ev: %s\n", bj_future_text(answer));
+    }
 
     /* With the last monitor closed nothing of ours keeps ev_run(). */
     bj_monitor_close(copy->monitor);

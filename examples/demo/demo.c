@@ -33,7 +33,8 @@ static bool succeeds(bj_future *answer)
     return false;
 }
 
-/* Follows the job to its end and gives the verb on the way; returns the verb's answer. */
+/* Follows the job to its end and gives the verb on the way. Returns the verb's answer, NULL if the
+ * job failed before there was anything to say to it. */
 static bj_future *follow(bj_job *job, bj_watch *watch, bool aborts)
 {
     bj_future *verb = NULL;
@@ -59,8 +60,7 @@ static bj_future *follow(bj_job *job, bj_watch *watch, bool aborts)
             break;
         }
     }
-    /* It failed before there was anything to say to it. */
-    return verb != NULL ? verb : bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE);
+    return verb;
 }
 
 int main(int argc, char **argv)
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     bj_monitor *monitor = NULL;
     bj_job *job = NULL;
     bj_watch *watch = NULL;
-    bj_future *connected = NULL, *started = NULL, *verb = NULL;
+    bj_future *connected = NULL, *started = NULL, *verb = NULL, *released = NULL;
     bj_timeline times;
     char options[64];
     int status = EXIT_FAILURE;
@@ -103,7 +103,10 @@ int main(int argc, char **argv)
         goto out;
     }
     verb = follow(job, watch, strcmp(argv[5], "abort") == 0);
-    if (succeeds(verb))
+    /* Whoever has run this program may remove a node next. */
+    released = bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE);
+    bj_future_wait(released, BJ_TIMEOUT_NONE);
+    if (succeeds(verb != NULL ? verb : released))
         status = EXIT_SUCCESS;
 
     bj_job_timeline(job, &times);
@@ -111,6 +114,7 @@ int main(int argc, char **argv)
            times.end_event);
 
 out:
+    bj_future_unref(released);
     bj_future_unref(verb);
     bj_watch_unref(watch);
     bj_job_unref(job);

@@ -7,6 +7,7 @@ Prints a line for each thing that happens; times are microseconds since 1970.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 
@@ -50,17 +51,19 @@ async def copy_and_abort(job: blockjob.Job) -> blockjob.Outcome:
 async def main(uri: str, device: str, target: str, speed: str, verb: str) -> None:
     async with blockjob.connect(uri) as monitor:
         job = await monitor.mirror(device, target=target, sync="full", speed=int(speed))
-        try:
+        with contextlib.suppress(blockjob.JobFailed):
             await (copy_and_pivot(job) if verb == "pivot" else copy_and_abort(job))
-        finally:
-            say("ended", now_us(), job.outcome, job.error)
-            times = job.timeline
-            say(
-                "timeline",
-                microseconds(times.ready_event),
-                microseconds(times.complete_sent),
-                microseconds(times.end_event),
-            )
+        say("ended", now_us(), job.outcome, job.error)
+
+        times = job.timeline
+        say(
+            "timeline",
+            microseconds(times.ready_event),
+            microseconds(times.complete_sent),
+            microseconds(times.end_event),
+        )
+        # Whoever has run this program may remove a node next. A job that failed says so again.
+        await job.done(released=True)
 
 
 if __name__ == "__main__":

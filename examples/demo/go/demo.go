@@ -57,6 +57,9 @@ func run(ctx context.Context, args []string) error {
 
 	times := job.Timeline()
 	fmt.Println("timeline", micro(times.ReadyEvent), micro(times.CompleteSent), micro(times.EndEvent))
+
+	// Whoever has run this program may remove a node next. How it ended, err has told.
+	_, _ = job.WaitReleased(ctx)
 	return err
 }
 
