@@ -31,6 +31,7 @@ _VERBS = {
     "pause": _LIVE,
     "resume": _LIVE,
     "set-speed": _LIVE,
+    "change": _LIVE,
     "complete": {"ready", "standby"},
     "finalize": {"pending"},
     "dismiss": {"concluded"},
@@ -63,6 +64,7 @@ class Job:
         arguments: dict[str, Any],
         length: int,
         on_pivot: Callable[[], None],
+        on_graph: Callable[[int], None],
     ) -> None:
         self.id = job_id
         self.kind = kind
@@ -82,6 +84,8 @@ class Job:
         self._emit = emit
         self._profile = profile
         self._on_pivot = on_pivot
+        self._on_graph = on_graph
+        """The job changes the graph of nodes, so many times."""
         self._asked = ""
         """The verb accepted last that ends the job: complete, soft (cancel) or force."""
         self._user_paused = False
@@ -105,6 +109,8 @@ class Job:
             "ready": self.status in ("ready", "standby"),
             "type": self.kind,
         }
+        if self.kind == "mirror":
+            row["actively-synced"] = False
         if self.error is not None:
             row["error"] = self.error
         return {key: row[key] for key in row if key in self._profile.row_keys}
@@ -165,7 +171,7 @@ class Job:
                 raise QmpError("Job is already paused")
             return
         self._user_paused = True
-        self._enter_pause()
+        self.enter_pause()
 
     def resume(self) -> None:
         self._check("resume")
@@ -175,13 +181,18 @@ class Job:
             return
         self._user_paused = False
         self.io_status = "ok"
-        self._leave_pause()
+        self.leave_pause()
 
     def set_speed(self, speed: int) -> None:
         self._check("set-speed")
         if speed < 0:
             raise QmpError("Parameter 'speed' expects a non-negative value")
         self.speed = speed
+
+    def change(self, kind: str) -> None:
+        self._check("change")
+        if kind != self.kind or kind != "mirror":
+            raise QmpError(f"Job '{self.id}' is '{self.kind}' job, not '{kind}'")
 
     def finalize(self) -> None:
         self._check("finalize")
@@ -203,11 +214,13 @@ class Job:
     # Steps of the script
 
     def start(self) -> None:
+        self._on_graph(2)
         self._to("created")
+        self._on_graph(2)
         self._to("running")
         if self.kind == "backup":
-            self._enter_pause()
-            self._leave_pause()
+            self.enter_pause()
+            self.leave_pause()
 
     def progress(self, offset: int, length: int | None) -> None:
         self.offset = offset
@@ -220,9 +233,13 @@ class Job:
         self._to("ready")
         self._event("BLOCK_JOB_READY")
 
-    def bounce(self) -> None:
-        self._enter_pause()
-        self._leave_pause()
+    def enter_pause(self) -> None:
+        """QEMU pauses it for a moment; to the user it goes on."""
+        self._to("standby" if self.status == "ready" else "paused")
+
+    def leave_pause(self) -> None:
+        if self.status in ("paused", "standby"):
+            self._to("ready" if self.status == "standby" else "running")
 
     def finish(self) -> None:
         """The job reaches its end: that of the verb accepted, if any, else its natural one."""
@@ -243,13 +260,15 @@ class Job:
         if action == "stop":
             self.io_status = "nospace" if nospace else "failed"
             self._user_paused = True
-            self._enter_pause()
+            self.enter_pause()
 
     def quit(self) -> None:
         """QEMU is leaving: it ends and forgets every job."""
-        if self._profile.quit_drains and self.status in ("running", "ready"):
-            self._enter_pause()
-        self._leave_pause()
+        if self.status in ("running", "ready"):
+            for _ in range(self._profile.quit_drains):
+                self.enter_pause()
+                self.leave_pause()
+        self.leave_pause()
         if self.status == "ready" and not self._profile.quit_cancels_ready:
             self._finish()
         elif self.status != "concluded":
@@ -283,13 +302,6 @@ class Job:
                 f"Job '{self.id}' in state '{self.status}' cannot accept command verb '{verb}'"
             )
 
-    def _enter_pause(self) -> None:
-        self._to("standby" if self.status == "ready" else "paused")
-
-    def _leave_pause(self) -> None:
-        if self.status in ("paused", "standby"):
-            self._to("ready" if self.status == "standby" else "running")
-
     def _finish(self) -> None:
         self._to("waiting")
         self._to("pending")
@@ -299,7 +311,7 @@ class Job:
             self._emit("BLOCK_JOB_PENDING", {"type": self.kind, "id": self.id})
 
     def _abort(self) -> None:
-        self._leave_pause()
+        self.leave_pause()
         self._to("aborting")
         if self.error is not None:
             self._conclude("BLOCK_JOB_COMPLETED")
@@ -310,7 +322,9 @@ class Job:
     def _conclude(self, event: str) -> None:
         if self._asked == "complete" and self.error is None:
             self._on_pivot()
+        self._on_graph(5 if event == "BLOCK_JOB_COMPLETED" else 4)
         self._event(event)
         self._to("concluded")
         if self.auto_dismiss:
             self._to("null")
+        self._on_graph(1)

@@ -96,6 +96,14 @@ class Machine:
         for job in [job for job in self.jobs.values() if job.gone]:
             del self.jobs[job.id]
 
+    def bounce(self, jobs: list[Job], times: int) -> None:
+        """Sends these jobs to standby (or paused) and back."""
+        for _ in range(times):
+            for job in jobs:
+                job.enter_pause()
+            for job in jobs:
+                job.leave_pause()
+
     def tick(self, seconds: float) -> None:
         """Moves the jobs that go by a rate."""
         for job in list(self.jobs.values()):
@@ -153,12 +161,18 @@ class Machine:
             arguments=args,
             length=self.length,
             on_pivot=lambda: self.disks.update({device: becomes}),
+            on_graph=lambda times: self._graph_changed(job_id, times),
         )
         job.held = self.hold_ends
         job.rate = self.rate
         self.jobs[job_id] = job
         job.start()
         return {}
+
+    def _graph_changed(self, by: str, times: int) -> None:
+        if self.profile.graph_bounces:
+            busy = [job for job in self.jobs.values() if job.status in ("running", "ready")]
+            self.bounce([job for job in busy if job.id != by], times)
 
     def _verb(self, prefix: str, verb: str, args: Args) -> Args:
         job_id: str = args.get("device") or args["id"]
@@ -171,6 +185,8 @@ class Machine:
             job.cancel(force=args.get("force", prefix == ""))
         elif verb == "set-speed":
             job.set_speed(args["speed"])
+        elif verb == "change":
+            job.change(args["type"])
         else:
             {
                 "complete": job.complete,

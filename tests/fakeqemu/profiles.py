@@ -11,7 +11,10 @@ Version = tuple[int, ...]
 
 # name, since[-until], arguments. `name?` is optional, `name@2.7` exists since 2.7.
 _STARTS = "auto-finalize?@3.1 auto-dismiss?@3.1"
-_BACKUP = "bitmap? bitmap-mode? compress? on-source-error? on-target-error? filter-node-name?@4.2"
+_BACKUP = (
+    "bitmap? bitmap-mode? compress? on-source-error? on-target-error? filter-node-name?@4.2"
+    " discard-source?@9.1 auto-finalize?@2.12 auto-dismiss?@2.12 x-perf?@6.0"
+)
 _COMMANDS = f"""
 qmp_capabilities    0.12      enable?@2.12
 query-commands      0.12
@@ -30,13 +33,11 @@ drive-mirror        1.3       job-id?@2.7 device target format? node-name?@2.1 r
 blockdev-mirror     2.6       job-id?@2.7 device target replaces? sync speed? granularity? \
  buf-size? on-source-error? on-target-error? filter-node-name?@2.9 copy-mode?@3.0 {_STARTS}
 block-commit        1.3       job-id?@2.7 device base-node?@3.1 base? top-node?@3.1 top? \
- backing-file?@2.1 speed? on-error?@5.0 filter-node-name?@2.9 {_STARTS}
+ backing-file?@2.1 backing-mask-protocol?@9.0 speed? on-error?@5.0 filter-node-name?@2.9 {_STARTS}
 block-stream        1.1       job-id?@2.7 device base? base-node?@2.8 backing-file?@2.1 \
- bottom?@6.0 speed?@1.3 on-error?@1.3 filter-node-name?@6.0 {_STARTS}
-drive-backup        1.6       job-id?@2.7 device target format? sync mode? speed? {_BACKUP} \
- auto-finalize?@2.12 auto-dismiss?@2.12 x-perf?@6.0
-blockdev-backup     2.3       job-id?@2.7 device target sync speed? {_BACKUP} \
- auto-finalize?@2.12 auto-dismiss?@2.12 x-perf?@6.0
+ backing-mask-protocol?@9.0 bottom?@6.0 speed?@1.3 on-error?@1.3 filter-node-name?@6.0 {_STARTS}
+drive-backup        1.6       job-id?@2.7 device target format? sync mode? speed? {_BACKUP}
+blockdev-backup     2.3       job-id?@2.7 device target sync speed? {_BACKUP}
 block-job-set-speed 1.1       device speed
 block-job-cancel    1.1       device force?@1.3
 block-job-pause     1.3       device
@@ -44,6 +45,7 @@ block-job-resume    1.3       device
 block-job-complete  1.3       device
 block-job-finalize  2.12      id
 block-job-dismiss   2.12      id
+block-job-change    8.2       id type copy-mode
 job-pause           3.0       id
 job-resume          3.0       id
 job-cancel          3.0       id
@@ -70,6 +72,7 @@ _ROW_KEYS: dict[str, Version] = {  # of query-block-jobs
     "ready": (2, 2),
     **dict.fromkeys(("status", "auto-finalize", "auto-dismiss"), (2, 12)),
     "error": (3, 0),
+    "actively-synced": (8, 2),
 }
 
 
@@ -101,8 +104,10 @@ class Profile:
     """`force` has an effect on a ready mirror."""
     quit_cancels_ready: bool
     """quit ends a ready mirror by CANCELLED; else by COMPLETED."""
-    quit_drains: bool
-    """quit pauses and resumes each job first."""
+    quit_drains: int
+    """How often quit pauses and resumes each job first."""
+    graph_bounces: bool
+    """Whatever changes the graph of nodes sends all other jobs to standby and back."""
     shutdown_keys: frozenset[str]
     """The data of SHUTDOWN."""
 
@@ -149,7 +154,8 @@ def _profile(version: Version, package: str) -> Profile:
         force_beats_complete=version >= (6, 2),
         force_cancels_ready=version >= (2, 12),
         quit_cancels_ready=version >= (6, 2),
-        quit_drains=version >= (7, 2),
+        quit_drains=2 if version >= (10, 0) else int(version >= (7, 2)),
+        graph_bounces=version >= (10, 0),
         shutdown_keys=_known({"guest": (2, 10), "reason": (4, 0)}, version),
     )
 
@@ -158,5 +164,6 @@ PROFILES = {
     "2.8": _profile((2, 8, 1), ""),
     "5.2": _profile((5, 2, 0), "Debian 1:5.2+dfsg-11+deb11u3"),
     "7.2": _profile((7, 2, 22), "Debian 1:7.2+dfsg-7+deb12u18+b3"),
+    "10.0": _profile((10, 0, 13), "Debian 1:10.0.13+ds-0+deb13u1"),
 }
 DEFAULT = "7.2"

@@ -108,11 +108,6 @@ def _progress(job: Job, step: Step) -> None:
     job.progress(step["offset"], step.get("len"))
 
 
-def _bounce(job: Job, step: Step) -> None:
-    for _ in range(step.get("times", 1)):
-        job.bounce()
-
-
 def _fail(job: Job, step: Step) -> None:
     job.fail(step.get("error", "Input/output error"))
 
@@ -129,7 +124,6 @@ def _hold_end(job: Job, step: Step) -> None:
 _OF_JOB: dict[Any, Callable[[Job, Step], None]] = {
     "progress": _progress,
     "ready": lambda job, step: job.ready(),
-    "bounce": _bounce,
     "io-error": _io_error,
     "hold-end": _hold_end,
     "settle": lambda job, step: job.settle(),
@@ -162,6 +156,10 @@ def _execute(machine: Machine, step: Step) -> Step:
     return {"return": result}
 
 
+def _bounce(machine: Machine, step: Step) -> None:
+    machine.bounce([machine.job(step.get("job"))], step.get("times", 1))
+
+
 def _vanish(machine: Machine, step: Step) -> None:
     del machine.jobs[machine.job(step.get("job")).id]
 
@@ -188,6 +186,7 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "emit": _emit,
     "deep": _deep,
     "huge": _huge,
+    "bounce": _bounce,
     "vanish": _vanish,
     "hold-ends": _hold_ends,
     "release": _release,
