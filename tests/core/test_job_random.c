@@ -1,0 +1,645 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine in thousands of random stories, the same ones each time. In the first kind a peer
+ * says anything in any order, and the promises that need no truth must hold. In the second kind a
+ * small QEMU lives through a job, and what the machine says must be what happened there.
+ */
+#include "machine.h"
+
+#define STORIES 20000
+#define STEPS 60
+
+static uint64_t dice;
+
+static unsigned roll(unsigned sides)
+{
+    dice ^= dice << 13;
+    dice ^= dice >> 7;
+    dice ^= dice << 17;
+    return (unsigned)((dice >> 33) % sides);
+}
+
+static bool one_in(unsigned n)
+{
+    return roll(n) == 0;
+}
+
+static void begin_story(unsigned number)
+{
+    dice = 0x9e3779b97f4a7c15u * (number + 1);
+}
+
+static void end_story(machine *m, unsigned number)
+{
+    machine_end(m);
+    if (m->broken)
+        fail_msg("story %u: %s; it did: %s", number, m->broken, m->said);
+    machine_free(m);
+}
+
+/* ------------------------------------------------------------------ callers */
+
+static void ask_something(machine *m)
+{
+    static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_FINALIZE,
+                                          JOB_DISMISS};
+    static const int aborts[] = {BJ_ABORT_SOFT, BJ_ABORT_FORCE, BJ_ABORT_SOFT | BJ_ABORT_ASYNC,
+                                 BJ_ABORT_FORCE | BJ_ABORT_ASYNC};
+    if (m->seat_count == SEATS)
+        return;
+    enum job_verb which = verbs[roll(5)];
+
+    switch (roll(9)) {
+    case 0:
+        ready(m);
+        break;
+    case 1:
+        done(m);
+        break;
+    case 2:
+        released(m);
+        break;
+    case 3:
+    case 4:
+        pivot(m);
+        break;
+    case 5:
+        pivot_if_ready(m);
+        break;
+    case 6:
+        abort_job(m, aborts[roll(4)]);
+        break;
+    case 7:
+        escalate(m, 500);
+        break;
+    default:
+        /* One at a time, and none where the machine sends it too: the bench tells them apart so. */
+        if (!machine_is_flying(m, which) && !(which == JOB_DISMISS && m->job.traits.ours))
+            verb(m, which);
+        break;
+    }
+}
+
+static void let_someone_leave(machine *m)
+{
+    if (m->seat_count == 0)
+        return;
+    seat *s = &m->seats[roll((unsigned)m->seat_count)];
+    if (!s->left && s->answers == 0)
+        leave(m, s);
+}
+
+/* -------------------------------------------------------- anything goes */
+
+static void say_anything(machine *m)
+{
+    static const char *const facts[] = {
+        "~created",    "~running",  "~ready",    "~standby",    "~paused",          "~waiting",
+        "~pending",    "~aborting", "READY",     "ERROR(stop)", "PENDING",          "~running",
+        "~ready",      "~standby",  "=running",  "=ready",      "=paused",          "tick(stall)",
+        "tick(force)", "COMPLETED", "CANCELLED", "~concluded",  "COMPLETED{error}", "=concluded",
+        "~null",       "absent",
+    };
+    unsigned common = 19, all = sizeof facts / sizeof facts[0];
+    feed(m, facts[roll(one_in(8) ? all : common)]);
+}
+
+static void reply_anything(machine *m)
+{
+    enum job_verb v = (enum job_verb)roll(JOB_DISMISS + 1);
+    if (!machine_is_flying(m, v))
+        return;
+    if (one_in(2))
+        accept_verb(m, v);
+    else
+        refuse_verb(m, v, one_in(3));
+    machine_check(m);
+}
+
+static void b56_promises_hold_whatever_a_peer_says(void **state)
+{
+    (void)state;
+    for (unsigned story = 0; story < STORIES; story++) {
+        begin_story(story);
+        machine *m = machine_new((struct job_traits){
+            .never_ready = one_in(6),
+            .switches = one_in(2),
+            .ours = one_in(2),
+            .has_status = !one_in(4),
+            .stall_ms = STALL_MS,
+        });
+        for (int step = 0; step < STEPS; step++) {
+            switch (roll(6)) {
+            case 0:
+            case 1:
+                ask_something(m);
+                break;
+            case 2:
+                let_someone_leave(m);
+                break;
+            case 3:
+                reply_anything(m);
+                break;
+            default:
+                say_anything(m);
+                break;
+            }
+            if (m->graph_out && one_in(3))
+                graph_says(m, (enum job_switch)roll(3));
+            machine_check(m);
+        }
+        end_story(m, story);
+    }
+}
+
+/* ------------------------------------------------------------ a small QEMU */
+
+#define LINES 4096
+
+struct line {
+    char word[24];
+    bool is_row;
+    struct job_row row;
+};
+
+typedef struct qemu {
+    machine *m;
+
+    /* How this one is. */
+    bool is_mirror;
+    bool is_5_2; /* refuses complete in standby; a late force is too late */
+    bool finalizes;
+    bool dismisses;
+    bool has_job_commands; /* an unknown job is a GenericError to them */
+
+    /* The job. */
+    enum job_status status;
+    bool is_ready;
+    bool is_paused; /* until a resume: by someone, or by an error */
+    bool by_error;
+    bool completing, copying, cancelling, failing;
+    bool others_verb; /* another client completed or cancelled it */
+    bool pivoted, completed, cancelled, failed;
+
+    int commands_read[JOB_DISMISS + 1];
+    bool query_read;
+
+    struct line lines[LINES]; /* on the wire to us */
+    int first, last;
+} qemu;
+
+static void write_line(qemu *q, const char *word)
+{
+    assert_true(q->last < LINES);
+    struct line *line = &q->lines[q->last++];
+    snprintf(line->word, sizeof line->word, "%s", word);
+}
+
+static void set_status(qemu *q, enum job_status status)
+{
+    char word[24];
+    snprintf(word, sizeof word, "~%s", job_status_name(status));
+    q->status = status;
+    write_line(q, word);
+}
+
+static bool has_ended(const qemu *q)
+{
+    return q->completed || q->cancelled || q->failed;
+}
+
+static void conclude(qemu *q)
+{
+    set_status(q, JOB_STATUS_CONCLUDED);
+    if (q->dismisses)
+        set_status(q, JOB_STATUS_NULL);
+}
+
+static void finish(qemu *q)
+{
+    q->completed = true;
+    q->pivoted = q->completing;
+    write_line(q, "COMPLETED");
+    conclude(q);
+}
+
+static void cancel(qemu *q)
+{
+    if (q->is_paused)
+        set_status(q, JOB_STATUS_RUNNING);
+    q->is_paused = false;
+    set_status(q, JOB_STATUS_ABORTING);
+    q->cancelled = true;
+    write_line(q, "CANCELLED");
+    conclude(q);
+}
+
+static void break_down(qemu *q)
+{
+    set_status(q, JOB_STATUS_ABORTING);
+    q->failed = true;
+    write_line(q, "COMPLETED{error}");
+    conclude(q);
+}
+
+static void stand(qemu *q)
+{
+    set_status(q, q->is_ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+}
+
+static void go_on(qemu *q)
+{
+    set_status(q, q->is_ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+}
+
+static bool works(const qemu *q)
+{
+    return q->status >= JOB_STATUS_RUNNING && q->status <= JOB_STATUS_STANDBY;
+}
+
+/* What is bound to happen next. False if nothing is, until someone does something. */
+static bool advance(qemu *q)
+{
+    if (q->status == JOB_STATUS_NONE) {
+        set_status(q, JOB_STATUS_CREATED);
+    } else if (q->status == JOB_STATUS_CREATED) {
+        set_status(q, JOB_STATUS_RUNNING);
+    } else if (q->status == JOB_STATUS_WAITING) {
+        set_status(q, JOB_STATUS_PENDING);
+        if (q->finalizes)
+            finish(q);
+        else
+            write_line(q, "PENDING");
+    } else if (!works(q) || has_ended(q)) {
+        return false;
+    } else if (q->cancelling) {
+        cancel(q);
+    } else if (q->is_paused) {
+        return false;
+    } else if (q->failing) {
+        break_down(q);
+    } else if (q->status == JOB_STATUS_PAUSED || q->status == JOB_STATUS_STANDBY) {
+        go_on(q);
+    } else if (q->is_mirror && !q->is_ready) {
+        q->is_ready = true;
+        set_status(q, JOB_STATUS_READY);
+        write_line(q, "READY");
+    } else if (!q->is_mirror || q->completing || q->copying) {
+        set_status(q, JOB_STATUS_WAITING);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* What may happen besides. */
+static void have_an_accident(qemu *q)
+{
+    if (!works(q) || has_ended(q))
+        return;
+    if (one_in(12)) {
+        q->failing = true;
+    } else if (q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY) {
+        if (one_in(4)) {
+            q->is_paused = q->by_error = true;
+            write_line(q, "ERROR(stop)");
+        }
+        stand(q); /* or the graph changed somewhere: it goes on by itself */
+    }
+}
+
+static bool take_complete(qemu *q)
+{
+    bool can = works(q) && q->is_ready && !q->copying && !q->cancelling;
+    if (!can || (q->is_5_2 && q->status == JOB_STATUS_STANDBY))
+        return false;
+    q->completing = true;
+    return true;
+}
+
+static bool take_cancel(qemu *q, bool force)
+{
+    bool runs = q->status >= JOB_STATUS_CREATED && q->status <= JOB_STATUS_PENDING;
+    if (!runs || has_ended(q) || (!force && q->is_paused))
+        return false;
+    if (q->status == JOB_STATUS_WAITING || q->status == JOB_STATUS_PENDING)
+        cancel(q);
+    else if (!q->is_ready || (force && !(q->completing && q->is_5_2)))
+        q->cancelling = true;
+    else if (!force && !q->completing)
+        q->copying = true;
+    return true;
+}
+
+static bool take_pause(qemu *q)
+{
+    if (!works(q) || has_ended(q) || q->is_paused)
+        return false;
+    q->is_paused = true;
+    if (q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY)
+        stand(q);
+    return true;
+}
+
+static bool take_resume(qemu *q)
+{
+    if (!works(q) || !q->is_paused)
+        return false;
+    q->is_paused = q->by_error = false;
+    go_on(q);
+    return true;
+}
+
+static bool take(qemu *q, enum job_verb v)
+{
+    switch (v) {
+    case JOB_COMPLETE:
+        return take_complete(q);
+    case JOB_CANCEL:
+    case JOB_CANCEL_FORCE:
+        return take_cancel(q, v == JOB_CANCEL_FORCE);
+    case JOB_PAUSE:
+        return take_pause(q);
+    case JOB_RESUME:
+        return take_resume(q);
+    case JOB_SET_SPEED:
+        return works(q);
+    case JOB_FINALIZE:
+        if (q->status != JOB_STATUS_PENDING)
+            return false;
+        finish(q);
+        return true;
+    case JOB_DISMISS:
+        if (q->status != JOB_STATUS_CONCLUDED)
+            return false;
+        set_status(q, JOB_STATUS_NULL);
+        return true;
+    }
+    return false;
+}
+
+static void reply_to(qemu *q, enum job_verb v, bool accepted, bool unknown)
+{
+    char word[24];
+    char sign = accepted ? '+' : unknown && !q->has_job_commands ? '!' : '-';
+    snprintf(word, sizeof word, "%c%s", sign, verb_words[v]);
+    write_line(q, word);
+}
+
+/* Reads one of our commands; the events that it causes come before its reply or after it. */
+static bool read_command(qemu *q)
+{
+    for (int i = 0; i <= JOB_DISMISS; i++) {
+        enum job_verb v = (enum job_verb)i;
+        if (q->m->flying[v] <= q->commands_read[v])
+            continue;
+        q->commands_read[v]++;
+        if (v == JOB_COMPLETE && q->completing && !has_ended(q))
+            fail_msg("a second complete: this QEMU has aborted");
+        bool unknown = q->status == JOB_STATUS_NULL;
+        bool accepted = take(q, v);
+        while (v != JOB_DISMISS && accepted && one_in(2) && advance(q))
+            continue;
+        reply_to(q, v, accepted, unknown);
+        return true;
+    }
+    return false;
+}
+
+static void write_row(qemu *q)
+{
+    if (q->status == JOB_STATUS_NONE || q->status == JOB_STATUS_NULL) {
+        write_line(q, "absent");
+        return;
+    }
+    write_line(q, "");
+    struct line *line = &q->lines[q->last - 1];
+    line->is_row = true;
+    line->row = (struct job_row){
+        .status = q->status,
+        .ready = q->is_ready,
+        .io_error = q->by_error && q->is_paused,
+        .error = q->failed      ? NO_SPACE
+                 : q->cancelled ? "Operation canceled"
+                                : NULL,
+    };
+}
+
+static bool read_query(qemu *q)
+{
+    if (!q->m->query_out || q->query_read)
+        return false;
+    q->query_read = true;
+    write_row(q);
+    return true;
+}
+
+/* Takes the next line off the wire. */
+static bool hear(qemu *q)
+{
+    if (q->first == q->last)
+        return false;
+    struct line *line = &q->lines[q->first++];
+    machine *m = q->m;
+
+    if (line->is_row || strcmp(line->word, "absent") == 0) {
+        q->query_read = false;
+        m->query_out = false;
+    }
+    if (line->is_row)
+        job_row(&m->job, &line->row);
+    else if (strchr("+-!", line->word[0]))
+        q->commands_read[verb_of(line->word + 1)]--, feed(m, line->word);
+    else
+        feed(m, line->word);
+    machine_check(m);
+    return true;
+}
+
+static void let_another_client_act(qemu *q)
+{
+    enum job_verb v = (enum job_verb)roll(JOB_FINALIZE + 1);
+    bool is_fatal = v <= JOB_CANCEL_FORCE;
+    if (v == JOB_COMPLETE && q->completing)
+        return;
+    if (take(q, v) && is_fatal)
+        q->others_verb = true;
+}
+
+static bool answer_graph(qemu *q)
+{
+    if (!q->m->graph_out)
+        return false;
+    enum job_switch truth = q->pivoted ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+    graph_says(q->m, one_in(2) ? truth : JOB_SWITCH_UNKNOWN);
+    return true;
+}
+
+static bool expire(machine *m)
+{
+    for (int t = 0; t < JOB_TIMERS; t++) {
+        if (m->timer[t] == 0)
+            continue;
+        m->timer[t] = 0;
+        job_tick(&m->job, (enum job_timer)t);
+        machine_check(m);
+        return true;
+    }
+    return false;
+}
+
+/* Until nothing more happens by itself. */
+static void let_it_settle(qemu *q)
+{
+    while (read_command(q) || read_query(q) || advance(q) || hear(q) || answer_graph(q) ||
+           expire(q->m))
+        continue;
+}
+
+static void live_a_step(qemu *q)
+{
+    switch (roll(12)) {
+    case 0:
+    case 1:
+        ask_something(q->m);
+        break;
+    case 2:
+        if (one_in(3))
+            let_someone_leave(q->m);
+        break;
+    case 3:
+        if (one_in(4))
+            have_an_accident(q);
+        break;
+    case 4:
+        if (one_in(4))
+            let_another_client_act(q);
+        break;
+    case 5:
+        if (one_in(3))
+            expire(q->m);
+        break;
+    case 6:
+        advance(q);
+        break;
+    case 7:
+        read_command(q);
+        break;
+    case 8:
+        read_query(q);
+        answer_graph(q);
+        break;
+    default:
+        hear(q);
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------- the truth */
+
+static bool is_true(const qemu *q)
+{
+    switch (q->m->job.outcome) {
+    case BJ_OUTCOME_PIVOTED:
+        return q->completed && q->pivoted;
+    case BJ_OUTCOME_COPIED:
+        return q->completed && q->is_mirror && !q->pivoted;
+    case BJ_OUTCOME_COMPLETED:
+        return q->completed && (!q->is_mirror || q->others_verb);
+    case BJ_OUTCOME_CANCELLED:
+        return q->cancelled;
+    case BJ_OUTCOME_FAILED:
+        return q->failed;
+    default:
+        return !has_ended(q);
+    }
+}
+
+/* Whether the seat may still be waiting, now that nothing more happens by itself. */
+static bool may_wait(const qemu *q, const seat *s)
+{
+    switch (s->waiter.question) {
+    case JOB_ASK_DONE:
+        return !has_ended(q) && !q->by_error;
+    case JOB_ASK_READY:
+        return !has_ended(q) && !q->is_ready && !q->by_error;
+    case JOB_ASK_RELEASED:
+        return q->status != JOB_STATUS_NULL && !(q->by_error && !has_ended(q));
+    default:
+        return false; /* a verb, a pivot, an abort: done, or told why not */
+    }
+}
+
+static bool told_the_truth(const qemu *q, const seat *s)
+{
+    bj_outcome outcome = q->m->job.outcome;
+    if (s->error != BJ_OK)
+        return true;
+    if (s->waiter.question == JOB_ASK_PIVOT)
+        return outcome == BJ_OUTCOME_PIVOTED;
+    if (s->waiter.question == JOB_ASK_DONE)
+        return outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_FAILED;
+    return s->waiter.question != JOB_ASK_READY || q->is_ready;
+}
+
+static void judge(const qemu *q, unsigned story)
+{
+    static const char *const questions[] = {"ready", "done", "released", "pivot", "abort", "verb"};
+    const machine *m = q->m;
+
+    if (!is_true(q))
+        fail_msg("story %u: %s is not what happened; it did: %s", story,
+                 bj_outcome_name(m->job.outcome), m->said);
+    for (int i = 0; i < m->seat_count; i++) {
+        const seat *s = &m->seats[i];
+        const char *who = questions[s->waiter.question];
+        if (!s->left && s->answers == 0 && !may_wait(q, s))
+            fail_msg("story %u: %s (flags %d) hangs in %s; it did: %s", story, who, s->waiter.flags,
+                     job_status_name(q->status), m->said);
+        if (s->answers == 1 && !told_the_truth(q, s))
+            fail_msg("story %u: %s was told a success that was none; it did: %s", story, who,
+                     m->said);
+    }
+    if (m->job.traits.ours && q->status == JOB_STATUS_CONCLUDED)
+        fail_msg("story %u: nobody dismissed it; it did: %s", story, m->said);
+}
+
+static void b17_what_is_said_is_what_happened_and_nobody_hangs(void **state)
+{
+    (void)state;
+    for (unsigned story = 0; story < STORIES; story++) {
+        begin_story(story);
+        bool mirrors = !one_in(4), ours = one_in(2);
+        qemu *q = calloc(1, sizeof *q);
+        assert_non_null(q);
+        q->m = machine_new((struct job_traits){
+            .never_ready = !mirrors,
+            .switches = mirrors && one_in(2), /* else an active commit */
+            .ours = ours,
+            .has_status = true,
+            .stall_ms = STALL_MS,
+        });
+        q->is_mirror = mirrors;
+        q->is_5_2 = one_in(2);
+        q->finalizes = !one_in(6);
+        q->dismisses = !ours && !one_in(4);
+        q->has_job_commands = one_in(2);
+
+        for (int step = 0; step < STEPS; step++)
+            live_a_step(q);
+        let_it_settle(q);
+        judge(q, story);
+
+        end_story(q->m, story);
+        free(q);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(b56_promises_hold_whatever_a_peer_says),
+        cmocka_unit_test(b17_what_is_said_is_what_happened_and_nobody_hangs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
