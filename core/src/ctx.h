@@ -38,8 +38,9 @@ struct bj_ctx {
     /* The loop's own. */
     struct bj_monitor *monitors;
     struct command_set *command_sets; /* shared by the monitors of like QEMUs */
-    uint64_t job_id_prefix;
+    uint64_t job_id_prefix;           /* random */
     uint64_t job_ids;
+    uint64_t connections;
     char read_buffer[READ_BUFFER];
 };
 

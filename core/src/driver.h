@@ -12,6 +12,7 @@
 #include <blockjob/blockjob.h>
 
 struct info_list;
+struct driver_sight; /* what a job's disk was used by, as the driver has seen it */
 
 /* Text in it is only valid during the call. */
 struct driver_reply {
@@ -20,8 +21,10 @@ struct driver_reply {
     const char *text;
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
-    const void *value;       /* the same as the driver has parsed it, for itself */
-    struct info_list *infos; /* query; whoever keeps it sets this to NULL */
+    const void *value;          /* the same as the driver has parsed it, for itself */
+    struct info_list *infos;    /* query; whoever keeps it sets this to NULL */
+    struct driver_sight *sight; /* look without `before`; the same; NULL: nothing to see */
+    enum job_switch switched;   /* look with `before` */
 };
 
 /* One thing asked of the driver; lies in the asker's memory. `done` is called exactly once for what
@@ -40,6 +43,12 @@ struct driver_ops {
                 const char *type, enum job_verb verb, int64_t speed);
     /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
+    /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk
+     * was switched since. BJ_E_UNSUPPORTED: there is no way to look. */
+    int (*look)(struct driver *driver, struct driver_request *request, const char *id,
+                const struct driver_sight *before);
+    void (*unsee)(struct driver_sight *sight); /* takes NULL */
+
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 struct future_callback {
@@ -58,6 +59,14 @@ static bool is_static(const bj_future *future)
 }
 
 /* ------------------------------------------------------------------- memory */
+
+const bj_job_info *info_list_find(const struct info_list *list, const char *id)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->rows[i].id, id) == 0)
+            return &list->rows[i];
+    return NULL;
+}
 
 void info_list_free_rows(struct info_list *list)
 {

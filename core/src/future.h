@@ -97,7 +97,8 @@ void future_drop_handle(bj_future *future);
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);
 
-void info_list_free(struct info_list *list);      /* takes NULL */
+const bj_job_info *info_list_find(const struct info_list *list, const char *id); /* NULL: none */
+void info_list_free(struct info_list *list);                                     /* takes NULL */
 void info_list_free_rows(struct info_list *list); /* what the rows own, not their array */
 
 #endif

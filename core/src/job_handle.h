@@ -53,7 +53,10 @@ struct bj_job {
     struct job_request_slot query;
     bool querying;
     bool query_again;
-    struct loop_task graph;
+    struct job_request_slot look;  /* at the graph, while it runs */
+    struct job_request_slot graph; /* and after its end */
+    struct driver_sight *sight;    /* what the first look saw; NULL: nothing */
+    void (*unsee)(struct driver_sight *sight);
     int64_t event_us; /* the timestamp of the fact the machine is being fed */
     struct bj_job *next_starting;
     bool starting; /* its start has not been accepted yet */
@@ -71,5 +74,12 @@ void job_feed(bj_job *job, const struct driver_fact *fact);
 void job_feed_row(bj_job *job, const bj_job_info *row);
 void job_feed_lost(bj_job *job, int error, const char *text);
 void job_note_start_sent(bj_job *job);
+
+/* Any thread: false for NULL and after fork(). */
+bool job_can_look(const bj_job *job);
+
+/* The loop's thread: job_watch.c. */
+void job_tell_watches(bj_job *job, enum job_news news, const char *words);
+void job_end_watches(bj_job *job);
 
 #endif

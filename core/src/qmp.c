@@ -10,6 +10,7 @@
 #include "future.h"
 #include "monitor.h"
 #include "protocol.h"
+#include "qmp_graph.h"
 #include "qmp_jobs.h"
 
 #include <errno.h>
@@ -372,6 +373,50 @@ static int qmp_query(struct driver *driver, struct driver_request *request, bool
     return BJ_OK;
 }
 
+/* ---------------------------------------------------------------------- graph */
+
+/* A look at the block graph. */
+struct look {
+    struct driver_request request;
+    struct driver_request *asker;
+    const struct driver_sight *before;
+    char id[];
+};
+
+static void looked(struct driver_request *request, struct driver_reply *reply)
+{
+    struct look *look = (struct look *)request;
+    struct driver_reply seen = {.error = reply->error, .text = reply->text};
+
+    if (reply->error == BJ_OK && look->before)
+        seen.switched = qmp_compare(look->before, reply->value);
+    else if (reply->error == BJ_OK)
+        seen.sight = qmp_see(reply->value, look->id);
+    look->asker->done(look->asker, &seen);
+    qmp_unsee(seen.sight);
+    free(look);
+}
+
+static int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
+                    const struct driver_sight *before)
+{
+    struct qmp *qmp = qmp_of(driver);
+    if (!has_command(qmp, "x-debug-query-block-graph"))
+        return BJ_E_UNSUPPORTED;
+
+    struct look *look = calloc(1, sizeof *look + strlen(id) + 1);
+    if (!look)
+        return BJ_E_NOMEM;
+    look->request.done = looked;
+    look->asker = request;
+    look->before = before;
+    memcpy(look->id, id, strlen(id) + 1);
+    int r = ask(qmp, &look->request, "x-debug-query-block-graph", NULL, false);
+    if (r != BJ_OK)
+        free(look);
+    return r;
+}
+
 /* ------------------------------------------------------------------- handshake */
 
 static struct text *qmp_stage(struct driver *driver, int64_t timeout_ms)
@@ -615,10 +660,19 @@ static void on_dialled(void *user, int fd, struct text *text)
         go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
 }
 
+/* Another number for each connection: replies to the client before may still come to us. */
+static uint64_t first_id(bj_ctx *ctx)
+{
+    uint64_t connection = ctx->job_id_prefix + ++ctx->connections;
+    return ((connection & 0x7fffffff) << 32) + 1;
+}
+
 static const struct driver_ops qmp_ops = {
     .execute = qmp_execute,
     .verb = qmp_verb,
     .query = qmp_query,
+    .look = qmp_look,
+    .unsee = qmp_unsee,
     .withdraw = qmp_withdraw,
     .has_command = qmp_has,
     .stage = qmp_stage,
@@ -636,7 +690,7 @@ struct driver *qmp_open(bj_monitor *monitor, struct address *address)
     qmp->driver.ops = &qmp_ops;
     qmp->driver.monitor = monitor;
     qmp->fd = -1;
-    qmp->next_id = 1;
+    qmp->next_id = first_id(ctx);
     qmp->queued_last = &qmp->queued;
     qmp->in_flight_last = &qmp->in_flight;
     qmp->in_flight_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT);

@@ -4,6 +4,7 @@
  */
 #include "ask.h"
 #include "job_handle.h"
+#include "job_port.h"
 #include "monitor.h"
 #include "protocol.h"
 
@@ -117,10 +118,12 @@ static void start_over(struct ask *ask, const struct driver_reply *reply)
 {
     if (!ask->job)
         return;
-    if (reply && reply->error == BJ_OK)
+    if (reply && reply->error == BJ_OK) {
         monitor_job_started(ask->monitor, ask->job);
-    else if (!reply || reply->error == BJ_E_REFUSED)
+        job_see_graph(ask->job);
+    } else if (!reply || reply->error == BJ_E_REFUSED) {
         monitor_job_refused(ask->monitor, ask->job);
+    }
 }
 
 static void start_replied(struct ask *ask, struct driver_reply *reply)
@@ -235,19 +238,11 @@ static int send_attach(struct ask *ask, struct driver *driver)
     return driver->ops->query(driver, &ask->request, false);
 }
 
-static const bj_job_info *find_row(const struct info_list *list, const char *id)
-{
-    for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->rows[i].id, id) == 0)
-            return &list->rows[i];
-    return NULL;
-}
-
 /* The same run, for everyone who attaches to it: events may have made it known before. */
 static void attach_replied(struct ask *ask, struct driver_reply *reply)
 {
     bj_monitor *monitor = ask->monitor;
-    const bj_job_info *row = find_row(reply->infos, ask->id);
+    const bj_job_info *row = info_list_find(reply->infos, ask->id);
     bj_job *job = monitor_find_job(monitor, ask->id);
 
     if (!job && !row) {
@@ -265,6 +260,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
     bj_job_ref(job);
     if (row)
         job_feed_row(job, row);
+    job_see_graph(job);
     future_answer(&ask->future, &(struct future_result){.job = job});
 }
 

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine's port to the world: verbs and questions to the driver, answers to futures, news
+ * to watches.
+ */
+#include "job_port.h"
+#include "job_wait.h"
+#include "monitor.h"
+
+#include <string.h>
+
+static bj_job *handle_of(struct job *machine)
+{
+    return (bj_job *)((char *)machine - offsetof(bj_job, machine));
+}
+
+static struct job_wait *wait_of(struct job_waiter *waiter)
+{
+    return (struct job_wait *)((char *)waiter - offsetof(struct job_wait, waiter));
+}
+
+static bj_ctx *ctx_of(const bj_job *job)
+{
+    return job->monitor->ctx;
+}
+
+/* ------------------------------------------------------------ verbs on the way */
+
+static void take_slot(struct job_request_slot *slot, bj_job *job, enum job_verb verb,
+                      struct job_wait *wait)
+{
+    slot->job = bj_job_ref(job);
+    slot->verb = verb;
+    slot->wait = wait;
+    if (wait)
+        future_ref_memory(&wait->future);
+}
+
+/* May free the job. */
+void job_give_slot_back(struct job_request_slot *slot)
+{
+    bj_job *job = slot->job;
+    struct job_wait *wait = slot->wait;
+
+    slot->job = NULL;
+    slot->wait = NULL;
+    if (wait)
+        future_unref_memory(&wait->future);
+    bj_job_unref(job);
+}
+
+/* What a connection that ends answers is no news of the verb: job_lost() follows. */
+static bool is_about_connection(int error)
+{
+    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
+           error == BJ_E_CONNECT;
+}
+
+static void note_complete_accepted(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->timeline.complete_accepted = clock_realtime_us();
+    ctx_unlock(ctx_of(job));
+}
+
+static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
+{
+    bj_job *job = slot->job;
+    const char *error_class = reply->error_class ? reply->error_class : "";
+    struct job_wait *wait = slot->wait && slot->wait->linked ? slot->wait : NULL;
+
+    if (reply->error == BJ_OK && slot->verb == JOB_COMPLETE)
+        note_complete_accepted(job);
+    if (!is_about_connection(reply->error))
+        job_reply(&job->machine, slot->verb, wait ? &wait->waiter : NULL,
+                  &(struct job_reply){
+                      .accepted = reply->error == BJ_OK,
+                      .no_job = strcmp(error_class, "DeviceNotActive") == 0,
+                      .error = reply->error,
+                      .error_class = error_class,
+                      .text = reply->text,
+                  });
+    job_give_slot_back(slot);
+}
+
+static void on_verb_done(struct driver_request *request, struct driver_reply *reply)
+{
+    verb_done((struct job_request_slot *)request, reply);
+}
+
+static void run_verb_failed(struct loop_task *task)
+{
+    struct job_request_slot *slot =
+        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    verb_done(slot, &(struct driver_reply){
+                        .error = slot->error,
+                        .text = bj_error_text(slot->error),
+                    });
+}
+
+/* The machine must not be answered from inside its own call. */
+static void fail_later(struct job_request_slot *slot, int error, void (*run)(struct loop_task *))
+{
+    slot->error = error;
+    slot->failed.run = run;
+    if (!loop_post(ctx_of(slot->job)->loop, &slot->failed))
+        job_give_slot_back(slot);
+}
+
+static struct job_request_slot *slot_for(bj_job *job, enum job_verb verb, struct job_wait *wait)
+{
+    if (wait)
+        return &wait->slot;
+    switch (verb) {
+    case JOB_COMPLETE:
+        return &job->complete;
+    case JOB_CANCEL:
+        return &job->cancel;
+    case JOB_CANCEL_FORCE:
+        return &job->force;
+    default:
+        return &job->dismiss;
+    }
+}
+
+static void port_send(struct job *machine, enum job_verb verb, struct job_waiter *waiter)
+{
+    bj_job *job = handle_of(machine);
+    struct driver *driver = job->monitor->driver;
+    struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
+    struct job_request_slot *slot = slot_for(job, verb, wait);
+
+    take_slot(slot, job, verb, wait);
+    slot->request.done = on_verb_done;
+    int r = driver ? driver->ops->verb(driver, &slot->request, text_str(job->id),
+                                       text_str(job->type), verb, waiter ? waiter->speed : 0)
+                   : BJ_E_DISCONNECTED;
+    if (r != BJ_OK) {
+        fail_later(slot, r, run_verb_failed);
+        return;
+    }
+    if (verb == JOB_COMPLETE) {
+        ctx_lock(ctx_of(job));
+        job->timeline.complete_sent = clock_realtime_us();
+        ctx_unlock(ctx_of(job));
+    }
+}
+
+/* -------------------------------------------------------------------- queries */
+
+static void port_query(struct job *machine);
+
+static void feed_rows(bj_job *job, const struct info_list *list)
+{
+    const bj_job_info *row = info_list_find(list, text_str(job->id));
+    if (row)
+        job_feed_row(job, row);
+    else
+        job_absent(&job->machine);
+}
+
+static void query_done(struct job_request_slot *slot, const struct driver_reply *reply)
+{
+    bj_job *job = slot->job;
+    bool again = job->query_again;
+
+    job->querying = job->query_again = false;
+    if (reply->error == BJ_OK && !again)
+        feed_rows(job, reply->infos);
+    else if (!is_about_connection(reply->error) && !again)
+        job_lost(&job->machine, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+    else if (again)
+        port_query(&job->machine);
+    job_give_slot_back(slot);
+}
+
+static void on_query_done(struct driver_request *request, struct driver_reply *reply)
+{
+    query_done((struct job_request_slot *)request, reply);
+}
+
+static void run_query_failed(struct loop_task *task)
+{
+    struct job_request_slot *slot =
+        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    query_done(slot, &(struct driver_reply){.error = slot->error});
+}
+
+static void port_query(struct job *machine)
+{
+    bj_job *job = handle_of(machine);
+    struct driver *driver = job->monitor->driver;
+
+    if (job->querying) {
+        job->query_again = true; /* what is on its way may be older than the question */
+        return;
+    }
+    job->querying = true;
+    take_slot(&job->query, job, JOB_COMPLETE, NULL);
+    job->query.request.done = on_query_done;
+    int r = driver ? driver->ops->query(driver, &job->query.request, true) : BJ_E_DISCONNECTED;
+    if (r != BJ_OK)
+        fail_later(&job->query, r, run_query_failed);
+}
+
+/* ---------------------------------------------------------------------- graph */
+
+static void on_seen(struct driver_request *request, struct driver_reply *reply)
+{
+    struct job_request_slot *slot = (struct job_request_slot *)request;
+    slot->job->sight = reply->sight;
+    reply->sight = NULL;
+    job_give_slot_back(slot);
+}
+
+void job_see_graph(bj_job *job)
+{
+    struct driver *driver = job->monitor->driver;
+    bool switches = *text_str(job->type) == '\0' || !job->machine.traits.never_ready;
+
+    if (!switches || job->sight || job->look.job || job_is_over(&job->machine))
+        return;
+    take_slot(&job->look, job, JOB_COMPLETE, NULL);
+    job->look.request.done = on_seen;
+    if (driver->ops->look(driver, &job->look.request, text_str(job->id), NULL) != BJ_OK)
+        job_give_slot_back(&job->look); /* then another client's verb leaves the switch unknown */
+}
+
+static void graph_known(struct job_request_slot *slot, const struct driver_reply *reply)
+{
+    if (reply->error == BJ_OK)
+        job_graph(&slot->job->machine, reply->switched);
+    else if (!is_about_connection(reply->error))
+        job_graph(&slot->job->machine, JOB_SWITCH_UNKNOWN);
+    job_give_slot_back(slot);
+}
+
+static void on_graph(struct driver_request *request, struct driver_reply *reply)
+{
+    graph_known((struct job_request_slot *)request, reply);
+}
+
+static void run_graph_failed(struct loop_task *task)
+{
+    struct job_request_slot *slot =
+        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    graph_known(slot, &(struct driver_reply){.error = slot->error});
+}
+
+static void port_graph(struct job *machine)
+{
+    bj_job *job = handle_of(machine);
+    struct driver *driver = job->monitor->driver;
+
+    take_slot(&job->graph, job, JOB_COMPLETE, NULL);
+    job->graph.request.done = on_graph;
+    int r = !driver ? BJ_E_DISCONNECTED
+            : !job->sight
+                ? BJ_E_UNSUPPORTED
+                : driver->ops->look(driver, &job->graph.request, text_str(job->id), job->sight);
+    if (r != BJ_OK)
+        fail_later(&job->graph, r, run_graph_failed);
+}
+
+/* --------------------------------------------------------------------- timers */
+
+static void on_timer(bj_job *job, enum job_timer timer)
+{
+    bj_job_ref(job);
+    job_tick(&job->machine, timer);
+    bj_job_unref(job);
+}
+
+void job_on_stall_timer(void *user)
+{
+    on_timer(user, JOB_TIMER_STALL);
+}
+
+void job_on_force_timer(void *user)
+{
+    on_timer(user, JOB_TIMER_FORCE);
+}
+
+static void port_timer(struct job *machine, enum job_timer timer, int64_t ms)
+{
+    struct loop_timer *t = handle_of(machine)->timers[timer];
+    if (!t)
+        return; /* retired */
+    if (ms > 0)
+        loop_timer_set(t, ms);
+    else
+        loop_timer_stop(t);
+}
+
+/* -------------------------------------------------------------------- answers */
+
+static struct text *answer_text(const bj_job *job, const struct job_answer *answer)
+{
+    const char *id = text_str(job->id);
+    const char *text = answer->text;
+
+    switch (answer->error) {
+    case BJ_OK:
+        return NULL;
+    case BJ_E_JOB_FAILED:
+    case BJ_E_REFUSED:
+        return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
+    case BJ_E_JOB_ENDED:
+        return text_printf("job %s ended as %s", id, bj_outcome_name(job->machine.outcome));
+    default:
+        return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
+    }
+}
+
+static void port_answer(struct job *machine, struct job_waiter *waiter,
+                        const struct job_answer *answer)
+{
+    struct job_wait *wait = wait_of(waiter);
+    bj_job *job = handle_of(machine);
+    const char *error_class = answer->error_class ? answer->error_class : "";
+
+    wait->linked = false;
+    future_answer(&wait->future,
+                  &(struct future_result){
+                      .error = answer->error,
+                      .outcome = machine->outcome,
+                      .text = answer_text(job, answer),
+                      .error_class = *error_class ? text_printf("%s", error_class) : NULL,
+                  });
+}
+
+/* ----------------------------------------------------------------------- news */
+
+static void publish_ready(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->ready = true;
+    job->timeline.ready_event = job->event_us;
+    job->timeline.ready_seen = clock_realtime_us();
+    ctx_unlock(ctx_of(job));
+}
+
+static void publish_end(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->outcome = job->machine.outcome;
+    job->text = text_ref(job->machine.text);
+    if (!job->timeline.end_event)
+        job->timeline.end_event = job->event_us;
+    job->timeline.end_seen = clock_realtime_us();
+    ctx_unlock(ctx_of(job));
+}
+
+static void port_tell(struct job *machine, enum job_news news, const char *text)
+{
+    bj_job *job = handle_of(machine);
+
+    switch (news) {
+    case JOB_NEWS_ENDED:
+        publish_end(job);
+        job_end_watches(job);
+        break;
+    case JOB_NEWS_RELEASED:
+        monitor_job_released(job->monitor, job);
+        break;
+    case JOB_NEWS_READY:
+        publish_ready(job);
+        job_tell_watches(job, news, text);
+        break;
+    default:
+        job_tell_watches(job, news, text);
+        break;
+    }
+}
+
+const struct job_port job_port = {
+    .send = port_send,
+    .query = port_query,
+    .graph = port_graph,
+    .timer = port_timer,
+    .answer = port_answer,
+    .tell = port_tell,
+};

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What programs await of a job: ready, done, pivot, abort, the other verbs, a query.
+ */
+#include "job_wait.h"
+#include "ask.h"
+#include "job_port.h"
+#include "monitor.h"
+
+/* ---------------------------------------------------------------------- waits */
+
+static struct job_wait *wait_of_future(bj_future *future)
+{
+    return (struct job_wait *)future;
+}
+
+static void start_wait(bj_future *future)
+{
+    struct job_wait *wait = wait_of_future(future);
+    bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
+    wait->linked = true;
+    job_ask(&job->machine, &wait->waiter);
+    bj_job_unref(job);
+}
+
+static void leave_wait(bj_future *future)
+{
+    struct job_wait *wait = wait_of_future(future);
+    struct driver *driver = wait->job->monitor->driver;
+
+    wait->linked = false;
+    job_leave(&wait->job->machine, &wait->waiter);
+    if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
+        job_give_slot_back(&wait->slot);
+}
+
+static struct text *late_wait(bj_future *future)
+{
+    static const char *const asked[] = {
+        [JOB_ASK_READY] = "not ready",       [JOB_ASK_DONE] = "not over",
+        [JOB_ASK_RELEASED] = "not released", [JOB_ASK_PIVOT] = "not pivoted",
+        [JOB_ASK_ABORT] = "not over",        [JOB_ASK_VERB] = "no answer from QEMU",
+    };
+    const struct job_wait *wait = wait_of_future(future);
+    return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
+                       asked[wait->waiter.question], (double)future->timeout_ms / 1000.);
+}
+
+static void destroy_wait(bj_future *future)
+{
+    bj_job_unref(wait_of_future(future)->job);
+}
+
+static const struct future_ops wait_ops = {
+    .start = start_wait,
+    .leave = leave_wait,
+    .late = late_wait,
+    .destroy = destroy_wait,
+};
+
+static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t timeout_ms)
+{
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    if (!job_can_look(job))
+        return future_static(BJ_E_FORKED);
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(job->monitor->ctx, BJ_E_INVAL,
+                             "job %s: a timeout of %lld ms is negative", text_str(job->id),
+                             (long long)timeout_ms);
+
+    struct job_wait *wait =
+        (struct job_wait *)future_new(job->monitor->ctx, sizeof *wait, &wait_ops);
+    if (!wait)
+        return future_static(BJ_E_NOMEM);
+    wait->job = bj_job_ref(job);
+    wait->waiter = waiter;
+    return future_launch(&wait->future, timeout_ms, -1);
+}
+
+static bj_future *bad_flags(bj_job *job, int flags)
+{
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    if (!job_can_look(job))
+        return future_static(BJ_E_FORKED);
+    return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: unknown flags 0x%x",
+                         text_str(job->id), (unsigned)flags);
+}
+
+bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
+{
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_READY}, timeout_ms);
+}
+
+bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~BJ_DONE_RELEASED)
+        return bad_flags(job, flags);
+    enum job_question question = flags ? JOB_ASK_RELEASED : JOB_ASK_DONE;
+    return launch_wait(job, (struct job_waiter){.question = question}, timeout_ms);
+}
+
+bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~BJ_PIVOT_ONLY_IF_READY)
+        return bad_flags(job, flags);
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_PIVOT, .flags = flags},
+                       timeout_ms);
+}
+
+bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~(BJ_ABORT_FORCE | BJ_ABORT_ASYNC))
+        return bad_flags(job, flags);
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_ABORT, .flags = flags},
+                       timeout_ms);
+}
+
+bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)
+{
+    if (job && job_can_look(job) && force_after_ms <= 0)
+        return future_failed(
+            job->monitor->ctx, BJ_E_INVAL,
+            "job %s: escalating after %lld ms is no delay: abort with force instead",
+            text_str(job->id), (long long)force_after_ms);
+    return launch_wait(
+        job, (struct job_waiter){.question = JOB_ASK_ABORT, .force_after_ms = force_after_ms},
+        timeout_ms);
+}
+
+static bj_future *launch_verb(bj_job *job, enum job_verb verb, int64_t speed, int64_t timeout_ms)
+{
+    return launch_wait(job,
+                       (struct job_waiter){.question = JOB_ASK_VERB, .verb = verb, .speed = speed},
+                       timeout_ms);
+}
+
+bj_future *bj_job_pause(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_PAUSE, 0, timeout_ms);
+}
+
+bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_RESUME, 0, timeout_ms);
+}
+
+bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms)
+{
+    if (job && job_can_look(job) && bytes_per_second < 0)
+        return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: a speed of %lld is negative",
+                             text_str(job->id), (long long)bytes_per_second);
+    return launch_verb(job, JOB_SET_SPEED, bytes_per_second, timeout_ms);
+}
+
+bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_FINALIZE, 0, timeout_ms);
+}
+
+bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_DISMISS, 0, timeout_ms);
+}
+
+/* ---------------------------------------------------------------------- query */
+
+static int send_query(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->query(driver, &ask->request, false);
+}
+
+static void query_replied(struct ask *ask, struct driver_reply *reply)
+{
+    const char *id = text_str(ask->job->id);
+    const bj_job_info *row = info_list_find(reply->infos, id);
+    if (!row) {
+        future_fail(&ask->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
+                    ask->job->outcome == BJ_OUTCOME_NONE ? "it is no longer listed"
+                                                         : bj_outcome_name(ask->job->outcome));
+        return;
+    }
+    size_t index = (size_t)(row - reply->infos->rows);
+    bj_job_info asked = reply->infos->rows[index];
+    reply->infos->rows[index] = reply->infos->rows[0];
+    reply->infos->rows[0] = asked;
+    ask_answer_infos(ask, reply, 1);
+}
+
+bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_query, .replied = query_replied};
+
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    struct ask *ask;
+    bj_future *failed = ask_new(job->monitor, &kind, timeout_ms, &ask);
+    if (failed)
+        return failed;
+    ask->job = bj_job_ref(job);
+    return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}

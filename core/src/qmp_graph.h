@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Was the disk switched? QEMU's events of a pivot and of a soft cancel are the same, so where
+ * another client gave the verb the block graph is compared with what it was (B15). No I/O.
+ */
+#ifndef BJ_QMP_GRAPH_H
+#define BJ_QMP_GRAPH_H
+
+#include "driver.h"
+
+#include <jansson.h>
+
+/* Who used the source of a job when it was looked at, and what is source and target. Taken from
+ * x-debug-query-block-graph (QEMU 4.0) while the job runs. */
+struct driver_sight;
+
+/* NULL: the graph does not show that job, or no memory. */
+struct driver_sight *qmp_see(const json_t *graph, const char *id);
+void qmp_unsee(struct driver_sight *sight); /* takes NULL */
+
+enum job_switch qmp_compare(const struct driver_sight *before, const json_t *graph);
+
+#endif
