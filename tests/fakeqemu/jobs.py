@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from disks import Copy
 from profiles import Profile
 
 Emit = Callable[[str, dict[str, Any]], None]
@@ -63,12 +64,14 @@ class Job:
         can_ready: bool,
         arguments: dict[str, Any],
         length: int,
+        copy: Copy,
         on_pivot: Callable[[], None],
         on_graph: Callable[[int], None],
     ) -> None:
         self.id = job_id
         self.kind = kind
         self.can_ready = can_ready
+        self.copy = copy
         self.status = "undefined"
         self.offset = 0
         self.length = length

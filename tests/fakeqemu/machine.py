@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from disks import DEVICE, Copy, Disks
 from faults import Rule
 from jobs import Job, QmpError, StepError
 from profiles import Profile
@@ -36,13 +37,12 @@ class Machine:
         self.rules: list[Rule] = []
         self.held: list[tuple[str, Callable[[], None]]] = []
         """Replies held back: the command and what sends its reply."""
-        self.disks = {"drive0": "#block100", "disk0": "disk0"}
-        """Root node of each disk; a disk is named by its device or by its first node."""
         self.hold_ends = False
         self.rate = 0
         self.quitting = False
         self._left = False
 
+        self._disks = Disks(length)
         self._broadcast = broadcast
         self._captured: list[dict[str, Any]] | None = None
 
@@ -140,27 +140,28 @@ class Machine:
         for node in (device, args.get("target", "")):
             if node.startswith("missing"):
                 raise QmpError(f"Cannot find device='{node}' nor node-name='{node}'")
-        is_device = self.disks.get(device, device) != device
-        if "job-id" not in args and not is_device:
+        if "job-id" not in args and device != DEVICE:
             raise QmpError("An explicit job ID is required")
         job_id: str = args.get("job-id", device)
         if job_id in self.jobs:
             raise QmpError(f"Job ID '{job_id}' already in use")
 
-        root = self.disks.setdefault(device, device)
+        root = self._disks.use(device)
         kind = _KINDS[name]
         top = args.get("top-node") or args.get("top", root)
         base = args.get("base-node") or args.get("base", f"{device}-base")
-        becomes: str = args.get("target") or base
+        can_ready = kind == "mirror" or (kind == "commit" and top in (root, device))
+        copy = Copy(device, args.get("target") or base, filtered=can_ready)
         job = Job(
             job_id,
             kind,
             emit=self.emit,
             profile=self.profile,
-            can_ready=kind == "mirror" or (kind == "commit" and top in (root, device)),
+            can_ready=can_ready,
             arguments=args,
             length=self.length,
-            on_pivot=lambda: self.disks.update({device: becomes}),
+            copy=copy,
+            on_pivot=lambda: self._disks.pivot(copy),
             on_graph=lambda times: self._graph_changed(job_id, times),
         )
         job.held = self.hold_ends
@@ -219,36 +220,13 @@ class Machine:
         return [job.job_row() for job in self.jobs.values()]
 
     def _query_block(self) -> list[Args]:
-        rows = []
-        for disk, root in self.disks.items():
-            has_device = disk == "drive0"
-            row = {
-                "device": disk if has_device else "",
-                "qdev": f"/machine/peripheral/{disk}/virtio-backend",
-                "locked": False,
-                "removable": False,
-                "type": "unknown",
-                "io-status": "ok",
-                "inserted": self._node(root),
-            }
-            rows.append(row)
-        return rows
+        return self._disks.query_block()
 
     def _query_named_block_nodes(self) -> list[Args]:
-        return [self._node(root) for root in self.disks.values()]
+        return self._disks.query_named_block_nodes()
 
-    def _node(self, name: str) -> Args:
-        filename = f"/images/{name}.raw"
-        image = {"filename": filename, "format": "raw", "virtual-size": self.length}
-        return {
-            "node-name": name,
-            "file": filename,
-            "drv": "raw",
-            "ro": False,
-            "encrypted": False,
-            "backing_file_depth": 0,
-            "image": image,
-        }
+    def _x_debug_query_block_graph(self) -> Args:
+        return self._disks.graph({job.id: job.copy for job in self.jobs.values()})
 
     def _query_qmp_schema(self) -> list[Args]:
         """The commands and their arguments; enough to see which of them exist."""

@@ -24,6 +24,7 @@ query-status        0.14
 query-block         0.12
 query-named-block-nodes 2.0   flat?@5.0
 query-qmp-schema    2.5
+x-debug-query-block-graph 4.0
 query-block-jobs    1.1
 query-jobs          3.0
 quit                0.12

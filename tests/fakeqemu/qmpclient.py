@@ -16,12 +16,19 @@ class Client:
 
     def __init__(self, path: str, negotiate: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
         if negotiate:
+            self._negotiate()
+
+    def _negotiate(self) -> None:
+        try:
             self.greeting = self.read()
             assert self.ask("qmp_capabilities")[-1]["return"] == {}
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, command: str, **arguments: Any) -> None:
         message = {"execute": command, "arguments": arguments, "id": command}

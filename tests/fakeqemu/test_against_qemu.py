@@ -405,6 +405,23 @@ def test_greeting_and_bad_input(real: Client) -> None:
         assert answers(client) == answers(real)
 
 
+def test_same_graph(real: Client) -> None:
+    """Where a job stands among the nodes, which tells whose disk a pivot switches."""
+
+    def job_edges(client: Client) -> dict[str, str]:
+        play(client, [MIRROR], None)
+        graph = client.ask("x-debug-query-block-graph")[-1]["return"]
+        nodes = {node["id"]: node for node in graph["nodes"]}
+        (job,) = (node["id"] for node in graph["nodes"] if node["type"] == "block-job")
+        edges = [edge for edge in graph["edges"] if edge["parent"] == job]
+        found = {edge["name"]: nodes[edge["child"]]["name"] for edge in edges}
+        assert found.pop("main node").startswith("#")
+        return found
+
+    with FakeQemu(profile=profile_of(real)) as fake, Client(fake.path) as client:
+        assert job_edges(client) == job_edges(real)
+
+
 def test_profile_is_a_part_of_the_schema(real: Client) -> None:
     """Every command, argument and event of the profile is one of QEMU's, required where it is."""
     profile = PROFILES[profile_of(real)]

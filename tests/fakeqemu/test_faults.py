@@ -96,6 +96,23 @@ def test_hold_end_drains_until_finish(qemu: FakeQemu, client: Client) -> None:
     assert [disk["inserted"]["node-name"] for disk in disks] == ["#block100", "copy"]
 
 
+def test_the_graph_shows_a_pivot(qemu: FakeQemu, client: Client) -> None:
+    def root() -> Any:
+        graph = client.ask("x-debug-query-block-graph")[-1]["return"]
+        nodes = {node["id"]: node["name"] for node in graph["nodes"]}
+        roots = {
+            nodes[e["parent"]]: nodes[e["child"]] for e in graph["edges"] if e["name"] == "root"
+        }
+        return roots["disk0"]
+
+    assert root() == "disk0"
+    client.ask("blockdev-mirror", **MIRROR)
+    assert root() == "#filter-j"
+    qemu.do("ready")
+    client.ask("block-job-complete", device="j")
+    assert root() == "copy"
+
+
 def test_vanish_and_foreign_verb(qemu: FakeQemu, client: Client) -> None:
     qemu.do("execute", command="blockdev-mirror", arguments=MIRROR)
     assert names([client.read(), client.read()]) == ["JOB_STATUS_CHANGE"] * 2
