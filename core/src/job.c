@@ -10,6 +10,7 @@
 /* 5.2 refuses complete in standby, where any change of the block graph can put a job for a moment:
  * sent again when it is ready again, but not for ever (B33). */
 #define COMPLETES_MAX 16
+#define DISMISSES_MAX 3
 
 static const char *const status_names[] = {
     [JOB_STATUS_NONE] = "",
@@ -53,10 +54,31 @@ bool job_is_over(const struct job *job)
     return job->outcome != BJ_OUTCOME_NONE;
 }
 
-/* Between its last word to us and its end: no verb can change anything any more. */
+/* Its work is done or given up; what is left is QEMU's. */
 static bool is_ending(const struct job *job)
 {
     return job->end != JOB_END_NONE || job->status >= JOB_STATUS_WAITING;
+}
+
+/* No verb changes anything any more. A job that waits or is pending can still be aborted. */
+static bool is_beyond_verbs(const struct job *job)
+{
+    return job->end != JOB_END_NONE || job->status >= JOB_STATUS_ABORTING;
+}
+
+static bool is_under_way(enum job_request request)
+{
+    return request != JOB_REQUEST_NONE;
+}
+
+static bool is_aborting(const struct job *job)
+{
+    return is_under_way(job->cancel) || is_under_way(job->force);
+}
+
+static bool abort_is_accepted(const struct job *job)
+{
+    return job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED;
 }
 
 static bool stands_still(const struct job *job)
@@ -118,6 +140,12 @@ static bool is_ready_wait(const struct job *job, const struct job_waiter *waiter
     return waiter->question == JOB_ASK_READY;
 }
 
+static bool is_released_wait(const struct job *job, const struct job_waiter *waiter)
+{
+    (void)job;
+    return waiter->question == JOB_ASK_RELEASED;
+}
+
 static bool is_force_abort(const struct job *job, const struct job_waiter *waiter)
 {
     (void)job;
@@ -130,40 +158,45 @@ static bool is_soft_abort(const struct job *job, const struct job_waiter *waiter
     return waiter->question == JOB_ASK_ABORT && !(waiter->flags & BJ_ABORT_FORCE);
 }
 
-static bool is_escalating(const struct job *job, const struct job_waiter *waiter)
-{
-    return is_soft_abort(job, waiter) && waiter->force_after_ms > 0;
-}
-
 /* What a refused soft cancel is the end of; an escalating one still has its force. */
 static bool is_plain_soft_abort(const struct job *job, const struct job_waiter *waiter)
 {
     return is_soft_abort(job, waiter) && waiter->force_after_ms == 0;
 }
 
-static bool is_async_soft_abort(const struct job *job, const struct job_waiter *waiter)
+static bool is_async_abort(const struct job *job, const struct job_waiter *waiter)
 {
-    return is_soft_abort(job, waiter) && (waiter->flags & BJ_ABORT_ASYNC);
+    (void)job;
+    return waiter->question == JOB_ASK_ABORT && (waiter->flags & BJ_ABORT_ASYNC);
 }
 
-static bool is_async_force_abort(const struct job *job, const struct job_waiter *waiter)
+static bool is_async_soft_abort(const struct job *job, const struct job_waiter *waiter)
 {
-    return is_force_abort(job, waiter) && (waiter->flags & BJ_ABORT_ASYNC);
+    return is_async_abort(job, waiter) && is_soft_abort(job, waiter);
+}
+
+static bool waits_for_outcome(const struct job *job, const struct job_waiter *waiter)
+{
+    (void)job;
+    if (waiter->question == JOB_ASK_VERB)
+        return waiter->verb == JOB_FINALIZE;
+    return waiter->question != JOB_ASK_RELEASED;
 }
 
 /* A job that stands still does not carry out a pivot nor take a soft cancel; one that QEMU has
  * accepted takes its course. */
 static bool is_hurt_by_pause(const struct job *job, const struct job_waiter *waiter)
 {
-    bool aborting = job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED;
-    return is_pivot(job, waiter) || (!aborting && is_plain_soft_abort(job, waiter));
+    return is_pivot(job, waiter) || (!abort_is_accepted(job) && is_plain_soft_abort(job, waiter));
 }
 
-/* Nobody who paused it will resume it: those who wait for ready or the end must know as well. */
+/* Nobody who paused it will resume it: those who wait for ready or the end must know as well,
+ * unless it is being aborted. */
 static bool is_hurt_by_error_stop(const struct job *job, const struct job_waiter *waiter)
 {
-    return waiter->question == JOB_ASK_READY || waiter->question == JOB_ASK_DONE ||
-           waiter->question == JOB_ASK_RELEASED || is_hurt_by_pause(job, waiter);
+    bool waits = waiter->question == JOB_ASK_READY || waiter->question == JOB_ASK_DONE ||
+                 waiter->question == JOB_ASK_RELEASED;
+    return (waits && !is_aborting(job)) || is_hurt_by_pause(job, waiter);
 }
 
 static bool has_waiter(const struct job *job, waiter_test *test)
@@ -183,6 +216,65 @@ static void answer_all(struct job *job, waiter_test *test, int error, const char
         if (test(job, w))
             answer(job, w, error, error_class, text);
     }
+}
+
+/* -------------------------------------------------------------------- verbs */
+
+static void send_shared(struct job *job, enum job_request *request, enum job_verb verb)
+{
+    *request = JOB_REQUEST_SENT;
+    job->port->send(job, verb, NULL);
+}
+
+static bool force_is_due(const struct job *job)
+{
+    return !is_under_way(job->force) && has_waiter(job, is_force_abort);
+}
+
+/* Once, and never again while a complete may yet be accepted: only its refusal, or a job that is
+ * pending for its finalize, makes a soft cancel meaningful. */
+static bool cancel_is_due(const struct job *job)
+{
+    bool too_late = job->complete == JOB_REQUEST_SENT ||
+                    (job->complete == JOB_REQUEST_ACCEPTED && !job->pending);
+    return !is_aborting(job) && !too_late && !job->cancel_refused && job->stall == JOB_STALL_NONE &&
+           has_waiter(job, is_soft_abort);
+}
+
+/* Once, when QEMU will take it (B31), and never beside an abort (B34). */
+static bool complete_is_due(const struct job *job)
+{
+    return !is_under_way(job->complete) && !is_aborting(job) && job->ready && !stands_still(job) &&
+           !is_ending(job) && has_waiter(job, is_pivot);
+}
+
+/* The one place that decides what is sent, from what the waiters want now: whoever has left wants
+ * nothing. An abort goes before a pivot that has not been sent. */
+static void pursue(struct job *job)
+{
+    if (is_beyond_verbs(job) || job_is_over(job) || job->gone_asked)
+        return;
+    if (force_is_due(job))
+        send_shared(job, &job->force, JOB_CANCEL_FORCE);
+    if (cancel_is_due(job))
+        send_shared(job, &job->cancel, JOB_CANCEL);
+    if (complete_is_due(job)) {
+        job->completes++;
+        job->stood = false;
+        send_shared(job, &job->complete, JOB_COMPLETE);
+    }
+}
+
+/* A standstill of which nobody knows the reason: most last microseconds (any change of the block
+ * graph drains the jobs), so it becomes a stall only if it lasts, and only if it hurts someone. */
+static void watch_standstill(struct job *job)
+{
+    bool hurts = stands_still(job) && job->stall == JOB_STALL_NONE && !is_ending(job) &&
+                 has_waiter(job, is_hurt_by_pause);
+    if (hurts == job->stall_armed)
+        return;
+    job->stall_armed = hurts;
+    job->port->timer(job, hurts ? job->traits.stall_ms : 0);
 }
 
 /* ---------------------------------------------------------------- decisions */
@@ -213,20 +305,25 @@ static void answer_over(struct job *job, struct job_waiter *waiter)
     answer(job, waiter, error, NULL, error == BJ_OK || !job->text ? NULL : text_str(job->text));
 }
 
-static bool waits_for_outcome(const struct job_waiter *waiter)
+static void answer_all_over(struct job *job, waiter_test *test)
 {
-    if (waiter->question == JOB_ASK_VERB)
-        return waiter->verb == JOB_FINALIZE;
-    return waiter->question != JOB_ASK_RELEASED;
+    struct job_waiter *next;
+    for (struct job_waiter *w = job->waiters; w; w = next) {
+        next = w->next;
+        if (test(job, w))
+            answer_over(job, w);
+    }
 }
 
 static void dismiss_if_due(struct job *job)
 {
     bool due = job->status == JOB_STATUS_CONCLUDED || !job->traits.has_status;
 
-    if (!job->traits.ours || job->dismissing || !due || job->outcome == BJ_OUTCOME_LOST)
+    if (!job->traits.ours || job->dismissing || job->released || !due ||
+        job->outcome == BJ_OUTCOME_LOST)
         return;
     job->dismissing = true;
+    job->dismisses++;
     job->port->send(job, JOB_DISMISS, NULL);
 }
 
@@ -235,13 +332,7 @@ static void release(struct job *job)
     if (job->released)
         return;
     job->released = true;
-
-    struct job_waiter *next;
-    for (struct job_waiter *w = job->waiters; w; w = next) {
-        next = w->next;
-        if (w->question == JOB_ASK_RELEASED)
-            answer_over(job, w);
-    }
+    answer_all_over(job, is_released_wait);
     job->port->tell(job, JOB_NEWS_RELEASED, NULL);
 }
 
@@ -249,39 +340,28 @@ static void latch(struct job *job, bj_outcome outcome)
 {
     job->outcome = outcome;
     job->stall = JOB_STALL_NONE;
-    for (int timer = 0; timer < JOB_TIMERS; timer++)
-        job->port->timer(job, (enum job_timer)timer, 0);
-
+    watch_standstill(job);
     job->port->tell(job, JOB_NEWS_ENDED, text_str(job->text));
-
-    struct job_waiter *next;
-    for (struct job_waiter *w = job->waiters; w; w = next) {
-        next = w->next;
-        if (waits_for_outcome(w))
-            answer_over(job, w);
-    }
+    answer_all_over(job, waits_for_outcome);
 
     dismiss_if_due(job);
     if (!job->traits.has_status && !job->traits.ours)
         release(job); /* before 3.0 the terminal event is the last that is heard of a run */
 }
 
-static bool is_in_flight(const struct job *job)
-{
-    return job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
-           job->force == JOB_REQUEST_SENT;
-}
-
 /* COMPLETED of a mirror or an active commit: which verb was it (B14)? */
 static void decide_completed(struct job *job)
 {
+    bool in_flight = job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
+                     job->force == JOB_REQUEST_SENT;
+
     if (!job->traits.switches && !job->ready) {
         latch(job, BJ_OUTCOME_COMPLETED);
     } else if (job->complete == JOB_REQUEST_ACCEPTED) {
         latch(job, BJ_OUTCOME_PIVOTED); /* also after a late force on 5.2 (B17) */
-    } else if (is_in_flight(job)) {
+    } else if (in_flight) {
         return; /* the reply will tell (B02) */
-    } else if (job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED) {
+    } else if (abort_is_accepted(job)) {
         latch(job, BJ_OUTCOME_COPIED);
     } else if (!job->graph_asked) {
         job->graph_asked = true; /* someone else's verb (B15) */
@@ -317,20 +397,19 @@ static void latch_switch_unknown(struct job *job)
     latch(job, BJ_OUTCOME_COMPLETED);
 }
 
+/* A stop by an error stays one until it is resumed, whatever else holds the job as well. */
 static void stall(struct job *job, enum job_stall kind, const char *reason)
 {
     if (is_ending(job))
         return;
-    if (job->stall != kind) {
+    if (job->stall < kind) {
         job->stall = kind;
         set_text(job, reason);
-        job->port->timer(job, JOB_TIMER_STALL, 0);
+        watch_standstill(job);
         job->port->tell(job, JOB_NEWS_STALLED, reason);
     }
-    answer_all(job, kind == JOB_STALL_ERROR ? is_hurt_by_error_stop : is_hurt_by_pause,
-               BJ_E_STALLED, NULL, reason);
-    if (job->complete == JOB_REQUEST_WANTED)
-        job->complete = JOB_REQUEST_NONE;
+    answer_all(job, job->stall == JOB_STALL_ERROR ? is_hurt_by_error_stop : is_hurt_by_pause,
+               BJ_E_STALLED, NULL, text_str(job->text));
 }
 
 static void unstall(struct job *job)
@@ -342,54 +421,24 @@ static void unstall(struct job *job)
     job->port->tell(job, JOB_NEWS_RESUMED, NULL);
 }
 
-/* Complete goes out once, when QEMU will take it (B31). */
-static void complete_if_due(struct job *job)
-{
-    if (job->complete != JOB_REQUEST_WANTED || !job->ready || stands_still(job) || is_ending(job))
-        return;
-    job->complete = JOB_REQUEST_SENT;
-    job->completes++;
-    job->stood = false;
-    job->port->send(job, JOB_COMPLETE, NULL);
-}
-
-/* A soft cancel waits while a complete is in flight: only its refusal makes a cancel meaningful. */
-static void cancel_if_due(struct job *job)
-{
-    if (job->cancel != JOB_REQUEST_WANTED || is_ending(job) || job->complete == JOB_REQUEST_SENT ||
-        job->complete == JOB_REQUEST_ACCEPTED)
-        return;
-    job->cancel = JOB_REQUEST_SENT;
-    job->port->send(job, JOB_CANCEL, NULL);
-}
-
-static void force_if_due(struct job *job)
-{
-    if (job->force != JOB_REQUEST_WANTED || job->end != JOB_END_NONE)
-        return;
-    job->force = JOB_REQUEST_SENT;
-    job->port->send(job, JOB_CANCEL_FORCE, NULL);
-}
-
-/* A standstill of which nobody knows the reason: most last microseconds (any change of the block
- * graph drains the jobs), so it becomes a stall only if it lasts, and only if it hurts someone. */
-static void watch_standstill(struct job *job)
-{
-    if (stands_still(job) && job->stall == JOB_STALL_NONE && has_waiter(job, is_hurt_by_pause))
-        job->port->timer(job, JOB_TIMER_STALL, job->traits.stall_ms);
-}
-
 static void latch_ready(struct job *job)
 {
     if (job->ready || job_is_over(job))
         return;
     job->ready = true;
     job->port->tell(job, JOB_NEWS_READY, NULL);
-    complete_if_due(job); /* before the waiters are answered: the pivot must not wait for them */
+    pursue(job); /* before the waiters are answered: the pivot must not wait for them */
     answer_all(job, is_ready_wait, BJ_OK, NULL, NULL);
 }
 
 /* ------------------------------------------------------------------ callers */
+
+static const char *const pending_text = "it is pending: finalize it, then wait for done";
+
+static void answer_stalled(struct job *job, struct job_waiter *waiter)
+{
+    answer(job, waiter, BJ_E_STALLED, NULL, text_str(job->text));
+}
 
 static void ask_ready(struct job *job, struct job_waiter *waiter)
 {
@@ -397,115 +446,79 @@ static void ask_ready(struct job *job, struct job_waiter *waiter)
         answer(job, waiter, BJ_OK, NULL, NULL);
     else if (job->traits.never_ready)
         answer(job, waiter, BJ_E_STATE, NULL, "a job of this type is never ready: wait for done");
-    else if (job->stall == JOB_STALL_ERROR)
-        answer(job, waiter, BJ_E_STALLED, NULL, text_str(job->text));
+    else if (job->stall == JOB_STALL_ERROR && is_hurt_by_error_stop(job, waiter))
+        answer_stalled(job, waiter);
 }
 
 static void ask_done(struct job *job, struct job_waiter *waiter)
 {
-    if (job->stall == JOB_STALL_ERROR)
-        answer(job, waiter, BJ_E_STALLED, NULL, text_str(job->text));
+    if (job->stall == JOB_STALL_ERROR && is_hurt_by_error_stop(job, waiter))
+        answer_stalled(job, waiter);
 }
 
 static void ask_pivot(struct job *job, struct job_waiter *waiter)
 {
-    bool aborting = job->cancel != JOB_REQUEST_NONE || job->force != JOB_REQUEST_NONE;
-
-    if (job->traits.never_ready) {
+    if (job->traits.never_ready)
         answer(job, waiter, BJ_E_STATE, NULL, "a job of this type has no pivot: wait for done");
-    } else if (aborting) {
+    else if (is_aborting(job))
         answer(job, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
-    } else if (job->stall != JOB_STALL_NONE) {
-        answer(job, waiter, BJ_E_STALLED, NULL, text_str(job->text));
-    } else if (!job->ready && (waiter->flags & BJ_PIVOT_ONLY_IF_READY)) {
+    else if (job->pending)
+        answer(job, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
+    else if (job->stall != JOB_STALL_NONE)
+        answer_stalled(job, waiter);
+    else if (!job->ready && (waiter->flags & BJ_PIVOT_ONLY_IF_READY))
         answer(job, waiter, BJ_E_NOT_READY, NULL, NULL);
-    } else {
-        if (job->complete == JOB_REQUEST_NONE)
-            job->complete = JOB_REQUEST_WANTED;
-        complete_if_due(job);
-        watch_standstill(job);
-    }
-}
-
-static void ask_force(struct job *job, struct job_waiter *waiter)
-{
-    if (job->force == JOB_REQUEST_ACCEPTED && (waiter->flags & BJ_ABORT_ASYNC)) {
-        answer(job, waiter, BJ_OK, NULL, NULL);
-        return;
-    }
-    if (job->force == JOB_REQUEST_NONE)
-        job->force = JOB_REQUEST_WANTED;
-    force_if_due(job);
-}
-
-/* The first escalation that was asked for stands. */
-static void arm_force(struct job *job, int64_t ms)
-{
-    if (job->force_armed)
-        return;
-    job->force_armed = true;
-    job->port->timer(job, JOB_TIMER_FORCE, ms);
 }
 
 static void ask_soft_abort(struct job *job, struct job_waiter *waiter)
 {
-    bool pivoting = job->complete == JOB_REQUEST_SENT || job->complete == JOB_REQUEST_ACCEPTED;
-    bool accepted = job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED;
+    bool async = is_async_abort(job, waiter);
+    bool pivoting = is_under_way(job->complete) && !job->pending;
 
-    if (accepted && (waiter->flags & BJ_ABORT_ASYNC)) {
+    job->cancel_refused = false; /* that was another caller's */
+    if (async && abort_is_accepted(job))
         answer(job, waiter, BJ_OK, NULL, NULL);
-        return;
-    }
-    if (job->stall != JOB_STALL_NONE && waiter->force_after_ms == 0) {
-        answer(job, waiter, BJ_E_STALLED, NULL, text_str(job->text));
-        return;
-    }
-    if (pivoting && (waiter->flags & BJ_ABORT_ASYNC)) {
+    else if (job->stall != JOB_STALL_NONE && is_hurt_by_pause(job, waiter))
+        answer_stalled(job, waiter);
+    else if (async && pivoting && !is_aborting(job))
         answer(job, waiter, BJ_E_STATE, NULL, "a pivot is under way: only force aborts it");
-        return;
-    }
-    if (waiter->force_after_ms > 0)
-        arm_force(job, waiter->force_after_ms);
-    if (job->complete == JOB_REQUEST_WANTED)
-        job->complete = JOB_REQUEST_NONE; /* its waiters learn how the job ended (B34) */
-    if (job->cancel == JOB_REQUEST_NONE && job->force == JOB_REQUEST_NONE)
-        job->cancel = JOB_REQUEST_WANTED; /* never a second: RHEL 6 would turn it into a hard one */
-    cancel_if_due(job);
-    watch_standstill(job);
+}
+
+static void ask_abort(struct job *job, struct job_waiter *waiter)
+{
+    if (!is_force_abort(job, waiter))
+        ask_soft_abort(job, waiter);
+    else if (is_async_abort(job, waiter) && job->force == JOB_REQUEST_ACCEPTED)
+        answer(job, waiter, BJ_OK, NULL, NULL);
+}
+
+static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
+{
+    if (job->outcome == BJ_OUTCOME_LOST)
+        answer_over(job, waiter);
+    else if (job->released || job->traits.ours)
+        answer(job, waiter, BJ_OK, NULL, NULL); /* ours we dismiss ourselves, once (B40) */
+    else
+        job->port->send(job, JOB_DISMISS, waiter);
 }
 
 static void ask_verb(struct job *job, struct job_waiter *waiter)
 {
-    if (!job_is_over(job)) {
-        job->port->send(job, waiter->verb, waiter);
-    } else if (waiter->verb == JOB_FINALIZE) {
+    if (job_is_over(job) && waiter->verb == JOB_FINALIZE) {
         answer_over(job, waiter);
-    } else if (waiter->verb != JOB_DISMISS) {
+    } else if (job_is_over(job) && waiter->verb == JOB_DISMISS) {
+        ask_dismiss_over(job, waiter);
+    } else if (job_is_over(job)) {
         answer(job, waiter, BJ_E_STATE, NULL, "it is over");
-    } else if (job->released || job->dismissing || job->outcome == BJ_OUTCOME_LOST) {
-        answer(job, waiter, job->outcome == BJ_OUTCOME_LOST ? job->lost_error : BJ_OK, NULL,
-               job->outcome == BJ_OUTCOME_LOST ? text_str(job->text) : NULL);
     } else {
-        job->port->send(job, JOB_DISMISS, waiter);
+        if (waiter->verb == JOB_RESUME)
+            job->resuming = true;
+        job->port->send(job, waiter->verb, waiter);
     }
 }
 
-void job_ask(struct job *job, struct job_waiter *waiter)
+static void ask_running(struct job *job, struct job_waiter *waiter)
 {
-    link_waiter(job, waiter);
-
-    if (waiter->question == JOB_ASK_VERB) {
-        ask_verb(job, waiter);
-        return;
-    }
-    if (job_is_over(job)) {
-        bool owed = waiter->question == JOB_ASK_RELEASED && !job->released &&
-                    job->outcome != BJ_OUTCOME_LOST;
-        if (!owed)
-            answer_over(job, waiter);
-        return;
-    }
-
     switch (waiter->question) {
     case JOB_ASK_READY:
         ask_ready(job, waiter);
@@ -518,29 +531,39 @@ void job_ask(struct job *job, struct job_waiter *waiter)
         ask_pivot(job, waiter);
         break;
     case JOB_ASK_ABORT:
-        if (is_force_abort(job, waiter))
-            ask_force(job, waiter);
-        else
-            ask_soft_abort(job, waiter);
+        ask_abort(job, waiter);
         break;
     case JOB_ASK_VERB:
         break;
     }
+    pursue(job);
+    watch_standstill(job);
+}
+
+void job_ask(struct job *job, struct job_waiter *waiter)
+{
+    link_waiter(job, waiter);
+
+    if (waiter->question == JOB_ASK_VERB)
+        ask_verb(job, waiter);
+    else if (!job_is_over(job))
+        ask_running(job, waiter);
+    else if (waiter->question != JOB_ASK_RELEASED || job->released)
+        answer_over(job, waiter);
 }
 
 void job_leave(struct job *job, struct job_waiter *waiter)
 {
     unlink_waiter(job, waiter);
+    pursue(job); /* a pivot may have waited for this abort to be over */
+    watch_standstill(job);
+}
 
-    /* What was not sent yet, and nobody listens for any more, must not surprise anyone later. */
-    if (job->complete == JOB_REQUEST_WANTED && !has_waiter(job, is_pivot))
-        job->complete = JOB_REQUEST_NONE;
-    if (job->cancel == JOB_REQUEST_WANTED && !has_waiter(job, is_soft_abort))
-        job->cancel = JOB_REQUEST_NONE;
-    if (job->force_armed && !has_waiter(job, is_escalating)) {
-        job->force_armed = false;
-        job->port->timer(job, JOB_TIMER_FORCE, 0);
-    }
+void job_escalate(struct job *job, struct job_waiter *waiter)
+{
+    waiter->flags |= BJ_ABORT_FORCE;
+    waiter->force_after_ms = 0;
+    pursue(job);
 }
 
 /* -------------------------------------------------------------------- facts */
@@ -565,64 +588,49 @@ static void vanished(struct job *job)
 {
     if (job_is_over(job) || job->end != JOB_END_NONE)
         return;
-    if (job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED)
-        set_end(job, JOB_END_CANCELLED, NULL);
-    else if (job->aborted)
+    if (job->aborted && !abort_is_accepted(job))
         set_end(job, JOB_END_FAILED, "it was aborted, and QEMU gave no reason");
+    else if (job->aborted || (abort_is_accepted(job) && !job->finished))
+        set_end(job, JOB_END_CANCELLED, NULL);
     else if (job->finished)
         set_end(job, JOB_END_COMPLETED, NULL);
     else
         job_lost(job, BJ_E_JOB_LOST, "it vanished, and its end was not seen");
 }
 
-static void goes_on(struct job *job, bool was_still)
+/* Also of a status that only a row told. */
+static void note_status(struct job *job, enum job_status status)
 {
-    if (was_still)
-        job->port->timer(job, JOB_TIMER_STALL, 0);
-    unstall(job);
-    if (job->status == JOB_STATUS_READY)
-        latch_ready(job);
-    complete_if_due(job);
-    cancel_if_due(job);
+    job->status = status;
+    if (stands_still(job))
+        job->stood = true;
+    if (status == JOB_STATUS_WAITING || status == JOB_STATUS_PENDING)
+        job->finished = true;
+    if (status == JOB_STATUS_ABORTING)
+        job->aborted = true;
 }
 
 void job_status_event(struct job *job, enum job_status status)
 {
     if (job->released || status == job->status || status == JOB_STATUS_NONE)
         return;
-    bool was_still = stands_still(job);
-    job->status = status;
+    note_status(job, status);
     if (status != JOB_STATUS_NULL)
         job->port->tell(job, JOB_NEWS_STATUS, job_status_name(status));
 
-    switch (status) {
-    case JOB_STATUS_RUNNING:
-    case JOB_STATUS_READY:
-        goes_on(job, was_still);
-        break;
-    case JOB_STATUS_PAUSED:
-    case JOB_STATUS_STANDBY:
-        job->stood = true;
-        watch_standstill(job);
-        break;
-    case JOB_STATUS_WAITING:
-    case JOB_STATUS_PENDING:
-        job->finished = true;
-        break;
-    case JOB_STATUS_ABORTING:
-        job->aborted = true;
-        break;
-    case JOB_STATUS_CONCLUDED:
+    if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
+        unstall(job);
+    if (status == JOB_STATUS_READY)
+        latch_ready(job);
+    if (status == JOB_STATUS_CONCLUDED)
         concluded(job);
-        break;
-    case JOB_STATUS_NULL:
+    if (status == JOB_STATUS_NULL)
         vanished(job);
-        if (job_is_over(job))
-            release(job);
-        break;
-    default:
-        break;
-    }
+
+    pursue(job);
+    watch_standstill(job);
+    if (status == JOB_STATUS_NULL && job_is_over(job))
+        release(job);
 }
 
 void job_completed_event(struct job *job, const char *error)
@@ -637,60 +645,96 @@ void job_cancelled_event(struct job *job)
 
 void job_stopped_event(struct job *job, const char *reason)
 {
-    if (job->end == JOB_END_NONE)
-        stall(job, JOB_STALL_ERROR, reason);
+    job->resuming = false; /* what was resumed has stopped again */
+    stall(job, JOB_STALL_ERROR, reason);
+}
+
+static void set_pending(struct job *job)
+{
+    job->pending = true;
+    answer_all(job, is_pivot, BJ_E_STALLED, NULL, pending_text);
+    pursue(job);
 }
 
 void job_pending_event(struct job *job)
 {
-    answer_all(job, is_pivot, BJ_E_STALLED, NULL,
-               "it is pending: finalize it, then wait for done (B42)");
+    if (job->end == JOB_END_NONE)
+        set_pending(job);
 }
 
-void job_tick(struct job *job, enum job_timer timer)
+void job_tick(struct job *job)
 {
-    if (job_is_over(job))
-        return;
-    if (timer == JOB_TIMER_FORCE) {
-        if (job->force == JOB_REQUEST_NONE)
-            job->force = JOB_REQUEST_WANTED;
-        force_if_due(job);
-    } else if (stands_still(job)) {
+    job->stall_armed = false;
+    if (stands_still(job))
         stall(job, JOB_STALL_PAUSED,
               "it stands still: another client has paused it, or its I/O hangs");
-    }
+}
+
+static void concluded_row(struct job *job, const char *error)
+{
+    note_status(job, JOB_STATUS_CONCLUDED);
+    if (!error)
+        set_end(job, JOB_END_COMPLETED, NULL);
+    else if (strcmp(error, "Operation canceled") == 0) /* B21 */
+        set_end(job, JOB_END_CANCELLED, NULL);
+    else
+        set_end(job, JOB_END_FAILED, error);
+}
+
+/* Events, where there are any, know better than a row (B28); only who comes later learns from it.
+ */
+static void adopt_status(struct job *job, enum job_status status)
+{
+    bool news = job->status == JOB_STATUS_NONE || !job->traits.has_status;
+    if (!news || status == JOB_STATUS_NONE)
+        return;
+    note_status(job, status);
+    if (status == JOB_STATUS_PENDING)
+        set_pending(job); /* in a list it is only seen when it waits for finalize */
+}
+
+/* QEMU lists a job that a verb was told is not there: then the verb was refused. */
+static void not_gone(struct job *job)
+{
+    job->gone_asked = false;
+    if (!is_under_way(job->complete))
+        answer_all(job, is_pivot, BJ_E_REFUSED, "DeviceNotActive", NULL);
+    if (!is_aborting(job))
+        answer_all(job, is_plain_soft_abort, BJ_E_REFUSED, "DeviceNotActive", NULL);
+    if (!is_under_way(job->force))
+        answer_all(job, is_force_abort, BJ_E_REFUSED, "DeviceNotActive", NULL);
+}
+
+/* Our dismiss was refused, and there it still is: asked again, but not for ever. */
+static void still_there(struct job *job)
+{
+    if (job->dismisses < DISMISSES_MAX)
+        dismiss_if_due(job);
+    else
+        release(job);
 }
 
 void job_row(struct job *job, const struct job_row *row)
 {
-    if (job_is_over(job) || job->released)
+    if (job->released)
         return;
+    if (job_is_over(job)) {
+        still_there(job);
+        return;
+    }
     if (row->ready || row->status == JOB_STATUS_READY || row->status == JOB_STATUS_STANDBY)
         latch_ready(job);
-
     if (row->status == JOB_STATUS_CONCLUDED) {
-        job->status = JOB_STATUS_CONCLUDED;
-        if (!row->error)
-            set_end(job, JOB_END_COMPLETED, NULL);
-        else if (strcmp(row->error, "Operation canceled") == 0) /* B21 */
-            set_end(job, JOB_END_CANCELLED, NULL);
-        else
-            set_end(job, JOB_END_FAILED, row->error);
+        concluded_row(job, row->error);
         return;
     }
-
-    if (job->status == JOB_STATUS_NONE)
-        job->status = row->status; /* events, once there are any, know better */
+    adopt_status(job, row->status);
     if (row->io_error && job->status == row->status)
         stall(job, JOB_STALL_ERROR, "an I/O error stopped it");
-    if (job->gone_asked && job->end == JOB_END_NONE) {
-        job->gone_asked = false;
-        if (job->complete == JOB_REQUEST_NONE)
-            answer_all(job, is_pivot, BJ_E_REFUSED, "DeviceNotActive", NULL);
-        if (job->cancel == JOB_REQUEST_NONE && job->force == JOB_REQUEST_NONE)
-            answer_all(job, is_plain_soft_abort, BJ_E_REFUSED, "DeviceNotActive", NULL);
-    }
-    complete_if_due(job);
+    if (job->gone_asked)
+        not_gone(job);
+    pursue(job);
+    watch_standstill(job);
 }
 
 void job_absent(struct job *job)
@@ -717,6 +761,12 @@ void job_graph(struct job *job, enum job_switch result)
         release(job);
 }
 
+static bool is_anyone(const struct job *job, const struct job_waiter *waiter)
+{
+    (void)job, (void)waiter;
+    return true;
+}
+
 void job_lost(struct job *job, int error, const char *reason)
 {
     if (!job_is_over(job) && job->end == JOB_END_COMPLETED) {
@@ -726,12 +776,7 @@ void job_lost(struct job *job, int error, const char *reason)
         set_text(job, reason);
         latch(job, BJ_OUTCOME_LOST);
     }
-
-    struct job_waiter *next;
-    for (struct job_waiter *w = job->waiters; w; w = next) {
-        next = w->next;
-        answer(job, w, error, NULL, reason);
-    }
+    answer_all(job, is_anyone, error, NULL, reason);
     release(job);
 }
 
@@ -749,123 +794,115 @@ static bool ask_if_gone(struct job *job, const struct job_reply *reply)
 
 static void complete_refused(struct job *job, const struct job_reply *reply)
 {
+    /* In standby 5.2 refuses what it takes a moment later (B33). */
+    bool again = job->stood && job->completes < COMPLETES_MAX;
+
     job->complete = JOB_REQUEST_NONE;
-    if (is_ending(job)) {
-        decide(job); /* it was too late, or another client's verb came first */
-    } else if ((stands_still(job) || job->stood) && job->completes < COMPLETES_MAX &&
-               has_waiter(job, is_pivot)) {
-        job->complete = JOB_REQUEST_WANTED; /* B33 */
-        complete_if_due(job);
-        watch_standstill(job);
-    } else if (!ask_if_gone(job, reply)) {
+    if (!is_ending(job) && !again && !ask_if_gone(job, reply))
         answer_all(job, is_pivot, reply->error, reply->error_class, reply->text);
-    }
-    cancel_if_due(job);
 }
 
 static void complete_reply(struct job *job, const struct job_reply *reply)
 {
-    if (reply->accepted) {
+    if (reply->accepted)
         job->complete = JOB_REQUEST_ACCEPTED;
-        decide(job);
-    } else {
+    else
         complete_refused(job, reply);
-    }
 }
 
-static void soft_cancel_refused(struct job *job, const struct job_reply *reply)
+static void cancel_refused(struct job *job, const struct job_reply *reply)
 {
     job->cancel = JOB_REQUEST_NONE;
-    if (is_ending(job))
-        decide(job);
-    else if (stands_still(job))
+    job->cancel_refused = true;
+    if (is_beyond_verbs(job))
+        return;
+    if (stands_still(job))
         stall(job, JOB_STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
     else if (!ask_if_gone(job, reply))
         answer_all(job, is_plain_soft_abort, reply->error, reply->error_class, reply->text);
 }
 
-static void force_refused(struct job *job, const struct job_reply *reply)
-{
-    job->force = JOB_REQUEST_NONE;
-    if (is_ending(job))
-        decide(job);
-    else if (!ask_if_gone(job, reply))
-        answer_all(job, is_force_abort, reply->error, reply->error_class, reply->text);
-}
-
 static void cancel_reply(struct job *job, const struct job_reply *reply)
 {
     if (!reply->accepted) {
-        soft_cancel_refused(job, reply);
+        cancel_refused(job, reply);
         return;
     }
     job->cancel = JOB_REQUEST_ACCEPTED;
     answer_all(job, is_async_soft_abort, BJ_OK, NULL, NULL);
-    decide(job);
 }
 
 static void force_reply(struct job *job, const struct job_reply *reply)
 {
-    if (!reply->accepted) {
-        force_refused(job, reply);
+    if (reply->accepted) {
+        job->force = JOB_REQUEST_ACCEPTED;
+        answer_all(job, is_async_abort, BJ_OK, NULL, NULL);
         return;
     }
-    job->force = JOB_REQUEST_ACCEPTED;
-    answer_all(job, is_async_force_abort, BJ_OK, NULL, NULL);
-    decide(job);
+    job->force = JOB_REQUEST_NONE;
+    if (!is_beyond_verbs(job) && !ask_if_gone(job, reply))
+        answer_all(job, is_force_abort, reply->error, reply->error_class, reply->text);
 }
 
-/* The library's own dismiss: refused means that someone else was faster (B40). */
-static void dismissed(struct job *job)
+/* The library's own dismiss. Refused: someone else was faster, or QEMU could not; ask which. */
+static void dismiss_reply(struct job *job, const struct job_reply *reply)
 {
-    if (!job->traits.has_status || job->status == JOB_STATUS_NULL)
+    job->dismissing = false;
+    if (reply->accepted ? !job->traits.has_status : reply->no_job)
         release(job);
+    else if (!reply->accepted && !job->released)
+        job->port->query(job);
 }
 
-static void verb_reply(struct job *job, struct job_waiter *waiter, enum job_verb verb,
+static void verb_refused(struct job *job, struct job_waiter *waiter, const struct job_reply *reply)
+{
+    bool gone =
+        job->released || job->status == JOB_STATUS_NULL || (reply->no_job && job_is_over(job));
+
+    /* Our own state says more than QEMU's class and text (B39). */
+    if (waiter->verb == JOB_DISMISS && gone)
+        answer(job, waiter, BJ_OK, NULL, NULL);
+    else if (waiter->verb != JOB_DISMISS && job_is_over(job))
+        answer(job, waiter, BJ_E_STATE, NULL, "it is over");
+    else
+        answer(job, waiter, reply->error, reply->error_class, reply->text);
+}
+
+static void verb_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
                        const struct job_reply *reply)
 {
     if (verb == JOB_PAUSE && reply->accepted)
         stall(job, JOB_STALL_PAUSED, "it is paused");
-    if (verb == JOB_RESUME && reply->accepted)
-        unstall(job);
+    if (verb == JOB_RESUME && reply->accepted && job->resuming)
+        unstall(job); /* no event need follow: it may not have come to a standstill yet */
+
     if (!waiter)
         return;
-
-    if (reply->accepted && verb == JOB_FINALIZE && !job_is_over(job))
-        return; /* answered with the outcome */
-    if (reply->accepted)
-        answer(job, waiter, BJ_OK, NULL, NULL);
-    else if (reply->no_job && job_is_over(job))
-        answer(job, waiter, verb == JOB_DISMISS ? BJ_OK : BJ_E_STATE, NULL,
-               verb == JOB_DISMISS ? NULL : "it is over"); /* B39 */
-    else
-        answer(job, waiter, reply->error, reply->error_class, reply->text);
+    if (!reply->accepted)
+        verb_refused(job, waiter, reply);
+    else if (verb != JOB_FINALIZE || job_is_over(job))
+        answer(job, waiter, BJ_OK, NULL, NULL); /* finalize is answered with the outcome */
 }
 
 void job_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
                const struct job_reply *reply)
 {
-    switch (verb) {
-    case JOB_COMPLETE:
+    if (waiter)
+        verb_reply(job, verb, waiter, reply);
+    else if (verb == JOB_COMPLETE)
         complete_reply(job, reply);
-        break;
-    case JOB_CANCEL:
+    else if (verb == JOB_CANCEL)
         cancel_reply(job, reply);
-        break;
-    case JOB_CANCEL_FORCE:
+    else if (verb == JOB_CANCEL_FORCE)
         force_reply(job, reply);
-        break;
-    case JOB_DISMISS:
-        if (waiter)
-            verb_reply(job, waiter, verb, reply);
-        else
-            dismissed(job);
-        break;
-    default:
-        verb_reply(job, waiter, verb, reply);
-        break;
-    }
+    else if (verb == JOB_DISMISS && job->traits.ours)
+        dismiss_reply(job, reply);
+    else
+        verb_reply(job, verb, NULL, reply);
+
+    decide(job); /* an end may have waited for this reply */
+    pursue(job);
+    watch_standstill(job);
     if (job->status == JOB_STATUS_NULL && job_is_over(job))
         release(job);
 }

@@ -51,13 +51,8 @@ enum job_verb {
 };
 
 /* How far a verb of ours has come. Complete and the two cancels are sent once for all who want
- * them (B32); only the machine knows when. */
-enum job_request {
-    JOB_REQUEST_NONE,
-    JOB_REQUEST_WANTED, /* waits for its moment: complete for ready, cancel for complete's reply */
-    JOB_REQUEST_SENT,
-    JOB_REQUEST_ACCEPTED
-};
+ * them (B32); the waiters say who does. */
+enum job_request { JOB_REQUEST_NONE, JOB_REQUEST_SENT, JOB_REQUEST_ACCEPTED };
 
 enum job_question {
     JOB_ASK_READY,
@@ -74,7 +69,7 @@ struct job_waiter {
     struct job_waiter *prev, *next;
     enum job_question question;
     int flags;              /* bj_pivot_flags or bj_abort_flags */
-    int64_t force_after_ms; /* abort: 0 never escalates */
+    int64_t force_after_ms; /* soft abort: then its owner calls job_escalate(); 0: never */
     enum job_verb verb;     /* JOB_ASK_VERB */
     int64_t speed;          /* JOB_SET_SPEED */
 };
@@ -83,12 +78,6 @@ struct job_answer {
     int error;               /* bj_error */
     const char *error_class; /* BJ_E_REFUSED: QEMU's; else NULL */
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
-};
-
-enum job_timer {
-    JOB_TIMER_STALL, /* a job that stands still, nobody knows why, while someone waits for a verb */
-    JOB_TIMER_FORCE, /* soft abort becomes force */
-    JOB_TIMERS
 };
 
 enum job_news {
@@ -110,8 +99,8 @@ struct job_port {
     void (*query)(struct job *job);
     /* Look at the block graph whether the disk was switched; then job_graph() (B15). */
     void (*graph)(struct job *job);
-    /* Then job_tick(); ms 0 stops it. */
-    void (*timer)(struct job *job, enum job_timer timer, int64_t ms);
+    /* Then job_tick(); ms 0 stops it. For a job that stands still, nobody knows why. */
+    void (*timer)(struct job *job, int64_t ms);
     /* The waiter is out of the list before this is called. */
     void (*answer)(struct job *job, struct job_waiter *waiter, const struct job_answer *answer);
     void (*tell)(struct job *job, enum job_news news, const char *text);
@@ -140,7 +129,10 @@ struct job {
     enum job_status status;
     bool ready;
     enum job_stall stall;
+    bool stall_armed; /* the timer runs */
+    bool resuming;    /* a resume was sent, and no stop came since */
     bool released;
+    bool pending;  /* waits for finalize (B42) */
     bool finished; /* was waiting or pending: what was to be done is done */
     bool aborted;  /* was aborting */
 
@@ -153,8 +145,9 @@ struct job {
     enum job_request complete;
     enum job_request cancel;
     enum job_request force;
+    bool cancel_refused; /* and not asked for again since */
     bool dismissing;
-    bool force_armed;
+    unsigned dismisses; /* how often ours was sent */
     bool graph_asked;
     bool gone_asked; /* a verb met "no such job", and a query is to tell */
     bool stood;      /* it left ready for standby since complete was sent (5.2 refuses it there) */
@@ -171,6 +164,7 @@ bool job_is_over(const struct job *job);
 /* Callers come and go. job_ask() may answer at once (B04). */
 void job_ask(struct job *job, struct job_waiter *waiter);
 void job_leave(struct job *job, struct job_waiter *waiter);
+void job_escalate(struct job *job, struct job_waiter *waiter); /* a soft abort becomes force */
 
 /* Facts. Every text is copied. */
 void job_status_event(struct job *job, enum job_status status);
@@ -205,7 +199,7 @@ void job_absent(struct job *job);
 enum job_switch { JOB_SWITCH_UNKNOWN, JOB_SWITCHED, JOB_NOT_SWITCHED };
 void job_graph(struct job *job, enum job_switch result);
 
-void job_tick(struct job *job, enum job_timer timer);
+void job_tick(struct job *job);
 
 /* Nothing more will be heard: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED).
  */

@@ -124,11 +124,9 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);
     job_init(&job->machine, &job_port, &traits);
-    job->timers[JOB_TIMER_STALL] = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
-    job->timers[JOB_TIMER_FORCE] = loop_timer_new(monitor->ctx->loop, job_on_force_timer, job);
+    job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
-    bool whole = job->id && (!*type || job->type) && job->timers[JOB_TIMER_STALL] &&
-                 job->timers[JOB_TIMER_FORCE];
+    bool whole = job->id && (!*type || job->type) && job->stall_timer;
     if (!whole) {
         job_retire(job);
         bj_job_unref(job);
@@ -139,10 +137,8 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
 
 void job_retire(bj_job *job)
 {
-    for (int timer = 0; timer < JOB_TIMERS; timer++) {
-        loop_timer_free(job->timers[timer]);
-        job->timers[timer] = NULL;
-    }
+    loop_timer_free(job->stall_timer);
+    job->stall_timer = NULL;
 }
 
 bj_job *bj_job_ref(bj_job *job)

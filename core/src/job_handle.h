@@ -47,11 +47,10 @@ struct bj_job {
 
     /* The loop's own. */
     struct job machine;
-    struct loop_timer *timers[JOB_TIMERS];
+    struct loop_timer *stall_timer; /* NULL once it is retired */
     bj_watch *watches;
     struct job_request_slot complete, cancel, force, dismiss;
     struct job_request_slot query;
-    bool querying;
     bool query_again;
     struct job_request_slot look;  /* at the graph, while it runs */
     struct job_request_slot graph; /* and after its end */

@@ -36,17 +36,31 @@ static void take_slot(struct job_request_slot *slot, bj_job *job, enum job_verb 
         future_ref_memory(&wait->future);
 }
 
-/* May free the job. */
-void job_give_slot_back(struct job_request_slot *slot)
-{
-    bj_job *job = slot->job;
-    struct job_wait *wait = slot->wait;
+/* What a slot held, for who still needs it: the slot may be taken again at once. */
+struct taken {
+    bj_job *job;
+    struct job_wait *wait;
+};
 
+static struct taken empty_slot(struct job_request_slot *slot)
+{
+    struct taken taken = {.job = slot->job, .wait = slot->wait};
     slot->job = NULL;
     slot->wait = NULL;
-    if (wait)
-        future_unref_memory(&wait->future);
-    bj_job_unref(job);
+    return taken;
+}
+
+/* May free the job. */
+static void give_back(struct taken taken)
+{
+    if (taken.wait)
+        future_unref_memory(&taken.wait->future);
+    bj_job_unref(taken.job);
+}
+
+void job_give_slot_back(struct job_request_slot *slot)
+{
+    give_back(empty_slot(slot));
 }
 
 /* What a connection that ends answers is no news of the verb: job_lost() follows. */
@@ -65,14 +79,15 @@ static void note_complete_accepted(bj_job *job)
 
 static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
 {
-    bj_job *job = slot->job;
+    enum job_verb verb = slot->verb;
+    struct taken taken = empty_slot(slot);
     const char *error_class = reply->error_class ? reply->error_class : "";
-    struct job_wait *wait = slot->wait && slot->wait->linked ? slot->wait : NULL;
+    struct job_waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->waiter : NULL;
 
-    if (reply->error == BJ_OK && slot->verb == JOB_COMPLETE)
-        note_complete_accepted(job);
+    if (reply->error == BJ_OK && verb == JOB_COMPLETE)
+        note_complete_accepted(taken.job);
     if (!is_about_connection(reply->error))
-        job_reply(&job->machine, slot->verb, wait ? &wait->waiter : NULL,
+        job_reply(&taken.job->machine, verb, waiter,
                   &(struct job_reply){
                       .accepted = reply->error == BJ_OK,
                       .no_job = strcmp(error_class, "DeviceNotActive") == 0,
@@ -80,7 +95,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
                       .error_class = error_class,
                       .text = reply->text,
                   });
-    job_give_slot_back(slot);
+    give_back(taken);
 }
 
 static void on_verb_done(struct driver_request *request, struct driver_reply *reply)
@@ -161,17 +176,18 @@ static void feed_rows(bj_job *job, const struct info_list *list)
 
 static void query_done(struct job_request_slot *slot, const struct driver_reply *reply)
 {
-    bj_job *job = slot->job;
+    struct taken taken = empty_slot(slot);
+    bj_job *job = taken.job;
     bool again = job->query_again;
 
-    job->querying = job->query_again = false;
-    if (reply->error == BJ_OK && !again)
-        feed_rows(job, reply->infos);
-    else if (!is_about_connection(reply->error) && !again)
-        job_lost(&job->machine, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
-    else if (again)
+    job->query_again = false;
+    if (again)
         port_query(&job->machine);
-    job_give_slot_back(slot);
+    else if (reply->error == BJ_OK)
+        feed_rows(job, reply->infos);
+    else if (!is_about_connection(reply->error))
+        job_lost(&job->machine, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+    give_back(taken);
 }
 
 static void on_query_done(struct driver_request *request, struct driver_reply *reply)
@@ -191,11 +207,10 @@ static void port_query(struct job *machine)
     bj_job *job = handle_of(machine);
     struct driver *driver = job->monitor->driver;
 
-    if (job->querying) {
+    if (job->query.job) {
         job->query_again = true; /* what is on its way may be older than the question */
         return;
     }
-    job->querying = true;
     take_slot(&job->query, job, JOB_COMPLETE, NULL);
     job->query.request.done = on_query_done;
     int r = driver ? driver->ops->query(driver, &job->query.request, true) : BJ_E_DISCONNECTED;
@@ -262,34 +277,24 @@ static void port_graph(struct job *machine)
         fail_later(&job->graph, r, run_graph_failed);
 }
 
-/* --------------------------------------------------------------------- timers */
-
-static void on_timer(bj_job *job, enum job_timer timer)
-{
-    bj_job_ref(job);
-    job_tick(&job->machine, timer);
-    bj_job_unref(job);
-}
+/* ---------------------------------------------------------------------- timer */
 
 void job_on_stall_timer(void *user)
 {
-    on_timer(user, JOB_TIMER_STALL);
+    bj_job *job = bj_job_ref(user);
+    job_tick(&job->machine);
+    bj_job_unref(job);
 }
 
-void job_on_force_timer(void *user)
+static void port_timer(struct job *machine, int64_t ms)
 {
-    on_timer(user, JOB_TIMER_FORCE);
-}
-
-static void port_timer(struct job *machine, enum job_timer timer, int64_t ms)
-{
-    struct loop_timer *t = handle_of(machine)->timers[timer];
-    if (!t)
+    struct loop_timer *timer = handle_of(machine)->stall_timer;
+    if (!timer)
         return; /* retired */
     if (ms > 0)
-        loop_timer_set(t, ms);
+        loop_timer_set(timer, ms);
     else
-        loop_timer_stop(t);
+        loop_timer_stop(timer);
 }
 
 /* -------------------------------------------------------------------- answers */
@@ -319,7 +324,7 @@ static void port_answer(struct job *machine, struct job_waiter *waiter,
     bj_job *job = handle_of(machine);
     const char *error_class = answer->error_class ? answer->error_class : "";
 
-    wait->linked = false;
+    job_wait_answered(wait);
     future_answer(&wait->future,
                   &(struct future_result){
                       .error = answer->error,

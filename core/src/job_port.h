@@ -15,8 +15,7 @@ void job_give_slot_back(struct job_request_slot *slot);
 /* Looks who uses the disk, in case another client ends the job (B15). */
 void job_see_graph(bj_job *job);
 
-/* What the job's timers call; `user` is the bj_job. */
+/* What the job's stall timer calls; `user` is the bj_job. */
 void job_on_stall_timer(void *user);
-void job_on_force_timer(void *user);
 
 #endif

@@ -14,9 +14,42 @@ static struct job_wait *wait_of_future(bj_future *future)
     return (struct job_wait *)future;
 }
 
+static void on_escalation(void *user)
+{
+    struct job_wait *wait = user;
+    if (wait->linked)
+        job_escalate(&wait->job->machine, &wait->waiter);
+}
+
+static bool arm_escalation(struct job_wait *wait)
+{
+    if (wait->waiter.force_after_ms == 0)
+        return true;
+    wait->escalation = loop_timer_new(wait->future.ctx->loop, on_escalation, wait);
+    if (wait->escalation)
+        loop_timer_set(wait->escalation, wait->waiter.force_after_ms);
+    return wait->escalation != NULL;
+}
+
+static void disarm_escalation(struct job_wait *wait)
+{
+    loop_timer_free(wait->escalation);
+    wait->escalation = NULL;
+}
+
+void job_wait_answered(struct job_wait *wait)
+{
+    wait->linked = false;
+    disarm_escalation(wait);
+}
+
 static void start_wait(bj_future *future)
 {
     struct job_wait *wait = wait_of_future(future);
+    if (!arm_escalation(wait)) {
+        future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+        return;
+    }
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
     job_ask(&job->machine, &wait->waiter);
@@ -28,7 +61,7 @@ static void leave_wait(bj_future *future)
     struct job_wait *wait = wait_of_future(future);
     struct driver *driver = wait->job->monitor->driver;
 
-    wait->linked = false;
+    job_wait_answered(wait);
     job_leave(&wait->job->machine, &wait->waiter);
     if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
         job_give_slot_back(&wait->slot);
