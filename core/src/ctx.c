@@ -111,12 +111,37 @@ int bj_ctx_new_on_loop(struct ev_loop *loop, bj_ctx **ret_ctx)
 
 /* -------------------------------------------------------------------- closing */
 
-/* On the loop's thread: nothing is owed to anyone after this. */
-static void shut_down(bj_ctx *ctx)
+static void run_leaving(struct loop_task *task)
 {
-    while (ctx->monitors)
-        monitor_shut(ctx->monitors, BJ_E_CLOSED, text_printf("the context was closed"));
-    loop_stop(ctx->loop);
+    loop_stop(((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)))->loop);
+}
+
+void ctx_monitor_left(bj_ctx *ctx)
+{
+    if (!ctx->closing || ctx->monitors || loop_is_theirs(ctx->loop))
+        return;
+    ctx->leaving.run = run_leaving; /* later: the driver is still on the stack */
+    loop_post(ctx->loop, &ctx->leaving);
+}
+
+static struct text *closed_text(void)
+{
+    return text_printf("the context was closed");
+}
+
+/* On our loop's thread: answers everyone; the loop stops when the last monitor has gone. */
+static void begin_closing(bj_ctx *ctx)
+{
+    bj_monitor *next;
+
+    ctx->closing = true;
+    if (!ctx->monitors)
+        ctx_monitor_left(ctx);
+    for (bj_monitor *monitor = ctx->monitors; monitor; monitor = next) {
+        next = monitor->next;
+        if (monitor->state != MONITOR_OVER)
+            monitor_close_gently(monitor, closed_text());
+    }
 }
 
 struct closing {
@@ -124,19 +149,23 @@ struct closing {
     bj_ctx *ctx;
 };
 
-static void run_shut_down(struct loop_task *task)
+static void run_closing(struct loop_task *task)
 {
-    shut_down(((struct closing *)task)->ctx);
+    struct closing *closing = (struct closing *)task;
+    begin_closing(closing->ctx);
 }
 
+/* Their loop waits for nobody: what QEMU has not dismissed by now, stays. */
 static int close_theirs(bj_ctx *ctx)
 {
     if (!loop_is_current(ctx->loop))
         return BJ_E_STATE;
-    if (!ctx->closed) {
-        ctx->closed = true;
-        shut_down(ctx);
-    }
+    if (ctx->closed)
+        return BJ_OK;
+    ctx->closed = ctx->closing = true;
+    while (ctx->monitors)
+        monitor_shut(ctx->monitors, BJ_E_CLOSED, closed_text());
+    loop_stop(ctx->loop);
     return BJ_OK;
 }
 
@@ -147,7 +176,7 @@ static int close_ours(bj_ctx *ctx)
 
     pthread_mutex_lock(&ctx->close_lock);
     if (!ctx->closed) {
-        struct closing closing = {.task.run = run_shut_down, .ctx = ctx};
+        struct closing closing = {.task.run = run_closing, .ctx = ctx};
         loop_post(ctx->loop, &closing.task);
         loop_join(ctx->loop);
         ctx->closed = true;
@@ -177,19 +206,19 @@ static void drop_memory(void *user)
     ctx_unref(user);
 }
 
-/* The last handle was given back inside a callback: nobody can wait for the thread, so it ends by
- * itself, and what is left of the context goes with it. */
-static void run_leaving(struct loop_task *task)
+static void run_closing_inside(struct loop_task *task)
 {
-    shut_down((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)));
+    begin_closing((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)));
 }
 
+/* The last handle was given back inside a callback: nobody can wait for the thread, so it ends by
+ * itself, and what is left of the context goes with it. */
 static void close_from_inside(bj_ctx *ctx)
 {
     ctx->closed = true;
     loop_on_gone(ctx->loop, drop_memory, ctx);
     loop_detach(ctx->loop);
-    ctx->leaving.run = run_leaving;
+    ctx->leaving.run = run_closing_inside;
     loop_post(ctx->loop, &ctx->leaving);
 }
 

@@ -33,9 +33,10 @@ struct bj_ctx {
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;
-    struct loop_task leaving; /* the last handle was given back on the loop's thread */
+    struct loop_task leaving; /* stops the loop, once the last monitor has gone */
 
     /* The loop's own. */
+    bool closing; /* no new monitors; the loop stops when the last has gone */
     struct bj_monitor *monitors;
     struct command_set *command_sets; /* shared by the monitors of like QEMUs */
     uint64_t job_id_prefix;           /* random */
@@ -55,6 +56,7 @@ void ctx_unlock(bj_ctx *ctx);
 uint64_t ctx_limit(bj_ctx *ctx, bj_limit limit);
 
 /* The loop's thread. */
+void ctx_monitor_left(bj_ctx *ctx);
 void ctx_log(bj_ctx *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -141,6 +141,13 @@ void job_retire(bj_job *job)
     job->stall_timer = NULL;
 }
 
+bool job_owes_dismissal(const bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    return machine->traits.ours && job_is_over(machine) && !machine->released &&
+           machine->outcome != BJ_OUTCOME_LOST;
+}
+
 bj_job *bj_job_ref(bj_job *job)
 {
     if (job)

@@ -74,6 +74,9 @@ void job_feed_row(bj_job *job, const bj_job_info *row);
 void job_feed_lost(bj_job *job, int error, const char *text);
 void job_note_start_sent(bj_job *job);
 
+/* The loop's thread: it is over, and QEMU keeps it until we dismiss it. */
+bool job_owes_dismissal(const bj_job *job);
+
 /* Any thread: false for NULL and after fork(). */
 bool job_can_look(const bj_job *job);
 

@@ -56,6 +56,8 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor)
 
 /* ----------------------------------------------------------------- the table */
 
+static void finish_if_dismissed(bj_monitor *monitor);
+
 static int compare_keys(const void *a, const void *b)
 {
     return strcmp(((const struct job_key *)a)->id, ((const struct job_key *)b)->id);
@@ -81,6 +83,7 @@ void monitor_job_released(bj_monitor *monitor, bj_job *job)
 {
     if (job->tabled)
         untable(monitor, job);
+    finish_if_dismissed(monitor);
 }
 
 /* Gives the id to a run; whoever had it is over, whether we saw it or not (B20). */
@@ -243,7 +246,7 @@ void monitor_event(bj_monitor *monitor, const char *name, const char *data, size
 
 /* --------------------------------------------------------------------- ending */
 
-static void lose_jobs(bj_monitor *monitor, int error, const char *text)
+static void lose_starting(bj_monitor *monitor, int error, const char *text)
 {
     while (monitor->starting) {
         bj_job *job = bj_job_ref(monitor->starting);
@@ -253,8 +256,33 @@ static void lose_jobs(bj_monitor *monitor, int error, const char *text)
         job_retire(job);
         bj_job_unref(job);
     }
-    while (monitor->jobs) {
-        bj_job *job = bj_job_ref(*(bj_job **)monitor->jobs);
+}
+
+struct loss {
+    bool lingering; /* those that are to be dismissed stay */
+    bj_job *job;
+};
+
+static void pick_job_to_lose(const void *node, VISIT visit, void *user)
+{
+    struct loss *loss = user;
+    bj_job *job = *(bj_job *const *)node;
+
+    if ((visit == preorder || visit == leaf) && !(loss->lingering && job_owes_dismissal(job)))
+        loss->job = job;
+}
+
+static bj_job *first_job_to_lose(const bj_monitor *monitor)
+{
+    struct loss loss = {.lingering = monitor->lingering};
+    twalk_r(monitor->jobs, pick_job_to_lose, &loss);
+    return loss.job;
+}
+
+static void lose_jobs(bj_monitor *monitor, int error, const char *text)
+{
+    lose_starting(monitor, error, text);
+    for (bj_job *job; (job = bj_job_ref(first_job_to_lose(monitor)));) {
         job_feed_lost(job, error, text);
         if (job->tabled)
             untable(monitor, job);
@@ -288,11 +316,12 @@ static void leave_ctx(bj_monitor *monitor)
     while (*link != monitor)
         link = &(*link)->next;
     *link = monitor->next;
+    ctx_monitor_left(monitor->ctx);
     monitor_unref_memory(monitor);
 }
 
 /* Nobody hangs (B45): whoever waits for anything here hears why it will not come. */
-static void end(bj_monitor *monitor, int error, struct text *text)
+static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
 {
     bj_future *connect = monitor->connect;
 
@@ -300,7 +329,6 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->state = MONITOR_OVER;
     monitor->over_error = error;
     monitor->over_text = text_ref(text);
-    monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
     monitor->connect = NULL;
@@ -309,6 +337,22 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     lose_jobs(monitor, error, text_str(text));
     end_watches(monitor, error, text);
     answer_closed(monitor, error, text);
+}
+
+/* The driver is gone or about to go. */
+static void end(bj_monitor *monitor, int error, struct text *text)
+{
+    ctx_lock(monitor->ctx);
+    monitor->driver = NULL;
+    ctx_unlock(monitor->ctx);
+
+    loop_timer_free(monitor->linger);
+    monitor->linger = NULL;
+    monitor->lingering = false;
+    if (monitor->state != MONITOR_OVER)
+        answer_everyone(monitor, error, text);
+    else
+        lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
     text_unref(text);
     leave_ctx(monitor);
 }
@@ -329,11 +373,58 @@ void monitor_shut(bj_monitor *monitor, int error, struct text *text)
     end(monitor, error, text);
 }
 
+/* ------------------------------------------------------------------ lingering */
+
+/* A job of ours that is over but not dismissed would stay in QEMU for good (B40), and QEMU drops
+ * what a client has sent when it hangs up. So a monitor that is closed answers everyone at once,
+ * and its connection stays for as long as QEMU takes for the dismissals, or this long. */
+#define LINGER_MS 1000
+
+static void finish_lingering(void *user)
+{
+    bj_monitor *monitor = user;
+    monitor_shut(monitor, BJ_E_CLOSED, text_ref(monitor->over_text));
+}
+
+static void run_finish(struct loop_task *task)
+{
+    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
+    finish_lingering(monitor);
+    monitor_unref_memory(monitor);
+}
+
+static void finish_if_dismissed(bj_monitor *monitor)
+{
+    if (!monitor->lingering || monitor->jobs)
+        return;
+    monitor->lingering = false;
+    monitor->close_task.run = run_finish; /* later: the driver is still reading */
+    monitor_ref_memory(monitor);
+    if (!loop_post(monitor->ctx->loop, &monitor->close_task))
+        monitor_unref_memory(monitor);
+}
+
+void monitor_close_gently(bj_monitor *monitor, struct text *text)
+{
+    if (monitor->state == MONITOR_OPEN)
+        monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
+    if (!monitor->linger) {
+        monitor_shut(monitor, BJ_E_CLOSED, text);
+        return;
+    }
+    monitor->lingering = true;
+    answer_everyone(monitor, BJ_E_CLOSED, text);
+    text_unref(text);
+    loop_timer_set(monitor->linger, LINGER_MS);
+    finish_if_dismissed(monitor);
+}
+
 static void run_close(struct loop_task *task)
 {
     bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
-    monitor_shut(monitor, BJ_E_CLOSED,
-                 text_printf("the monitor %s was closed", text_str(monitor->uri)));
+    if (monitor->driver && monitor->state != MONITOR_OVER)
+        monitor_close_gently(monitor,
+                             text_printf("the monitor %s was closed", text_str(monitor->uri)));
     monitor_unref_memory(monitor);
 }
 
@@ -380,6 +471,10 @@ static void start_connect(bj_future *future)
     bj_monitor *monitor = connect->monitor;
     bj_ctx *ctx = monitor->ctx;
 
+    if (ctx->closing) {
+        future_fail(future, BJ_E_CLOSED, "the context was closed");
+        return;
+    }
     monitor->driver = qmp_open(monitor, &connect->address);
     if (!monitor->driver) {
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));

@@ -24,10 +24,12 @@ struct bj_monitor {
     struct text *version;
     int over_error;
     struct text *over_text;
-    bool closing; /* close_task is on its way */
+    bool closing; /* close_task is, or was, on its way */
 
     /* The loop's own. */
     struct loop_task close_task;
+    struct loop_timer *linger; /* until when, once it is closed */
+    bool lingering;
     struct bj_monitor *next;
     struct driver *driver; /* NULL once it is over */
     bj_future *connect;    /* who waits for it to open; NULL: nobody */
@@ -53,7 +55,10 @@ int monitor_add_starting(bj_monitor *monitor, bj_job *job);
 void monitor_job_started(bj_monitor *monitor, bj_job *job);
 void monitor_job_refused(bj_monitor *monitor, bj_job *job);
 
+/* Ends it at once; gently: after the jobs that are ours and over have been dismissed. Both answer
+ * everyone at once and take over the reference to `text`. */
 void monitor_shut(bj_monitor *monitor, int error, struct text *text);
+void monitor_close_gently(bj_monitor *monitor, struct text *text);
 bj_monitor *monitor_ref_memory(bj_monitor *monitor);
 void monitor_unref_memory(bj_monitor *monitor);
 
