@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's words for jobs: each event and its fact, each verb and its command, lists and their rows.
+ */
+#include "future.h"
+#include "qmp_jobs.h"
+
+#include "cmocka_all.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ------------------------------------------------------------------- events */
+
+struct heard {
+    struct message message;
+    struct driver_fact fact;
+    bool is_fact;
+};
+
+static struct heard hear(const char *text)
+{
+    struct heard h;
+    const char *reason;
+    assert_int_equal(protocol_parse(text, strlen(text), &h.message, &reason), 0);
+    h.is_fact = qmp_read_fact(&h.message, &h.fact);
+    return h;
+}
+
+static void assert_fact(const char *text, enum driver_fact_kind kind, const char *id)
+{
+    struct heard h = hear(text);
+    assert_true(h.is_fact);
+    assert_int_equal(h.fact.kind, kind);
+    assert_string_equal(h.fact.id, id);
+    message_clear(&h.message);
+}
+
+static void assert_no_fact(const char *text)
+{
+    struct heard h = hear(text);
+    assert_false(h.is_fact);
+    message_clear(&h.message);
+}
+
+#define BLOCK_JOB(name, more)                                                                      \
+    "{\"event\": \"BLOCK_JOB_" name "\", \"data\": {\"device\": \"j\", \"type\": \"mirror\"" more  \
+    "}, \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}"
+
+static void each_event_and_its_fact(void **state)
+{
+    (void)state;
+    assert_fact(BLOCK_JOB("READY", ", \"len\": 1, \"offset\": 1, \"speed\": 0"), FACT_READY, "j");
+    assert_fact(BLOCK_JOB("COMPLETED", ", \"len\": 1, \"offset\": 1"), FACT_COMPLETED, "j");
+    assert_fact(BLOCK_JOB("CANCELLED", ""), FACT_CANCELLED, "j");
+    assert_fact(BLOCK_JOB("ERROR", ", \"operation\": \"write\", \"action\": \"stop\""),
+                FACT_STOPPED, "j");
+    assert_fact(
+        "{\"event\": \"BLOCK_JOB_PENDING\", \"data\": {\"id\": \"j\", \"type\": \"mirror\"}}",
+        FACT_PENDING, "j");
+    assert_fact("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"ready\", \"id\": "
+                "\"j\"}}",
+                FACT_STATUS, "j");
+}
+
+static void a_facts_type_and_time(void **state)
+{
+    (void)state;
+    struct heard h = hear(BLOCK_JOB("READY", ""));
+    assert_string_equal(h.fact.type, "mirror");
+    assert_int_equal(h.fact.timestamp_us, 1000002);
+    message_clear(&h.message);
+}
+
+static void b11_the_error_of_completed(void **state)
+{
+    (void)state;
+    struct heard h = hear(BLOCK_JOB("COMPLETED", ", \"error\": \"No space left on device\""));
+    assert_string_equal(h.fact.error, "No space left on device");
+    message_clear(&h.message);
+    h = hear(BLOCK_JOB("COMPLETED", ", \"error\": \"\""));
+    assert_non_null(h.fact.error);
+    message_clear(&h.message);
+    h = hear(BLOCK_JOB("COMPLETED", ""));
+    assert_null(h.fact.error);
+    message_clear(&h.message);
+}
+
+static void b12_an_error_that_does_not_stop_is_no_fact(void **state)
+{
+    (void)state;
+    assert_no_fact(BLOCK_JOB("ERROR", ", \"action\": \"report\""));
+    assert_no_fact(BLOCK_JOB("ERROR", ", \"action\": \"ignore\""));
+    assert_no_fact(BLOCK_JOB("ERROR", ""));
+}
+
+static void b13_the_reason_of_a_stop_names_the_side(void **state)
+{
+    (void)state;
+    struct heard h = hear(BLOCK_JOB("ERROR", ", \"operation\": \"read\", \"action\": \"stop\""));
+    assert_non_null(strstr(h.fact.error, "read"));
+    message_clear(&h.message);
+    h = hear(BLOCK_JOB("ERROR", ", \"operation\": \"write\", \"action\": \"stop\""));
+    assert_non_null(strstr(h.fact.error, "write"));
+    message_clear(&h.message);
+    h = hear(BLOCK_JOB("ERROR", ", \"action\": \"stop\""));
+    assert_true(*h.fact.error);
+    message_clear(&h.message);
+}
+
+static void b50_only_the_id_is_needed(void **state)
+{
+    (void)state;
+    assert_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"device\": \"j\"}}", FACT_READY, "j");
+    assert_fact("{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"j\"}}",
+                FACT_COMPLETED, "j");
+    assert_fact("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\"}}", FACT_STATUS, "j");
+    struct heard h = hear("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"device\": \"j\"}}");
+    assert_string_equal(h.fact.type, "");
+    assert_int_equal(h.fact.timestamp_us, 0);
+    message_clear(&h.message);
+}
+
+static void b50_without_an_id_it_is_no_fact(void **state)
+{
+    (void)state;
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {}}");
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"device\": \"\"}}");
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"device\": 7}}");
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": [\"device\", \"j\"]}");
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": null}");
+    assert_no_fact("{\"event\": \"BLOCK_JOB_READY\"}");
+    assert_no_fact("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"ready\"}}");
+}
+
+static void b42_the_id_may_have_either_key(void **state)
+{
+    (void)state;
+    assert_fact("{\"event\": \"BLOCK_JOB_PENDING\", \"data\": {\"id\": \"j\"}}", FACT_PENDING, "j");
+    assert_fact("{\"event\": \"BLOCK_JOB_PENDING\", \"data\": {\"device\": \"j\"}}", FACT_PENDING,
+                "j");
+    assert_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"id\": \"j\"}}", FACT_READY, "j");
+    assert_fact("{\"event\": \"BLOCK_JOB_READY\", \"data\": {\"device\": \"j\", \"id\": \"k\"}}",
+                FACT_READY, "j");
+}
+
+static void b49_each_status_and_unknown_ones(void **state)
+{
+    (void)state;
+    for (int s = JOB_STATUS_CREATED; s <= JOB_STATUS_NULL; s++) {
+        char text[128];
+        snprintf(text, sizeof text,
+                 "{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", \"status\": "
+                 "\"%s\"}}",
+                 job_status_name((enum job_status)s));
+        struct heard h = hear(text);
+        assert_int_equal(h.fact.status, s);
+        message_clear(&h.message);
+    }
+    struct heard h = hear("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", "
+                          "\"status\": \"hibernating\"}}");
+    assert_int_equal(h.fact.status, JOB_STATUS_NONE);
+    message_clear(&h.message);
+    h = hear("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", \"status\": 3}}");
+    assert_int_equal(h.fact.status, JOB_STATUS_NONE);
+    message_clear(&h.message);
+}
+
+static void b49_other_events_are_no_facts(void **state)
+{
+    (void)state;
+    assert_no_fact("{\"event\": \"SHUTDOWN\", \"data\": {\"device\": \"j\", \"id\": \"j\"}}");
+    assert_no_fact("{\"event\": \"\", \"data\": {\"id\": \"j\"}}");
+    assert_no_fact(BLOCK_JOB("", ""));
+    assert_no_fact(BLOCK_JOB("RESTED", ""));
+    assert_no_fact(BLOCK_JOB("READY_", ""));
+    assert_no_fact("{\"event\": \"BLOCK_JOB\", \"data\": {\"device\": \"j\"}}");
+}
+
+/* -------------------------------------------------------------------- verbs */
+
+static bool has_all(void *user, const char *command)
+{
+    (void)user, (void)command;
+    return true;
+}
+
+static bool has_block_job_commands(void *user, const char *command)
+{
+    (void)user;
+    return strncmp(command, "block-job-", 10) == 0;
+}
+
+static bool has_none(void *user, const char *command)
+{
+    (void)user, (void)command;
+    return false;
+}
+
+static void assert_verb(qmp_has_command *has, enum job_verb verb, const char *type,
+                        const char *command, const char *arguments)
+{
+    const char *got = qmp_verb_command(verb, type, has, NULL);
+    assert_string_equal(got, command);
+    char *text = qmp_verb_arguments(got, verb, "j", 5000000000);
+    json_t *object = json_loads(text, 0, NULL);
+    json_t *expected = json_loads(arguments, 0, NULL);
+    assert_non_null(expected);
+    assert_true(json_equal(object, expected));
+    json_decref(object);
+    json_decref(expected);
+    free(text);
+}
+
+static void b38_each_verb_on_a_qemu_with_job_commands(void **state)
+{
+    (void)state;
+    assert_verb(has_all, JOB_COMPLETE, "mirror", "job-complete", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
+    assert_verb(has_all, JOB_CANCEL_FORCE, "mirror", "job-cancel", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_PAUSE, "mirror", "job-pause", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_RESUME, "mirror", "job-resume", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_SET_SPEED, "mirror", "block-job-set-speed",
+                "{\"device\": \"j\", \"speed\": 5000000000}");
+    assert_verb(has_all, JOB_FINALIZE, "mirror", "job-finalize", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_DISMISS, "mirror", "job-dismiss", "{\"id\": \"j\"}");
+}
+
+static void b38_each_verb_on_a_qemu_without(void **state)
+{
+    (void)state;
+    qmp_has_command *has = has_block_job_commands;
+    assert_verb(has, JOB_COMPLETE, "mirror", "block-job-complete", "{\"device\": \"j\"}");
+    assert_verb(has, JOB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
+    assert_verb(has, JOB_CANCEL_FORCE, "mirror", "block-job-cancel",
+                "{\"device\": \"j\", \"force\": true}");
+    assert_verb(has, JOB_PAUSE, "mirror", "block-job-pause", "{\"device\": \"j\"}");
+    assert_verb(has, JOB_RESUME, "mirror", "block-job-resume", "{\"device\": \"j\"}");
+    assert_verb(has, JOB_SET_SPEED, "mirror", "block-job-set-speed",
+                "{\"device\": \"j\", \"speed\": 5000000000}");
+    assert_verb(has, JOB_FINALIZE, "mirror", "block-job-finalize", "{\"id\": \"j\"}");
+    assert_verb(has, JOB_DISMISS, "mirror", "block-job-dismiss", "{\"id\": \"j\"}");
+}
+
+static void b38_a_soft_cancel_is_block_job_cancel_for_all_kinds_that_know_it(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"", "mirror", "commit", "stream", "backup"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        assert_verb(has_all, JOB_CANCEL, types[i], "block-job-cancel", "{\"device\": \"j\"}");
+}
+
+static void b52_a_job_without_a_disk_is_cancelled_by_job_cancel(void **state)
+{
+    (void)state;
+    assert_verb(has_all, JOB_CANCEL, "create", "job-cancel", "{\"id\": \"j\"}");
+    assert_verb(has_all, JOB_CANCEL, "snapshot-save", "job-cancel", "{\"id\": \"j\"}");
+}
+
+static void b38_a_qemu_that_has_neither(void **state)
+{
+    (void)state;
+    for (int v = JOB_COMPLETE; v <= JOB_DISMISS; v++)
+        assert_null(qmp_verb_command((enum job_verb)v, "mirror", has_none, NULL));
+}
+
+static void an_id_is_quoted(void **state)
+{
+    (void)state;
+    char *text = qmp_verb_arguments("job-cancel", JOB_CANCEL_FORCE, "a\",\"b\":\"\\\n", 0);
+    assert_string_equal(text, "{\"id\":\"a\\\",\\\"b\\\":\\\"\\\\\\n\"}");
+    free(text);
+}
+
+/* --------------------------------------------------------------------- rows */
+
+static struct info_list *read_rows(const char *block_jobs, const char *jobs, size_t limit)
+{
+    json_t *block = json_loads(block_jobs, JSON_DECODE_ANY, NULL);
+    json_t *job = jobs ? json_loads(jobs, JSON_DECODE_ANY, NULL) : NULL;
+    assert_non_null(block);
+    assert_int_equal(jobs != NULL, job != NULL);
+    struct info_list *list = qmp_read_rows(block, job, limit);
+    json_decref(block);
+    json_decref(job);
+    assert_non_null(list);
+    return list;
+}
+
+static void rows_of_both_lists_are_one(void **state)
+{
+    (void)state;
+    struct info_list *list = read_rows(
+        "[{\"device\": \"j\", \"type\": \"mirror\", \"len\": 9007199254740993, \"offset\": 5, "
+        "\"speed\": 7, \"io-status\": \"ok\", \"ready\": true, \"paused\": false, \"status\": "
+        "\"ready\", \"auto-finalize\": true, \"auto-dismiss\": false, \"busy\": false}]",
+        "[{\"id\": \"j\", \"type\": \"mirror\", \"status\": \"ready\", \"current-progress\": 1, "
+        "\"total-progress\": 2}]",
+        10);
+    assert_int_equal(list->count, 1);
+    const bj_job_info *row = list->rows;
+    assert_string_equal(row->id, "j");
+    assert_string_equal(row->type, "mirror");
+    assert_string_equal(row->status, "ready");
+    assert_string_equal(row->error, "");
+    assert_string_equal(row->io_status, "ok");
+    assert_int_equal(row->current, 5);
+    assert_true(row->total == 9007199254740993);
+    assert_int_equal(row->speed, 7);
+    assert_true(row->ready);
+    assert_false(row->paused);
+    assert_false(row->auto_dismiss);
+    assert_true(row->auto_finalize);
+    info_list_free(list);
+}
+
+static void b52_a_job_without_a_disk_has_a_row(void **state)
+{
+    (void)state;
+    struct info_list *list =
+        read_rows("[]",
+                  "[{\"id\": \"c\", \"type\": \"create\", \"status\": \"concluded\", "
+                  "\"current-progress\": 1, \"total-progress\": 1, \"error\": \"bad size\"}]",
+                  10);
+    assert_int_equal(list->count, 1);
+    const bj_job_info *row = list->rows;
+    assert_string_equal(row->id, "c");
+    assert_string_equal(row->status, "concluded");
+    assert_string_equal(row->error, "bad size");
+    assert_string_equal(row->io_status, "");
+    assert_int_equal(row->current, 1);
+    assert_int_equal(row->total, 1);
+    assert_int_equal(row->speed, -1);
+    info_list_free(list);
+}
+
+static void b59_before_3_0_there_is_one_list(void **state)
+{
+    (void)state;
+    struct info_list *list =
+        read_rows("[{\"device\": \"drive0\", \"type\": \"stream\", \"len\": 10, \"offset\": 4, "
+                  "\"speed\": 0}, {\"device\": \"drive1\", \"type\": \"stream\", \"len\": 8, "
+                  "\"offset\": 8, \"speed\": 1, \"paused\": true, \"io-status\": \"nospace\"}]",
+                  NULL, 10);
+    assert_int_equal(list->count, 2);
+    assert_string_equal(list->rows[0].id, "drive0");
+    assert_string_equal(list->rows[0].status, "");
+    assert_int_equal(list->rows[0].current, 4);
+    assert_string_equal(list->rows[1].id, "drive1");
+    assert_true(list->rows[1].paused);
+    assert_string_equal(list->rows[1].io_status, "nospace");
+    info_list_free(list);
+}
+
+static void b25_current_never_equals_total_while_unready(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *row;
+        int64_t current, total;
+    } cases[] = {
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"ready\": false", 7, 8},
+        {"\"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"ready\": false", 0, 1},
+        {"\"type\": \"commit\", \"offset\": 8, \"len\": 8, \"ready\": false", 7, 8},
+        {"\"type\": \"mirror\", \"offset\": 7, \"len\": 8, \"ready\": false", 7, 8},
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"ready\": true", 8, 8},
+        {"\"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"ready\": true", 0, 0}, /* B24 */
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 9, \"ready\": true", 8, 9},
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"standby\"", 8, 8},
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"pending\"", 8, 8},
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"concluded\"", 8, 8},
+        {"\"type\": \"stream\", \"offset\": 8, \"len\": 8, \"ready\": false", 8, 8},
+        {"\"type\": \"backup\", \"offset\": 0, \"len\": 0, \"ready\": false", 0, 0},
+        {"\"type\": \"mirror\", \"ready\": false", -1, -1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[160];
+        snprintf(text, sizeof text, "[{\"device\": \"j\", %s}]", cases[i].row);
+        struct info_list *list = read_rows(text, NULL, 10);
+        assert_int_equal(list->rows[0].current, cases[i].current);
+        assert_int_equal(list->rows[0].total, cases[i].total);
+        info_list_free(list);
+    }
+}
+
+static void b26_a_qemu_that_knows_no_ready_shows_what_it_says(void **state)
+{
+    (void)state;
+    struct info_list *list = read_rows(
+        "[{\"device\": \"j\", \"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"speed\": 0}, "
+        "{\"device\": \"k\", \"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"speed\": 0}]",
+        NULL, 10);
+    assert_true(list->rows[0].ready); /* the only sign there is */
+    assert_int_equal(list->rows[0].current, 8);
+    assert_false(list->rows[1].ready); /* B23 */
+    info_list_free(list);
+}
+
+static void b49_fields_that_are_missing_or_of_another_kind(void **state)
+{
+    (void)state;
+    struct info_list *list = read_rows(
+        "[{}, {\"device\": 5, \"type\": [], \"len\": \"8\", \"offset\": 1.5, \"ready\": \"yes\", "
+        "\"paused\": 1, \"status\": null, \"error\": {}}, 7, null, {\"device\": \"j\"}]",
+        NULL, 10);
+    assert_int_equal(list->count, 5);
+    for (size_t i = 0; i < list->count; i++) {
+        const bj_job_info *row = &list->rows[i];
+        assert_string_equal(row->id, i == 4 ? "j" : "");
+        assert_string_equal(row->type, "");
+        assert_string_equal(row->status, "");
+        assert_string_equal(row->error, "");
+        assert_int_equal(row->current, -1);
+        assert_int_equal(row->total, -1);
+        assert_int_equal(row->speed, -1);
+        assert_false(row->ready);
+        assert_false(row->paused);
+    }
+    info_list_free(list);
+}
+
+static void b49_a_status_unknown_to_us_is_passed_on(void **state)
+{
+    (void)state;
+    struct info_list *list =
+        read_rows("[]", "[{\"id\": \"j\", \"type\": \"dance\", \"status\": \"hibernating\"}]", 10);
+    assert_string_equal(list->rows[0].status, "hibernating");
+    assert_string_equal(list->rows[0].type, "dance");
+    info_list_free(list);
+}
+
+static void b56_as_many_rows_as_the_limit_and_no_more(void **state)
+{
+    (void)state;
+    const char *rows = "[{\"id\": \"a\"}, {\"id\": \"b\"}, {\"id\": \"c\"}]";
+    for (size_t limit = 1; limit < 5; limit++) {
+        struct info_list *list = read_rows("[]", rows, limit);
+        assert_int_equal(list->count, limit < 3 ? limit : 3);
+        info_list_free(list);
+    }
+}
+
+static void b56_lists_that_are_none(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"{}", "\"x\"", "5", "null", "[]"};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        struct info_list *list = read_rows(lists[i], lists[i], 10);
+        assert_int_equal(list->count, 0);
+        info_list_free(list);
+        list = read_rows(lists[i], NULL, 10);
+        assert_int_equal(list->count, 0);
+        info_list_free(list);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_event_and_its_fact),
+        cmocka_unit_test(a_facts_type_and_time),
+        cmocka_unit_test(b11_the_error_of_completed),
+        cmocka_unit_test(b12_an_error_that_does_not_stop_is_no_fact),
+        cmocka_unit_test(b13_the_reason_of_a_stop_names_the_side),
+        cmocka_unit_test(b50_only_the_id_is_needed),
+        cmocka_unit_test(b50_without_an_id_it_is_no_fact),
+        cmocka_unit_test(b42_the_id_may_have_either_key),
+        cmocka_unit_test(b49_each_status_and_unknown_ones),
+        cmocka_unit_test(b49_other_events_are_no_facts),
+        cmocka_unit_test(b38_each_verb_on_a_qemu_with_job_commands),
+        cmocka_unit_test(b38_each_verb_on_a_qemu_without),
+        cmocka_unit_test(b38_a_soft_cancel_is_block_job_cancel_for_all_kinds_that_know_it),
+        cmocka_unit_test(b52_a_job_without_a_disk_is_cancelled_by_job_cancel),
+        cmocka_unit_test(b38_a_qemu_that_has_neither),
+        cmocka_unit_test(an_id_is_quoted),
+        cmocka_unit_test(rows_of_both_lists_are_one),
+        cmocka_unit_test(b52_a_job_without_a_disk_has_a_row),
+        cmocka_unit_test(b59_before_3_0_there_is_one_list),
+        cmocka_unit_test(b25_current_never_equals_total_while_unready),
+        cmocka_unit_test(b26_a_qemu_that_knows_no_ready_shows_what_it_says),
+        cmocka_unit_test(b49_fields_that_are_missing_or_of_another_kind),
+        cmocka_unit_test(b49_a_status_unknown_to_us_is_passed_on),
+        cmocka_unit_test(b56_as_many_rows_as_the_limit_and_no_more),
+        cmocka_unit_test(b56_lists_that_are_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
