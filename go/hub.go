@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The C context that all monitors of the process share, and the goroutine that reads its queue.
+// The C context that the monitors of the process share, and the goroutine that reads its queue.
 
 package blockjob
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -13,16 +14,16 @@ import (
 )
 
 // A hub is a context with its loop thread, one queue and one goroutine. The first Dial makes it, the
-// last Close ends it.
+// last Close ends it. All monitors share one, unless their limits differ.
 type hub struct {
-	monitors int // guarded by process
+	limits   limits
+	ring     int // of a stream
+	monitors int // guarded by hubs
 
 	ctx   core.Ctx
 	queue core.Queue
 	fd    *os.File      // a duplicate of the queue's, for the runtime's poller
 	done  chan struct{} // closed when the goroutine has ended
-
-	limits sync.Mutex // held while the context has limits that are not its own
 
 	mu     sync.Mutex
 	closed bool // nothing is delivered any more
@@ -36,58 +37,80 @@ type sink interface {
 	receive(record core.Record) bool
 }
 
-var process struct {
+var hubs = struct {
 	sync.Mutex
-	hub *hub
-}
+	of map[limits]*hub
+}{of: make(map[limits]*hub)}
 
-// joinHub returns the hub of the process, to be given back with leave.
-func joinHub() (*hub, error) {
-	process.Lock()
-	defer process.Unlock()
+// joinHub returns the hub of these limits, to be given back with leave.
+func joinHub(l limits) (*hub, error) {
+	hubs.Lock()
+	defer hubs.Unlock()
 
-	if process.hub == nil {
-		h, err := newHub()
-		if err != nil {
+	h := hubs.of[l]
+	if h == nil {
+		var err error
+		if h, err = newHub(l); err != nil {
 			return nil, err
 		}
-		process.hub = h
+		hubs.of[l] = h
 	}
-	process.hub.monitors++
-	return process.hub, nil
+	h.monitors++
+	return h, nil
 }
 
 // leave ends the hub with its last monitor. What is still pending is answered then.
 func (h *hub) leave() {
-	process.Lock()
+	hubs.Lock()
 	h.monitors--
 	last := h.monitors == 0
 	if last {
-		process.hub = nil
+		delete(hubs.of, h.limits)
 	}
-	process.Unlock()
+	hubs.Unlock()
 
 	if last {
 		h.close()
 	}
 }
 
-func newHub() (_ *hub, err error) {
-	h := &hub{sinks: make(map[uint64]sink), done: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			h.free()
-		}
-	}()
+func newHub(l limits) (*hub, error) {
+	var ctx core.Ctx
+	if err := check("making a context", core.CtxNew(&ctx)); err != nil {
+		return nil, err
+	}
+	defer core.CtxUnref(ctx)
 
-	if err := check("making a context", core.CtxNew(&h.ctx)); err != nil {
+	for limit, value := range l {
+		if value == 0 {
+			continue
+		}
+		if err := check(fmt.Sprintf("limit %d of %d", limit, value), core.CtxSetLimit(ctx, limit, value)); err != nil {
+			return nil, err
+		}
+	}
+	var ring uint64
+	core.CtxGetLimit(ctx, core.LimitWatchRing, &ring)
+
+	var queue core.Queue
+	if err := check("making a queue", core.QueueNew(ctx, &queue)); err != nil {
 		return nil, err
 	}
-	if err := check("making a queue", core.QueueNew(h.ctx, &h.queue)); err != nil {
-		return nil, err
-	}
-	if h.fd, err = pollable(core.QueueFd(h.queue)); err != nil {
+	defer core.QueueUnref(queue)
+
+	fd, err := pollable(core.QueueFd(queue))
+	if err != nil {
 		return nil, &Error{Code: ErrSystem, Text: "polling the library's queue: " + err.Error()}
+	}
+
+	h := &hub{
+		limits: l,
+		ring:   int(ring),
+		ctx:    core.CtxRef(ctx),
+		queue:  core.QueueRef(queue),
+		fd:     fd,
+		done:   make(chan struct{}),
+		sinks:  make(map[uint64]sink),
 	}
 	go h.read()
 	return h, nil
@@ -191,13 +214,8 @@ func (h *hub) close() {
 
 	h.fd.SetReadDeadline(time.Unix(1, 0))
 	<-h.done
-	h.free()
-}
 
-func (h *hub) free() {
-	if h.fd != nil {
-		h.fd.Close()
-	}
+	h.fd.Close()
 	core.QueueUnref(h.queue)
 	core.CtxUnref(h.ctx)
 }

@@ -376,7 +376,7 @@ type Update struct {
 func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update, error) {
 	all := func(int) bool { return true }
 
-	return watch(ctx, j, interval, newStream(j.monitor.ring(), all), func(n notice) Update {
+	return watch(ctx, j, interval, newStream(j.monitor.hub.ring, all), func(n notice) Update {
 		u := Update{
 			Kind:     UpdateKind(n.kind),
 			Status:   n.name,

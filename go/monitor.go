@@ -20,7 +20,6 @@ type Monitor struct {
 	hub     *hub
 	uri     string
 	version string
-	limits  []DialOption
 	end     *ending        // of the connection
 	closing chan struct{}  // closed by Close
 	streams sync.WaitGroup // their goroutines
@@ -61,11 +60,18 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
-	h, err := joinHub()
+	var l limits
+	for _, option := range options {
+		if err := option(&l); err != nil {
+			return nil, err
+		}
+	}
+
+	h, err := joinHub(l)
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.dial(ctx, uri, options)
+	m, err := h.dial(ctx, uri)
 	if err != nil {
 		h.leave()
 		return nil, err
@@ -73,15 +79,8 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	return m, nil
 }
 
-func (h *hub) dial(ctx context.Context, uri string, options []DialOption) (*Monitor, error) {
-	var handle core.Future
-	err := h.limited(options, func() {
-		handle = core.MonitorConnect(h.ctx, uri, timeout(ctx, core.TimeoutDefault))
-	})
-	if err != nil {
-		return nil, err
-	}
-	f := h.await(handle, "connecting to "+uri, nil)
+func (h *hub) dial(ctx context.Context, uri string) (*Monitor, error) {
+	f := h.await(core.MonitorConnect(h.ctx, uri, timeout(ctx, core.TimeoutDefault)), "connecting to "+uri, nil)
 	defer f.free()
 
 	if _, err := f.wait(ctx); err != nil {
@@ -89,7 +88,6 @@ func (h *hub) dial(ctx context.Context, uri string, options []DialOption) (*Moni
 	}
 	m := &Monitor{
 		hub:     h,
-		limits:  options,
 		end:     &ending{done: make(chan struct{})},
 		closing: make(chan struct{}),
 		handle:  core.FutureMonitor(f.handle),
@@ -372,7 +370,7 @@ type Event struct {
 func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
 	all := func(int) bool { return true }
 
-	return open(ctx, m, newStream(m.ring(), all), func(watch *core.Watch) int {
+	return open(ctx, m, newStream(m.hub.ring, all), func(watch *core.Watch) int {
 		return core.MonitorWatch(m.handle, watch)
 	}, func(n notice) Event {
 		e := Event{Name: n.name, Time: n.time, Dropped: n.dropped}

@@ -4,6 +4,7 @@
 package blockjob
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
@@ -26,48 +27,22 @@ const (
 	LimitStallMS        Limit = core.LimitStallMS        // how long a job may stand still before a pivot is told ErrStalled; 1,000
 )
 
+// limits are what Dial was given; 0 stands for the library's own.
+type limits [core.LimitCount]uint64
+
 // A DialOption changes what Dial makes.
-type DialOption struct {
-	limit Limit
-	value uint64
-}
+type DialOption func(*limits) error
 
-// WithLimit sets a limit of this monitor. The value 0 is ErrInvalid.
+// WithLimit sets a limit of this monitor. Monitors of equal limits share the thread and the goroutine
+// of the library. Error of Dial: ErrInvalid for an unknown limit, or for a value that makes no sense.
 func WithLimit(limit Limit, value uint64) DialOption {
-	return DialOption{limit, value}
-}
-
-// limited calls a function while the context has the limits of one monitor: they hold for what is
-// made then.
-func (h *hub) limited(limits []DialOption, call func()) error {
-	h.limits.Lock()
-	defer h.limits.Unlock()
-
-	for _, l := range limits {
-		var before uint64
-
-		if err := check("WithLimit", core.CtxGetLimit(h.ctx, int(l.limit), &before)); err != nil {
-			return err
+	return func(l *limits) error {
+		if limit < 0 || int(limit) >= len(l) || value == 0 {
+			return invalid(fmt.Sprintf("there is no limit %d of %d", limit, value))
 		}
-		if err := check("WithLimit", core.CtxSetLimit(h.ctx, int(l.limit), l.value)); err != nil {
-			return err
-		}
-		defer core.CtxSetLimit(h.ctx, int(l.limit), before)
+		l[limit] = value
+		return nil
 	}
-	call()
-	return nil
-}
-
-const defaultRing = 256
-
-func (m *Monitor) ring() int {
-	ring := defaultRing
-	for _, l := range m.limits {
-		if l.limit == LimitWatchRing {
-			ring = int(l.value)
-		}
-	}
-	return ring
 }
 
 // MirrorOptions are the arguments of blockdev-mirror, in QEMU's words.

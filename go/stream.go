@@ -134,12 +134,7 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(*core.Wa
 		return nil, errClosed
 	}
 	var handle core.Watch
-	var code int
-	err := m.hub.limited(m.limits, func() { code = watch(&handle) })
-	if err == nil {
-		err = check("watching", code)
-	}
-	if err != nil {
+	if err := check("watching", watch(&handle)); err != nil {
 		return nil, err
 	}
 	token, ok := m.hub.deliver(s, func(queue core.Queue, token uint64) int {

@@ -146,8 +146,12 @@ func TestB47NoGreeting(t *testing.T) {
 		t.Errorf("%v is not a deadline", err)
 	}
 
-	_, err = blockjob.Dial(patience(t), path, blockjob.WithLimit(blockjob.LimitConnectMS, 20))
+	// A context without a deadline has the limit.
+	_, err = blockjob.Dial(context.Background(), path, blockjob.WithLimit(blockjob.LimitConnectMS, 20))
 	fails(t, err, blockjob.ErrTimeout, "greeting")
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Error("no context had a deadline")
+	}
 }
 
 func TestB47MonitorHeldByAnotherClient(t *testing.T) {

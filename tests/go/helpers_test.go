@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,12 +40,15 @@ func dial(t testing.TB, uri string, options ...blockjob.DialOption) *blockjob.Mo
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		monitor.Close()
-		noGoroutines(t)
-	})
+	if _, again := dialled.LoadOrStore(t, true); !again {
+		t.Cleanup(func() { noGoroutines(t) }) // the last of all
+	}
+	t.Cleanup(func() { monitor.Close() })
 	return monitor
 }
+
+// dialled has the tests that have.
+var dialled sync.Map
 
 // noGoroutines waits until no goroutine of the module is left.
 func noGoroutines(t testing.TB) {

@@ -64,6 +64,7 @@ const (
 	LimitConnectMS      = C.BJ_LIMIT_CONNECT_MS
 	LimitCommandMS      = C.BJ_LIMIT_COMMAND_MS
 	LimitStallMS        = C.BJ_LIMIT_STALL_MS
+	LimitCount          = LimitStallMS + 1
 )
 
 // Timeouts and flags.

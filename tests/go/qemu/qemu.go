@@ -28,6 +28,7 @@ type QEMU struct {
 	t       testing.TB
 	dir     string
 	process *exec.Cmd
+	said    bytes.Buffer // on its standard error
 	killed  sync.Once
 }
 
@@ -36,7 +37,7 @@ func Daemon(t testing.TB) *QEMU {
 	t.Helper()
 	return start(t, "qemu-storage-daemon",
 		"--chardev", "socket,id=first,fd=3,server=on,wait=off", "--monitor", "chardev=first",
-		"--chardev", "socket,id=second,fd=4,server=on,wait=off", "--monitor", "chardev=second")
+		"--chardev", "socket,id=second,fd=4,server=on,wait=on", "--monitor", "chardev=second")
 }
 
 // System starts a qemu-system-x86_64 without a machine.
@@ -44,7 +45,7 @@ func System(t testing.TB) *QEMU {
 	t.Helper()
 	return start(t, "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S",
 		"-chardev", "socket,id=first,fd=3,server=on,wait=off", "-mon", "chardev=first,mode=control",
-		"-chardev", "socket,id=second,fd=4,server=on,wait=off", "-mon", "chardev=second,mode=control")
+		"-chardev", "socket,id=second,fd=4,server=on,wait=on", "-mon", "chardev=second,mode=control")
 }
 
 // TempDir is a directory with a path that is short enough for sockets.
@@ -69,9 +70,10 @@ func start(t testing.TB, program string, arguments ...string) *QEMU {
 		process: exec.Command(program, arguments...),
 	}
 	q.URI = "unix:" + q.Path
-	q.process.Stderr = os.Stderr
+	q.process.Stderr = &q.said
 
-	// They listen before it starts, so nobody has to wait for it.
+	// They listen before it starts, so nobody has to wait for it. QEMU itself waits for the second's
+	// client: one that comes while QEMU starts can be greeted and never answered (7.2).
 	for _, path := range []string{q.Path, q.Second} {
 		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
@@ -99,6 +101,9 @@ func (q *QEMU) Kill() {
 	q.killed.Do(func() {
 		q.process.Process.Kill()
 		q.process.Wait()
+		if q.t.Failed() {
+			q.t.Logf("QEMU said: %s", &q.said)
+		}
 	})
 }
 
@@ -161,18 +166,23 @@ func (q *QEMU) AddSlow(name string) {
 // AddChain adds the qcow2 disks "base" <- "middle" <- "active", each with data of its own.
 func (q *QEMU) AddChain() {
 	q.t.Helper()
+	names := []string{"base", "middle", "active"}
+	path := func(name string) string { return filepath.Join(q.dir, name+".qcow2") }
+
 	var backing []string
-	var below any
-	for i, name := range []string{"base", "middle", "active"} {
-		path := filepath.Join(q.dir, name+".qcow2")
+	for i, name := range names {
 		create := append([]string{"create", "-q", "-f", "qcow2"}, backing...)
-		q.run("qemu-img", append(create, path, fmt.Sprint(DiskBytes))...)
-		q.run("qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -q -P %d %dM 2M", i+1, i), path)
+		q.run("qemu-img", append(create, path(name), fmt.Sprint(DiskBytes))...)
+		q.run("qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -q -P %d %dM 2M", i+1, i), path(name))
+		backing = []string{"-F", "qcow2", "-b", path(name)}
+	}
+	var below any
+	for _, name := range names {
 		q.Do("blockdev-add", Args{
 			"driver": "qcow2", "node-name": name, "backing": below,
-			"file": Args{"driver": "file", "filename": path},
+			"file": Args{"driver": "file", "filename": path(name)},
 		})
-		backing, below = []string{"-F", "qcow2", "-b", path}, name
+		below = name
 	}
 }
 
