@@ -63,6 +63,10 @@ example_programs := $(examples:%.c=$(BUILD)/%)
 bench_programs := $(benches:%.c=$(BUILD)/%)
 all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
 
+# make V=1 shows the commands.
+quiet := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-6s %s\n' '$(1)' '$(patsubst $(CURDIR)/%,%,$@)')
+
 all: library
 
 # ------------------------------------------------------------------------------------ library
@@ -70,8 +74,9 @@ all: library
 library: $(STATIC) $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/libblockjob.pc
 
 $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
+	$(call say,CC)
 	@mkdir -p $(@D)
-	$(compile)
+	$(quiet)$(compile)
 
 $(objects): private pic := -fPIC
 # Tests look inside; examples and benchmarks are users.
@@ -84,15 +89,17 @@ $(BUILD)/.dependencies: .ci/dependencies
 	@touch $@
 
 $(STATIC): $(objects)
-	rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	@rm -f $@
+	$(quiet)$(AR) rcs $@ $^
 
 $(SHARED): $(objects) core/libblockjob.map
-	$(link) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=core/libblockjob.map \
+	$(call say,LINK)
+	$(quiet)$(link) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=core/libblockjob.map \
 		-Wl,-z,defs,-z,relro,-z,now $(objects) $(libraries)
 
 $(BUILD)/$(SONAME) $(BUILD)/libblockjob.so: $(SHARED)
-	ln -sf $(notdir $<) $@
+	@ln -sf $(notdir $<) $@
 
 # write_pc PREFIX,LIBDIR,INCLUDEDIR
 write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(3)|' \
@@ -101,12 +108,16 @@ write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(
 # For programs that are built against this tree: PKG_CONFIG_PATH=build.
 $(BUILD)/libblockjob.pc: core/libblockjob.pc.in core/include/blockjob/blockjob.h Makefile
 	@mkdir -p $(@D)
-	$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) >$@.new
-	mv $@.new $@
+	@$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) >$@
 
 -include $(all_objects:.o=.d)
 
 # ------------------------------------------------------------------------------- installation
+
+# Only what is installed where the run-time linker looks is news to it.
+refresh_linker = case '$(DESTDIR)$(LIBDIR)' in \
+	/usr/lib | /usr/lib/* | /usr/local/lib | /usr/local/lib/*) \
+		test "$$(id -u)" != 0 || PATH="$$PATH:/sbin:/usr/sbin" ldconfig ;; esac
 
 install: library
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' '$(DESTDIR)$(LIBDIR)/pkgconfig'
@@ -117,7 +128,7 @@ install: library
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libblockjob.so'
 	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
 		>'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
-	@test -n '$(DESTDIR)' -o "$$(id -u)" != 0 || ldconfig
+	@$(refresh_linker)
 
 uninstall:
 	rm -f $(patsubst %,'$(DESTDIR)$(INCLUDEDIR)/blockjob/%',$(notdir $(headers)))
@@ -125,19 +136,22 @@ uninstall:
 		'$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))' \
 		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
 	test ! -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' || rmdir '$(DESTDIR)$(INCLUDEDIR)/blockjob'
-	@test -n '$(DESTDIR)' -o "$$(id -u)" != 0 || ldconfig
+	@$(refresh_linker)
 
 # ---------------------------------------------------------------------------- programs in C
 
 $(test_programs): %: %.o $(support_objects) $(STATIC)
-	$(link) $^ -lcmocka $(libraries)
+	$(call say,LINK)
+	$(quiet)$(link) $^ -lcmocka $(libraries)
 
 # As a user links it, and to be run from here as it is.
 $(example_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME)
-	$(link) $< -L$(BUILD) -lblockjob -Wl,-rpath,$(abspath $(BUILD)) $(LDLIBS) -lev
+	$(call say,LINK)
+	$(quiet)$(link) $< -L$(BUILD) -lblockjob -Wl,-rpath,$(abspath $(BUILD)) $(LDLIBS) -lev
 
 $(bench_programs): %: %.o $(STATIC)
-	$(link) $^ $(libraries)
+	$(call say,LINK)
+	$(quiet)$(link) $^ $(libraries)
 
 examples: $(example_programs)
 bench-programs: $(bench_programs)
@@ -148,24 +162,27 @@ test-programs: $(test_programs)
 venv := $(BUILD)/venv
 pip = $(venv)/bin/python -m pip --disable-pip-version-check
 demo_tools := 'rich>=13'
-test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33'
+test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33' 'gevent>=22.10'
 lint_tools := 'ruff>=0.4' 'mypy>=1.8' types-setuptools
 python_sources = setup.py pyproject.toml $(headers) $(sources) $(wildcard core/src/*.h) \
 	$(wildcard bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 $(venv)/bin/python:
 	@.ci/dependencies python
-	$(PYTHON) -m venv $(venv)
-	$(pip) install --quiet 'setuptools>=77'
+	$(call say,VENV)
+	$(quiet)$(PYTHON) -m venv $(venv)
+	$(quiet)$(pip) install --quiet 'setuptools>=77'
 
 # What a file that is no more has left in build/lib would be installed along.
 $(venv)/.package: $(venv)/bin/python $(python_sources)
-	rm -rf build/lib.*
-	$(pip) install --quiet --no-build-isolation --no-deps .
+	$(call say,PIP)
+	@rm -rf build/lib.*
+	$(quiet)$(pip) install --quiet --no-build-isolation --no-deps .
 	@touch $@
 
 $(venv)/.%-tools: $(venv)/bin/python Makefile
-	$(pip) install --quiet $($*_tools)
+	$(call say,PIP)
+	$(quiet)$(pip) install --quiet $($*_tools)
 	@touch $@
 
 python-install: $(venv)/.package
@@ -180,6 +197,9 @@ all_go_modules := $(go_modules) $(patsubst %/go.mod,%,$(wildcard examples/*/go.m
 	examples/*/*/go.mod bench/*/go.mod))
 GO = $(shell .ci/dependencies --go)
 
+# For what is run: the Python and the Go of this build come first.
+with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env)
+
 # ------------------------------------------------------------------------------------- tests
 
 # with_dependencies PURPOSE,TARGET: a second make, because what the first one has found out about
@@ -189,9 +209,9 @@ with_dependencies = @.ci/dependencies $(1) && $(MAKE) --no-print-directory $(2)
 c_tests = c $(test_programs) -- script $(test_scripts)
 python_tests = pytest $(venv)/bin/pytest tests
 go_tests = go $(GO) $(go_modules)
-c_ready := library test-programs examples
-python_ready := $(c_ready) $(venv)/.package $(venv)/.test-tools
-run_tests = @BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(go_env) $(PYTHON) .ci/check
+built := library examples
+python_ready := $(built) $(venv)/.package $(venv)/.test-tools
+run_tests = @$(with_tools) $(PYTHON) .ci/check
 
 check:
 	$(call with_dependencies,test,.check)
@@ -202,9 +222,9 @@ check-python:
 check-go:
 	$(call with_dependencies,test,.check-go)
 
-.check: $(python_ready)
+.check: $(python_ready) test-programs
 	$(run_tests) $(c_tests) -- $(python_tests) -- $(go_tests)
-.check-c: $(c_ready)
+.check-c: $(built) test-programs
 	$(run_tests) $(c_tests)
 .check-python: $(python_ready)
 	$(run_tests) $(python_tests)
@@ -241,9 +261,6 @@ check-valgrind:
 
 demo:
 	$(call with_dependencies,demo,.demo)
-
-# The Python and the Go of this build come first.
-with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env)
 
 .demo: library examples $(venv)/.package $(venv)/.demo-tools
 	@$(with_tools) examples/demo/run
