@@ -35,15 +35,15 @@ typedef struct machine {
     seat seats[SEATS];
     int seat_count;
 
-    char said[4096]; /* verbs, questions and news, in order, since the last look */
-    int statuses;    /* news of that kind */
-    int64_t timer[JOB_TIMERS];
+    char said[4096];     /* verbs, questions and news, in order, since the last look */
+    int statuses;        /* news of that kind */
+    int64_t stall_timer; /* milliseconds; 0 while it is off */
 
     int flying[JOB_DISMISS + 1];               /* sent and not replied to */
     struct job_waiter *asker[JOB_DISMISS + 1]; /* of the verb of that kind that was sent last */
     bool query_out;
     bool graph_out;
-    int own_dismisses;
+    bool dismissed;     /* ours was accepted */
     bj_outcome outcome; /* the first that was seen */
 
     const char *broken; /* the promise that was broken first */
@@ -94,8 +94,10 @@ static inline void port_send(struct job *job, enum job_verb verb, struct job_wai
         machine_break(m, "no complete and no cancel after the end");
     if (verb != JOB_DISMISS && job->outcome != BJ_OUTCOME_NONE)
         machine_break(m, "nothing but dismiss after the outcome");
-    if (verb == JOB_DISMISS && !waiter && ++m->own_dismisses > 1)
+    if (verb == JOB_DISMISS && !waiter && (machine_is_flying(m, JOB_DISMISS) || m->dismissed))
         machine_break(m, "one dismiss");
+    if (verb == JOB_DISMISS && !waiter && job->outcome == BJ_OUTCOME_NONE)
+        machine_break(m, "no dismiss before the outcome");
 
     m->flying[verb]++;
     m->asker[verb] = waiter;
@@ -116,9 +118,9 @@ static inline void port_graph(struct job *job)
     machine_say(m, "graph");
 }
 
-static inline void port_timer(struct job *job, enum job_timer timer, int64_t ms)
+static inline void port_timer(struct job *job, int64_t ms)
 {
-    ((machine *)job)->timer[timer] = ms;
+    ((machine *)job)->stall_timer = ms;
 }
 
 static inline void port_answer(struct job *job, struct job_waiter *waiter,
@@ -310,6 +312,7 @@ static inline void reply_with(machine *m, enum job_verb v, const struct job_repl
 
 static inline void accept_verb(machine *m, enum job_verb v)
 {
+    m->dismissed = m->dismissed || (v == JOB_DISMISS && !m->asker[v]);
     reply_with(m, v, &(struct job_reply){.accepted = true});
 }
 
@@ -334,6 +337,22 @@ static inline void graph_says(machine *m, enum job_switch result)
 {
     m->graph_out = false;
     job_graph(&m->job, result);
+}
+
+static inline void tick(machine *m)
+{
+    m->stall_timer = 0;
+    job_tick(&m->job);
+}
+
+/* The delays of all soft aborts that have one are over. */
+static inline void escalate_all(machine *m)
+{
+    for (int i = 0; i < m->seat_count; i++) {
+        seat *s = &m->seats[i];
+        if (!s->left && s->answers == 0 && s->waiter.force_after_ms > 0)
+            job_escalate(&m->job, &s->waiter);
+    }
 }
 
 static inline void feed_word(machine *m, const char *word)
@@ -364,10 +383,10 @@ static inline void feed_word(machine *m, const char *word)
         job_pending_event(job);
     else if (strcmp(word, "absent") == 0)
         job_absent(job);
-    else if (strcmp(word, "tick(stall)") == 0)
-        job_tick(job, JOB_TIMER_STALL);
-    else if (strcmp(word, "tick(force)") == 0)
-        job_tick(job, JOB_TIMER_FORCE);
+    else if (strcmp(word, "tick") == 0)
+        tick(m);
+    else if (strcmp(word, "escalate") == 0)
+        escalate_all(m);
     else
         fail_msg("no such fact: %s", word);
     machine_check(m);

@@ -94,11 +94,11 @@ static void let_someone_leave(machine *m)
 static void say_anything(machine *m)
 {
     static const char *const facts[] = {
-        "~created",    "~running",  "~ready",    "~standby",    "~paused",          "~waiting",
-        "~pending",    "~aborting", "READY",     "ERROR(stop)", "PENDING",          "~running",
-        "~ready",      "~standby",  "=running",  "=ready",      "=paused",          "tick(stall)",
-        "tick(force)", "COMPLETED", "CANCELLED", "~concluded",  "COMPLETED{error}", "=concluded",
-        "~null",       "absent",
+        "~created", "~running",  "~ready",    "~standby",    "~paused",          "~waiting",
+        "~pending", "~aborting", "READY",     "ERROR(stop)", "PENDING",          "~running",
+        "~ready",   "~standby",  "=running",  "=ready",      "=paused",          "tick",
+        "escalate", "COMPLETED", "CANCELLED", "~concluded",  "COMPLETED{error}", "=concluded",
+        "~null",    "absent",
     };
     unsigned common = 19, all = sizeof facts / sizeof facts[0];
     feed(m, facts[roll(one_in(8) ? all : common)]);
@@ -310,7 +310,7 @@ static void have_an_accident(qemu *q)
 
 static bool take_complete(qemu *q)
 {
-    bool can = works(q) && q->is_ready && !q->copying && !q->cancelling;
+    bool can = works(q) && q->is_ready && !q->completing && !q->copying && !q->cancelling;
     if (!can || (q->is_5_2 && q->status == JOB_STATUS_STANDBY))
         return false;
     q->completing = true;
@@ -328,6 +328,7 @@ static bool take_cancel(qemu *q, bool force)
         q->cancelling = true;
     else if (!force && !q->completing)
         q->copying = true;
+    q->is_paused = q->by_error = false; /* every cancel that is accepted resumes it */
     return true;
 }
 
@@ -394,8 +395,8 @@ static bool read_command(qemu *q)
         if (q->m->flying[v] <= q->commands_read[v])
             continue;
         q->commands_read[v]++;
-        if (v == JOB_COMPLETE && q->completing && !has_ended(q))
-            fail_msg("a second complete: this QEMU has aborted");
+        if (v == JOB_COMPLETE && q->completing && !q->others_verb && !has_ended(q))
+            fail_msg("a second complete: this QEMU has aborted; it did: %s", q->m->said);
         bool unknown = q->status == JOB_STATUS_NULL;
         bool accepted = take(q, v);
         while (v != JOB_DISMISS && accepted && one_in(2) && advance(q))
@@ -475,17 +476,20 @@ static bool answer_graph(qemu *q)
     return true;
 }
 
+static bool has_escalation(const machine *m)
+{
+    for (int i = 0; i < m->seat_count; i++)
+        if (!m->seats[i].left && m->seats[i].answers == 0 && m->seats[i].waiter.force_after_ms > 0)
+            return true;
+    return false;
+}
+
 static bool expire(machine *m)
 {
-    for (int t = 0; t < JOB_TIMERS; t++) {
-        if (m->timer[t] == 0)
-            continue;
-        m->timer[t] = 0;
-        job_tick(&m->job, (enum job_timer)t);
-        machine_check(m);
-        return true;
-    }
-    return false;
+    if (m->stall_timer == 0 && !has_escalation(m))
+        return false;
+    feed(m, m->stall_timer > 0 ? "tick" : "escalate");
+    return true;
 }
 
 /* Until nothing more happens by itself. */
@@ -543,7 +547,8 @@ static bool is_true(const qemu *q)
     case BJ_OUTCOME_PIVOTED:
         return q->completed && q->pivoted;
     case BJ_OUTCOME_COPIED:
-        return q->completed && q->is_mirror && !q->pivoted;
+        /* A soft cancel is accepted after another client's complete as well: nobody can tell. */
+        return q->completed && q->is_mirror && (!q->pivoted || q->others_verb);
     case BJ_OUTCOME_COMPLETED:
         return q->completed && (!q->is_mirror || q->others_verb);
     case BJ_OUTCOME_CANCELLED:
