@@ -40,28 +40,40 @@ static bool is_port(const char *port)
     return *port >= '0' && *port <= '9' && !*end && errno == 0 && number >= 1 && number <= 65535;
 }
 
+/* Takes the brackets off [::1]; false if `host` is neither that nor a name or an IPv4 address. */
+static bool unwrap_host(char *host)
+{
+    size_t len = strlen(host);
+
+    if (host[0] != '[')
+        return len > 0 && !strpbrk(host, "[]:");
+    if (len < 3 || host[len - 1] != ']')
+        return false;
+    host[len - 1] = '\0';
+    memmove(host, host + 1, len - 1);
+    return !strpbrk(host, "[]");
+}
+
 static int parse_tcp(const char *rest, struct address *ret, struct text **ret_text)
 {
-    const char *colon = strrchr(rest, ':');
-
-    if (!colon || colon == rest || !is_port(colon + 1)) {
-        *ret_text = text_printf("tcp:%s is not tcp:HOST:PORT with a port from 1 to 65535", rest);
-        return BJ_E_INVAL;
-    }
     char *host = strdup(rest);
     if (!host) {
         *ret_text = text_printf("out of memory");
         return BJ_E_NOMEM;
     }
-    size_t host_len = (size_t)(colon - rest);
-    host[host_len] = '\0';
-    ret->port = host + host_len + 1;
-    if (host[0] == '[' && host[host_len - 1] == ']') {
-        host[host_len - 1] = '\0';
-        memmove(host, host + 1, host_len - 1);
+    char *colon = strrchr(host, ':');
+    if (colon)
+        *colon = '\0';
+    if (!colon || !is_port(colon + 1) || !unwrap_host(host)) {
+        *ret_text = text_printf("tcp:%s is not tcp:HOST:PORT with a port from 1 to 65535, or "
+                                "tcp:[ADDRESS]:PORT for IPv6",
+                                rest);
+        free(host);
+        return BJ_E_INVAL;
     }
     ret->kind = ADDRESS_TCP;
     ret->host = host;
+    ret->port = colon + 1;
     return BJ_OK;
 }
 
@@ -77,7 +89,10 @@ static int parse_fd(const char *number, struct address *ret, struct text **ret_t
         *ret_text = text_printf("fd:%s is not fd:NUMBER", number);
         return BJ_E_INVAL;
     }
-    if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM) {
+    struct sockaddr_storage peer;
+    socklen_t peer_len = sizeof peer;
+    if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM ||
+        getpeername((int)fd, (struct sockaddr *)&peer, &peer_len) != 0) {
         *ret_text = text_printf("fd:%ld is not an open, connected stream socket", fd);
         return BJ_E_INVAL;
     }

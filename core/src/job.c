@@ -494,9 +494,7 @@ static void ask_abort(struct job *job, struct job_waiter *waiter)
 
 static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
 {
-    if (job->outcome == BJ_OUTCOME_LOST)
-        answer_over(job, waiter);
-    else if (job->released || job->traits.ours)
+    if (job->released || job->traits.ours)
         answer(job, waiter, BJ_OK, NULL, NULL); /* ours we dismiss ourselves, once (B40) */
     else
         job->port->send(job, JOB_DISMISS, waiter);
@@ -504,7 +502,7 @@ static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
 
 static void ask_verb(struct job *job, struct job_waiter *waiter)
 {
-    if (job_is_over(job) && waiter->verb == JOB_FINALIZE) {
+    if (job->outcome == BJ_OUTCOME_LOST) {
         answer_over(job, waiter);
     } else if (job_is_over(job) && waiter->verb == JOB_DISMISS) {
         ask_dismiss_over(job, waiter);

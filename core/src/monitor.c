@@ -546,7 +546,7 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
     if (ctx_is_forked(ctx))
         return future_static(BJ_E_FORKED);
     if (!uri)
-        return future_failed(ctx, BJ_E_INVAL, "a monitor address is NULL");
+        return future_failed(ctx, BJ_E_INVAL, "the uri of the monitor is NULL");
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative", uri,
                              (long long)timeout_ms);

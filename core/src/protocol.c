@@ -22,7 +22,41 @@ static size_t skip_string(const char *text, size_t len, size_t at)
     return at < len ? at : len;
 }
 
-static bool overflows(const char *number, size_t len)
+static size_t skip_digits(const char *text, size_t len, size_t at)
+{
+    while (at < len && text[at] >= '0' && text[at] <= '9')
+        at++;
+    return at;
+}
+
+/* The length of the JSON number that text begins with; 0: it begins with none. */
+static size_t number_length(const char *text, size_t len, bool *ret_integer)
+{
+    size_t begin = len > 0 && text[0] == '-' ? 1 : 0;
+    size_t at = skip_digits(text, len, begin);
+    size_t integer_end = at;
+
+    if (at == begin || (text[begin] == '0' && at > begin + 1))
+        return 0;
+    if (at < len && text[at] == '.') {
+        size_t fraction = at + 1;
+        at = skip_digits(text, len, fraction);
+        if (at == fraction)
+            return 0;
+    }
+    if (at < len && (text[at] == 'e' || text[at] == 'E')) {
+        size_t exponent = at + 1;
+        if (exponent < len && (text[exponent] == '+' || text[exponent] == '-'))
+            exponent++;
+        at = skip_digits(text, len, exponent);
+        if (at == exponent)
+            return 0;
+    }
+    *ret_integer = at == integer_end;
+    return at;
+}
+
+static bool overflows(const char *number, size_t len, bool is_integer)
 {
     char digits[512];
     if (len >= sizeof digits)
@@ -31,10 +65,10 @@ static bool overflows(const char *number, size_t len)
     digits[len] = '\0';
 
     errno = 0;
-    if (strpbrk(digits, ".eE"))
-        strtod(digits, NULL);
-    else
+    if (is_integer)
         strtoll(digits, NULL, 10);
+    else
+        strtod(digits, NULL);
     return errno == ERANGE;
 }
 
@@ -43,20 +77,17 @@ static bool overflows(const char *number, size_t len)
 static void blank_huge_numbers(char *text, size_t len)
 {
     for (size_t at = 0; at < len; at++) {
+        bool is_integer;
+        size_t n;
         if (text[at] == '"') {
             at = skip_string(text, len, at);
-            continue;
+        } else if ((n = number_length(text + at, len - at, &is_integer)) > 0) {
+            if (overflows(text + at, n, is_integer)) {
+                memset(text + at, ' ', n);
+                text[at] = '0';
+            }
+            at += n - 1;
         }
-        size_t n = 0;
-        while (at + n < len && memchr("+-.0123456789eE", text[at + n], 15))
-            n++;
-        if (n == 0)
-            continue;
-        if (overflows(text + at, n)) {
-            memset(text + at, ' ', n);
-            text[at] = '0';
-        }
-        at += n - 1;
     }
 }
 
@@ -175,7 +206,10 @@ static int read_root(const char *text, size_t len, struct message *m)
         return BJ_E_PROTOCOL;
     }
     m->id = json_object_get(m->root, "id");
-    return 0;
+
+    /* A key in another spelling ("\\u0072eturn"), which QEMU never uses. */
+    bool has_raw = m->kind == MESSAGE_RETURN || m->kind == MESSAGE_EVENT;
+    return has_raw && m->value && !m->raw ? BJ_E_PROTOCOL : 0;
 }
 
 int protocol_parse(const char *text, size_t len, struct message *ret, const char **ret_reason)

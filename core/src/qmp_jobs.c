@@ -165,6 +165,12 @@ static void show_unready(bj_job_info *row)
         row->total = 1;
 }
 
+/* A QEMU before 2.2 does not say ready: equal and not empty is the only sign of it (B26). */
+static void show_old(bj_job_info *row)
+{
+    row->ready = strcmp(row->type, "mirror") == 0 && row->current == row->total && row->total > 0;
+}
+
 static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
 {
     const char *id = string_at(job, "id");
@@ -189,7 +195,10 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
     };
     if (!row->id || !row->type || !row->status || !row->error || !row->io_status)
         return false;
-    show_unready(row);
+    if (json_object_get(block, "ready") || *status)
+        show_unready(row);
+    else
+        show_old(row);
     return true;
 }
 
@@ -202,12 +211,12 @@ static const json_t *find(const json_t *rows, const char *key, const char *id)
 }
 
 /* query-jobs lists every job; before 3.0 query-block-jobs did. */
-static bool fill_rows(struct info_list *list, size_t count, const json_t *block_jobs,
+static bool fill_rows(struct info_list *list, size_t count, size_t limit, const json_t *block_jobs,
                       const json_t *jobs)
 {
     for (size_t i = 0; i < count; i++) {
         const json_t *row = json_array_get(jobs ? jobs : block_jobs, i);
-        const json_t *block = jobs ? find(block_jobs, "device", string_at(row, "id")) : row;
+        const json_t *block = jobs ? find_device(block_jobs, limit, string_at(row, "id")) : row;
         bool filled = fill_row(&list->rows[list->count], block, jobs ? row : NULL);
         list->count++; /* also a half-filled one is freed with the list */
         if (!filled)
@@ -225,7 +234,7 @@ struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, si
     if (!list)
         return NULL;
     list->rows = calloc(count ? count : 1, sizeof *list->rows);
-    if (!list->rows || !fill_rows(list, count, block_jobs, jobs)) {
+    if (!list->rows || !fill_rows(list, count, limit, block_jobs, jobs)) {
         info_list_free(list);
         return NULL;
     }

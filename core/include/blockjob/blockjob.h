@@ -274,7 +274,10 @@ bj_monitor *bj_monitor_ref(bj_monitor *monitor);
 bj_monitor *bj_monitor_unref(bj_monitor *monitor);
 
 /* Closes the connection; all that waits on it is answered BJ_E_CLOSED. Returns at once. Jobs go on
- * in QEMU; bj_monitor_attach() finds them again. */
+ * in QEMU, and bj_monitor_attach() finds them again; one that the library has started stays listed
+ * as "concluded" when it ends, until someone dismisses it. Behind the scenes the socket stays open
+ * for as long as QEMU takes to dismiss those jobs of ours that are over already, a second at most.
+ */
 int bj_monitor_close(bj_monitor *monitor);
 
 /* Done when the connection is over, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or BJ_E_PROTOCOL. */
@@ -286,7 +289,7 @@ const char *bj_monitor_uri(bj_monitor *monitor);
 /* "7.2.22", of the greeting; for display: never decide by it. Belongs to the monitor. */
 const char *bj_monitor_qemu_version(bj_monitor *monitor);
 
-/* 1 if this QEMU has that command, 0 if not, or a negative bj_error. */
+/* 1 if this QEMU has that command, 0 if not; once the connection is over, its bj_error. */
 int bj_monitor_has_command(bj_monitor *monitor, const char *command);
 
 /* Any command. `arguments` is a JSON object or NULL. Its bytes are sent as they are, so every
@@ -372,8 +375,9 @@ int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline);
  * job that fails is BJ_E_JOB_FAILED with QEMU's text, except as said. */
 
 /* Done when the job is ready: source and target are equal and stay so. Errors: BJ_E_JOB_ENDED when
- * it ended without ever being ready (B09); BJ_E_STATE at once for a kind that never is (stream,
- * backup, ...); BJ_E_STALLED when an I/O error has stopped it (B13). */
+ * it ended without ever being ready (B09; so it is with an intermediate commit, which only its end
+ * tells from an active one); BJ_E_STATE at once for a kind that never is (stream, backup, ...);
+ * BJ_E_STALLED when an I/O error has stopped it (B13). */
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms);
 
 typedef enum bj_done_flags {
