@@ -202,11 +202,14 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
     return true;
 }
 
-static const json_t *find(const json_t *rows, const char *key, const char *id)
+/* Among the first `limit`, so that a hostile list costs no more than its own length. */
+static const json_t *find_device(const json_t *rows, size_t limit, const char *id)
 {
-    size_t i;
-    const json_t *row;
-    json_array_foreach(rows, i, row) if (strcmp(string_at(row, key), id) == 0) return row;
+    for (size_t i = 0; i < limit && i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (strcmp(string_at(row, "device"), id) == 0)
+            return row;
+    }
     return NULL;
 }
 
