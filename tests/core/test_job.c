@@ -1403,6 +1403,19 @@ static void b42_a_pivot_asked_while_pending_is_told_too(void **state)
     assert_answered(pivot(m), BJ_E_STALLED);
 }
 
+static void b42_a_soft_abort_that_became_pending_is_told_too(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel ~waiting ~pending PENDING");
+    assert_answered(a, BJ_E_STALLED);
+    seat *f = verb(m, JOB_FINALIZE);
+    feed(m, "+finalize COMPLETED ~concluded ~null");
+    assert_answered(f, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_COPIED);
+}
+
 static void b42_pending_can_be_aborted(void **state)
 {
     machine *m = *state;
@@ -1814,6 +1827,7 @@ int main(void)
         on_a_mirror(b40_a_dismissed_job_is_not_dismissed_again),
         on_a_mirror(b42_pending_is_told_to_a_pivot),
         on_a_mirror(b42_a_pivot_asked_while_pending_is_told_too),
+        on_a_mirror(b42_a_soft_abort_that_became_pending_is_told_too),
         on_a_mirror(b42_pending_can_be_aborted),
         on_a_mirror(b42_pending_can_be_aborted_after_a_complete),
         on_a_mirror(b42_pending_can_be_aborted_with_force),
