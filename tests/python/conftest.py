@@ -71,16 +71,22 @@ def fake() -> Iterator[FakeQemu]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """No test leaves an fd or a thread behind."""
-    gc.collect()
     before = _resources()
     yield
-    gc.collect()
     deadline = time.monotonic() + 5.0
-    while _resources() != before and time.monotonic() < deadline:
+    while _grown(before) and time.monotonic() < deadline:
         time.sleep(0.01)  # a thread whose work is done takes a moment to end
-    assert _resources() == before
+    assert not _grown(before)
 
 
-def _resources() -> tuple[int, int]:
-    """How many fds and how many threads this process has."""
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+def _resources() -> dict[str, int]:
+    """How many fds and how many threads this process has, garbage apart."""
+    gc.collect()
+    return {name: len(os.listdir(f"/proc/self/{name}")) for name in ("fd", "task")}
+
+
+def _grown(before: dict[str, int]) -> dict[str, int]:
+    """What there is more of than before, and how much more."""
+    return {
+        name: count - before[name] for name, count in _resources().items() if count > before[name]
+    }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Real QEMUs for the Python tests, and disks for their jobs.
-"""A QEMU in a directory of its own, with two monitors: one for the library, one for the test."""
+"""A QEMU in a directory of its own: two monitors for the library, and one for the test itself."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _DAEMON = (
     *("qemu-storage-daemon",),
     *("--chardev", "socket,id=first,fd={0},server=on,wait=off", "--monitor", "chardev=first"),
     *("--chardev", "socket,id=second,fd={1},server=on,wait=off", "--monitor", "chardev=second"),
+    *("--chardev", "socket,id=other,fd={2}", "--monitor", "chardev=other"),
 )
 _SYSTEM = (
     *("qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S"),
@@ -31,6 +32,7 @@ _SYSTEM = (
     *("-mon", "chardev=first,mode=control"),
     *("-chardev", "socket,id=second,fd={1},server=on,wait=off"),
     *("-mon", "chardev=second,mode=control"),
+    *("-chardev", "socket,id=other,fd={2}", "-mon", "chardev=other,mode=control"),
 )
 
 
@@ -41,10 +43,9 @@ class Refused(Exception):
 class Client:
     """A blocking QMP client that owes nothing to the library under test."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, connected: socket.socket) -> None:
         self.events: list[dict[str, Any]] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
+        self._socket = connected
         self._lines = self._socket.makefile("rb")
         self._read()
         self.do("qmp_capabilities")
@@ -103,16 +104,22 @@ class Qemu:
         self.path = str(directory / "first.qmp")
         self.second_path = str(directory / "second.qmp")
         self.uri = f"unix:{self.path}"
-        # They listen before it starts, so nobody has to wait for it.
-        with _listen(None if tcp else self.path) as first, _listen(self.second_path) as second:
+        ours, theirs = socket.socketpair()
+        with (
+            theirs,
+            _listen(None if tcp else self.path) as first,
+            _listen(self.second_path) as second,
+        ):
             if tcp:
                 self.uri = "tcp:{}:{}".format(*first.getsockname())
-            fds = (first.fileno(), second.fileno())
+            fds = (first.fileno(), second.fileno(), theirs.fileno())
             command = [word.format(*fds) for word in (_SYSTEM if system else _DAEMON)]
             self.process = subprocess.Popen(
                 command, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
-        self.other = Client(self.second_path)
+        # Once it answers here, it has set up the other monitors. Who comes before that may be
+        # served by two of its threads at once, and hang.
+        self.other = Client(ours)
         self.do = self.other.do
 
     def kill(self) -> None:
@@ -180,22 +187,21 @@ class Qemu:
 
     def add_chain(self) -> None:
         """The qcow2 disks "base" <- "middle" <- "active", each with data of its own."""
+        paths = {
+            name: str(self.directory / f"{name}.qcow2") for name in ("base", "middle", "active")
+        }
         backing: list[str] = []
-        below: str | None = None
-        for number, name in enumerate(("base", "middle", "active")):
-            path = str(self.directory / f"{name}.qcow2")
+        for number, path in enumerate(paths.values()):
             create = ["qemu-img", "create", "-q", "-f", "qcow2", *backing, path]
             subprocess.run([*create, str(DISK_BYTES)], check=True)
             write = f"write -q -P {number + 1} {number}M 2M"
             subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, path], check=True)
-            self.do(
-                "blockdev-add",
-                driver="qcow2",
-                node_name=name,
-                backing=below,
-                file={"driver": "file", "filename": path},
-            )
-            backing, below = ["-F", "qcow2", "-b", path], name
+            backing = ["-F", "qcow2", "-b", path]
+        below: str | None = None
+        for name, path in paths.items():
+            file = {"driver": "file", "filename": path}
+            self.do("blockdev-add", driver="qcow2", node_name=name, backing=below, file=file)
+            below = name
 
     def _file(self, name: str, data: bytes, size: int = DISK_BYTES) -> str:
         path = self.directory / f"{name}.raw"

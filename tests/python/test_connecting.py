@@ -195,6 +195,7 @@ async def test_b09_b45_qemu_killed_answers_all(connect: Connect, daemon: Qemu) -
         job = await monitor.mirror("drive", target="copy", **HALTED_MIRROR)
         events = monitor.events()
         progress = job.progress(interval=3600)
+        daemon.stop()
         waits = [job.ready(), job.done(), job.done(released=True), job.pivot(), job.abort()]
         waiting = [asyncio.ensure_future(wait) for wait in waits]
         closed = asyncio.ensure_future(monitor.closed())
@@ -275,5 +276,4 @@ async def test_b55_large_integers(connect: Connect, fake: FakeQemu) -> None:
 async def test_b54_a_long_reply_arrives_whole(connect: Connect, daemon: Qemu) -> None:
     async with await connect(daemon.uri) as monitor:
         schema = await monitor.execute("query-qmp-schema")
-    assert len(schema) > 500
-    assert len(repr(schema)) > 100_000
+    assert len(repr(schema)) > 65536

@@ -387,6 +387,7 @@ async def test_b44_pause_resume_and_speed(connect: Connect, daemon: Qemu) -> Non
         assert not (await job.query()).paused
         assert [row.id for row in await monitor.jobs()] == [job.id]
         await job.abort()
+        daemon.other.wait_status("null")
         with pytest.raises(blockjob.NoJob):
             await job.query()
         with pytest.raises(blockjob.StateError):
@@ -406,7 +407,6 @@ async def test_b22_nodes_are_free_when_released(connect: Connect, daemon: Qemu) 
 async def test_b53_two_monitors_on_one_qemu(connect: Connect, daemon: Qemu) -> None:
     daemon.add_disk("drive")
     daemon.add_empty("copy")
-    daemon.other.close()
     async with await connect(daemon.uri) as one, await connect(daemon.second_path) as two:
         job = await one.mirror("drive", target="copy")
         seen = await two.attach(job.id)

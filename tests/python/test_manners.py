@@ -147,7 +147,6 @@ def test_b73_uvloop(halted: Qemu) -> None:
 
 
 def test_b73_loops_in_several_threads(daemon: Qemu) -> None:
-    daemon.other.close()
 
     async def ask(uri: str) -> list[str]:
         async with blockjob.connect(uri) as monitor:
@@ -180,7 +179,6 @@ FORK = """
 
 
 def test_b72_fork(halted: Qemu) -> None:
-    halted.other.close()
     program = FORK.format(
         setup=f"monitor = blockjob.sync.connect({halted.uri!r}); job = monitor.attach('job')",
         calls="monitor.jobs, job.ready, job.progress, monitor.events, monitor.close",
@@ -192,7 +190,6 @@ def test_b72_fork(halted: Qemu) -> None:
 
 
 def test_b72_fork_of_an_asyncio_program(halted: Qemu) -> None:
-    halted.other.close()
     program = FORK.format(
         setup=f"""
     import asyncio
