@@ -66,7 +66,7 @@ static void a_path_that_is_too_long_is_named(void **state)
     path[0] = '/';
     path[sizeof(path) - 1] = '\0';
 
-    names(answers(connecting(w, path), BJ_E_INVAL), "too long");
+    names(answers(connecting(w, path), BJ_E_INVAL), "107 bytes");
 }
 
 static void bad_timeouts_are_refused(void **state)
@@ -158,8 +158,7 @@ static void what_is_not_qmp_is_a_protocol_error(void **state)
 {
     world *w = *state;
     static const char *const greetings[] = {
-        "garbage",   "SSH-2.0-OpenSSH_9.2\\r\\n", "[]\\n", "{}\\n", "{\\\"QMP\\\": 1}\\n",
-        "\\\"QMP\\\"\\n",
+        "garbage",   "SSH-2.0-OpenSSH_9.2\\r\\n", "[]\\n", "{}\\n", "\\\"QMP\\\"\\n",
     };
     for (size_t i = 0; i < sizeof(greetings) / sizeof(greetings[0]); i++) {
         step(w, "{\"do\": \"greeting\", \"send\": \"%s\"}", greetings[i]);

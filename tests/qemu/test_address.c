@@ -18,7 +18,7 @@ static int listen_on(int family, int *ret_port)
     struct sockaddr *address = family == AF_INET6 ? (void *)&six : (void *)&four;
     socklen_t size = family == AF_INET6 ? sizeof(six) : sizeof(four);
 
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, address, size) != 0)
         skip(); /* a machine without IPv6 */
     assert_int_equal(listen(fd, 1), 0);

@@ -19,7 +19,7 @@ static void start_theirs(world *w, const char *options)
 static void b51_attach_to_a_running_job(void **state)
 {
     world *w = *state;
-    start_theirs(w, ", " HALTED);
+    start_theirs(w, JSON(, "speed": 1));
     bj_job *job = attach(w, "theirs");
 
     assert_string_equal(bj_job_id(job), "theirs");
@@ -118,7 +118,7 @@ static void b51_attach_to_what_is_gone_is_no_job(void **state)
 static void b51_attaching_twice_is_the_same_job(void **state)
 {
     world *w = *state;
-    start_theirs(w, ", " HALTED);
+    start_theirs(w, JSON(, "speed": 1));
 
     assert_ptr_equal(attach(w, "theirs"), attach(w, "theirs"));
 }
@@ -138,7 +138,7 @@ static void b16_cancelled_by_another_client(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
     bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
@@ -212,7 +212,7 @@ static void b15_a_verb_by_execute_is_another_clients(void **state)
 static void b60_a_watch_sees_the_verbs_of_others(void **state)
 {
     world *w = *state;
-    start_theirs(w, ", " HALTED);
+    start_theirs(w, JSON(, "speed": 1));
     bj_watch *watch = watch_job(w, attach(w, "theirs"), 0);
 
     json_decref(client_do(w->other, "block-job-set-speed", JSON({"device": "theirs", "speed": 0})));

@@ -42,7 +42,7 @@ static bj_job *halted_mirror(world *w)
 {
     add_disk(w, "disk");
     add_empty(w, "copy");
-    return mirror(w, "disk", "copy", JSON({HALTED}));
+    return mirror(w, "disk", "copy", HALTED);
 }
 
 static void b45_killed_qemu_answers_every_wait(void **state)
@@ -59,7 +59,7 @@ static void b45_killed_qemu_answers_every_wait(void **state)
     ends(all.pivot, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.abort, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.escalation, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
-    answers(all.pause, BJ_E_DISCONNECTED);
+    answers(all.pause, BJ_E_JOB_LOST);
     answers(all.query, BJ_E_DISCONNECTED);
     answers(all.command, BJ_E_DISCONNECTED);
     answers(all.start, BJ_E_DISCONNECTED);
@@ -155,7 +155,7 @@ static void b48_a_stopped_qemu_is_met_by_deadlines(void **state)
     bj_future *list = hold(w, bj_monitor_list(w->monitor, 30));
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, 30));
     names(answers(command, BJ_E_TIMEOUT), "query-version");
-    names(answers(query, BJ_E_TIMEOUT), bj_job_id(job));
+    names(answers(query, BJ_E_TIMEOUT), bj_monitor_uri(w->monitor));
     answers(pause, BJ_E_TIMEOUT);
     answers(list, BJ_E_TIMEOUT);
     names(answers(done, BJ_E_TIMEOUT), bj_job_id(job));

@@ -10,7 +10,7 @@ static void b31_pivot_before_ready_waits_for_it(void **state)
     add_disk(w, "disk");
     add_empty(w, "copy");
     add_guest(w, "disk");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK);
@@ -26,7 +26,7 @@ static void b31_pivot_only_if_ready_says_not_ready(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *refused =
         expect_end(w, bj_job_pivot(job, BJ_PIVOT_ONLY_IF_READY, BJ_TIMEOUT_NONE), BJ_E_NOT_READY,
@@ -46,7 +46,7 @@ static void b32_concurrent_pivots_are_one(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
     bj_future *pivots[16];
 
     for (int i = 0; i < 8; i++)
@@ -65,7 +65,7 @@ static void b06_pivot_whose_deadline_passed_is_not_sent(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *late = expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, 10), BJ_E_TIMEOUT,
                                  BJ_OUTCOME_NONE);
@@ -82,7 +82,7 @@ static void b07_pivot_that_nobody_awaits_is_not_started(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *cancelled = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     bj_future_cancel(cancelled);
@@ -100,7 +100,7 @@ static void b05_one_pivot_leaving_disturbs_no_other(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *stays = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     bj_future *leaves = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
@@ -130,7 +130,7 @@ static void b16_pivot_hears_of_an_abort(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({HALTED}));
+    bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,

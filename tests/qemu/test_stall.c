@@ -34,7 +34,7 @@ static void b13_waits_on_a_stopped_job_say_stalled(void **state)
 static void b13_waits_that_were_there_hear_of_the_stall(void **state)
 {
     world *w = *state;
-    bj_job *job = stopping_mirror(w, JSON({HALTED, SMALL_STEPS, "on-target-error": "stop"}));
+    bj_job *job = stopping_mirror(w, JSON({"speed": 1, "buf-size": 65536, "on-target-error": "stop"}));
     bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
@@ -89,7 +89,7 @@ static void b13_escalation_ends_a_stopped_job(void **state)
     bj_job *job = stopping_mirror(w, JSON({"on-target-error": "stop"}));
 
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_E_STALLED);
-    expect_end(w, bj_job_abort_escalate(job, 0, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort_escalate(job, 1, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 
 static void b13_a_watch_tells_stall_and_resume(void **state)

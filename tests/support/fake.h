@@ -29,6 +29,9 @@ void step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)
 int times_sent(world *w, const char *command);
 void await_sent(world *w, const char *command);
 
+/* The log of all that clients sent has that text in it. */
+bool log_has(world *w, const char *text);
+
 /* A mirror of "drive0" to "copy": at offset 0, where it stays; and one that is ready. */
 bj_job *fake_mirror(world *w);
 bj_job *fake_ready_mirror(world *w);

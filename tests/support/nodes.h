@@ -8,11 +8,11 @@
 
 #include "world.h"
 
-/* As an option of a job: it copies a first piece and then stands still, until its speed is set to 0.
- * So a test can look at a running job as long as it likes. A mirror's first piece is all there is,
- * unless it is also SMALL_STEPS. */
-#define HALTED "\"speed\": 1"
-#define SMALL_STEPS "\"buf-size\": 65536"
+/* As options of a job: it copies a first piece and then stands still, until its speed is set to 0. So
+ * a test can look at a running job as long as it likes. A mirror's first piece is all there is;
+ * halted early it is 64 KiB. */
+#define HALTED JSON({"speed": 1})
+#define HALTED_EARLY JSON({"speed": 1, "buf-size": 65536})
 
 /* A raw disk full of data, and an empty one of the same size; NAME.raw in the directory. */
 void add_disk(world *w, const char *name);

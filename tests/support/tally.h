@@ -16,7 +16,7 @@ typedef struct tally {
     int calls;
     int frees;
     int error;           /* of the future or record that the last call was given */
-    pthread_t thread;    /* that the last call or free ran on */
+    pthread_t thread;    /* that the last call ran on */
     bool free_came_last; /* no call after a free */
     bool was_done;       /* the future was done in every call */
     void (*then)(bj_future *future, void *user); /* what the callback does besides, or NULL */

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Watches: every observer sees everything in order; a slow one is told what it lost.
+ */
+#include "fake.h"
+#include "records.h"
+#include "tally.h"
+
+#define RING 16
+
+/* Emits `count` events, numbered from `first`, and waits until the library has seen them all. */
+static void emit(world *w, int first, int count)
+{
+    for (int i = first; i < first + count; i++)
+        step(w, JSON({"do": "emit", "event": "COUNTED", "data": {"n": %d}}), i);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+static int number_of(const bj_record *record)
+{
+    assert_int_equal(record->kind, BJ_RECORD_EVENT);
+    assert_string_equal(record->name, "COUNTED");
+    json_t *data = json_loads(record->text, 0, NULL);
+    int number = (int)json_integer_value(json_object_get(data, "n"));
+    json_decref(data);
+    return number;
+}
+
+static void b60_every_observer_sees_every_event_in_order(void **state)
+{
+    world *w = *state;
+    bj_watch *watches[4];
+    for (int i = 0; i < 4; i++)
+        watches[i] = watch_monitor(w);
+    emit(w, 0, 100);
+
+    for (int i = 0; i < 4; i++) {
+        for (int n = 0; n < 100; n++)
+            assert_int_equal(number_of(next_record(watches[i])), n);
+    }
+}
+
+static void an_event_has_its_name_data_and_time(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_monitor(w);
+    step(w, JSON({"do": "emit", "event": "NO_DATA"}));
+    step(w, JSON({"do": "emit", "event": "BIG", "data": {"n": 18446744073709551615}}));
+
+    const bj_record *record = next_record(watch);
+    assert_string_equal(record->name, "NO_DATA");
+    assert_true(record->timestamp_us > 1000000000000000);
+    assert_int_equal(record->error, BJ_OK);
+    assert_int_equal(record->token, 0);
+    record = next_record(watch);
+    assert_string_equal(record->name, "BIG");
+    assert_non_null(strstr(record->text, "18446744073709551615"));
+}
+
+static void b49_an_event_without_a_time_is_an_event(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_monitor(w);
+    step(w, "{\"do\": \"raw\", \"text\": \"{\\\"event\\\": \\\"BARE\\\"}\\r\\n\"}");
+
+    const bj_record *record = next_record(watch);
+    assert_string_equal(record->name, "BARE");
+    assert_int_equal(record->timestamp_us, 0);
+}
+
+static void b61_a_slow_reader_is_told_how_many_it_lost(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_WATCH_RING, RING), BJ_OK);
+    bj_watch *slow = watch_monitor(w);
+    bj_watch *fast = watch_monitor(w);
+    for (int n = 0; n < 100; n++) {
+        emit(w, n, 1);
+        assert_int_equal(number_of(next_record(fast)), n);
+    }
+
+    const bj_record *lagged = next_record(slow);
+    assert_int_equal(lagged->kind, BJ_RECORD_LAGGED);
+    uint64_t lost = lagged->lost;
+    assert_in_range(lost, 100 - RING, 99);
+    for (int n = (int)lost; n < 100; n++)
+        assert_int_equal(number_of(next_record(slow)), n);
+    const bj_record *none;
+    assert_int_equal(bj_watch_next(slow, 0, &none), BJ_E_TIMEOUT);
+}
+
+static void b61_ready_and_end_are_never_lost(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_WATCH_RING, 2), BJ_OK);
+    bj_job *job = fake_mirror(w);
+    bj_watch *watch = watch_job(w, job, 0);
+
+    step(w, JSON({"do": "bounce", "times": 50}));
+    step(w, JSON({"do": "ready"}));
+    step(w, JSON({"do": "bounce", "times": 50}));
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
+
+    int ready = 0, ended = 0, lagged = 0;
+    bj_record_kind last = BJ_RECORD_READY;
+    while (last != BJ_RECORD_CLOSED) {
+        const bj_record *record = next_record(watch);
+        assert_true(last != BJ_RECORD_ENDED || record->kind == BJ_RECORD_CLOSED);
+        ready += record->kind == BJ_RECORD_READY;
+        ended += record->kind == BJ_RECORD_ENDED;
+        lagged += record->kind == BJ_RECORD_LAGGED;
+        last = record->kind;
+    }
+    assert_int_equal(ready, 1);
+    assert_int_equal(ended, 1);
+    assert_true(lagged > 0);
+}
+
+static void b61_a_stall_is_never_lost(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_WATCH_RING, 2), BJ_OK);
+    bj_job *job = fake_mirror(w);
+    bj_watch *watch = watch_job(w, job, 0);
+
+    step(w, JSON({"do": "bounce", "times": 50}));
+    step(w, JSON({"do": "io-error", "action": "stop"}));
+    expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_E_STALLED);
+
+    const bj_record *record;
+    do
+        record = next_record(watch);
+    while (record->kind != BJ_RECORD_STALLED);
+    assert_string_not_equal(record->text, "");
+}
+
+static void b27_bouncing_is_no_news(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    bj_watch *watch = watch_job(w, job, 0);
+
+    step(w, JSON({"do": "bounce", "times": 20}));
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "READY ENDED CLOSED");
+}
+
+static void b04_a_watch_begins_with_what_is_true(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    assert_int_equal(next_record(watch_job(w, job, 0))->kind, BJ_RECORD_READY);
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
+
+    bj_watch *late = watch_job(w, job, 0);
+    assert_string_equal(news(w, late, BJ_RECORD_CLOSED), "READY ENDED CLOSED");
+}
+
+static void b62_the_end_says_how(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    bj_watch *watch = watch_job(w, job, 0);
+    step(w, JSON({"do": "fail", "error": "No space left on device"}));
+
+    const bj_record *record;
+    do
+        record = next_record(watch);
+    while (record->kind != BJ_RECORD_ENDED);
+    assert_int_equal(record->outcome, BJ_OUTCOME_FAILED);
+    assert_int_equal(record->error, BJ_E_JOB_FAILED);
+    assert_non_null(strstr(record->text, "No space left on device"));
+    record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_CLOSED);
+    assert_int_equal(record->error, BJ_OK);
+    assert_int_equal(bj_watch_next(watch, BJ_TIMEOUT_NONE, &record), BJ_E_CLOSED);
+}
+
+static void b62_a_lost_connection_ends_with_the_reason(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_monitor(w);
+    step(w, JSON({"do": "hang-up"}));
+
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_CLOSED);
+    assert_int_equal(record->error, BJ_E_DISCONNECTED);
+    assert_string_not_equal(record->text, "");
+}
+
+static void b62_a_closed_watch_ends(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_monitor(w);
+    emit(w, 0, 3);
+    bj_watch_close(watch);
+    bj_watch_close(watch);
+
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_CLOSED);
+    assert_int_equal(record->error, BJ_E_CLOSED);
+    assert_int_equal(bj_watch_next(watch, 0, &record), BJ_E_CLOSED);
+}
+
+static void b62_a_closed_monitor_ends_its_watches(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    bj_watch *of_job = watch_job(w, job, 0);
+    bj_watch *of_monitor = watch_monitor(w);
+    bj_monitor_close(w->monitor);
+
+    news(w, of_job, BJ_RECORD_CLOSED);
+    assert_int_equal(next_record(of_monitor)->kind, BJ_RECORD_CLOSED);
+    /* Closing a monitor says nothing of the job. */
+    assert_int_not_equal(bj_job_outcome(job), BJ_OUTCOME_CANCELLED);
+}
+
+static void a_watch_is_read_in_one_way(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT, refused = TALLY_INIT;
+    const bj_record *record;
+    bj_queue *queue;
+    assert_int_equal(bj_queue_new(w->ctx, &queue), BJ_OK);
+    hold_queue(w, queue);
+
+    bj_watch *by_next = watch_monitor(w);
+    assert_int_equal(bj_watch_next(by_next, 0, &record), BJ_E_TIMEOUT);
+    assert_int_equal(bj_watch_deliver(by_next, queue, 1), BJ_E_STATE);
+    assert_int_equal(bj_watch_on_record(by_next, tally_watch_closure(&refused)), BJ_E_STATE);
+
+    bj_watch *by_queue = watch_monitor(w);
+    assert_int_equal(bj_watch_deliver(by_queue, queue, 1), BJ_OK);
+    assert_int_equal(bj_watch_deliver(by_queue, queue, 1), BJ_E_STATE);
+    assert_int_equal(bj_watch_next(by_queue, 0, &record), BJ_E_STATE);
+
+    bj_watch *by_callback = watch_monitor(w);
+    assert_int_equal(bj_watch_on_record(by_callback, tally_watch_closure(&t)), BJ_OK);
+    assert_int_equal(bj_watch_on_record(by_callback, tally_watch_closure(&refused)), BJ_E_STATE);
+    assert_int_equal(bj_watch_next(by_callback, 0, &record), BJ_E_STATE);
+
+    emit(w, 0, 5);
+    bj_watch_close(by_callback);
+    tally_await(&t, 6, 1);
+    assert_int_equal(t.error, BJ_E_CLOSED);
+    tally_await(&refused, 0, 2);
+}
+
+static void b71_a_watch_callback_keeps_its_watch(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT;
+    bj_watch *watch;
+    assert_int_equal(bj_monitor_watch(w->monitor, &watch), BJ_OK);
+    assert_int_equal(bj_watch_on_record(watch, tally_watch_closure(&t)), BJ_OK);
+    bj_watch_unref(watch);
+
+    emit(w, 0, 10);
+    bj_monitor_close(w->monitor);
+    tally_await(&t, 11, 1);
+}
+
+static void b71_watch_callbacks_end_with_the_context(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT;
+    assert_int_equal(bj_watch_on_record(watch_monitor(w), tally_watch_closure(&t)), BJ_OK);
+
+    assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.frees, 1);
+    assert_int_equal(t.error, BJ_E_CLOSED);
+}
+
+static void the_last_reference_closes_a_watch(void **state)
+{
+    world *w = *state;
+    bj_watch *watch;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(bj_monitor_watch(w->monitor, &watch), BJ_OK);
+        assert_ptr_equal(bj_watch_ref(watch), watch);
+        assert_null(bj_watch_unref(watch));
+        assert_null(bj_watch_unref(watch));
+        emit(w, 0, 1);
+    }
+}
+
+static void b63_progress_is_asked_only_while_watched(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    bj_watch *silent = watch_job(w, job, 0);
+    int before = times_sent(w, "query-jobs");
+    bj_watch *watch = watch_job(w, job, 5);
+
+    for (int offset = 1000; offset <= 3000; offset += 1000) {
+        step(w, JSON({"do": "progress", "offset": %d, "len": 10000}), offset);
+        const bj_record *record;
+        do
+            record = next_record(watch);
+        while (record->kind != BJ_RECORD_PROGRESS || record->current != offset);
+        assert_int_equal(record->total, 10000);
+    }
+    assert_true(times_sent(w, "query-jobs") > before);
+
+    bj_watch_close(watch);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    int after = times_sent(w, "query-jobs");
+    expect(w, bj_job_done(job, BJ_DONE_OVER, 50), BJ_E_TIMEOUT);
+    assert_int_equal(times_sent(w, "query-jobs"), after);
+    bj_watch_close(silent);
+    assert_string_equal(news(w, silent, BJ_RECORD_CLOSED), "CLOSED");
+}
+
+static void b25_progress_never_looks_complete_before_ready(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    bj_watch *watch = watch_job(w, job, 5);
+    step(w, JSON({"do": "progress", "offset": 10000, "len": 10000}));
+
+    const bj_record *record;
+    do
+        record = next_record(watch);
+    while (record->kind != BJ_RECORD_PROGRESS || record->current < 9000);
+    assert_true(record->current < record->total);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FAKE_TEST(b60_every_observer_sees_every_event_in_order),
+        FAKE_TEST(an_event_has_its_name_data_and_time),
+        FAKE_TEST(b49_an_event_without_a_time_is_an_event),
+        FAKE_TEST(b61_a_slow_reader_is_told_how_many_it_lost),
+        FAKE_TEST(b61_ready_and_end_are_never_lost),
+        FAKE_TEST(b61_a_stall_is_never_lost),
+        FAKE_TEST(b27_bouncing_is_no_news),
+        FAKE_TEST(b04_a_watch_begins_with_what_is_true),
+        FAKE_TEST(b62_the_end_says_how),
+        FAKE_TEST(b62_a_lost_connection_ends_with_the_reason),
+        FAKE_TEST(b62_a_closed_watch_ends),
+        FAKE_TEST(b62_a_closed_monitor_ends_its_watches),
+        FAKE_TEST(a_watch_is_read_in_one_way),
+        FAKE_TEST(b71_a_watch_callback_keeps_its_watch),
+        FAKE_TEST(b71_watch_callbacks_end_with_the_context),
+        FAKE_TEST(the_last_reference_closes_a_watch),
+        FAKE_TEST(b63_progress_is_asked_only_while_watched),
+        FAKE_TEST(b25_progress_never_looks_complete_before_ready),
+    };
+    return run_on_fake(tests);
+}
