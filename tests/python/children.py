@@ -47,7 +47,7 @@ def end_child(child: subprocess.Popen[str]) -> str:
         child.kill()
         output, complaints = child.communicate()
         raise AssertionError(f"the child hangs; it said {output!r}, {complaints!r}") from None
-    assert (child.returncode, complaints) == (0, ""), output
+    assert (child.returncode, complaints) == (0, ""), f"{child.returncode}: {complaints}{output}"
     return output
 
 

@@ -96,6 +96,8 @@ def test_b75_a_signal_handler_does_not_end_a_wait(halted: Qemu) -> None:
 
 
 GREEN = """
+    import warnings
+    warnings.simplefilter("ignore")
     import {green}
     {patch}
     import blockjob.sync
@@ -124,26 +126,29 @@ def test_b73_gevent(halted: Qemu) -> None:
 
 
 def test_b73_uvloop(halted: Qemu) -> None:
-    uvloop = pytest.importorskip("uvloop")
-
-    async def main() -> None:
-        async with blockjob.connect(halted.uri) as monitor:
-            job = await monitor.attach("job")
-            events = monitor.events()
-            waits = [asyncio.create_task(wait()) for wait in (job.done, job.pivot)]
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(job.ready(), 0.01)
-            await job.set_speed(0)
-            assert await asyncio.gather(*waits) == [Outcome.PIVOTED, Outcome.PIVOTED]
-            async for event in events:
-                if event.name == "BLOCK_JOB_COMPLETED":
-                    break
-
-    loop = uvloop.new_event_loop()
-    try:
+    pytest.importorskip("uvloop")
+    program = f"""
+        import asyncio, os, uvloop, blockjob
+        async def main():
+            async with blockjob.connect({halted.uri!r}) as monitor:
+                job = await monitor.attach("job")
+                events = monitor.events()
+                waits = [asyncio.create_task(wait()) for wait in (job.done, job.pivot)]
+                try:
+                    await asyncio.wait_for(job.ready(), 0.01)
+                except asyncio.TimeoutError:
+                    print("the job goes on")
+                await job.set_speed(0)
+                print(*await asyncio.gather(*waits))
+                async for event in events:
+                    if event.name == "BLOCK_JOB_COMPLETED":
+                        break
+        loop = uvloop.new_event_loop()
         loop.run_until_complete(main())
-    finally:
         loop.close()
+        print(len(os.listdir("/proc/self/task")), "thread")
+        """
+    assert run_child(program) == "the job goes on\nPIVOTED PIVOTED\n1 thread\n"
 
 
 def test_b73_loops_in_several_threads(daemon: Qemu) -> None:
@@ -169,7 +174,7 @@ FORK = """
             try:
                 call()
             except blockjob.Error as error:
-                print(error.code.name, "fork" in str(error), flush=True)
+                print(error.code.name, flush=True)
         {anew}
     else:
         assert os.waitpid(pid, 0)[1] == 0
@@ -185,7 +190,7 @@ def test_b72_fork(halted: Qemu) -> None:
         anew=f"print(blockjob.sync.connect({halted.second_path!r}).attach('job').id)",
         still="assert monitor.jobs()[0].id == 'job'",
     )
-    expected = "FORKED True\n" * 4 + "job\nparent\n"
+    expected = "FORKED\n" * 4 + "job\nparent\n"
     assert run_child(program) == expected
 
 
@@ -205,7 +210,7 @@ def test_b72_fork_of_an_asyncio_program(halted: Qemu) -> None:
         """,
         still="assert loop.run_until_complete(monitor.jobs())[0].id == 'job'",
     )
-    assert run_child(program) == "FORKED True\n" * 2 + "job\nparent\n"
+    assert run_child(program) == "FORKED\n" * 2 + "job\nparent\n"
 
 
 EXITS = {
@@ -220,13 +225,14 @@ EXITS = {
         asyncio.run(main())
     """,
     "a loop that nobody closes": """
+        logging.disable()  # asyncio itself tells of such a loop
         warnings.simplefilter("ignore")
         loop = asyncio.new_event_loop()
         monitor = loop.run_until_complete(blockjob.connect(uri))
         job = loop.run_until_complete(monitor.attach("job"))
         progress = job.progress()
-        wait = job.done()
-        wait.send(None)
+        task = loop.create_task(job.done())
+        loop.run_until_complete(asyncio.sleep(0))
     """,
     "a daemon thread in a wait": """
         monitor = blockjob.sync.connect(uri)
@@ -253,7 +259,7 @@ EXITS = {
 @pytest.mark.parametrize("program", EXITS.values(), ids=EXITS)
 def test_b73_nothing_hangs_at_exit(halted: Qemu, program: str) -> None:
     prelude = f"""
-        import asyncio, sys, threading, warnings, blockjob, blockjob.sync
+        import asyncio, logging, sys, threading, warnings, blockjob, blockjob.sync
         uri = {halted.uri!r}
     """
     assert run_child(prelude + program) == ""

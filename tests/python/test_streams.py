@@ -82,7 +82,7 @@ async def test_b13_progress_says_why_it_stands_still(connect: Connect, daemon: Q
     daemon.add_failing("copy", once=True)
     async with await connect(daemon.uri) as monitor:
         job = await monitor.mirror("drive", target="copy", on_target_error="stop")
-        reasons = set()
+        reasons: set[str] = set()
         async for progress in job.progress(interval=3600):
             if progress.stalled and not reasons:
                 await job.resume()
