@@ -240,14 +240,14 @@ check-sanitize:
 .check-asan:
 	ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:$$ASAN_OPTIONS \
 	UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS \
-		$(MAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined .check-c
+		$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined .check-c
 # TSan wants memory where this kernel's randomisation may not put it.
 .check-tsan:
 	TSAN_OPTIONS=second_deadlock_stack=1:$$TSAN_OPTIONS \
 	CHECK_WRAPPER="$$(setarch -R true 2>/dev/null && echo setarch -R)" \
-		$(MAKE) BUILD=$(BUILD)/tsan SANITIZE=thread .check-c
+		$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread .check-c
 .check-race:
-	GOTESTFLAGS=-race $(MAKE) .check-go
+	GOTESTFLAGS=-race $(MAKE) --no-print-directory .check-go
 
 check-valgrind:
 	$(call with_dependencies,valgrind,.check-valgrind)
@@ -255,7 +255,7 @@ check-valgrind:
 .check-valgrind:
 	CHECK_WRAPPER='valgrind --quiet --error-exitcode=99 --leak-check=full \
 		--show-leak-kinds=all --errors-for-leak-kinds=definite,indirect,possible \
-		--track-fds=no --fair-sched=yes' $(MAKE) .check-c
+		--track-fds=no --fair-sched=yes' $(MAKE) --no-print-directory .check-c
 
 # ---------------------------------------------------------------------------- demo and benchmarks
 
