@@ -260,6 +260,28 @@ static void b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted(vo
     assert_answered(d, BJ_OK);
 }
 
+static void b13_a_soft_abort_of_a_copy_that_stops_is_told(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    seat *d = done(m);
+    feed(m, "+cancel ERROR(stop) ~standby");
+    assert_answered(a, BJ_E_STALLED); /* the copy is not finished, and stays so until a resume */
+    assert_answered(d, BJ_E_STALLED);
+    feed(m, "~ready " END_OK);
+    assert_outcome(m, BJ_OUTCOME_COPIED);
+}
+
+static void b13_a_soft_abort_of_a_copy_that_is_paused_is_told(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel ~standby tick");
+    assert_answered(a, BJ_E_STALLED);
+}
+
 static void b13_resume_works_on_a_stalled_job(void **state)
 {
     machine *m = *state;
@@ -1410,10 +1432,20 @@ static void b42_a_soft_abort_that_became_pending_is_told_too(void **state)
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~waiting ~pending PENDING");
     assert_answered(a, BJ_E_STALLED);
+    assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_E_STALLED);
     seat *f = verb(m, JOB_FINALIZE);
     feed(m, "+finalize COMPLETED ~concluded ~null");
     assert_answered(f, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
+}
+
+static void b42_also_when_its_reply_comes_after_pending(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "~waiting ~pending PENDING +cancel");
+    assert_answered(a, BJ_E_STALLED);
 }
 
 static void b42_pending_can_be_aborted(void **state)
@@ -1735,6 +1767,8 @@ int main(void)
         on_a_mirror(b13_who_asks_after_the_stop_is_told_at_once),
         on_a_mirror(b13_force_works_on_a_stalled_job),
         on_a_mirror(b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted),
+        on_a_mirror(b13_a_soft_abort_of_a_copy_that_stops_is_told),
+        on_a_mirror(b13_a_soft_abort_of_a_copy_that_is_paused_is_told),
         on_a_mirror(b13_resume_works_on_a_stalled_job),
         on_a_mirror(b13_a_second_error_before_the_reply_of_resume_counts),
         on_a_mirror(b13_our_own_pause_is_told_to_pivots_at_once),
@@ -1828,6 +1862,7 @@ int main(void)
         on_a_mirror(b42_pending_is_told_to_a_pivot),
         on_a_mirror(b42_a_pivot_asked_while_pending_is_told_too),
         on_a_mirror(b42_a_soft_abort_that_became_pending_is_told_too),
+        on_a_mirror(b42_also_when_its_reply_comes_after_pending),
         on_a_mirror(b42_pending_can_be_aborted),
         on_a_mirror(b42_pending_can_be_aborted_after_a_complete),
         on_a_mirror(b42_pending_can_be_aborted_with_force),

@@ -178,6 +178,7 @@ typedef struct qemu {
     bool is_paused; /* until a resume: by someone, or by an error */
     bool by_error;
     bool completing, copying, cancelling, failing;
+    bool draining;    /* force came too late: nothing holds it up any more */
     bool others_verb; /* another client completed or cancelled it */
     bool pivoted, completed, cancelled, failed;
 
@@ -295,7 +296,7 @@ static bool advance(qemu *q)
 /* What may happen besides. */
 static void have_an_accident(qemu *q)
 {
-    if (!works(q) || has_ended(q))
+    if (!works(q) || q->draining || has_ended(q))
         return;
     if (one_in(12)) {
         q->failing = true;
@@ -326,7 +327,9 @@ static bool take_cancel(qemu *q, bool force)
         cancel(q);
     else if (!q->is_ready || (force && !(q->completing && q->is_5_2)))
         q->cancelling = true;
-    else if (!force && !q->completing)
+    else if (force)
+        q->draining = true;
+    else if (!q->completing)
         q->copying = true;
     q->is_paused = q->by_error = false; /* every cancel that is accepted resumes it */
     return true;
@@ -334,7 +337,7 @@ static bool take_cancel(qemu *q, bool force)
 
 static bool take_pause(qemu *q)
 {
-    if (!works(q) || has_ended(q) || q->is_paused)
+    if (!works(q) || q->draining || has_ended(q) || q->is_paused)
         return false;
     q->is_paused = true;
     if (q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY)
@@ -625,8 +628,8 @@ static void b17_what_is_said_is_what_happened_and_nobody_hangs(void **state)
             .stall_ms = STALL_MS,
         });
         q->is_mirror = mirrors;
-        q->is_5_2 = one_in(2);
         q->finalizes = !one_in(6);
+        q->is_5_2 = q->finalizes && one_in(2);
         q->dismisses = !ours && !one_in(4);
         q->has_job_commands = one_in(2);
 
