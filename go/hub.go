@@ -179,8 +179,8 @@ func (h *hub) drain(batch core.Batch) {
 	}
 }
 
-// deliver has the records of a future or a watch brought to the sink; `to` is bj_future_deliver or
-// bj_watch_deliver. False if the hub is closed: then there are none.
+// deliver has the records of a future or a watch brought to a sink; `how` calls bj_future_deliver or
+// bj_watch_deliver. False if there will be none: the hub is closed.
 func (h *hub) deliver(to sink, how func(queue core.Queue, token uint64) int) (uint64, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
