@@ -5,8 +5,11 @@
  *     tap LISTEN_SOCKET QEMU_SOCKET
  *
  * The clock starts when READY has been handed on to the client, and stops when complete has come
- * from it. One client at a time; for each connection one line: nanoseconds, or "-" where one of
- * the two was not seen whole. Ends when stdin does.
+ * from it. The status event that QEMU sends just before READY is kept back until READY is there:
+ * a client that goes by it would be done before the clock starts.
+ *
+ * One client at a time; for each connection one line: nanoseconds, or "-" where one of the two was
+ * not seen whole. Ends when stdin does.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -51,6 +54,21 @@ static bool send_all(int fd, const char *data, ssize_t size)
     return true;
 }
 
+/* As read(), but what says that the job is ready comes in one piece. */
+static ssize_t read_whole(int fd, char *buffer, size_t size)
+{
+    ssize_t got = read(fd, buffer, size);
+
+    while (got > 0 && contains(buffer, got, "\"status\": \"ready\"") &&
+           !contains(buffer, got, "\"BLOCK_JOB_READY\"")) {
+        ssize_t more = read(fd, buffer + got, size - (size_t)got);
+        if (more <= 0)
+            return more;
+        got += more;
+    }
+    return got;
+}
+
 /* Until one of the two hangs up. Returns -1 if there was nothing to measure. */
 static int64_t relay(int client, int qemu)
 {
@@ -65,17 +83,17 @@ static int64_t relay(int client, int qemu)
         for (int i = 0; i < 2; i++) {
             if (fds[i].revents == 0)
                 continue;
-            ssize_t got = read(fds[i].fd, buffer, sizeof buffer);
+            ssize_t got = ready_ns == 0 ? read_whole(fds[i].fd, buffer, sizeof buffer)
+                                        : read(fds[i].fd, buffer, sizeof buffer);
             int64_t come_ns = now_ns();
             if (got <= 0 || !send_all(fds[1 - i].fd, buffer, got))
                 return latency_ns;
             int64_t gone_ns = now_ns();
 
-            if (fds[i].fd == qemu && ready_ns == 0 && contains(buffer, got, "\"BLOCK_JOB_READY\""))
+            if (fds[i].fd == qemu && contains(buffer, got, "\"BLOCK_JOB_READY\""))
                 ready_ns = gone_ns;
             /* job-complete and block-job-complete */
-            if (fds[i].fd == client && ready_ns != 0 && latency_ns < 0 &&
-                contains(buffer, got, "job-complete\""))
+            if (fds[i].fd == client && ready_ns != 0 && contains(buffer, got, "job-complete\""))
                 latency_ns = come_ns - ready_ns;
         }
     }
