@@ -181,9 +181,9 @@ func (c *channels) receive(record core.Record) bool {
 // WaitReady waits until the job is ready; at once if it is (B04). It does nothing to the job, whatever
 // becomes of ctx (B07).
 //
-// Errors: ErrJobEnded when it ended without ever being ready (B09), ErrJobFailed, ErrJobLost; ErrState
-// for a kind that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it
-// (B13).
+// Errors: ErrJobEnded when it ended without ever being ready (B09; so it is with an intermediate
+// commit, which only its end tells from an active one), ErrJobFailed, ErrJobLost; ErrState for a kind
+// that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it (B13).
 func (j *Job) WaitReady(ctx context.Context) error {
 	_, err := j.ask(ctx, "waiting for job "+j.id+" to be ready", func(timeout int64) core.Future {
 		return core.JobReady(j.handle, timeout)

@@ -120,7 +120,8 @@ func (m *Monitor) QEMUVersion() string {
 	return m.version
 }
 
-// HasCommand reports whether this QEMU has that command.
+// HasCommand reports whether this QEMU has that command. Once the connection is over, the error says
+// so.
 func (m *Monitor) HasCommand(command string) (bool, error) {
 	if err := noNUL("the command", command); err != nil {
 		return false, err
@@ -151,8 +152,12 @@ func (m *Monitor) Err() error {
 }
 
 // Close closes the connection. All that waits on it is answered with ErrClosed, and the channels of
-// Events, Watch and Progress are closed. Jobs go on in QEMU: Attach finds them again. No goroutine of
-// the monitor is left when Close returns. Closing twice is harmless.
+// Events, Watch and Progress are closed. No goroutine of the monitor is left when Close returns.
+// Closing twice is harmless.
+//
+// Jobs go on in QEMU, and Attach finds them again; one that this program has started stays listed as
+// "concluded" when it ends, until someone dismisses it. Those that are over already are still
+// dismissed: if this is the last monitor, Close waits for that, for a second at most.
 func (m *Monitor) Close() error {
 	m.once.Do(m.close)
 	return nil

@@ -485,6 +485,23 @@ func TestB40IDIsMadeUpAndJobIsDismissed(t *testing.T) {
 	}
 }
 
+func TestB40CloseLeavesNoFinishedJobBehind(t *testing.T) {
+	q := disks(t)
+	ctx := patience(t)
+	for i := 0; i < 20; i++ {
+		m, err := blockjob.Dial(ctx, q.URI)
+		ok(t, err)
+		job, err := m.Backup(ctx, "drive", blockjob.BackupOptions{Target: "copy"})
+		ok(t, err)
+		ends(t, blockjob.Completed)(job.Wait(ctx))
+		ok(t, m.Close())
+		q.WaitStatus(job.ID(), "null")
+	}
+	if jobs := q.Jobs(); len(jobs) != 0 {
+		t.Errorf("jobs %v", jobs)
+	}
+}
+
 func TestB41RefusedStartLeavesNoJob(t *testing.T) {
 	m := dial(t, disks(t).URI)
 	ctx := patience(t)
@@ -561,6 +578,26 @@ func TestB44PauseResumeAndSpeed(t *testing.T) {
 	fails(t, job.Pause(ctx), blockjob.ErrState, job.ID())
 	_, err = job.Finalize(ctx)
 	fails(t, err, blockjob.ErrState, job.ID())
+}
+
+func TestB44VerbThatDoesNotFitTheState(t *testing.T) {
+	m := dial(t, disks(t).URI)
+	ctx := patience(t)
+	job := mirror(t, m, halted)
+
+	fails(t, job.Dismiss(ctx), blockjob.ErrRefused, job.ID(), "dismiss")
+	_, err := job.Finalize(ctx)
+	fails(t, err, blockjob.ErrRefused, job.ID(), "finalize")
+	fails(t, job.Resume(ctx), blockjob.ErrRefused, "resume")
+	ok(t, job.Pause(ctx))
+	fails(t, job.Pause(ctx), blockjob.ErrRefused, "paused")
+
+	// QEMU would not answer these before someone resumes the job (B13).
+	_, err = job.Pivot(ctx)
+	fails(t, err, blockjob.ErrStalled, job.ID(), "paused")
+	_, err = job.Abort(ctx)
+	fails(t, err, blockjob.ErrStalled, job.ID(), "paused")
+	ends(t, blockjob.Cancelled)(job.Abort(ctx, blockjob.Force()))
 }
 
 func TestB22NodesAreFreeWhenReleased(t *testing.T) {

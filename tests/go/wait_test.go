@@ -261,6 +261,8 @@ func TestB45QEMUKilledAnswersAll(t *testing.T) {
 	fails(t, err, blockjob.ErrJobLost)
 	_, err = m.Attach(ctx, job.ID())
 	fails(t, err, blockjob.ErrDisconnected)
+	_, err = m.HasCommand("query-jobs")
+	fails(t, err, blockjob.ErrDisconnected)
 }
 
 func TestB45CommandUnderWayWhenQEMUIsKilled(t *testing.T) {
