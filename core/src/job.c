@@ -81,6 +81,14 @@ static bool abort_is_accepted(const struct job *job)
     return job->cancel == JOB_REQUEST_ACCEPTED || job->force == JOB_REQUEST_ACCEPTED;
 }
 
+/* Comes to its end without anyone's help. A soft cancel of a ready job only means "finish the
+ * copy", and a copy that stops waits to be resumed. */
+static bool will_end(const struct job *job)
+{
+    return job->force == JOB_REQUEST_ACCEPTED ||
+           (job->cancel == JOB_REQUEST_ACCEPTED && !job->ready);
+}
+
 static bool stands_still(const struct job *job)
 {
     return job->status == JOB_STATUS_PAUSED || job->status == JOB_STATUS_STANDBY;
@@ -187,7 +195,7 @@ static bool waits_for_outcome(const struct job *job, const struct job_waiter *wa
  * accepted takes its course. */
 static bool is_hurt_by_pause(const struct job *job, const struct job_waiter *waiter)
 {
-    return is_pivot(job, waiter) || (!abort_is_accepted(job) && is_plain_soft_abort(job, waiter));
+    return is_pivot(job, waiter) || (!will_end(job) && is_plain_soft_abort(job, waiter));
 }
 
 /* Nobody who paused it will resume it: those who wait for ready or the end must know as well,
@@ -196,7 +204,16 @@ static bool is_hurt_by_error_stop(const struct job *job, const struct job_waiter
 {
     bool waits = waiter->question == JOB_ASK_READY || waiter->question == JOB_ASK_DONE ||
                  waiter->question == JOB_ASK_RELEASED;
-    return (waits && !is_aborting(job)) || is_hurt_by_pause(job, waiter);
+    bool ends = is_under_way(job->force) || (is_under_way(job->cancel) && !job->ready);
+    return (waits && !ends) || is_hurt_by_pause(job, waiter);
+}
+
+/* Pending waits for finalize. A soft cancel that came before it had its effect; only one that is
+ * sent in pending ends the job. */
+static bool is_hurt_by_pending(const struct job *job, const struct job_waiter *waiter)
+{
+    bool copied = job->cancel == JOB_REQUEST_ACCEPTED && !job->cancelled_in_pending;
+    return is_pivot(job, waiter) || (copied && is_plain_soft_abort(job, waiter));
 }
 
 static bool has_waiter(const struct job *job, waiter_test *test)
@@ -256,8 +273,10 @@ static void pursue(struct job *job)
         return;
     if (force_is_due(job))
         send_shared(job, &job->force, JOB_CANCEL_FORCE);
-    if (cancel_is_due(job))
+    if (cancel_is_due(job)) {
+        job->cancelled_in_pending = job->pending;
         send_shared(job, &job->cancel, JOB_CANCEL);
+    }
     if (complete_is_due(job)) {
         job->completes++;
         job->stood = false;
@@ -426,8 +445,8 @@ static void latch_ready(struct job *job)
     if (job->ready || job_is_over(job))
         return;
     job->ready = true;
+    pursue(job); /* first of all: the pivot must not wait for those who are told */
     job->port->tell(job, JOB_NEWS_READY, NULL);
-    pursue(job); /* before the waiters are answered: the pivot must not wait for them */
     answer_all(job, is_ready_wait, BJ_OK, NULL, NULL);
 }
 
@@ -478,6 +497,8 @@ static void ask_soft_abort(struct job *job, struct job_waiter *waiter)
     job->cancel_refused = false; /* that was another caller's */
     if (async && abort_is_accepted(job))
         answer(job, waiter, BJ_OK, NULL, NULL);
+    else if (job->pending && is_hurt_by_pending(job, waiter))
+        answer(job, waiter, BJ_E_STALLED, NULL, pending_text);
     else if (job->stall != JOB_STALL_NONE && is_hurt_by_pause(job, waiter))
         answer_stalled(job, waiter);
     else if (async && pivoting && !is_aborting(job))
@@ -650,7 +671,7 @@ void job_stopped_event(struct job *job, const char *reason)
 static void set_pending(struct job *job)
 {
     job->pending = true;
-    answer_all(job, is_pivot, BJ_E_STALLED, NULL, pending_text);
+    answer_all(job, is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
     pursue(job);
 }
 
@@ -828,6 +849,8 @@ static void cancel_reply(struct job *job, const struct job_reply *reply)
     }
     job->cancel = JOB_REQUEST_ACCEPTED;
     answer_all(job, is_async_soft_abort, BJ_OK, NULL, NULL);
+    if (job->pending)
+        answer_all(job, is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
 }
 
 static void force_reply(struct job *job, const struct job_reply *reply)
@@ -845,7 +868,7 @@ static void force_reply(struct job *job, const struct job_reply *reply)
 /* The library's own dismiss. Refused: someone else was faster, or QEMU could not; ask which. */
 static void dismiss_reply(struct job *job, const struct job_reply *reply)
 {
-    job->dismissing = false;
+    job->dismissing = reply->accepted;
     if (reply->accepted ? !job->traits.has_status : reply->no_job)
         release(job);
     else if (!reply->accepted && !job->released)

@@ -145,7 +145,8 @@ struct job {
     enum job_request complete;
     enum job_request cancel;
     enum job_request force;
-    bool cancel_refused; /* and not asked for again since */
+    bool cancelled_in_pending; /* when it was sent */
+    bool cancel_refused;       /* and not asked for again since */
     bool dismissing;
     unsigned dismisses; /* how often ours was sent */
     bool graph_asked;

@@ -236,21 +236,36 @@ void message_clear(struct message *message)
     *message = (struct message){0};
 }
 
+/* Most names and ids need no escapes, and the way to complete must be short. */
+static bool is_plain(const char *s)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    return s[strspn(s, plain)] == '\0';
+}
+
+char *protocol_quote(const char *s)
+{
+    char *quoted = NULL;
+    if (is_plain(s))
+        return asprintf(&quoted, "\"%s\"", s) < 0 ? NULL : quoted;
+
+    json_t *string = json_string(s);
+    quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    json_decref(string);
+    return quoted;
+}
+
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
 {
     char *line = NULL;
-    json_t *quoted = json_string(name);
-    char *command = quoted ? json_dumps(quoted, JSON_ENCODE_ANY) : NULL;
+    char *command = protocol_quote(name);
     int len = -1;
 
-    if (command && arguments)
-        len = asprintf(&line, "{\"execute\":%s,\"arguments\":%s,\"id\":%llu}\r\n", command,
-                       arguments, (unsigned long long)id);
-    else if (command)
-        len = asprintf(&line, "{\"execute\":%s,\"id\":%llu}\r\n", command, (unsigned long long)id);
-
+    if (command)
+        len = asprintf(&line, "{\"execute\":%s%s%s,\"id\":%llu}\r\n", command,
+                       arguments ? ",\"arguments\":" : "", arguments ? arguments : "",
+                       (unsigned long long)id);
     free(command);
-    json_decref(quoted);
     if (len < 0)
         return NULL;
     *ret_len = (size_t)len;

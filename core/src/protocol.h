@@ -31,6 +31,9 @@ struct message {
 int protocol_parse(const char *text, size_t len, struct message *ret, const char **ret_reason);
 void message_clear(struct message *message);
 
+/* A string as JSON has it, in its quotes. malloc'ed; NULL: no memory, or not UTF-8. */
+char *protocol_quote(const char *s);
+
 /* One command as a line. `arguments` is the text of a JSON object or NULL. malloc'ed; NULL when
  * memory is short. */
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);

@@ -5,6 +5,7 @@
 #include "qmp_jobs.h"
 #include "future.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,18 +116,18 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
     bool is_job_command = strncmp(command, "job-", 4) == 0;
     bool takes_id = is_job_command || strcmp(command, "block-job-finalize") == 0 ||
                     strcmp(command, "block-job-dismiss") == 0;
+    const char *key = takes_id ? "id" : "device";
+    char *quoted = protocol_quote(id);
+    char *text = NULL;
+    int len = -1;
 
-    json_t *arguments = json_pack("{s:s}", takes_id ? "id" : "device", id);
-    if (!arguments)
-        return NULL;
-    int failed = 0;
-    if (verb == JOB_SET_SPEED)
-        failed = json_object_set_new(arguments, "speed", json_integer(speed));
-    if (verb == JOB_CANCEL_FORCE && !is_job_command)
-        failed = json_object_set_new(arguments, "force", json_true());
-    char *text = failed ? NULL : json_dumps(arguments, JSON_COMPACT);
-    json_decref(arguments);
-    return text;
+    if (quoted && verb == JOB_SET_SPEED)
+        len = asprintf(&text, "{\"%s\":%s,\"speed\":%lld}", key, quoted, (long long)speed);
+    else if (quoted)
+        len = asprintf(&text, "{\"%s\":%s%s}", key, quoted,
+                       verb == JOB_CANCEL_FORCE && !is_job_command ? ",\"force\":true" : "");
+    free(quoted);
+    return len < 0 ? NULL : text;
 }
 
 /* --------------------------------------------------------------------- rows */
