@@ -69,10 +69,10 @@
 // # Goroutines, threads and files
 //
 // All methods may be called from any goroutine, also while another calls Close. All monitors of a
-// process share one thread of the C library, one goroutine that is parked in the runtime's poller, and
-// an eventfd; a monitor adds its socket, a stream its goroutine. The first Dial makes them, the last
-// Close ends them: nothing outlives the monitors (B74, B75). A Monitor that is forgotten is closed when
-// it is collected, but don't count on it.
+// process, as far as they have the same limits, share one thread of the C library, one goroutine that is
+// parked in the runtime's poller, and an eventfd; a monitor adds its socket, a stream its goroutine. The
+// first Dial makes them, the last Close ends them: nothing outlives the monitors (B74, B75). A Monitor
+// that is forgotten is closed when it is collected, but don't count on it.
 //
 // # Building
 //

@@ -13,8 +13,8 @@ import (
 )
 
 // A Job is one run of one block job; an id used again is another Job. Its methods may be called from
-// any goroutine, also after the monitor is closed. Letting go of a Job does nothing to what runs in
-// QEMU, and a Job keeps neither a goroutine nor a file descriptor.
+// any goroutine, also after the monitor is closed. A Job needs no closing: letting go of it does
+// nothing to what runs in QEMU.
 type Job struct {
 	monitor *Monitor
 	handle  core.Job

@@ -22,11 +22,12 @@ func TestB74CloseDuringAnything(t *testing.T) {
 	q := disks(t)
 	m := dial(t, q.URI)
 	ctx := patience(t)
-	job := mirror(t, m, halted)
 	events, err := m.Events(ctx)
 	ok(t, err)
 	unread, err := m.Events(ctx)
 	ok(t, err)
+	job := mirror(t, m, halted)
+	<-events // so there is one for the other, too
 	updates, err := job.Watch(ctx, 1)
 	ok(t, err)
 	progress := job.Progress(ctx, 0)
@@ -186,8 +187,13 @@ func TestB75MonitorsShareOneThreadAndOneGoroutine(t *testing.T) {
 		t.Errorf("%d goroutines read", n)
 	}
 	for _, m := range monitors {
+		events, err := m.Events(ctx)
+		ok(t, err)
 		ok(t, m.Execute(ctx, "query-jobs", nil, nil))
 		ok(t, m.Close())
+		if _, more := <-events; more || !isClosed(m.Done()) {
+			t.Error("a monitor among others is not closed")
+		}
 	}
 	if now := countLoops(t); now != 0 {
 		t.Errorf("%d loop threads are left", now)
