@@ -759,7 +759,7 @@ static void b31_pivot_waits_for_ready_and_sends_nothing_before(void **state)
     feed(m, "~created ~running");
     assert_said(m, "");
     feed(m, "~ready READY");
-    assert_said(m, "READY complete");
+    assert_said(m, "complete READY"); /* first of all: the pivot waits for nobody */
     feed(m, "+complete " END_OK);
     assert_answered(p, BJ_OK);
 }
@@ -793,7 +793,7 @@ static void b31_a_pivot_that_someone_still_waits_for_is_not(void **state)
     seat *p[] = {pivot(m), pivot(m)};
     leave(m, p[0]);
     feed(m, TO_READY);
-    assert_said(m, "READY complete");
+    assert_said(m, "complete READY");
     assert_waiting(p[1]);
 }
 
@@ -807,7 +807,7 @@ static void b32_concurrent_pivots_share_one_complete(void **state)
     p[2] = pivot(m);
     feed(m, "+complete");
     p[3] = pivot(m);
-    assert_said(m, "READY complete");
+    assert_said(m, "complete READY");
     feed(m, END_OK);
     for (int i = 0; i < 4; i++)
         assert_answered(p[i], BJ_OK);
@@ -938,7 +938,7 @@ static void b34_a_pivot_goes_on_when_the_abort_was_refused(void **state)
     feed(m, "-cancel");
     assert_answered(a, BJ_E_REFUSED);
     feed(m, "~ready READY");
-    assert_said(m, "cancel READY complete");
+    assert_said(m, "cancel complete READY");
     feed(m, "+complete " END_OK);
     assert_answered(p, BJ_OK);
 }
@@ -1570,7 +1570,7 @@ static void b44_verbs_on_what_is_over(void **state)
     assert_answered(verb(m, JOB_PAUSE), BJ_E_STATE);
     assert_answered(verb(m, JOB_RESUME), BJ_E_STATE);
     assert_answered(verb(m, JOB_SET_SPEED), BJ_E_STATE);
-    assert_answered(verb(m, JOB_FINALIZE), BJ_OK);
+    assert_answered(verb(m, JOB_FINALIZE), BJ_E_STATE);
     seat *dismiss = verb(m, JOB_DISMISS);
     assert_said(m, "dismiss");
     feed(m, "+dismiss ~null");

@@ -43,6 +43,15 @@ static void let_all_go(void *user)
         leave(list);
 }
 
+/* As an owner does with the watches that have ended. */
+static int watch_teardown(void **state)
+{
+    bj_ctx *ctx = ((bench *)*state)->ctx;
+    if (!ctx->closed)
+        on_loop(ctx, let_all_go, NULL);
+    return bench_teardown(state);
+}
+
 static bj_watch *watch_on(bench *b, uint64_t ring)
 {
     static const struct watch_ops ops = {.begin = begin, .leave = leave, .destroy = destroy};
@@ -597,7 +606,7 @@ static void b62_a_close_by_another_thread_wakes_the_reader(void **state)
     end(w);
 }
 
-#define with_watches(test) cmocka_unit_test_setup_teardown(test, watch_setup, bench_teardown)
+#define with_watches(test) cmocka_unit_test_setup_teardown(test, watch_setup, watch_teardown)
 
 int main(void)
 {
