@@ -398,9 +398,6 @@ func marshal(arguments any) (string, error) {
 	if string(text) == "null" {
 		return "", nil
 	}
-	if text[0] != '{' {
-		return "", invalid("the arguments must be a JSON object, not " + string(text))
-	}
 	return string(text), nil
 }
 
