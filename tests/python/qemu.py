@@ -171,20 +171,6 @@ class Qemu:
         )
         return name
 
-    def add_slow(self, name: str) -> str:
-        """A disk that takes its first write and hardly any more; until the end it won't be done."""
-        self.add_empty(f"below-{name}")
-        limits = {"bps-write": 1}
-        self.do("object-add", qom_type="throttle-group", id=f"brake-{name}", limits=limits)
-        self.do(
-            "blockdev-add",
-            driver="throttle",
-            node_name=name,
-            throttle_group=f"brake-{name}",
-            file=f"below-{name}",
-        )
-        return name
-
     def add_chain(self) -> None:
         """The qcow2 disks "base" <- "middle" <- "active", each with data of its own."""
         paths = {

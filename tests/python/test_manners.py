@@ -166,7 +166,8 @@ def test_b73_loops_in_several_threads(daemon: Qemu) -> None:
 
 
 FORK = """
-    import os, blockjob, blockjob.sync
+    import os, warnings, blockjob, blockjob.sync
+    warnings.simplefilter("ignore")
     {setup}
     pid = os.fork()
     if pid == 0:

@@ -80,14 +80,16 @@ async def test_b06_a_deadline_passes_and_the_job_goes_on(connect: Connect, disks
         assert await patient is Outcome.PIVOTED
 
 
-async def test_b06_deadline_of_an_abort(connect: Connect, daemon: Qemu) -> None:
-    daemon.add_disk("drive")
-    daemon.add_slow("copy")
-    async with await connect(daemon.uri) as monitor:
-        job = await monitor.mirror("drive", target="copy", buf_size=65536)
+async def test_b06_deadline_of_an_abort(connect: Connect, disks: Qemu) -> None:
+    async with await connect(disks.uri) as monitor:
+        job = await monitor.mirror("drive", target="copy", **HALTED_MIRROR)
+        disks.stop()
         with pytest.raises(blockjob.Timeout):
             await job.abort(timeout=0.05)
         assert job.outcome is None
+        disks.go_on()
+        # What QEMU was told it does, whether somebody waits or not.
+        assert await job.done() is Outcome.CANCELLED
 
 
 async def test_b07_a_cancelled_wait_leaves_the_job_alone(disks: Qemu) -> None:
