@@ -184,8 +184,10 @@ bj_future *ask_set_command(struct ask *ask, const char *command, const char *arg
     if (!command || !*command)
         failed = future_failed(ctx, BJ_E_INVAL, "a command needs a name");
     else if (arguments && !object)
-        failed = future_failed(ctx, BJ_E_INVAL, "%s: the arguments are not a JSON object: %.200s",
-                               command, arguments);
+        failed =
+            future_failed(ctx, BJ_E_INVAL,
+                          "%s: the arguments are not a JSON object, or name a member twice: %.200s",
+                          command, arguments);
     json_decref(object);
 
     if (!failed) {

@@ -51,6 +51,14 @@ bool ctx_is_forked(const bj_ctx *ctx)
     return ctx->pid != getpid();
 }
 
+bool ctx_is_closing(bj_ctx *ctx)
+{
+    ctx_lock(ctx);
+    bool closing = ctx->closing;
+    ctx_unlock(ctx);
+    return closing;
+}
+
 void ctx_lock(bj_ctx *ctx)
 {
     pthread_mutex_lock(&ctx->lock);
@@ -118,7 +126,7 @@ static void run_leaving(struct loop_task *task)
 
 void ctx_monitor_left(bj_ctx *ctx)
 {
-    if (!ctx->closing || ctx->monitors || loop_is_theirs(ctx->loop))
+    if (!ctx_is_closing(ctx) || ctx->monitors || loop_is_theirs(ctx->loop))
         return;
     ctx->leaving.run = run_leaving; /* later: the driver is still on the stack */
     loop_post(ctx->loop, &ctx->leaving);
@@ -129,12 +137,19 @@ static struct text *closed_text(void)
     return text_printf("the context was closed");
 }
 
+static void set_closing(bj_ctx *ctx)
+{
+    ctx_lock(ctx);
+    ctx->closing = true;
+    ctx_unlock(ctx);
+}
+
 /* On our loop's thread: answers everyone; the loop stops when the last monitor has gone. */
 static void begin_closing(bj_ctx *ctx)
 {
     bj_monitor *next;
 
-    ctx->closing = true;
+    set_closing(ctx);
     if (!ctx->monitors)
         ctx_monitor_left(ctx);
     for (bj_monitor *monitor = ctx->monitors; monitor; monitor = next) {
@@ -162,10 +177,11 @@ static int close_theirs(bj_ctx *ctx)
         return BJ_E_STATE;
     if (ctx->closed)
         return BJ_OK;
-    ctx->closed = ctx->closing = true;
+    ctx->closed = true;
+    set_closing(ctx);
     while (ctx->monitors)
         monitor_shut(ctx->monitors, BJ_E_CLOSED, closed_text());
-    loop_stop(ctx->loop);
+    loop_stop_theirs(ctx->loop);
     return BJ_OK;
 }
 

@@ -27,6 +27,7 @@ struct bj_ctx {
     /* Guards what any thread may ask: futures, queues, watches, what jobs publish, the limits.
      * Never held while a callback runs. */
     pthread_mutex_t lock;
+    bool closing; /* nothing new is begun; the loop stops when the last monitor has gone */
     uint64_t limits[LIMITS];
     bj_log_fn log;
     void *log_user;
@@ -36,7 +37,6 @@ struct bj_ctx {
     struct loop_task leaving; /* stops the loop, once the last monitor has gone */
 
     /* The loop's own. */
-    bool closing; /* no new monitors; the loop stops when the last has gone */
     struct bj_monitor *monitors;
     struct command_set *command_sets; /* shared by the monitors of like QEMUs */
     uint64_t job_id_prefix;           /* random */
@@ -49,6 +49,7 @@ bj_ctx *ctx_ref(bj_ctx *ctx);
 bj_ctx *ctx_unref(bj_ctx *ctx);
 
 bool ctx_is_forked(const bj_ctx *ctx);
+bool ctx_is_closing(bj_ctx *ctx);
 
 void ctx_lock(bj_ctx *ctx);
 void ctx_unlock(bj_ctx *ctx);

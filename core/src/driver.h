@@ -53,6 +53,10 @@ struct driver_ops {
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
 
+    /* Answers all requests but dismissals with `error`; none comes after. For a monitor that
+     * lingers. */
+    void (*abandon)(struct driver *driver, int error, const char *text);
+
     /* Why connecting takes so long: the sentence of a deadline. */
     struct text *(*stage)(struct driver *driver, int64_t timeout_ms);
 
@@ -62,16 +66,11 @@ struct driver_ops {
 
 struct driver {
     const struct driver_ops *ops;
-    bj_monitor *monitor; /* takes the upcalls; outlives the driver */
 
     /* Valid from `up` on. */
     bool has_status;  /* statuses come as events (QEMU 3.0) */
-    bool has_dismiss; /* jobs can be told to wait for it (2.12) */
+    bool has_dismiss; /* jobs can be told to wait for it */
 };
-
-/* Starts connecting; takes over what is in `address`. NULL: no memory. */
-struct address;
-struct driver *qmp_open(bj_monitor *monitor, struct address *address);
 
 /* ------------------------------------------------------------------ upcalls */
 
@@ -93,13 +92,24 @@ struct driver_fact {
     int64_t timestamp_us;
 };
 
-void monitor_up(bj_monitor *monitor, struct text *version);
-void monitor_fact(bj_monitor *monitor, const struct driver_fact *fact);
-bool monitor_has_watches(const bj_monitor *monitor);
-void monitor_event(bj_monitor *monitor, const char *name, const char *data, size_t data_len,
-                   int64_t timestamp_us);
+/* Where the facts go; `user` is the one given at opening. */
+struct driver_sink {
+    void (*up)(void *user, struct text *version);
+    void (*fact)(void *user, const struct driver_fact *fact);
 
-/* The connection is over, all requests have been answered, the driver is about to free itself. */
-void monitor_down(bj_monitor *monitor, int error, struct text *text);
+    /* Every event, if someone wants them. `data` is JSON, not terminated; NULL: none. */
+    bool (*wants_events)(void *user);
+    void (*event)(void *user, const char *name, const char *data, size_t data_len,
+                  int64_t timestamp_us);
+
+    /* The connection is over, all requests have been answered, the driver is about to free itself.
+     * Takes over the reference to `text`. */
+    void (*down)(void *user, int error, struct text *text);
+};
+
+/* Starts connecting; takes over what is in `address`. NULL: no memory. */
+struct address;
+struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+                        const struct driver_sink *sink, void *user);
 
 #endif

@@ -3,8 +3,6 @@
  * Futures; see future.h.
  */
 #include "future.h"
-#include "job_handle.h"
-#include "monitor.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -59,34 +57,6 @@ static bool is_static(const bj_future *future)
 }
 
 /* ------------------------------------------------------------------- memory */
-
-const bj_job_info *info_list_find(const struct info_list *list, const char *id)
-{
-    for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->rows[i].id, id) == 0)
-            return &list->rows[i];
-    return NULL;
-}
-
-void info_list_free_rows(struct info_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        const bj_job_info *row = &list->rows[i];
-        const char *const strings[] = {row->id, row->type, row->status, row->error, row->io_status};
-        for (size_t s = 0; s < sizeof strings / sizeof strings[0]; s++)
-            if (strings[s] && *strings[s])
-                free((char *)strings[s]);
-    }
-}
-
-void info_list_free(struct info_list *list)
-{
-    if (!list)
-        return;
-    info_list_free_rows(list);
-    free(list->rows);
-    free(list);
-}
 
 static void clear_result(struct future_result *result)
 {
@@ -347,16 +317,25 @@ static void set_deadline(bj_future *future, int64_t timeout_ms, int limit)
     future->deadline_ms = timeout_ms > INT64_MAX - now ? INT64_MAX : now + timeout_ms;
 }
 
+/* Once closing has begun nothing new is begun, or a callback that tries again would never let it
+ * end. */
+static bool post_start(bj_future *future)
+{
+    ctx_lock(future->ctx);
+    future->posted = !future->ctx->closing && loop_post(future->ctx->loop, &future->task);
+    bool posted = future->posted;
+    ctx_unlock(future->ctx);
+    return posted;
+}
+
 bj_future *future_launch(bj_future *future, int64_t timeout_ms, int limit)
 {
     set_deadline(future, timeout_ms, limit);
     future->task.run = run_start;
-    future->posted = true;
     future_ref_memory(future);
-    if (loop_post(future->ctx->loop, &future->task))
+    if (post_start(future))
         return future;
 
-    future->posted = false;
     future->done = true;
     future->result = (struct future_result){
         .error = BJ_E_CLOSED,
@@ -391,7 +370,7 @@ static int add_callback(bj_future *future, bj_closure closure)
     ctx_lock(future->ctx);
     bool posted = true;
     if (future->done) {
-        posted = loop_post(future->ctx->loop, &callback->task);
+        posted = !future->ctx->closing && loop_post(future->ctx->loop, &callback->task);
     } else {
         struct future_callback **last = &future->callbacks;
         while (*last)
@@ -467,6 +446,8 @@ int bj_future_wait(bj_future *future, int64_t timeout_ms)
         return BJ_E_FORKED;
     if (bj_future_is_done(future))
         return BJ_OK;
+    if (timeout_ms == 0)
+        return BJ_E_TIMEOUT;
     if (loop_is_current(future->ctx->loop))
         return BJ_E_DEADLOCK;
 

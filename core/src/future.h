@@ -11,16 +11,12 @@
 #define BJ_FUTURE_H
 
 #include "ctx.h"
+#include "info.h"
 #include "loop.h"
 #include "queue.h"
 #include "text.h"
 
 #include <blockjob/blockjob.h>
-
-struct info_list {
-    size_t count;
-    bj_job_info *rows; /* their strings are malloc'ed, or "" */
-};
 
 /* All references in it belong to it. */
 struct future_result {
@@ -96,9 +92,5 @@ void future_fill_record(bj_future *future, bj_record *record);
 void future_drop_handle(bj_future *future);
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);
-
-const bj_job_info *info_list_find(const struct info_list *list, const char *id); /* NULL: none */
-void info_list_free(struct info_list *list);                                     /* takes NULL */
-void info_list_free_rows(struct info_list *list); /* what the rows own, not their array */
 
 #endif

@@ -12,6 +12,9 @@
 #define COMPLETES_MAX 16
 #define DISMISSES_MAX 3
 
+/* Bytes of an error text that are kept: QEMU's are sentences. */
+#define TEXT_MAX 4096
+
 static const char *const status_names[] = {
     [JOB_STATUS_NONE] = "",
     [JOB_STATUS_CREATED] = "created",
@@ -97,7 +100,7 @@ static bool stands_still(const struct job *job)
 static void set_text(struct job *job, const char *text)
 {
     text_unref(job->text);
-    job->text = text ? text_printf("%s", text) : NULL;
+    job->text = text ? text_printf("%.*s", TEXT_MAX, text) : NULL;
 }
 
 /* ------------------------------------------------------------------ waiters */

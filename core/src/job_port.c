@@ -63,7 +63,8 @@ void job_give_slot_back(struct job_request_slot *slot)
     give_back(empty_slot(slot));
 }
 
-/* What a connection that ends answers is no news of the verb: job_lost() follows. */
+/* What a connection that ends answers is no news of the verb: job_lost() follows, unless the run
+ * was released before. */
 static bool is_about_connection(int error)
 {
     return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
@@ -86,7 +87,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
 
     if (reply->error == BJ_OK && verb == JOB_COMPLETE)
         note_complete_accepted(taken.job);
-    if (!is_about_connection(reply->error))
+    if (!is_about_connection(reply->error) || taken.job->machine.released)
         job_reply(&taken.job->machine, verb, waiter,
                   &(struct job_reply){
                       .accepted = reply->error == BJ_OK,

@@ -28,10 +28,16 @@ struct loop {
 
     pthread_mutex_t lock;
     pthread_t current; /* the thread the loop runs on */
-    struct loop_task *first;
+    bool has_current;
+    struct loop_task *round; /* being run */
+    struct loop_task *first; /* for the next round */
     struct loop_task **last;
-    bool held; /* ev_ref: tasks were posted on the loop's thread, ev_run() must not return yet */
+    bool stopping; /* stops as soon as there is nothing left to run */
     bool stopped;
+
+    unsigned waking; /* how often on_wake() is on the stack */
+    bool freed;      /* and frees the loop when it is through */
+    bool held; /* ev_ref: tasks were posted on the loop's thread, ev_run() must not return yet */
 };
 
 struct loop_io {
@@ -64,24 +70,22 @@ int64_t clock_realtime_us(void)
 
 /* -------------------------------------------------------------------- tasks */
 
-static struct loop_task *take_tasks(struct loop *loop)
+/* The next task of this round; the first call after a round begins the next. */
+static struct loop_task *take_task(struct loop *loop, bool new_round)
 {
     pthread_mutex_lock(&loop->lock);
-    struct loop_task *tasks = loop->first;
-    loop->first = NULL;
-    loop->last = &loop->first;
-    loop->current = pthread_self();
-    pthread_mutex_unlock(&loop->lock);
-    return tasks;
-}
-
-static void run_tasks(struct loop_task *tasks)
-{
-    while (tasks) {
-        struct loop_task *task = tasks;
-        tasks = task->next; /* the task may free itself */
-        task->run(task);
+    if (!loop->round && new_round) {
+        loop->round = loop->first;
+        loop->first = NULL;
+        loop->last = &loop->first;
     }
+    struct loop_task *task = loop->round;
+    if (task)
+        loop->round = task->next;
+    loop->current = pthread_self();
+    loop->has_current = true;
+    pthread_mutex_unlock(&loop->lock);
+    return task;
 }
 
 static void set_held(struct loop *loop, bool held)
@@ -93,24 +97,47 @@ static void set_held(struct loop *loop, bool held)
     loop->held = held;
 }
 
+/* Shut only when nothing is left to run: who was promised a callback gets it. */
+static bool shut_if_idle(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool idle = !loop->first && !loop->round;
+    if (idle && loop->stopping)
+        loop->stopped = true;
+    pthread_mutex_unlock(&loop->lock);
+    return idle;
+}
+
+static void destroy(struct loop *loop)
+{
+    if (!loop->theirs)
+        ev_loop_destroy(loop->ev);
+    pthread_mutex_destroy(&loop->lock);
+    free(loop);
+}
+
 /* One round of tasks; those they post are for the next, after sockets and timers had their turn. */
 static void on_wake(struct ev_loop *ev, ev_async *async, int events)
 {
     (void)ev, (void)events;
     struct loop *loop = async->data;
+    bool first = true;
 
-    run_tasks(take_tasks(loop));
+    loop->waking++;
+    for (struct loop_task *task; (task = take_task(loop, first)); first = false)
+        task->run(task);
+    loop->waking--;
 
-    pthread_mutex_lock(&loop->lock);
-    bool more = loop->first != NULL;
-    pthread_mutex_unlock(&loop->lock);
-    set_held(loop, more);
-}
-
-void loop_drain(struct loop *loop)
-{
-    for (struct loop_task *tasks; (tasks = take_tasks(loop));)
-        run_tasks(tasks);
+    if (loop->freed) { /* by one of the tasks */
+        if (loop->waking == 0)
+            destroy(loop);
+        return;
+    }
+    bool idle = shut_if_idle(loop);
+    if (!loop->stopped || !loop->theirs)
+        set_held(loop, !idle);
+    if (loop->stopped && !loop->theirs)
+        ev_break(loop->ev, EVBREAK_ALL);
 }
 
 bool loop_post(struct loop *loop, struct loop_task *task)
@@ -119,7 +146,7 @@ bool loop_post(struct loop *loop, struct loop_task *task)
 
     pthread_mutex_lock(&loop->lock);
     bool accepted = !loop->stopped;
-    bool here = pthread_equal(loop->current, pthread_self());
+    bool here = loop->has_current && pthread_equal(loop->current, pthread_self());
     if (accepted) {
         *loop->last = task;
         loop->last = &task->next;
@@ -152,6 +179,7 @@ int loop_new(struct loop **ret_loop, struct ev_loop *theirs)
     loop->theirs = theirs != NULL;
     loop->last = &loop->first;
     loop->current = pthread_self();
+    loop->has_current = loop->theirs;
     pthread_mutex_init(&loop->lock, NULL);
 
     ev_async_init(&loop->wake, on_wake);
@@ -172,15 +200,21 @@ int loop_new(struct loop **ret_loop, struct ev_loop *theirs)
     return BJ_OK;
 }
 
+static void set_current(struct loop *loop, bool current)
+{
+    pthread_mutex_lock(&loop->lock);
+    loop->current = pthread_self();
+    loop->has_current = current;
+    pthread_mutex_unlock(&loop->lock);
+}
+
 static void *run(void *user)
 {
     struct loop *loop = user;
 
-    pthread_mutex_lock(&loop->lock);
-    loop->current = pthread_self();
-    pthread_mutex_unlock(&loop->lock);
-
+    set_current(loop, true);
     ev_run(loop->ev, 0);
+    set_current(loop, false); /* the next thread may well get this one's number */
     if (loop->gone)
         loop->gone(loop->gone_user);
     return NULL;
@@ -206,24 +240,29 @@ int loop_start(struct loop *loop)
 
     pthread_mutex_lock(&loop->lock);
     loop->current = loop->thread;
+    loop->has_current = true;
     pthread_mutex_unlock(&loop->lock);
     return BJ_OK;
 }
 
 void loop_stop(struct loop *loop)
 {
-    loop_drain(loop);
     pthread_mutex_lock(&loop->lock);
-    loop->stopped = true;
+    loop->stopping = true;
     pthread_mutex_unlock(&loop->lock);
-    loop_drain(loop); /* what was posted before the door was shut */
+}
+
+void loop_stop_theirs(struct loop *loop)
+{
+    loop_stop(loop);
+    do
+        for (struct loop_task *task; (task = take_task(loop, true));)
+            task->run(task);
+    while (!shut_if_idle(loop));
+
     set_held(loop, false);
-    if (loop->theirs) {
-        ev_ref(loop->ev);
-        ev_async_stop(loop->ev, &loop->wake);
-    } else {
-        ev_break(loop->ev, EVBREAK_ALL);
-    }
+    ev_ref(loop->ev);
+    ev_async_stop(loop->ev, &loop->wake);
 }
 
 void loop_join(struct loop *loop)
@@ -244,17 +283,17 @@ void loop_detach(struct loop *loop)
 
 void loop_free(struct loop *loop)
 {
-    if (!loop->theirs)
-        ev_loop_destroy(loop->ev);
-    pthread_mutex_destroy(&loop->lock);
-    free(loop);
+    if (loop->waking)
+        loop->freed = true;
+    else
+        destroy(loop);
 }
 
 bool loop_is_current(const struct loop *loop)
 {
     pthread_mutex_t *lock = (pthread_mutex_t *)&loop->lock;
     pthread_mutex_lock(lock);
-    bool current = pthread_equal(loop->current, pthread_self());
+    bool current = loop->has_current && pthread_equal(loop->current, pthread_self());
     pthread_mutex_unlock(lock);
     return current;
 }

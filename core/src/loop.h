@@ -17,11 +17,14 @@ int loop_new(struct loop **ret_loop, struct ev_loop *theirs);
 int loop_start(struct loop *loop); /* any thread, once; BJ_E_SYSTEM */
 void loop_free(struct loop *loop); /* stopped, or never started, or theirs */
 
-/* Our thread: runs what is posted, then ends it. After this loop_post() refuses. */
+/* On our loop's thread, in a task: the thread ends as soon as there is nothing left to run. After
+ * that loop_post() refuses. */
 void loop_stop(struct loop *loop);
+/* On a loop of theirs, which goes on: the same at once, running what there is to run. */
+void loop_stop_theirs(struct loop *loop);
 void loop_join(struct loop *loop); /* another thread than the loop's */
-void loop_detach(
-    struct loop *loop); /* instead of joining: the thread calls `gone` as its last act */
+/* Instead of joining: the thread calls `gone` as its last act. */
+void loop_detach(struct loop *loop);
 void loop_on_gone(struct loop *loop, void (*gone)(void *user), void *user);
 
 bool loop_is_current(const struct loop *loop); /* any thread */
@@ -34,9 +37,6 @@ struct loop_task {
     void (*run)(struct loop_task *task);
 };
 bool loop_post(struct loop *loop, struct loop_task *task); /* any thread */
-
-/* Runs what is posted now, on the loop's thread: for a context that closes on a loop of theirs. */
-void loop_drain(struct loop *loop);
 
 /* A socket. `ready` is called while it is readable, or writable if asked for. */
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };

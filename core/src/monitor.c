@@ -127,9 +127,12 @@ int monitor_add_starting(bj_monitor *monitor, bj_job *job)
 {
     if (monitor->job_count >= ctx_limit(monitor->ctx, BJ_LIMIT_JOBS))
         return BJ_E_BUSY;
+    bj_job **last = &monitor->starting; /* of two with one id QEMU accepts the first */
+    while (*last)
+        last = &(*last)->next_starting;
+    *last = bj_job_ref(job);
+    job->next_starting = NULL;
     job->starting = true;
-    job->next_starting = monitor->starting;
-    monitor->starting = bj_job_ref(job);
     monitor->job_count++;
     return BJ_OK;
 }
@@ -153,8 +156,10 @@ static bj_job *settle_starting(bj_monitor *monitor, bj_job *job)
     if (!take_starting(monitor, job))
         return NULL;
     bool tabled = table(monitor, job);
-    if (!tabled)
+    if (!tabled) {
+        job_feed_lost(job, BJ_E_JOB_LOST, bj_error_text(BJ_E_NOMEM));
         job_retire(job);
+    }
     bj_job_unref(job); /* the list's */
     return tabled ? job : NULL;
 }
@@ -178,15 +183,18 @@ void monitor_job_refused(bj_monitor *monitor, bj_job *job)
     if (take_starting(monitor, job)) {
         job_retire(job);
         bj_job_unref(job);
-    } else if (job->tabled) {
-        untable(monitor, job); /* created, then thought better of (B41) */
+    } else if (job->tabled) { /* created, then thought better of (B41) */
+        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU refused to start it");
+        monitor_job_released(monitor, job);
     }
 }
 
 /* -------------------------------------------------------------------- upcalls */
 
-void monitor_up(bj_monitor *monitor, struct text *version)
+static void on_up(void *user, struct text *version)
 {
+    bj_monitor *monitor = user;
+
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_OPEN;
     monitor->version = text_ref(version);
@@ -208,27 +216,31 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
     bj_job *job = monitor_find_job(monitor, fact->id);
     if (job && !created)
         return job;
+    if (monitor->lingering)
+        return NULL; /* nobody will ask for it */
     bj_job *starting = find_starting(monitor, fact->id);
     if (starting)
         return settle_starting(monitor, starting);
     return gone ? NULL : monitor_track_job(monitor, fact->id, fact->type);
 }
 
-void monitor_fact(bj_monitor *monitor, const struct driver_fact *fact)
+static void on_fact(void *user, const struct driver_fact *fact)
 {
-    bj_job *job = run_of(monitor, fact);
+    bj_job *job = run_of(user, fact);
     if (job)
         job_feed(job, fact);
 }
 
-bool monitor_has_watches(const bj_monitor *monitor)
+static bool wants_events(void *user)
 {
+    const bj_monitor *monitor = user;
     return monitor->watches != NULL;
 }
 
-void monitor_event(bj_monitor *monitor, const char *name, const char *data, size_t data_len,
-                   int64_t timestamp_us)
+static void on_event(void *user, const char *name, const char *data, size_t data_len,
+                     int64_t timestamp_us)
 {
+    bj_monitor *monitor = user;
     struct text *name_text = text_new(name, strlen(name));
     struct text *data_text = data ? text_new(data, data_len) : NULL;
     bool whole = name_text && (!data || data_text);
@@ -325,12 +337,6 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
 {
     bj_future *connect = monitor->connect;
 
-    ctx_lock(monitor->ctx);
-    monitor->state = MONITOR_OVER;
-    monitor->over_error = error;
-    monitor->over_text = text_ref(text);
-    ctx_unlock(monitor->ctx);
-
     monitor->connect = NULL;
     if (connect)
         future_answer(connect, &(struct future_result){.error = error, .text = text_ref(text)});
@@ -339,27 +345,38 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
     answer_closed(monitor, error, text);
 }
 
+/* Under the lock. */
+static void set_over(bj_monitor *monitor, int error, struct text *text)
+{
+    monitor->state = MONITOR_OVER;
+    monitor->over_error = error;
+    monitor->over_text = text_ref(text);
+}
+
 /* The driver is gone or about to go. */
 static void end(bj_monitor *monitor, int error, struct text *text)
 {
     ctx_lock(monitor->ctx);
+    bool told = monitor->state == MONITOR_OVER;
+    if (!told)
+        set_over(monitor, error, text);
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
     loop_timer_free(monitor->linger);
     monitor->linger = NULL;
     monitor->lingering = false;
-    if (monitor->state != MONITOR_OVER)
-        answer_everyone(monitor, error, text);
-    else
+    if (told)
         lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
+    else
+        answer_everyone(monitor, error, text);
     text_unref(text);
     leave_ctx(monitor);
 }
 
-void monitor_down(bj_monitor *monitor, int error, struct text *text)
+static void on_down(void *user, int error, struct text *text)
 {
-    end(monitor, error, text);
+    end(user, error, text);
 }
 
 void monitor_shut(bj_monitor *monitor, int error, struct text *text)
@@ -388,7 +405,7 @@ static void finish_lingering(void *user)
 
 static void run_finish(struct loop_task *task)
 {
-    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
+    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, finish_task));
     finish_lingering(monitor);
     monitor_unref_memory(monitor);
 }
@@ -398,22 +415,29 @@ static void finish_if_dismissed(bj_monitor *monitor)
     if (!monitor->lingering || monitor->jobs)
         return;
     monitor->lingering = false;
-    monitor->close_task.run = run_finish; /* later: the driver is still reading */
+    monitor->finish_task.run = run_finish; /* later: the driver is still reading */
     monitor_ref_memory(monitor);
-    if (!loop_post(monitor->ctx->loop, &monitor->close_task))
+    if (!loop_post(monitor->ctx->loop, &monitor->finish_task))
         monitor_unref_memory(monitor);
 }
 
 void monitor_close_gently(bj_monitor *monitor, struct text *text)
 {
+    struct driver *driver = monitor->driver;
+
     if (monitor->state == MONITOR_OPEN)
         monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
     if (!monitor->linger) {
         monitor_shut(monitor, BJ_E_CLOSED, text);
         return;
     }
+    ctx_lock(monitor->ctx);
+    set_over(monitor, BJ_E_CLOSED, text);
+    ctx_unlock(monitor->ctx);
+
     monitor->lingering = true;
     answer_everyone(monitor, BJ_E_CLOSED, text);
+    driver->ops->abandon(driver, BJ_E_CLOSED, text_str(text));
     text_unref(text);
     loop_timer_set(monitor->linger, LINGER_MS);
     finish_if_dismissed(monitor);
@@ -465,17 +489,25 @@ struct connect {
     struct address address;
 };
 
+static const struct driver_sink sink = {
+    .up = on_up,
+    .fact = on_fact,
+    .wants_events = wants_events,
+    .event = on_event,
+    .down = on_down,
+};
+
 static void start_connect(bj_future *future)
 {
     struct connect *connect = (struct connect *)future;
     bj_monitor *monitor = connect->monitor;
     bj_ctx *ctx = monitor->ctx;
 
-    if (ctx->closing) {
+    if (ctx_is_closing(ctx)) {
         future_fail(future, BJ_E_CLOSED, "the context was closed");
         return;
     }
-    monitor->driver = qmp_open(monitor, &connect->address);
+    monitor->driver = qmp_open(ctx, text_str(monitor->uri), &connect->address, &sink, monitor);
     if (!monitor->driver) {
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
         return;

@@ -28,6 +28,7 @@ struct bj_monitor {
 
     /* The loop's own. */
     struct loop_task close_task;
+    struct loop_task finish_task;
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
     struct bj_monitor *next;

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t load_flags = JSON_ALLOW_NUL;
-
 /* The closing quote of the string that begins at text[at], or len. */
 static size_t skip_string(const char *text, size_t len, size_t at)
 {
@@ -73,43 +71,47 @@ static bool overflows(const char *number, size_t len, bool is_integer)
 }
 
 /* Writes 0 over every number that jansson could not hold. The parsed tree is only for us, who need
- * none of them; callers get the message's own text. */
-static void blank_huge_numbers(char *text, size_t len)
+ * none of them; callers get the message's own text. False if something is no number. */
+static bool blank_huge_numbers(char *text, size_t len)
 {
     for (size_t at = 0; at < len; at++) {
         bool is_integer;
-        size_t n;
         if (text[at] == '"') {
             at = skip_string(text, len, at);
-        } else if ((n = number_length(text + at, len - at, &is_integer)) > 0) {
-            if (overflows(text + at, n, is_integer)) {
-                memset(text + at, ' ', n);
-                text[at] = '0';
-            }
-            at += n - 1;
+            continue;
         }
+        if (text[at] != '-' && (text[at] < '0' || text[at] > '9'))
+            continue;
+        size_t n = number_length(text + at, len - at, &is_integer);
+        if (n == 0)
+            return false;
+        if (overflows(text + at, n, is_integer)) {
+            memset(text + at, ' ', n);
+            text[at] = '0';
+        }
+        at += n - 1;
     }
+    return true;
 }
 
-static json_t *load_huge(const char *text, size_t len)
+static json_t *load_huge(const char *text, size_t len, size_t flags)
 {
     char *copy = malloc(len ? len : 1);
     if (!copy)
         return NULL;
     memcpy(copy, text, len);
-    blank_huge_numbers(copy, len);
-    json_t *root = json_loadb(copy, len, load_flags, NULL);
+    json_t *root = blank_huge_numbers(copy, len) ? json_loadb(copy, len, flags, NULL) : NULL;
     free(copy);
     return root;
 }
 
-static json_t *load(const char *text, size_t len, enum json_error_code *ret_code)
+static json_t *load(const char *text, size_t len, size_t flags, enum json_error_code *ret_code)
 {
     json_error_t error = {0};
-    json_t *root = json_loadb(text, len, load_flags, &error);
+    json_t *root = json_loadb(text, len, flags, &error);
     *ret_code = json_error_code(&error);
     if (!root && *ret_code == json_error_numeric_overflow)
-        root = load_huge(text, len);
+        root = load_huge(text, len, flags);
     return root;
 }
 
@@ -217,7 +219,7 @@ int protocol_parse(const char *text, size_t len, struct message *ret, const char
     *ret = (struct message){.name = "", .text = ""};
 
     enum json_error_code code;
-    ret->root = load(text, len, &code);
+    ret->root = load(text, len, JSON_ALLOW_NUL, &code);
     if (!ret->root) {
         *ret_reason = "something that is not JSON";
         return code == json_error_out_of_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
@@ -272,10 +274,31 @@ char *protocol_command(const char *name, const char *arguments, uint64_t id, siz
     return line;
 }
 
+/* QEMU's own limit. */
+#define NESTING_MAX 1024
+
+static bool is_too_deep(const char *text, size_t len)
+{
+    size_t depth = 0;
+    for (size_t at = 0; at < len; at++) {
+        if (text[at] == '"')
+            at = skip_string(text, len, at);
+        else if (text[at] == '{' || text[at] == '[')
+            depth++;
+        else if (text[at] == '}' || text[at] == ']')
+            depth--;
+        if (depth > NESTING_MAX)
+            return true;
+    }
+    return false;
+}
+
+/* As strict as QEMU, whose error reply to bad syntax has no id. */
 json_t *protocol_object(const char *text)
 {
     enum json_error_code code;
-    json_t *root = load(text, strlen(text), &code);
+    size_t len = strlen(text);
+    json_t *root = is_too_deep(text, len) ? NULL : load(text, len, JSON_REJECT_DUPLICATES, &code);
     if (!json_is_object(root)) {
         json_decref(root);
         return NULL;

@@ -38,7 +38,8 @@ char *protocol_quote(const char *s);
  * memory is short. */
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);
 
-/* Parses a JSON object a caller gave, numbers beyond 64 bits included; NULL if it is none. */
+/* Parses a JSON object a caller gave, numbers beyond 64 bits included; NULL if it is none, or one
+ * that QEMU would not take (a member twice, a NUL, nested too deep). */
 json_t *protocol_object(const char *text);
 
 /* `text`, a valid JSON object, with `members` ("\"a\":1,\"b\":2") put before its own. malloc'ed. */

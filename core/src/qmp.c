@@ -7,8 +7,7 @@
 #include "dial.h"
 #include "driver.h"
 #include "frame.h"
-#include "future.h"
-#include "monitor.h"
+#include "info.h"
 #include "protocol.h"
 #include "qmp_graph.h"
 #include "qmp_jobs.h"
@@ -27,6 +26,7 @@ struct command {
     struct driver_request *request; /* NULL: nobody waits for the reply */
     uint64_t id;
     bool urgent;
+    bool is_dismissal;
     char *name; /* what an old QEMU's reply without id is matched by (B59) */
     char *line; /* NULL once it is written */
     size_t len;
@@ -48,11 +48,15 @@ struct query {
 
 struct qmp {
     struct driver driver;
+    const struct driver_sink *sink;
+    void *user;
     bj_ctx *ctx;
+    struct text *uri;
     enum stage stage;
 
     struct dial *dial;
     int fd;
+    bool is_duplicate; /* the socket itself is the caller's: fd:N */
     struct loop_io *io;
     struct frame frame;
     struct loop_task free_task;
@@ -79,7 +83,7 @@ static struct qmp *qmp_of(struct driver *driver)
 
 static const char *uri_of(const struct qmp *qmp)
 {
-    return text_str(qmp->driver.monitor->uri);
+    return text_str(qmp->uri);
 }
 
 /* --------------------------------------------------------------------- ending */
@@ -110,6 +114,7 @@ static void run_free(struct loop_task *task)
 
     command_set_unref(qmp->ctx, qmp->commands);
     text_unref(qmp->version);
+    text_unref(qmp->uri);
     ctx_unref(qmp->ctx);
     free(qmp);
 }
@@ -123,6 +128,8 @@ static void hang_up(struct qmp *qmp, int error, const char *text)
     qmp->dial = NULL;
     loop_io_free(qmp->io);
     qmp->io = NULL;
+    if (qmp->fd >= 0 && !qmp->is_duplicate)
+        shutdown(qmp->fd, SHUT_RDWR); /* a forked child may hold it, and so QEMU's monitor */
     if (qmp->fd >= 0)
         close(qmp->fd);
     qmp->fd = -1;
@@ -142,9 +149,8 @@ static void hang_up(struct qmp *qmp, int error, const char *text)
 /* Takes over the reference to `text`. */
 static void go_down(struct qmp *qmp, int error, struct text *text)
 {
-    bj_monitor *monitor = qmp->driver.monitor;
     hang_up(qmp, error, text_str(text));
-    monitor_down(monitor, error, text);
+    qmp->sink->down(qmp->user, error, text);
 }
 
 static void qmp_close(struct driver *driver, int error, const char *text)
@@ -235,6 +241,7 @@ static int ask(struct qmp *qmp, struct driver_request *request, const char *name
     }
     command->request = request;
     command->urgent = urgent;
+    command->is_dismissal = strcmp(name, "job-dismiss") == 0 && urgent;
     add_queued(qmp, command);
     flush(qmp);
     return BJ_OK;
@@ -265,6 +272,28 @@ static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
         return true;
     }
     return false;
+}
+
+static void abandon_command(struct command *command, int error, const char *text)
+{
+    struct driver_request *request = command->request;
+    struct driver_reply reply = {.error = error, .text = text};
+
+    command->request = NULL;
+    if (request)
+        request->done(request, &reply);
+}
+
+static void qmp_abandon(struct driver *driver, int error, const char *text)
+{
+    struct qmp *qmp = qmp_of(driver);
+
+    for (struct command *c = qmp->in_flight; c; c = c->next)
+        if (!c->is_dismissal)
+            abandon_command(c, error, text);
+    for (struct command *c = qmp->queued; c; c = c->next)
+        if (!c->is_dismissal)
+            abandon_command(c, error, text);
 }
 
 static bool has_command(void *user, const char *command)
@@ -467,7 +496,7 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     qmp->driver.has_status = has_command(qmp, "query-jobs");
     qmp->driver.has_dismiss = has_command(qmp, "job-dismiss");
     qmp->stage = QMP_UP;
-    monitor_up(qmp->driver.monitor, qmp->version);
+    qmp->sink->up(qmp->user, qmp->version);
 }
 
 static void ask_handshake(struct qmp *qmp, const char *command,
@@ -511,18 +540,19 @@ static struct command **find_id(struct qmp *qmp, const json_t *id)
     return NULL;
 }
 
-/* A reply without id (B59): 2.12 sends one for a command that it has not; RHEL 6.2 for its cancel.
- */
+/* A reply without id (B59): 2.12 sends one for a command that it has not; RHEL 6.2 for its cancel;
+ * all for what they can't parse, in the order of the commands. */
 static struct command **find_without_id(struct qmp *qmp, const struct message *message)
 {
-    bool unknown = message->kind == MESSAGE_ERROR && strcmp(message->name, "CommandNotFound") == 0;
+    bool is_error = message->kind == MESSAGE_ERROR;
+    bool unknown = is_error && strcmp(message->name, "CommandNotFound") == 0;
 
     for (struct command **link = &qmp->in_flight; *link; link = &(*link)->next) {
         const char *name = (*link)->name;
         if (unknown ? !has_command(qmp, name) : strcmp(name, "block_job_cancel") == 0)
             return link;
     }
-    return qmp->in_flight_count == 1 ? &qmp->in_flight : NULL;
+    return qmp->in_flight && (is_error || qmp->in_flight_count == 1) ? &qmp->in_flight : NULL;
 }
 
 static void read_reply(struct qmp *qmp, const struct message *message)
@@ -554,17 +584,18 @@ static void read_reply(struct qmp *qmp, const struct message *message)
         flush(qmp);
 }
 
+/* Before it is up nobody can hold a job, and it is not known yet what this QEMU tells. */
 static void read_event(struct qmp *qmp, const struct message *message)
 {
     struct driver_fact fact;
 
-    if (qmp->stage < QMP_NEGOTIATING)
+    if (qmp->stage != QMP_UP)
         return;
-    if (monitor_has_watches(qmp->driver.monitor))
-        monitor_event(qmp->driver.monitor, message->name, message->raw, message->raw_len,
-                      message->timestamp_us);
+    if (qmp->sink->wants_events(qmp->user))
+        qmp->sink->event(qmp->user, message->name, message->raw, message->raw_len,
+                         message->timestamp_us);
     if (qmp_read_fact(message, &fact))
-        monitor_fact(qmp->driver.monitor, &fact);
+        qmp->sink->fact(qmp->user, &fact);
 }
 
 /* -------------------------------------------------------------------- reading */
@@ -582,12 +613,12 @@ static int read_message(void *user, char *text, size_t len)
     }
     if (message.kind == MESSAGE_EVENT)
         read_event(qmp, &message);
-    else if (qmp->stage != QMP_GREETING)
+    else if (message.kind != MESSAGE_GREETING && qmp->stage > QMP_GREETING)
         read_reply(qmp, &message);
-    else if (message.kind == MESSAGE_GREETING)
+    else if (message.kind == MESSAGE_GREETING && qmp->stage == QMP_GREETING)
         read_greeting(qmp, &message);
     else /* QEMU gives us what it owed to the client before: 60 of 5,000 quick reconnects to 7.2 */
-        ctx_log(qmp->ctx, "%s sent a reply before its greeting", uri_of(qmp));
+        ctx_log(qmp->ctx, "%s sent what does not belong there", uri_of(qmp));
     message_clear(&message);
     return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
@@ -673,22 +704,26 @@ static const struct driver_ops qmp_ops = {
     .look = qmp_look,
     .unsee = qmp_unsee,
     .withdraw = qmp_withdraw,
+    .abandon = qmp_abandon,
     .has_command = qmp_has,
     .stage = qmp_stage,
     .close = qmp_close,
 };
 
-struct driver *qmp_open(bj_monitor *monitor, struct address *address)
+struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+                        const struct driver_sink *sink, void *user)
 {
-    bj_ctx *ctx = monitor->ctx;
     struct qmp *qmp = calloc(1, sizeof *qmp);
     if (!qmp) {
         address_clear(address);
         return NULL;
     }
     qmp->driver.ops = &qmp_ops;
-    qmp->driver.monitor = monitor;
+    qmp->sink = sink;
+    qmp->user = user;
+    qmp->uri = text_printf("%s", uri);
     qmp->fd = -1;
+    qmp->is_duplicate = address->kind == ADDRESS_FD;
     qmp->next_id = first_id(ctx);
     qmp->queued_last = &qmp->queued;
     qmp->in_flight_last = &qmp->in_flight;
@@ -699,8 +734,9 @@ struct driver *qmp_open(bj_monitor *monitor, struct address *address)
                                 .tokens = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS),
                                 .nesting = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_NESTING),
                             });
-    qmp->dial = dial_start(ctx, address, text_str(monitor->uri), on_dialled, qmp);
+    qmp->dial = dial_start(ctx, address, uri, on_dialled, qmp);
     if (!qmp->dial) {
+        text_unref(qmp->uri);
         free(qmp);
         return NULL;
     }

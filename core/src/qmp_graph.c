@@ -8,6 +8,7 @@
  */
 #include "qmp_graph.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,13 +19,54 @@ struct driver_sight {
     json_t *target;
 };
 
-static const json_t *node_by_id(const json_t *graph, const json_t *id)
+/* A graph, with its nodes by id: looking them up one by one would cost the square of a long list.
+ */
+struct graph {
+    const json_t *nodes;
+    const json_t *edges;
+    json_t *by_id;
+};
+
+/* More than that no QEMU has; the graph is not looked at then. */
+#define EDGES_MAX 16384
+#define USERS_MAX 64
+
+static const char *id_key(const json_t *id, char *key, size_t size)
 {
+    snprintf(key, size, "%lld", (long long)json_integer_value(id));
+    return key;
+}
+
+static bool open_graph(struct graph *graph, const json_t *root)
+{
+    *graph = (struct graph){
+        .nodes = json_object_get(root, "nodes"),
+        .edges = json_object_get(root, "edges"),
+        .by_id = json_object(),
+    };
+    if (json_array_size(graph->nodes) > EDGES_MAX || json_array_size(graph->edges) > EDGES_MAX)
+        return false;
+
     size_t i;
-    const json_t *node;
-    json_array_foreach(json_object_get(graph, "nodes"), i,
-                       node) if (json_equal(json_object_get(node, "id"), id)) return node;
-    return NULL;
+    json_t *node;
+    char key[32];
+    json_array_foreach(
+        graph->nodes, i,
+        node) if (json_object_set(graph->by_id,
+                                  id_key(json_object_get(node, "id"), key, sizeof key),
+                                  node) != 0) return false;
+    return graph->by_id != NULL;
+}
+
+static void close_graph(struct graph *graph)
+{
+    json_decref(graph->by_id);
+}
+
+static const json_t *node_by_id(const struct graph *graph, const json_t *id)
+{
+    char key[32];
+    return json_object_get(graph->by_id, id_key(id, key, sizeof key));
 }
 
 static bool is_called(const json_t *object, const char *key, const char *value)
@@ -34,12 +76,12 @@ static bool is_called(const json_t *object, const char *key, const char *value)
 }
 
 /* What a job's edge of that name leads to; NULL: it has none. */
-static const json_t *end_of_edge(const json_t *graph, const json_t *parent, const char *name)
+static const json_t *end_of_edge(const struct graph *graph, const json_t *parent, const char *name)
 {
     size_t i;
     const json_t *edge;
     json_array_foreach(
-        json_object_get(graph, "edges"), i,
+        graph->edges, i,
         edge) if (is_called(edge, "name", name) &&
                   json_equal(json_object_get(edge, "parent"),
                              json_object_get(parent, "id"))) return node_by_id(graph,
@@ -48,13 +90,12 @@ static const json_t *end_of_edge(const json_t *graph, const json_t *parent, cons
     return NULL;
 }
 
-static const json_t *find_job(const json_t *graph, const char *id)
+static const json_t *find_job(const struct graph *graph, const char *id)
 {
     size_t i;
     const json_t *node;
-    json_array_foreach(json_object_get(graph, "nodes"), i,
-                       node) if (is_called(node, "type", "block-job") &&
-                                 is_called(node, "name", id)) return node;
+    json_array_foreach(graph->nodes, i, node) if (is_called(node, "type", "block-job") &&
+                                                  is_called(node, "name", id)) return node;
     return NULL;
 }
 
@@ -70,12 +111,14 @@ static json_t *user_of(const json_t *node, const json_t *edge)
                      json_object_get(node, "name"), "edge", json_object_get(edge, "name"));
 }
 
-static bool collect_users(struct driver_sight *sight, const json_t *graph, const json_t *used)
+static bool collect_users(struct driver_sight *sight, const struct graph *graph, const json_t *used)
 {
     size_t i;
     const json_t *edge;
-    json_array_foreach(json_object_get(graph, "edges"), i, edge)
+    json_array_foreach(graph->edges, i, edge)
     {
+        if (json_array_size(sight->users) == USERS_MAX)
+            break;
         if (!json_equal(json_object_get(edge, "child"), json_object_get(used, "id")))
             continue;
         const json_t *node = node_by_id(graph, json_object_get(edge, "parent"));
@@ -86,7 +129,7 @@ static bool collect_users(struct driver_sight *sight, const json_t *graph, const
     return true;
 }
 
-struct driver_sight *qmp_see(const json_t *graph, const char *id)
+static struct driver_sight *see(const struct graph *graph, const char *id)
 {
     const json_t *job = find_job(graph, id);
     const json_t *filter = job ? end_of_edge(graph, job, "main node") : NULL;
@@ -108,6 +151,14 @@ struct driver_sight *qmp_see(const json_t *graph, const char *id)
     return sight;
 }
 
+struct driver_sight *qmp_see(const json_t *root, const char *id)
+{
+    struct graph graph;
+    struct driver_sight *sight = open_graph(&graph, root) ? see(&graph, id) : NULL;
+    close_graph(&graph);
+    return sight;
+}
+
 void qmp_unsee(struct driver_sight *sight)
 {
     if (!sight)
@@ -119,17 +170,18 @@ void qmp_unsee(struct driver_sight *sight)
 }
 
 /* The name of the node that a user uses now; NULL: it is gone, or not to be told from another. */
-static const json_t *used_by(const json_t *graph, const json_t *user)
+static const json_t *used_by(const struct graph *graph, const json_t *user)
 {
     const json_t *found = NULL;
     size_t i;
     const json_t *edge;
 
-    json_array_foreach(json_object_get(graph, "edges"), i, edge)
+    json_array_foreach(graph->edges, i, edge)
     {
+        if (!json_equal(json_object_get(edge, "name"), json_object_get(user, "edge")))
+            continue;
         const json_t *node = node_by_id(graph, json_object_get(edge, "parent"));
-        if (!json_equal(json_object_get(edge, "name"), json_object_get(user, "edge")) ||
-            !json_equal(json_object_get(node, "name"), json_object_get(user, "name")) ||
+        if (!json_equal(json_object_get(node, "name"), json_object_get(user, "name")) ||
             !json_equal(json_object_get(node, "type"), json_object_get(user, "type")))
             continue;
         if (found)
@@ -139,7 +191,7 @@ static const json_t *used_by(const json_t *graph, const json_t *user)
     return json_object_get(found, "name");
 }
 
-enum job_switch qmp_compare(const struct driver_sight *before, const json_t *graph)
+static enum job_switch compare(const struct driver_sight *before, const struct graph *graph)
 {
     enum job_switch result = JOB_SWITCH_UNKNOWN;
     size_t i;
@@ -157,5 +209,14 @@ enum job_switch qmp_compare(const struct driver_sight *before, const json_t *gra
             return JOB_SWITCH_UNKNOWN; /* they disagree: something else happened as well */
         result = told;
     }
+    return result;
+}
+
+enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root)
+{
+    struct graph graph;
+    enum job_switch result =
+        open_graph(&graph, root) ? compare(before, &graph) : JOB_SWITCH_UNKNOWN;
+    close_graph(&graph);
     return result;
 }

@@ -3,7 +3,6 @@
  * QEMU's words for jobs; see qmp_jobs.h.
  */
 #include "qmp_jobs.h"
-#include "future.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,9 @@ static const char *string_at(const json_t *object, const char *key)
 }
 
 /* ------------------------------------------------------------------- events */
+
+/* QEMU's ids and types are shorter than 128 bytes; a peer that sends more wants our memory. */
+#define WORD_MAX 1024
 
 static const char *read_status(const json_t *data, struct driver_fact *fact)
 {
@@ -73,7 +75,7 @@ bool qmp_read_fact(const struct message *event, struct driver_fact *ret)
         }
     }
     ret->id = id;
-    return *id != '\0';
+    return *id != '\0' && strlen(id) <= WORD_MAX && strlen(ret->type) <= WORD_MAX;
 }
 
 /* -------------------------------------------------------------------- verbs */
@@ -203,24 +205,27 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
     return true;
 }
 
-/* Among the first `limit`, so that a hostile list costs no more than its own length. */
-static const json_t *find_device(const json_t *rows, size_t limit, const char *id)
+/* query-block-jobs by id, so that a long list costs no more than its length. NULL: no memory. */
+static json_t *index_devices(const json_t *block_jobs, size_t limit)
 {
-    for (size_t i = 0; i < limit && i < json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, i);
-        if (strcmp(string_at(row, "device"), id) == 0)
-            return row;
+    json_t *index = json_object();
+    for (size_t i = 0; index && i < limit && i < json_array_size(block_jobs); i++) {
+        json_t *row = json_array_get(block_jobs, i);
+        if (json_object_set(index, string_at(row, "device"), row) != 0) {
+            json_decref(index);
+            return NULL;
+        }
     }
-    return NULL;
+    return index;
 }
 
 /* query-jobs lists every job; before 3.0 query-block-jobs did. */
-static bool fill_rows(struct info_list *list, size_t count, size_t limit, const json_t *block_jobs,
-                      const json_t *jobs)
+static bool fill_rows(struct info_list *list, size_t count, const json_t *devices,
+                      const json_t *block_jobs, const json_t *jobs)
 {
     for (size_t i = 0; i < count; i++) {
         const json_t *row = json_array_get(jobs ? jobs : block_jobs, i);
-        const json_t *block = jobs ? find_device(block_jobs, limit, string_at(row, "id")) : row;
+        const json_t *block = jobs ? json_object_get(devices, string_at(row, "id")) : row;
         bool filled = fill_row(&list->rows[list->count], block, jobs ? row : NULL);
         list->count++; /* also a half-filled one is freed with the list */
         if (!filled)
@@ -238,9 +243,11 @@ struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, si
     if (!list)
         return NULL;
     list->rows = calloc(count ? count : 1, sizeof *list->rows);
-    if (!list->rows || !fill_rows(list, count, limit, block_jobs, jobs)) {
+    json_t *devices = index_devices(block_jobs, limit);
+    if (!list->rows || !devices || !fill_rows(list, count, devices, block_jobs, jobs)) {
         info_list_free(list);
-        return NULL;
+        list = NULL;
     }
+    json_decref(devices);
     return list;
 }

@@ -6,6 +6,7 @@
 #define BJ_QMP_JOBS_H
 
 #include "driver.h"
+#include "info.h"
 #include "protocol.h"
 
 /* False if the event is not about a job, or does not say about which (B49, B50). The fact's strings

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* How many records a callback gets before the loop has its turn again. */
@@ -53,6 +54,7 @@ int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t pro
     watch->ctx = ctx_ref(ctx);
     watch->last = &watch->first;
     watch->limit = (size_t)ctx_limit(ctx, BJ_LIMIT_WATCH_RING);
+    watch->byte_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES);
     watch->source.is_watch = true;
     watch->ops = ops;
     watch->owner = owner;
@@ -62,7 +64,7 @@ int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t pro
     watch->leave.run = run_leave;
     *ret_watch = watch;
 
-    if (!loop_post(ctx->loop, &watch->begin)) {
+    if (ctx_is_closing(ctx) || !loop_post(ctx->loop, &watch->begin)) {
         watch_end(watch, BJ_E_CLOSED, text_printf("the context was closed"));
         watch_unref_memory(watch);
     }
@@ -171,11 +173,21 @@ static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
     return entry;
 }
 
-/* Makes room: the oldest record that may be lost goes; the one after it will say so. */
+static size_t size_of(const struct watch_entry *entry)
+{
+    return strlen(text_str(entry->name)) + strlen(text_str(entry->text));
+}
+
+static bool is_too_full(const bj_watch *watch)
+{
+    return watch->ring > watch->limit || (watch->bytes > watch->byte_limit && watch->ring > 1);
+}
+
+/* The oldest record that may be lost goes; the one after it will say so. */
 static struct watch_entry *drop_oldest(bj_watch *watch)
 {
     struct watch_entry **link = &watch->first;
-    while (*link && (*link)->kept)
+    while ((*link)->kept)
         link = &(*link)->next;
 
     struct watch_entry *entry = *link;
@@ -187,8 +199,20 @@ static struct watch_entry *drop_oldest(bj_watch *watch)
     if (watch->last == &entry->next)
         watch->last = link;
     watch->ring--;
-    entry->next = NULL;
+    watch->bytes -= size_of(entry);
     return entry;
+}
+
+/* Returns what is to be freed without the lock. */
+static struct watch_entry *make_room(bj_watch *watch)
+{
+    struct watch_entry *dropped = NULL;
+    while (is_too_full(watch)) {
+        struct watch_entry *entry = drop_oldest(watch);
+        entry->next = dropped;
+        dropped = entry;
+    }
+    return dropped;
 }
 
 static void append(bj_watch *watch, struct watch_entry *entry)
@@ -198,6 +222,7 @@ static void append(bj_watch *watch, struct watch_entry *entry)
     watch->lost = 0;
     *watch->last = entry;
     watch->last = &entry->next;
+    watch->bytes += size_of(entry);
     if (!entry->kept)
         watch->ring++;
 }
@@ -242,13 +267,10 @@ static struct watch_entry *push(bj_watch *watch, const bj_record *record, struct
     if (record->kind == BJ_RECORD_STALLED)
         keep_stalled(watch, entry);
 
-    struct watch_entry *dropped = NULL;
-    if (!entry->kept && watch->ring >= watch->limit)
-        dropped = drop_oldest(watch);
     append(watch, entry);
     watch->ended = record->kind == BJ_RECORD_CLOSED;
     wake_reader(watch);
-    return dropped;
+    return make_room(watch);
 }
 
 void watch_push(bj_watch *watch, const bj_record *record, struct text *name, struct text *text)
@@ -256,7 +278,7 @@ void watch_push(bj_watch *watch, const bj_record *record, struct text *name, str
     ctx_lock(watch->ctx);
     struct watch_entry *dropped = push(watch, record, name, text);
     ctx_unlock(watch->ctx);
-    watch_entry_free(dropped);
+    free_entries(dropped);
 }
 
 void watch_miss(bj_watch *watch)
@@ -294,6 +316,7 @@ bool watch_take(bj_watch *watch, bj_record *record, struct watch_entry **ret_ent
     watch->first = entry->next;
     if (!watch->first)
         watch->last = &watch->first;
+    watch->bytes -= size_of(entry);
     if (!entry->kept)
         watch->ring--;
     if (watch->stalled == entry)
@@ -317,9 +340,10 @@ static void finish_callback(bj_watch *watch)
     watch_unref_memory(watch); /* the callback's */
 }
 
-static void run_callback(struct loop_task *task)
+/* A batch of records for the callback; the task has a reference, because the batch may close the
+ * watch and another task be on its way. */
+static bool run_batch(bj_watch *watch)
 {
-    bj_watch *watch = (bj_watch *)((char *)task - offsetof(bj_watch, task));
     bool over = false;
 
     ctx_lock(watch->ctx);
@@ -338,9 +362,15 @@ static void run_callback(struct loop_task *task)
     if (watch->first && !over)
         post_callback(watch);
     ctx_unlock(watch->ctx);
+    return over;
+}
 
-    if (over)
+static void run_callback(struct loop_task *task)
+{
+    bj_watch *watch = (bj_watch *)((char *)task - offsetof(bj_watch, task));
+    if (run_batch(watch))
         finish_callback(watch);
+    watch_unref_memory(watch); /* the task's */
 }
 
 static void post_callback(bj_watch *watch)
@@ -349,16 +379,19 @@ static void post_callback(bj_watch *watch)
         return;
     watch->task.run = run_callback;
     watch->posted = loop_post(watch->ctx->loop, &watch->task);
+    if (watch->posted)
+        watch_ref_memory(watch);
 }
 
 static int bind_callback(bj_watch *watch, bj_watch_closure closure)
 {
     ctx_lock(watch->ctx);
     int r = watch->reader == WATCH_UNREAD ? BJ_OK : BJ_E_STATE;
+    if (r == BJ_OK && watch->ctx->closing)
+        r = BJ_E_CLOSED;
     if (r == BJ_OK) {
         watch->closure = closure;
-        watch->task.run = run_callback;
-        watch->posted = loop_post(watch->ctx->loop, &watch->task);
+        post_callback(watch);
         r = watch->posted ? BJ_OK : BJ_E_CLOSED;
     }
     if (r == BJ_OK) {
@@ -462,6 +495,7 @@ static struct watch_entry *take_all(bj_watch *watch)
     watch->first = NULL;
     watch->last = &watch->first;
     watch->ring = 0;
+    watch->bytes = 0;
     watch->lost = 0;
     watch->stalled = NULL;
     return entries;

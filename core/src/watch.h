@@ -35,6 +35,8 @@ struct bj_watch {
     struct watch_entry **last;
     size_t ring; /* entries that count against the limit */
     size_t limit;
+    size_t bytes; /* of all entries' strings */
+    size_t byte_limit;
     uint64_t lost;               /* since the last entry */
     struct watch_entry *stalled; /* the latest, while it is in the ring */
     struct watch_entry reserved[WATCH_RESERVED];
