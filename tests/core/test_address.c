@@ -74,6 +74,7 @@ static void a_tcp_address(void **state)
     } cases[] = {
         {"tcp:localhost:4444", "localhost", "4444"},
         {"tcp:127.0.0.1:1", "127.0.0.1", "1"},
+        {"tcp:h:9", "h", "9"},
         {"tcp:[::1]:65535", "::1", "65535"},
         {"tcp:[fe80::1%eth0]:4444", "fe80::1%eth0", "4444"},
     };

@@ -246,6 +246,63 @@ static void b13_force_works_on_a_stalled_job(void **state)
     assert_said(m, "STALLED force RESUMED ENDED RELEASED");
 }
 
+static void b13_what_is_over_stands_still_no_more(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ERROR(stop) ~paused");
+    abort_job(m, BJ_ABORT_FORCE);
+    feed(m, "+force CANCELLED");
+    assert_int_equal(m->job.stall, JOB_STALL_NONE);
+
+    job_clear(&m->job);
+    become(m, a_mirror);
+    m->outcome = BJ_OUTCOME_NONE;
+    feed(m, TO_READY " ~standby");
+    pivot(m);
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "CANCELLED");
+    assert_int_equal(m->stall_timer, 0);
+}
+
+static void b13_the_same_stop_twice_is_told_once(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ERROR(stop) ERROR(stop) ~paused ERROR(stop)");
+    assert_said(m, "STALLED");
+}
+
+static void b13_a_stop_needs_no_timer(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running");
+    seat *p = pivot(m);
+    feed(m, "~paused");
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "ERROR(stop)");
+    assert_int_equal(m->stall_timer, 0);
+    assert_answered(p, BJ_E_STALLED);
+}
+
+static void b13_nor_does_a_standstill_whose_pivot_has_left(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ~paused");
+    seat *p = pivot(m);
+    assert_int_equal(m->stall_timer, STALL_MS);
+    leave(m, p);
+    assert_int_equal(m->stall_timer, 0);
+}
+
+static void b13_more_pivots_do_not_put_off_the_timer(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ~paused");
+    pivot(m);
+    m->stall_timer = 1; /* nearly over */
+    pivot(m);
+    assert_int_equal(m->stall_timer, 1);
+}
+
 static void b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted(void **state)
 {
     machine *m = *state;
@@ -502,6 +559,16 @@ static void b15_a_complete_refused_because_another_came_first_asks_the_graph(voi
     assert_answered(p, BJ_OK);
 }
 
+static void b15_the_graph_is_asked_once(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    verb(m, JOB_SET_SPEED);
+    verb(m, JOB_PAUSE);
+    feed(m, END_OK " -speed -pause READY");
+    assert_said(m, "READY speed pause graph");
+}
+
 static void b16_cancelled_by_another_is_an_outcome(void **state)
 {
     machine *m = *state;
@@ -581,6 +648,16 @@ static void b18_the_first_terminal_event_wins(void **state)
     assert_said(m, "ENDED RELEASED");
 }
 
+static void b18_also_while_its_meaning_is_not_known_yet(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "COMPLETED CANCELLED COMPLETED{error} +complete");
+    assert_answered(p, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
 static void b18_lost_comes_too_late_to_change_an_outcome(void **state)
 {
     machine *m = *state;
@@ -657,6 +734,16 @@ static void b21_a_job_that_we_aborted_and_that_left_too_early_is_cancelled(void 
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
 }
 
+static void b21_also_if_it_was_not_even_seen_aborting(void **state)
+{
+    machine *m = *state;
+    become(m, a_stream);
+    feed(m, "~created ~running");
+    abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel ~null");
+    assert_outcome(m, BJ_OUTCOME_CANCELLED);
+}
+
 static void b22_released_waits_for_null(void **state)
 {
     machine *m = *state;
@@ -682,6 +769,28 @@ static void b22_before_3_0_the_terminal_event_is_the_last(void **state)
     feed(m, "READY CANCELLED");
     assert_answered(r, BJ_OK);
     assert_said(m, "READY ENDED RELEASED");
+}
+
+static void b22_what_is_listed_no_more_is_released(void **state)
+{
+    machine *m = *state;
+    become(m, a_stream);
+    seat *r = released(m);
+    feed(m, "~created ~running COMPLETED absent");
+    assert_answered(r, BJ_OK);
+    assert_said(m, "ENDED RELEASED");
+}
+
+static void b22_not_before_the_outcome_is_known(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "COMPLETED absent");
+    assert_waiting(p);
+    assert_said(m, "READY complete");
+    feed(m, "+complete");
+    assert_answered(p, BJ_OK);
 }
 
 /* -------------------------------------------------------------------- ready */
@@ -797,6 +906,19 @@ static void b31_a_pivot_that_someone_still_waits_for_is_not(void **state)
     assert_waiting(p[1]);
 }
 
+static void b31_no_complete_for_a_job_that_is_ending(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY " ~waiting");
+    seat *p = pivot(m);
+    feed(m, "ERROR(stop)");
+    assert_said(m, "READY"); /* another client's verb decides */
+    feed(m, "~pending COMPLETED ~concluded ~null");
+    graph_says(m, JOB_SWITCHED);
+    assert_answered(p, BJ_OK);
+    assert_said(m, "graph ENDED RELEASED");
+}
+
 static void b32_concurrent_pivots_share_one_complete(void **state)
 {
     machine *m = *state;
@@ -866,6 +988,16 @@ static void b33_not_for_ever(void **state)
     assert_answered(p, BJ_E_REFUSED);
     assert_string_equal(p->error_class, "GenericError");
     assert_string_equal(p->text, "QEMU said no");
+}
+
+static void b33_a_standby_before_complete_was_sent_excuses_nothing(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY " ~standby ~ready");
+    seat *p = pivot(m);
+    feed(m, "-complete");
+    assert_answered(p, BJ_E_REFUSED);
+    assert_said(m, "READY complete");
 }
 
 static void b33_not_for_those_who_have_left(void **state)
@@ -1013,6 +1145,17 @@ static void b35_aborting_what_was_lost_says_so(void **state)
     machine *m = *state;
     feed(m, "~created ~running absent");
     assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_E_JOB_LOST);
+}
+
+static void b35_what_is_aborting_needs_no_abort(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ~aborting");
+    seat *a[] = {abort_job(m, BJ_ABORT_SOFT), abort_job(m, BJ_ABORT_FORCE)};
+    assert_said(m, "");
+    feed(m, "CANCELLED");
+    assert_answered(a[0], BJ_OK);
+    assert_answered(a[1], BJ_OK);
 }
 
 static void b35_repeated_soft_aborts_send_one_cancel(void **state)
@@ -1473,6 +1616,30 @@ static void b42_pending_can_be_aborted_after_a_complete(void **state)
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
 }
 
+static void b42_the_reply_of_that_abort_may_come_before_the_end(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    pivot(m);
+    feed(m, "+complete ~waiting ~pending PENDING");
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel");
+    assert_waiting(a);
+    feed(m, "~aborting CANCELLED ~concluded ~null");
+    assert_answered(a, BJ_OK);
+}
+
+static void b42_an_abort_that_came_too_late_for_complete_has_its_turn(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    pivot(m);
+    feed(m, "+complete");
+    abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "~waiting ~pending PENDING");
+    assert_said(m, "READY complete cancel");
+}
+
 static void b42_pending_can_be_aborted_with_force(void **state)
 {
     machine *m = *state;
@@ -1560,6 +1727,33 @@ static void b44_the_reply_to_one_who_has_left_still_counts(void **state)
     seat *speed = verb(m, JOB_SET_SPEED);
     leave(m, speed);
     feed(m, "-speed");
+}
+
+static void b44_without_statuses_the_replies_tell(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_mirror);
+    feed(m, "READY");
+    verb(m, JOB_PAUSE);
+    feed(m, "+pause");
+    assert_answered(pivot(m), BJ_E_STALLED);
+    verb(m, JOB_RESUME);
+    feed(m, "+resume");
+    seat *p = pivot(m);
+    assert_waiting(p);
+    assert_said(m, "READY pause STALLED resume RESUMED complete");
+}
+
+static void b44_verbs_on_what_was_lost_say_what_lost_it(void **state)
+{
+    static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_FINALIZE,
+                                          JOB_DISMISS};
+    machine *m = *state;
+    feed(m, "~created ~running absent");
+    forget_said(m);
+    for (int i = 0; i < 5; i++)
+        assert_answered(verb(m, verbs[i]), BJ_E_JOB_LOST);
+    assert_said(m, "");
 }
 
 static void b44_verbs_on_what_is_over(void **state)
@@ -1735,6 +1929,18 @@ static void b51_without_events_a_later_row_tells_the_status(void **state)
     assert_said(m, "READY complete");
 }
 
+static void b51_and_a_waiting_pivot_goes_on_then(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_mirror);
+    row_says(m, (struct job_row){.status = JOB_STATUS_STANDBY, .ready = true});
+    pivot(m);
+    assert_int_equal(m->stall_timer, STALL_MS);
+    row_says(m, (struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    assert_said(m, "READY complete");
+    assert_int_equal(m->stall_timer, 0);
+}
+
 static void b51_statuses_that_come_as_events_are_told_once_each(void **state)
 {
     machine *m = *state;
@@ -1766,6 +1972,11 @@ int main(void)
         on_a_mirror(b13_all_who_wait_are_told_of_a_stop_by_an_error),
         on_a_mirror(b13_who_asks_after_the_stop_is_told_at_once),
         on_a_mirror(b13_force_works_on_a_stalled_job),
+        on_a_mirror(b13_what_is_over_stands_still_no_more),
+        on_a_mirror(b13_the_same_stop_twice_is_told_once),
+        on_a_mirror(b13_a_stop_needs_no_timer),
+        on_a_mirror(b13_nor_does_a_standstill_whose_pivot_has_left),
+        on_a_mirror(b13_more_pivots_do_not_put_off_the_timer),
         on_a_mirror(b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted),
         on_a_mirror(b13_a_soft_abort_of_a_copy_that_stops_is_told),
         on_a_mirror(b13_a_soft_abort_of_a_copy_that_is_paused_is_told),
@@ -1786,6 +1997,7 @@ int main(void)
         on_a_mirror(b14_an_intermediate_commit_just_completes),
         on_a_mirror(b15_another_clients_verb_is_looked_up_in_the_graph),
         on_a_mirror(b15_a_complete_refused_because_another_came_first_asks_the_graph),
+        on_a_mirror(b15_the_graph_is_asked_once),
         on_a_mirror(b16_cancelled_by_another_is_an_outcome),
         on_a_mirror(b17_a_cancel_that_comes_too_late_tells_the_truth),
         on_a_mirror(b17_force_after_complete_pivots_on_5_2),
@@ -1793,14 +2005,18 @@ int main(void)
         on_a_mirror(b17_an_accepted_force_and_completed_is_a_copy),
         on_a_mirror(b17_a_create_job_cancelled_too_late_has_completed),
         on_a_mirror(b18_the_first_terminal_event_wins),
+        on_a_mirror(b18_also_while_its_meaning_is_not_known_yet),
         on_a_mirror(b18_lost_comes_too_late_to_change_an_outcome),
         on_a_mirror(b21_a_concluded_row_says_how_it_ended),
         on_a_mirror(b21_a_job_without_block_events_is_asked_for_when_it_concludes),
         on_a_mirror(b21_an_aborted_transaction_is_a_failure),
         on_a_mirror(b21_statuses_tell_the_end_of_a_job_that_left_too_early),
         on_a_mirror(b21_a_job_that_we_aborted_and_that_left_too_early_is_cancelled),
+        on_a_mirror(b21_also_if_it_was_not_even_seen_aborting),
         on_a_mirror(b22_released_waits_for_null),
         on_a_mirror(b22_before_3_0_the_terminal_event_is_the_last),
+        on_a_mirror(b22_what_is_listed_no_more_is_released),
+        on_a_mirror(b22_not_before_the_outcome_is_known),
         on_a_mirror(b23_running_is_not_ready),
         on_a_mirror(b24_a_row_that_says_ready_is_ready),
         on_a_mirror(b27_ready_comes_once),
@@ -1811,11 +2027,13 @@ int main(void)
         on_a_mirror(b31_by_flag_it_fails_instead_of_waiting),
         on_a_mirror(b31_a_pivot_that_nobody_waits_for_is_withdrawn),
         on_a_mirror(b31_a_pivot_that_someone_still_waits_for_is_not),
+        on_a_mirror(b31_no_complete_for_a_job_that_is_ending),
         on_a_mirror(b32_concurrent_pivots_share_one_complete),
         on_a_mirror(b32_a_pivot_beside_a_waiting_abort_shares_the_complete),
         on_a_mirror(b33_a_complete_refused_in_standby_is_sent_again_when_ready),
         on_a_mirror(b33_also_when_it_is_ready_again_before_the_refusal),
         on_a_mirror(b33_not_for_ever),
+        on_a_mirror(b33_a_standby_before_complete_was_sent_excuses_nothing),
         on_a_mirror(b33_not_for_those_who_have_left),
         on_a_mirror(b33_a_complete_is_not_sent_in_standby),
         on_a_mirror(b34_pivot_after_abort_is_refused_by_us),
@@ -1828,6 +2046,7 @@ int main(void)
         on_a_mirror(b34_a_pivot_that_was_waiting_does_not_follow_a_cancel),
         on_a_mirror(b35_aborting_what_is_over_yields_its_outcome),
         on_a_mirror(b35_aborting_what_was_lost_says_so),
+        on_a_mirror(b35_what_is_aborting_needs_no_abort),
         on_a_mirror(b35_repeated_soft_aborts_send_one_cancel),
         on_a_mirror(b35_repeated_forced_aborts_send_one_force),
         on_a_mirror(b35_force_after_soft_is_sent),
@@ -1865,6 +2084,8 @@ int main(void)
         on_a_mirror(b42_also_when_its_reply_comes_after_pending),
         on_a_mirror(b42_pending_can_be_aborted),
         on_a_mirror(b42_pending_can_be_aborted_after_a_complete),
+        on_a_mirror(b42_the_reply_of_that_abort_may_come_before_the_end),
+        on_a_mirror(b42_an_abort_that_came_too_late_for_complete_has_its_turn),
         on_a_mirror(b42_pending_can_be_aborted_with_force),
         on_a_mirror(b42_a_job_found_pending_is_no_hang),
         on_a_mirror(b42_a_refused_finalize_is_told),
@@ -1872,6 +2093,8 @@ int main(void)
         on_a_mirror(b43_cancelled_by_a_peer_of_the_group),
         on_a_mirror(b44_each_verb_is_sent_and_awaited),
         on_a_mirror(b44_the_reply_to_one_who_has_left_still_counts),
+        on_a_mirror(b44_without_statuses_the_replies_tell),
+        on_a_mirror(b44_verbs_on_what_was_lost_say_what_lost_it),
         on_a_mirror(b44_verbs_on_what_is_over),
         on_a_mirror(b44_dismissing_what_another_client_has_dismissed_is_fine),
         on_a_mirror(b45_all_who_wait_are_told_that_the_connection_is_lost),
@@ -1886,6 +2109,7 @@ int main(void)
         on_a_mirror(b51_a_row_of_a_stopped_job_is_a_stall),
         on_a_mirror(b51_a_job_found_finished_has_completed_when_it_goes),
         on_a_mirror(b51_without_events_a_later_row_tells_the_status),
+        on_a_mirror(b51_and_a_waiting_pivot_goes_on_then),
         on_a_mirror(b51_statuses_that_come_as_events_are_told_once_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

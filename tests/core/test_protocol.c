@@ -261,6 +261,8 @@ static void b55_huge_numbers_are_survived_and_raw_is_exact(void **state)
         "1.5e400",
         "18446744073709551615.0e400",
         "100000000000000000000000000000000000000000",
+        "18446744073709551615e1",
+        "0.18446744073709551615E-999",
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         char value[256], text[320];
@@ -296,6 +298,12 @@ static void b55_huge_numbers_do_not_excuse_what_is_no_json(void **state)
     assert_no_message("{\"return\": [18446744073709551615, }");
     assert_no_message("{\"return\": 18446744073709551615");
     assert_no_message("{\"return\": 18446744073709551615--1}");
+    assert_no_message("{\"return\": 018446744073709551615}");
+    assert_no_message("{\"return\": +18446744073709551615}");
+    assert_no_message("{\"return\": 18446744073709551615.}");
+    assert_no_message("{\"return\": 1e999e}");
+    assert_no_message("{\"return\": 18446744073709551615e+}");
+    assert_no_message("{\"return\": [18446744073709551615, -]}");
     assert_no_message("{\"return\": 18446744073709551615, \"a\": tru}");
 }
 

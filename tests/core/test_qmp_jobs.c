@@ -314,6 +314,20 @@ static void rows_of_both_lists_are_one(void **state)
     info_list_free(list);
 }
 
+static void rows_find_each_other_in_any_order(void **state)
+{
+    (void)state;
+    struct info_list *list =
+        read_rows("[{\"device\": \"b\", \"speed\": 2}, {\"device\": \"c\", \"speed\": 3}, "
+                  "{\"device\": \"a\", \"speed\": 1}]",
+                  "[{\"id\": \"a\"}, {\"id\": \"x\"}, {\"id\": \"b\"}, {\"id\": \"c\"}]", 10);
+    static const int64_t speeds[] = {1, -1, 2, 3};
+    assert_int_equal(list->count, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(list->rows[i].speed, speeds[i]);
+    info_list_free(list);
+}
+
 static void b52_a_job_without_a_disk_has_a_row(void **state)
 {
     (void)state;
@@ -367,6 +381,7 @@ static void b25_current_never_equals_total_while_unready(void **state)
         {"\"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"ready\": true", 0, 0}, /* B24 */
         {"\"type\": \"mirror\", \"offset\": 8, \"len\": 9, \"ready\": true", 8, 9},
         {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"standby\"", 8, 8},
+        {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"waiting\"", 8, 8},
         {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"pending\"", 8, 8},
         {"\"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"status\": \"concluded\"", 8, 8},
         {"\"type\": \"stream\", \"offset\": 8, \"len\": 8, \"ready\": false", 8, 8},
@@ -474,6 +489,7 @@ int main(void)
         cmocka_unit_test(b38_a_qemu_that_has_neither),
         cmocka_unit_test(an_id_is_quoted),
         cmocka_unit_test(rows_of_both_lists_are_one),
+        cmocka_unit_test(rows_find_each_other_in_any_order),
         cmocka_unit_test(b52_a_job_without_a_disk_has_a_row),
         cmocka_unit_test(b59_before_3_0_there_is_one_list),
         cmocka_unit_test(b25_current_never_equals_total_while_unready),
