@@ -108,10 +108,17 @@ static bool shut_if_idle(struct loop *loop)
     return idle;
 }
 
+/* Also before the memory goes, which a handle may keep: no fd stays for it. */
+static void close_ev(struct loop *loop)
+{
+    if (!loop->theirs && loop->ev)
+        ev_loop_destroy(loop->ev);
+    loop->ev = NULL;
+}
+
 static void destroy(struct loop *loop)
 {
-    if (!loop->theirs)
-        ev_loop_destroy(loop->ev);
+    close_ev(loop);
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }
@@ -215,6 +222,7 @@ static void *run(void *user)
     set_current(loop, true);
     ev_run(loop->ev, 0);
     set_current(loop, false); /* the next thread may well get this one's number */
+    close_ev(loop);
     if (loop->gone)
         loop->gone(loop->gone_user);
     return NULL;

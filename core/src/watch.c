@@ -103,7 +103,6 @@ void watch_unref_memory(bj_watch *watch)
     free_entries(watch->first);
     watch_entry_free(watch->pulled);
     queue_unref_memory(watch->source.queue);
-    loop_timer_free(watch->timer); /* stopped: only a listed watch has it running */
     watch->ops->destroy(watch);
     pthread_cond_destroy(&watch->wake);
     ctx_unref(watch->ctx);
@@ -150,8 +149,8 @@ void watch_unlink(bj_watch *watch, bj_watch **list)
         list = &(*list)->next;
     *list = watch->next;
     watch->listed = false;
-    if (watch->timer)
-        loop_timer_stop(watch->timer);
+    loop_timer_free(watch->timer);
+    watch->timer = NULL;
     watch_unref_memory(watch);
 }
 
