@@ -32,7 +32,7 @@ static const struct {
 } static_answers[] = {
     {BJ_E_INVAL, "a handle is NULL"},
     {BJ_E_NOMEM, "out of memory; nothing was done"},
-    {BJ_E_FORKED, "the handle belongs to the parent process: make a new context after fork()"},
+    {BJ_E_FORKED, "the handle belongs to the parent process: connect anew after fork()"},
 };
 
 #define STATIC_FUTURES (sizeof static_answers / sizeof static_answers[0])
@@ -476,16 +476,20 @@ int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token)
     return r;
 }
 
-void future_fill_record(bj_future *future, bj_record *record)
+void future_fill_record(bj_future *future, bj_record *record, struct text **ret_name,
+                        struct text **ret_text)
 {
     const struct future_result *result = &future->result;
+
+    *ret_name = text_ref(result->error_class);
+    *ret_text = text_ref(result->json ? result->json : result->text);
     *record = (bj_record){
         .token = future->source.token,
         .kind = BJ_RECORD_FUTURE,
         .error = result->error,
         .outcome = result->outcome,
-        .name = text_str(result->error_class),
-        .text = text_str(result->json ? result->json : result->text),
+        .name = text_str(*ret_name),
+        .text = text_str(*ret_text),
     };
 }
 

@@ -86,8 +86,10 @@ void future_answer(bj_future *future, struct future_result *result);
 void future_fail(bj_future *future, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Under the context's lock: what a queue's record says of it. */
-void future_fill_record(bj_future *future, bj_record *record);
+/* Under the context's lock: what a queue's record says of it; its strings are in the two
+ * references. */
+void future_fill_record(bj_future *future, bj_record *record, struct text **ret_name,
+                        struct text **ret_text);
 
 void future_drop_handle(bj_future *future);
 bj_future *future_ref_memory(bj_future *future);

@@ -30,6 +30,7 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
 
     bj_job_ref(job); /* a fact may be the last thing that happens to it */
     job->event_us = fact->timestamp_us;
+    job->seen_us = clock_realtime_us();
     job_learn_type(job, fact->type);
 
     switch (fact->kind) {
@@ -53,7 +54,7 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
         job_pending_event(machine);
         break;
     }
-    job->event_us = 0;
+    job->event_us = job->seen_us = 0;
     bj_job_unref(job);
 }
 

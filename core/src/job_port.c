@@ -337,12 +337,18 @@ static void port_answer(struct job *machine, struct job_waiter *waiter,
 
 /* ----------------------------------------------------------------------- news */
 
+/* What is done about a fact comes after it was seen. */
+static int64_t seen_now(const bj_job *job)
+{
+    return job->seen_us ? job->seen_us : clock_realtime_us();
+}
+
 static void publish_ready(bj_job *job)
 {
     ctx_lock(ctx_of(job));
     job->ready = true;
     job->timeline.ready_event = job->event_us;
-    job->timeline.ready_seen = clock_realtime_us();
+    job->timeline.ready_seen = seen_now(job);
     ctx_unlock(ctx_of(job));
 }
 
@@ -353,7 +359,7 @@ static void publish_end(bj_job *job)
     job->text = text_ref(job->machine.text);
     if (!job->timeline.end_event)
         job->timeline.end_event = job->event_us;
-    job->timeline.end_seen = clock_realtime_us();
+    job->timeline.end_seen = seen_now(job);
     ctx_unlock(ctx_of(job));
 }
 

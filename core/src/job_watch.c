@@ -141,9 +141,9 @@ static void leave_watch(bj_watch *watch)
     watch_unlink(watch, &watched_job(watch)->watches);
 }
 
-static void destroy_watch(bj_watch *watch)
+static void disown_job(void *owner)
 {
-    bj_job_unref(watched_job(watch));
+    bj_job_unref(owner);
 }
 
 int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
@@ -151,7 +151,7 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
     static const struct watch_ops ops = {
         .begin = begin_watch,
         .leave = leave_watch,
-        .destroy = destroy_watch,
+        .disown = disown_job,
     };
     if (!job || !ret_watch || progress_ms < 0)
         return BJ_E_INVAL;

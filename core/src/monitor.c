@@ -214,7 +214,8 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
     bool gone = fact->kind == FACT_STATUS && fact->status == JOB_STATUS_NULL;
 
     bj_job *job = monitor_find_job(monitor, fact->id);
-    if (job && !created)
+    bool is_its_first = job && job->machine.status == JOB_STATUS_NONE;
+    if (job && (!created || is_its_first))
         return job;
     if (monitor->lingering)
         return NULL; /* nobody will ask for it */
@@ -696,9 +697,9 @@ static void leave_watch(bj_watch *watch)
     watch_unlink(watch, &monitor->watches);
 }
 
-static void destroy_watch(bj_watch *watch)
+static void disown_monitor(void *owner)
 {
-    monitor_unref_memory(watch->owner);
+    monitor_unref_memory(owner);
 }
 
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
@@ -706,7 +707,7 @@ int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
     static const struct watch_ops ops = {
         .begin = begin_watch,
         .leave = leave_watch,
-        .destroy = destroy_watch,
+        .disown = disown_monitor,
     };
     if (!monitor || !ret_watch)
         return BJ_E_INVAL;

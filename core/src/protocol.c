@@ -222,7 +222,8 @@ int protocol_parse(const char *text, size_t len, struct message *ret, const char
     ret->root = load(text, len, JSON_ALLOW_NUL, &code);
     if (!ret->root) {
         *ret_reason = "something that is not JSON";
-        return code == json_error_out_of_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
+        bool no_memory = code == json_error_out_of_memory || code == json_error_unknown;
+        return no_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
     }
     if (read_root(text, len, ret) != 0) {
         message_clear(ret);

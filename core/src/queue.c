@@ -12,8 +12,9 @@
 
 /* What a batch's strings belong to, until the next one. */
 struct held {
-    bj_future *future;
-    bj_watch *watch;
+    struct text *name;
+    struct text *text;
+    bj_watch *watch; /* of entry, which may lie in it */
     struct watch_entry *entry;
 };
 
@@ -30,8 +31,10 @@ struct bj_queue {
 
     /* The reader's own. */
     struct held *held;
+    bj_future **done; /* read, to be given back without the lock */
     size_t held_count;
-    size_t held_capacity;
+    size_t done_count;
+    size_t capacity; /* of both */
 };
 
 static bj_future *future_of(struct queue_source *source)
@@ -128,6 +131,7 @@ void queue_unref_memory(bj_queue *queue)
         return;
     ctx_unref(queue->ctx);
     free(queue->held);
+    free(queue->done);
     free(queue);
 }
 
@@ -152,8 +156,8 @@ static void release_held(bj_queue *queue)
         watch_entry_free(queue->held[i].entry);
         if (queue->held[i].watch)
             watch_unref_memory(queue->held[i].watch);
-        if (queue->held[i].future)
-            future_unref_memory(queue->held[i].future);
+        text_unref(queue->held[i].name);
+        text_unref(queue->held[i].text);
     }
     queue->held_count = 0;
 }
@@ -192,20 +196,35 @@ int bj_queue_fd(bj_queue *queue)
 
 static int make_room(bj_queue *queue, int max)
 {
-    if (queue->held_capacity >= (size_t)max)
+    size_t capacity = (size_t)max;
+    if (queue->capacity >= capacity)
         return BJ_OK;
-    struct held *held = realloc(queue->held, (size_t)max * sizeof *held);
-    if (!held)
+    struct held *held = realloc(queue->held, capacity * sizeof *held);
+    if (held)
+        queue->held = held;
+    bj_future **done = realloc(queue->done, capacity * sizeof(bj_future *));
+    if (done)
+        queue->done = done;
+    if (!held || !done)
         return BJ_E_NOMEM;
-    queue->held = held;
-    queue->held_capacity = (size_t)max;
+    queue->capacity = capacity;
     return BJ_OK;
 }
 
+static void release_done(bj_queue *queue)
+{
+    for (size_t i = 0; i < queue->done_count; i++)
+        future_unref_memory(queue->done[i]);
+    queue->done_count = 0;
+}
+
+/* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
 static int read_future(bj_queue *queue, bj_future *future, bj_record *records)
 {
-    future_fill_record(future, records);
-    queue->held[queue->held_count++] = (struct held){.future = future};
+    struct held *held = &queue->held[queue->held_count++];
+    *held = (struct held){0};
+    future_fill_record(future, records, &held->name, &held->text);
+    queue->done[queue->done_count++] = future;
     return 1;
 }
 
@@ -261,5 +280,6 @@ int bj_queue_read(bj_queue *queue, bj_record *records, int max)
         eventfd_read(queue->fd, &count);
     }
     ctx_unlock(queue->ctx);
+    release_done(queue);
     return n;
 }

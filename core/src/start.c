@@ -52,7 +52,9 @@ struct naming {
 
 static int name_run(const struct ask *ask, const struct driver *driver, struct naming *ret)
 {
-    json_t *arguments = protocol_object(ask->arguments);
+    json_t *arguments = protocol_object(ask->arguments); /* was one when it was asked */
+    if (!arguments)
+        return BJ_E_NOMEM;
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
     const char *device = json_string_value(json_object_get(arguments, "device"));
     bool dismiss_given = json_object_get(arguments, "auto-dismiss") != NULL;

@@ -40,8 +40,10 @@ int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t pro
               bj_watch **ret_watch)
 {
     bj_watch *watch = calloc(1, sizeof *watch);
-    if (!watch)
+    if (!watch) {
+        ops->disown(owner);
         return BJ_E_NOMEM;
+    }
 
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -103,7 +105,7 @@ void watch_unref_memory(bj_watch *watch)
     free_entries(watch->first);
     watch_entry_free(watch->pulled);
     queue_unref_memory(watch->source.queue);
-    watch->ops->destroy(watch);
+    watch->ops->disown(watch->owner);
     pthread_cond_destroy(&watch->wake);
     ctx_unref(watch->ctx);
     free(watch);

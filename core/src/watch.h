@@ -57,7 +57,7 @@ struct bj_watch {
     const struct watch_ops *ops;
     struct bj_watch *next;
     bool listed; /* the list has a reference */
-    void *owner; /* a reference, which ops->destroy() gives back */
+    void *owner; /* a reference, which ops->disown() gives back */
     struct loop_task begin;
     struct loop_task leave;
     struct loop_timer *timer; /* progress: asks again */
@@ -70,8 +70,8 @@ struct bj_watch {
 struct watch_ops {
     void (*begin)(
         bj_watch *watch); /* the loop's thread: enter the list, tell what is true already */
-    void (*leave)(bj_watch *watch);   /* the loop's thread: out of the list */
-    void (*destroy)(bj_watch *watch); /* any thread, no lock held by it or taken */
+    void (*leave)(bj_watch *watch); /* the loop's thread: out of the list */
+    void (*disown)(void *owner);    /* any thread; takes no lock */
 };
 
 /* One handle, the caller's. `owner` is a reference, taken over also on failure. BJ_E_NOMEM. */
