@@ -239,6 +239,39 @@ void message_clear(struct message *message)
     *message = (struct message){0};
 }
 
+/* Not by asprintf(), whose code is cold when READY comes. */
+char *protocol_join(const char *const *parts, size_t count, size_t *ret_len)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++)
+        len += strlen(parts[i]);
+    char *joined = malloc(len + 1);
+    if (!joined)
+        return NULL;
+
+    char *at = joined;
+    for (size_t i = 0; i < count; i++)
+        at = stpcpy(at, parts[i]);
+    *at = '\0';
+    if (ret_len)
+        *ret_len = len;
+    return joined;
+}
+
+/* Room for every 64-bit number and its end. */
+#define DIGITS 21
+
+static const char *decimal(uint64_t number, char digits[DIGITS])
+{
+    char *at = digits + DIGITS - 1;
+
+    *at = '\0';
+    do
+        *--at = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    return at;
+}
+
 /* Most names and ids need no escapes, and the way to complete must be short. */
 static bool is_plain(const char *s)
 {
@@ -248,30 +281,32 @@ static bool is_plain(const char *s)
 
 char *protocol_quote(const char *s)
 {
-    char *quoted = NULL;
     if (is_plain(s))
-        return asprintf(&quoted, "\"%s\"", s) < 0 ? NULL : quoted;
+        return protocol_join((const char *[]){"\"", s, "\""}, 3, NULL);
 
     json_t *string = json_string(s);
-    quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
     json_decref(string);
     return quoted;
 }
 
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
 {
-    char *line = NULL;
+    char digits[DIGITS];
     char *command = protocol_quote(name);
-    int len = -1;
-
-    if (command)
-        len = asprintf(&line, "{\"execute\":%s%s%s,\"id\":%llu}\r\n", command,
-                       arguments ? ",\"arguments\":" : "", arguments ? arguments : "",
-                       (unsigned long long)id);
-    free(command);
-    if (len < 0)
+    if (!command)
         return NULL;
-    *ret_len = (size_t)len;
+    const char *parts[] = {
+        "{\"execute\":",
+        command,
+        arguments ? ",\"arguments\":" : "",
+        arguments ? arguments : "",
+        ",\"id\":",
+        decimal(id, digits),
+        "}\r\n",
+    };
+    char *line = protocol_join(parts, sizeof parts / sizeof parts[0], ret_len);
+    free(command);
     return line;
 }
 

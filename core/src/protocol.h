@@ -34,6 +34,9 @@ void message_clear(struct message *message);
 /* A string as JSON has it, in its quotes. malloc'ed; NULL: no memory, or not UTF-8. */
 char *protocol_quote(const char *s);
 
+/* The texts one after the other. ret_len may be NULL. malloc'ed; NULL: no memory. */
+char *protocol_join(const char *const *parts, size_t count, size_t *ret_len);
+
 /* One command as a line. `arguments` is the text of a JSON object or NULL. malloc'ed; NULL when
  * memory is short. */
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);

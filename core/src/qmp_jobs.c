@@ -120,16 +120,17 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
                     strcmp(command, "block-job-dismiss") == 0;
     const char *key = takes_id ? "id" : "device";
     char *quoted = protocol_quote(id);
-    char *text = NULL;
-    int len = -1;
+    char more[48] = "";
+    if (!quoted)
+        return NULL;
+    if (verb == JOB_SET_SPEED)
+        snprintf(more, sizeof more, ",\"speed\":%lld", (long long)speed);
+    else if (verb == JOB_CANCEL_FORCE && !is_job_command)
+        strcpy(more, ",\"force\":true");
 
-    if (quoted && verb == JOB_SET_SPEED)
-        len = asprintf(&text, "{\"%s\":%s,\"speed\":%lld}", key, quoted, (long long)speed);
-    else if (quoted)
-        len = asprintf(&text, "{\"%s\":%s%s}", key, quoted,
-                       verb == JOB_CANCEL_FORCE && !is_job_command ? ",\"force\":true" : "");
+    char *text = protocol_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
     free(quoted);
-    return len < 0 ? NULL : text;
+    return text;
 }
 
 /* --------------------------------------------------------------------- rows */

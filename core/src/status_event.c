@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * JOB_STATUS_CHANGE, read where it lies; see status_event.h.
+ */
+#include "status_event.h"
+
+#include <string.h>
+
+struct cursor {
+    const char *at;
+    const char *end;
+};
+
+struct word {
+    const char *at;
+    size_t len;
+};
+
+typedef bool read_member(struct cursor *cursor, const struct word *key, struct status_event *event);
+
+static void skip_space(struct cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' ||
+                                        *cursor->at == '\r' || *cursor->at == '\n'))
+        cursor->at++;
+}
+
+static bool take(struct cursor *cursor, char wanted)
+{
+    skip_space(cursor);
+    if (cursor->at == cursor->end || *cursor->at != wanted)
+        return false;
+    cursor->at++;
+    return true;
+}
+
+static bool take_word(struct cursor *cursor, struct word *ret)
+{
+    if (!take(cursor, '"'))
+        return false;
+    ret->at = cursor->at;
+    while (cursor->at < cursor->end && *cursor->at != '"') {
+        if (*cursor->at < ' ' || *cursor->at > '~' || *cursor->at == '\\')
+            return false;
+        cursor->at++;
+    }
+    ret->len = (size_t)(cursor->at - ret->at);
+    return take(cursor, '"');
+}
+
+static bool take_number(struct cursor *cursor, int64_t limit, int64_t *ret)
+{
+    int64_t number = 0;
+
+    skip_space(cursor);
+    const char *first = cursor->at;
+    while (cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9' && number <= limit)
+        number = number * 10 + (*cursor->at++ - '0');
+    *ret = number;
+    bool leading_zero = *first == '0' && cursor->at - first > 1;
+    return cursor->at > first && number <= limit && !leading_zero;
+}
+
+static bool take_object(struct cursor *cursor, read_member *read, struct status_event *event)
+{
+    struct word key;
+
+    if (!take(cursor, '{'))
+        return false;
+    do
+        if (!take_word(cursor, &key) || !take(cursor, ':') || !read(cursor, &key, event))
+            return false;
+    while (take(cursor, ','));
+    return take(cursor, '}');
+}
+
+static bool is(const struct word *word, const char *text)
+{
+    return word->len == strlen(text) && memcmp(word->at, text, word->len) == 0;
+}
+
+static bool copy(char *to, size_t size, const struct word *word)
+{
+    if (word->len >= size)
+        return false;
+    memcpy(to, word->at, word->len);
+    to[word->len] = '\0';
+    return true;
+}
+
+static bool read_time(struct cursor *cursor, const struct word *key, struct status_event *event)
+{
+    const int64_t year_5000 = 100000000000;
+    int64_t number;
+
+    if (is(key, "seconds") && take_number(cursor, year_5000, &number))
+        event->timestamp_us += number * 1000000;
+    else if (is(key, "microseconds") && take_number(cursor, 999999, &number))
+        event->timestamp_us += number;
+    else
+        return false;
+    return true;
+}
+
+static bool read_data(struct cursor *cursor, const struct word *key, struct status_event *event)
+{
+    struct word value;
+
+    if (!take_word(cursor, &value))
+        return false;
+    if (is(key, "id"))
+        return copy(event->id, sizeof event->id, &value);
+    return is(key, "status") && copy(event->status, sizeof event->status, &value);
+}
+
+static bool read_event(struct cursor *cursor, const struct word *key, struct status_event *event)
+{
+    struct word name;
+
+    if (is(key, "event"))
+        return take_word(cursor, &name) && is(&name, "JOB_STATUS_CHANGE");
+    if (is(key, "timestamp"))
+        return take_object(cursor, read_time, event);
+    return is(key, "data") && take_object(cursor, read_data, event);
+}
+
+bool status_event_read(const char *text, size_t len, struct status_event *ret)
+{
+    struct cursor cursor = {text, text + len};
+
+    *ret = (struct status_event){0};
+    if (!take_object(&cursor, read_event, ret))
+        return false;
+    skip_space(&cursor);
+    return cursor.at == cursor.end && *ret->id && *ret->status;
+}
