@@ -1269,6 +1269,15 @@ static void b36_a_refused_force_is_told(void **state)
     assert_answered(a, BJ_E_REFUSED);
 }
 
+static void b36_a_refused_cancel_is_not_repeated(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    escalate(m, 500);
+    feed(m, "-cancel ~standby ~ready ~standby =standby ~ready");
+    assert_said(m, "READY cancel");
+}
+
 static void b36_a_second_escalation_after_a_refused_force_has_its_turn(void **state)
 {
     machine *m = *state;
@@ -1374,6 +1383,17 @@ static void b39_no_such_job_is_looked_up_in_the_list(void **state)
     feed(m, "absent");
     assert_answered(p, BJ_E_JOB_LOST);
     assert_outcome(m, BJ_OUTCOME_LOST);
+}
+
+static void b39_a_force_that_finds_no_job_is_lost(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_FORCE);
+    feed(m, "!force");
+    assert_waiting(a);
+    feed(m, "absent");
+    assert_answered(a, BJ_E_JOB_LOST);
 }
 
 static void b39_no_such_job_that_is_listed_is_a_refusal(void **state)
@@ -1529,7 +1549,10 @@ static void b40_a_refused_dismiss_is_tried_again_and_hangs_nobody(void **state)
     feed(m, "~created ~running ~aborting CANCELLED ~concluded");
     int tries = 0;
     while (machine_is_flying(m, JOB_DISMISS) && tries < 1000) {
-        feed(m, "-dismiss =concluded");
+        forget_said(m);
+        feed(m, "-dismiss");
+        assert_said(m, "query");
+        feed(m, "=concluded");
         tries++;
     }
     assert_true(tries > 1 && tries < 1000);
@@ -1744,6 +1767,26 @@ static void b44_without_statuses_the_replies_tell(void **state)
     assert_said(m, "READY pause STALLED resume RESUMED complete");
 }
 
+static void b44_also_after_a_stop_by_an_error(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_mirror);
+    feed(m, "READY ERROR(stop)");
+    verb(m, JOB_RESUME);
+    feed(m, "+resume");
+    assert_waiting(done(m));
+    assert_said(m, "READY STALLED resume RESUMED");
+}
+
+static void b44_a_new_speed_is_no_pause(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running");
+    verb(m, JOB_SET_SPEED);
+    feed(m, "+speed");
+    assert_said(m, "speed");
+}
+
 static void b44_verbs_on_what_was_lost_say_what_lost_it(void **state)
 {
     static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_FINALIZE,
@@ -1783,6 +1826,15 @@ static void b44_dismissing_what_another_client_has_dismissed_is_fine(void **stat
     seat *by_state = verb(m, JOB_DISMISS);
     feed(m, "~null -dismiss"); /* job-dismiss: "Job not found" is a GenericError */
     assert_answered(by_state, BJ_OK);
+}
+
+static void b44_a_dismiss_refused_for_another_reason_is_told(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ~aborting CANCELLED ~concluded");
+    seat *s = verb(m, JOB_DISMISS);
+    feed(m, "-dismiss");
+    assert_answered(s, BJ_E_REFUSED);
 }
 
 /* -------------------------------------------------------------- connections */
@@ -2056,6 +2108,7 @@ int main(void)
         on_a_mirror(b36_it_works_on_a_stalled_job),
         on_a_mirror(b36_it_overtakes_a_pivot),
         on_a_mirror(b36_a_refused_force_is_told),
+        on_a_mirror(b36_a_refused_cancel_is_not_repeated),
         on_a_mirror(b36_a_second_escalation_after_a_refused_force_has_its_turn),
         on_a_mirror(b37_async_is_done_when_accepted),
         on_a_mirror(b37_async_force_is_done_when_accepted),
@@ -2064,6 +2117,7 @@ int main(void)
         on_a_mirror(b39_a_refusal_goes_to_those_who_asked),
         on_a_mirror(b39_a_verb_can_be_asked_again_after_a_refusal),
         on_a_mirror(b39_no_such_job_is_looked_up_in_the_list),
+        on_a_mirror(b39_a_force_that_finds_no_job_is_lost),
         on_a_mirror(b39_no_such_job_that_is_listed_is_a_refusal),
         on_a_mirror(b39_no_such_job_that_has_concluded_is_its_outcome),
         on_a_mirror(b39_a_soft_abort_that_joined_a_refused_force_is_not_forgotten),
@@ -2094,9 +2148,12 @@ int main(void)
         on_a_mirror(b44_each_verb_is_sent_and_awaited),
         on_a_mirror(b44_the_reply_to_one_who_has_left_still_counts),
         on_a_mirror(b44_without_statuses_the_replies_tell),
+        on_a_mirror(b44_also_after_a_stop_by_an_error),
+        on_a_mirror(b44_a_new_speed_is_no_pause),
         on_a_mirror(b44_verbs_on_what_was_lost_say_what_lost_it),
         on_a_mirror(b44_verbs_on_what_is_over),
         on_a_mirror(b44_dismissing_what_another_client_has_dismissed_is_fine),
+        on_a_mirror(b44_a_dismiss_refused_for_another_reason_is_told),
         on_a_mirror(b45_all_who_wait_are_told_that_the_connection_is_lost),
         on_a_mirror(b45_closed_by_us_is_said_as_such),
         on_a_mirror(b45_lost_between_accepted_and_end),
