@@ -47,15 +47,18 @@
  * Functions that return int answer BJ_OK or a negative bj_error. Functions that return a future
  * never return NULL: what went wrong, even a NULL handle, a negative timeout or a lack of memory,
  * is the future's answer. Every failed future has a sentence, bj_future_text(), that names the
- * thing and the remedy. No error is kept per thread or per process.
+ * thing and the remedy. No error is kept per thread or per process. Nothing that a peer sends and
+ * no lack of memory aborts the process, but for libev, which does when it can't note an fd or a
+ * timer.
  *
  * TIMEOUTS
  *
  * In milliseconds, on the monotonic clock, over all steps of what is asked. BJ_TIMEOUT_NONE waits
  * for ever; BJ_TIMEOUT_DEFAULT is the limit of the context that fits the call (10 s to connect,
  * 60 s for a command, none for a wait on a job); any other negative number is BJ_E_INVAL. 0 asks
- * for what is true now. A timeout or bj_future_cancel() means "I no longer listen". It never aborts
- * a job and never disturbs another waiter.
+ * for what is true now. A timeout or bj_future_cancel() means "I no longer listen": it never aborts
+ * a job and never disturbs another waiter; what QEMU has been told goes on, what it has not been
+ * told yet it is not told any more.
  *
  * CALLBACKS
  *
@@ -171,7 +174,8 @@ int bj_ctx_set_limit(bj_ctx *ctx, bj_limit limit, uint64_t value);
 int bj_ctx_get_limit(bj_ctx *ctx, bj_limit limit, uint64_t *ret_value);
 
 /* What is worth a line in a log but is nobody's error (a reply that nobody waits for, ...). `fn`
- * runs on the loop's thread; `message` is only valid during the call. NULL switches it off. */
+ * runs on the loop's thread and must not call the library; `message` is only valid during the call.
+ * NULL switches it off. */
 typedef void (*bj_log_fn)(const char *message, void *user);
 int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user);
 
@@ -186,7 +190,8 @@ typedef struct bj_closure {
 } bj_closure;
 
 bj_future *bj_future_ref(bj_future *future);
-/* The last reference to a pending future cancels it, unless a callback or a queue waits for it. */
+/* The last reference to a pending future cancels it, unless a callback or a queue waits for it: to
+ * ask for an abort and not wait, use BJ_ABORT_ASYNC and let go when that is done. */
 bj_future *bj_future_unref(bj_future *future);
 
 /* Calls closure.fn on the loop's thread once the future is done, soon if it already is. Any number
@@ -202,8 +207,8 @@ int bj_future_wait(bj_future *future, int64_t timeout_ms);
 int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token);
 
 /* "I no longer listen": a pending future is done at once, with BJ_E_CANCELLED; one that is done
- * stays as it is. What QEMU does goes on; but a pivot that nobody listens to any more is not
- * started, and a connection that nobody awaits is given up. */
+ * stays as it is. A verb that was not sent yet is not sent: a pivot that nobody listens to any more
+ * does not happen when the job becomes ready. A connection that nobody awaits is given up. */
 void bj_future_cancel(bj_future *future);
 
 bool bj_future_is_done(bj_future *future);
@@ -397,10 +402,10 @@ typedef enum bj_pivot_flags {
 
 /* Switches the disk to the copy (mirror) or the base (active commit) and is done when that is over.
  * BJ_OK means PIVOTED and nothing else. Complete is sent once, never before ready, however many
- * callers there are (B31, B32). Errors: BJ_E_STALLED (paused, or stopped by an error), BJ_E_STATE
- * (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it was
- * cancelled, by anyone). If every caller's deadline passes before complete was sent, none is sent.
- */
+ * callers there are (B31, B32). If every caller's deadline passes before complete was sent, none is
+ * sent. Errors: BJ_E_STALLED (paused, stopped by an error, or pending for bj_job_finalize()),
+ * BJ_E_STATE (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it
+ * was cancelled, by anyone). */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_abort_flags {
@@ -416,7 +421,8 @@ typedef enum bj_abort_flags {
  * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms);
 
-/* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36). */
+/* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36),
+ * which must be more than 0. */
 bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms);
 
 /* Done when QEMU has accepted. BJ_E_STATE if the job is over; dismissing what is gone is BJ_OK.
@@ -472,8 +478,9 @@ typedef struct bj_watch_closure {
 
 /* Every observer sees every record, in order, once, whoever gave the verb (B60). A slow reader
  * loses the oldest records of its ring, is told how many (BJ_RECORD_LAGGED), and hurts nobody else
- * (B61); READY, STALLED, ENDED and CLOSED are never lost. Records are read in one way: by a
- * callback, by a queue or by bj_watch_next(); choosing a second is BJ_E_STATE.
+ * (B61); READY, the latest STALLED, ENDED and CLOSED are never lost. The ring is bounded in records
+ * and, by BJ_LIMIT_MESSAGE_BYTES, in bytes. Records are read in one way: by a callback, by a queue
+ * or by bj_watch_next(); choosing a second is BJ_E_STATE.
  *
  * A job's watch begins with what is true already (READY, STALLED, ENDED). With progress_ms > 0 it
  * carries PROGRESS when that changed, at most every progress_ms: QEMU sends no event for progress,
@@ -514,7 +521,8 @@ bj_queue *bj_queue_unref(bj_queue *queue);
 int bj_queue_fd(bj_queue *queue);
 
 /* Takes up to `max` records out; returns how many, 0 if there are none, or a negative bj_error.
- * Their strings are valid until the next bj_queue_read() or the last unref. Never blocks. */
+ * Their strings are valid until the next bj_queue_read() or the last unref. Never blocks. `max`
+ * must be more than 0. */
 int bj_queue_read(bj_queue *queue, bj_record *records, int max);
 
 #ifdef __cplusplus
