@@ -151,6 +151,24 @@ static void the_loop_knows_its_thread(void **state)
     assert_true(b->all.starts);
 }
 
+static void *ask_if_current(void *loop)
+{
+    return loop_is_current(loop) ? loop : NULL;
+}
+
+static void b72_a_later_thread_is_not_taken_for_the_loops(void **state)
+{
+    bench *b = *state;
+    bj_ctx_close(b->ctx);
+    for (int i = 0; i < 20; i++) { /* one of these gets the number of the thread that has gone */
+        pthread_t thread;
+        void *taken;
+        assert_int_equal(pthread_create(&thread, NULL, ask_if_current, b->ctx->loop), 0);
+        pthread_join(thread, &taken);
+        assert_null(taken);
+    }
+}
+
 /* -------------------------------------------------------------------- timers */
 
 struct alarm_clock {
@@ -278,11 +296,6 @@ static void a_timer_that_is_gone_does_not_fire(void **state)
 
 /* ------------------------------------------------------------- their own loop */
 
-static void run_count(struct loop_task *task)
-{
-    (void)task;
-}
-
 static void on_their_loop_ev_run_returns_when_nothing_is_left(void **state)
 {
     (void)state;
@@ -301,8 +314,13 @@ static void on_their_loop_ev_run_returns_when_nothing_is_left(void **state)
     assert_false(n.was_inline);
     sem_destroy(&n.done);
 
-    struct loop_task task = {.run = run_count};
-    loop_stop(loop);
+    struct loop_task task = {.run = nobody_may_run_this};
+    struct nest last = {.outer.run = run_outer, .inner.run = run_inner, .loop = loop};
+    sem_init(&last.done, 0, 0);
+    assert_true(loop_post(loop, &last.outer));
+    loop_stop_theirs(loop);
+    assert_true(last.inner_ran); /* who was promised a call gets it */
+    sem_destroy(&last.done);
     assert_false(loop_post(loop, &task));
     loop_free(loop);
     ev_loop_destroy(ev);
@@ -364,6 +382,7 @@ int main(void)
         on_bench(a_stopped_loop_refuses_posts),
         on_bench(what_was_posted_before_the_stop_runs),
         on_bench(the_loop_knows_its_thread),
+        on_bench(b72_a_later_thread_is_not_taken_for_the_loops),
         on_bench(timers_fire_once_and_the_nearer_first),
         on_bench(a_timer_can_be_moved_and_stopped),
         on_bench(a_timer_that_is_gone_does_not_fire),

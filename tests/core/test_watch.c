@@ -24,9 +24,9 @@ static void leave(bj_watch *watch)
     watch_unlink(watch, &list);
 }
 
-static void destroy(bj_watch *watch)
+static void disown(void *owner)
 {
-    (void)watch;
+    (void)owner;
     atomic_fetch_add(&destroyed, 1);
 }
 
@@ -54,7 +54,7 @@ static int watch_teardown(void **state)
 
 static bj_watch *watch_on(bench *b, uint64_t ring)
 {
-    static const struct watch_ops ops = {.begin = begin, .leave = leave, .destroy = destroy};
+    static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
     bj_watch *watch;
     assert_int_equal(bj_ctx_set_limit(b->ctx, BJ_LIMIT_WATCH_RING, ring), BJ_OK);
     assert_int_equal(watch_new(b->ctx, &ops, NULL, 0, &watch), BJ_OK);
@@ -138,6 +138,22 @@ static void b61_a_ring_of_one(void **state)
     assert_string_equal(read_all(w), "E1");
     push_events(w, 2, 9);
     assert_string_equal(read_all(w), "L7 E9");
+    end(w);
+}
+
+static void b61_large_records_are_bounded_by_their_bytes(void **state)
+{
+    bench *b = *state;
+    assert_int_equal(bj_ctx_set_limit(b->ctx, BJ_LIMIT_MESSAGE_BYTES, 8), BJ_OK);
+    bj_watch *w = watch_on(b, 100);
+    push_events(w, 1, 9); /* a byte each */
+    assert_string_equal(read_all(w), "L1 E2 E3 E4 E5 E6 E7 E8 E9");
+    push_events(w, 1, 3);
+    push(w, BJ_RECORD_EVENT, 123456);
+    assert_string_equal(read_all(w), "L1 E2 E3 E123456");
+    push_events(w, 1, 3);
+    push(w, BJ_RECORD_EVENT, 123456789); /* too large by itself: kept alone */
+    assert_string_equal(read_all(w), "L3 E123456789");
     end(w);
 }
 
@@ -314,11 +330,44 @@ static void b75_a_watch_is_destroyed_once(void **state)
     bj_watch_close(NULL);
 }
 
+static void its_owner_may_let_go_before_it_is_closed(void **state)
+{
+    bench *b = *state;
+    bj_watch *w[] = {watch_on(b, 2), watch_on(b, 2), watch_on(b, 2)};
+    bj_watch_unref(w[1]); /* out of the middle */
+    settle(b->ctx);
+    assert_int_equal(destroyed, 1);
+    on_loop(b->ctx, let_all_go, NULL);
+    bj_watch_unref(w[2]);
+    bj_watch_unref(w[0]);
+    settle(b->ctx);
+    assert_int_equal(destroyed, 3);
+}
+
+static void make_and_close(void *user)
+{
+    static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
+    bench *b = user;
+    bj_watch *w;
+    if (watch_new(b->ctx, &ops, NULL, 0, &w) == BJ_OK)
+        bj_watch_unref(w);
+}
+
+static void closed_before_it_has_begun_it_never_begins(void **state)
+{
+    bench *b = *state;
+    atomic_store(&destroyed, 0);
+    on_loop(b->ctx, make_and_close, b);
+    settle(b->ctx);
+    assert_int_equal(destroyed, 1);
+    assert_null(list);
+}
+
 static void a_watch_made_on_a_closed_context_is_closed(void **state)
 {
     bench *b = *state;
     bj_watch *w;
-    static const struct watch_ops ops = {.begin = begin, .leave = leave, .destroy = destroy};
+    static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
     atomic_store(&destroyed, 0);
     bj_ctx_close(b->ctx);
     assert_int_equal(watch_new(b->ctx, &ops, NULL, 0, &w), BJ_OK);
@@ -614,6 +663,7 @@ int main(void)
         with_watches(b61_as_many_as_the_ring_holds_are_kept),
         with_watches(b61_the_oldest_go_and_are_counted),
         with_watches(b61_a_ring_of_one),
+        with_watches(b61_large_records_are_bounded_by_their_bytes),
         with_watches(b61_ready_ended_and_closed_are_never_lost),
         with_watches(b61_what_was_lost_last_is_told_with_what_comes_next),
         with_watches(b61_the_latest_stall_is_never_lost),
@@ -625,6 +675,8 @@ int main(void)
         with_watches(b62_the_last_record_says_why),
         with_watches(b62_closing_drops_what_was_not_read),
         with_watches(b75_a_watch_is_destroyed_once),
+        with_watches(its_owner_may_let_go_before_it_is_closed),
+        with_watches(closed_before_it_has_begun_it_never_begins),
         with_watches(a_watch_made_on_a_closed_context_is_closed),
         with_watches(a_watch_is_read_in_one_way),
         with_watches(b71_a_callback_gets_each_record_and_its_free_comes_last),
