@@ -20,7 +20,7 @@ import (
 func TestB74CloseDuringAnything(t *testing.T) {
 	q := disks(t)
 	m := dial(t, q.URI)
-	ctx := patience(t)
+	ctx := context.Background() // nothing but Close ends anything here
 	events, err := m.Events(ctx)
 	ok(t, err)
 	unread, err := m.Events(ctx)
@@ -135,7 +135,7 @@ func TestB75ThousandTimesDialAndClose(t *testing.T) {
 	cycle(100) // the runtime has its threads now
 	files, threads := countFiles(t, "/proc/self/fd"), countFiles(t, "/proc/self/task")
 	cycle(1000)
-	if now := countFiles(t, "/proc/self/fd"); now > files {
+	if now := countFiles(t, "/proc/self/fd"); now != files {
 		t.Errorf("%d files, were %d", now, files)
 	}
 	// The runtime makes a thread when one is in a call to C; ours would be a thousand.
@@ -158,7 +158,7 @@ func TestB75ThousandJobs(t *testing.T) {
 		<-waiting
 		<-job.Done()
 	}
-	if now := countFiles(t, "/proc/self/fd"); now > files {
+	if now := countFiles(t, "/proc/self/fd"); now != files {
 		t.Errorf("%d files, were %d", now, files)
 	}
 	if n := runtime.NumGoroutine(); n > 20 {
@@ -183,7 +183,7 @@ func TestB75MonitorsShareOneThreadAndOneGoroutine(t *testing.T) {
 	for i := 1; i < count; i++ {
 		monitors = append(monitors, dialled(i))
 	}
-	if now := countFiles(t, "/proc/self/fd"); now > files+count-1 {
+	if now := countFiles(t, "/proc/self/fd"); now != files+count-1 {
 		t.Errorf("%d files for %d monitors more", now-files, count-1)
 	}
 	if now := countLoops(t); now != loops || loops != 1 {
