@@ -123,6 +123,25 @@ static void destroy(struct loop *loop)
     free(loop);
 }
 
+static void enter_wake(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    loop->waking++;
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* One of the tasks, or another thread meanwhile, may have given back the last of the context. */
+static void leave_wake(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool freed = loop->freed;
+    bool last = --loop->waking == 0;
+    pthread_mutex_unlock(&loop->lock);
+
+    if (freed && last)
+        destroy(loop);
+}
+
 /* One round of tasks; those they post are for the next, after sockets and timers had their turn. */
 static void on_wake(struct ev_loop *ev, ev_async *async, int events)
 {
@@ -130,21 +149,16 @@ static void on_wake(struct ev_loop *ev, ev_async *async, int events)
     struct loop *loop = async->data;
     bool first = true;
 
-    loop->waking++;
+    enter_wake(loop);
     for (struct loop_task *task; (task = take_task(loop, first)); first = false)
         task->run(task);
-    loop->waking--;
 
-    if (loop->freed) { /* by one of the tasks */
-        if (loop->waking == 0)
-            destroy(loop);
-        return;
-    }
     bool idle = shut_if_idle(loop);
     if (!loop->stopped || !loop->theirs)
         set_held(loop, !idle);
     if (loop->stopped && !loop->theirs)
         ev_break(loop->ev, EVBREAK_ALL);
+    leave_wake(loop);
 }
 
 bool loop_post(struct loop *loop, struct loop_task *task)
@@ -291,9 +305,11 @@ void loop_detach(struct loop *loop)
 
 void loop_free(struct loop *loop)
 {
-    if (loop->waking)
-        loop->freed = true;
-    else
+    pthread_mutex_lock(&loop->lock);
+    bool in_use = loop->waking > 0;
+    loop->freed = true;
+    pthread_mutex_unlock(&loop->lock);
+    if (!in_use)
         destroy(loop);
 }
 

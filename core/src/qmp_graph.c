@@ -30,6 +30,7 @@ struct graph {
 /* More than that no QEMU has; the graph is not looked at then. */
 #define EDGES_MAX 16384
 #define USERS_MAX 64
+#define NAME_MAX_BYTES 1024
 
 static const char *id_key(const json_t *id, char *key, size_t size)
 {
@@ -102,7 +103,8 @@ static const json_t *find_job(const struct graph *graph, const char *id)
 /* A user without a name, or another job, can't be found again. */
 static bool can_be_recognised(const json_t *node)
 {
-    return node && !is_called(node, "name", "") && !is_called(node, "type", "block-job");
+    return node && json_string_length(json_object_get(node, "name")) <= NAME_MAX_BYTES &&
+           !is_called(node, "name", "") && !is_called(node, "type", "block-job");
 }
 
 static json_t *user_of(const json_t *node, const json_t *edge)
