@@ -337,7 +337,7 @@ format: $(venv)/.lint-tools
 	$(dir $(GO))gofmt -w $(go_folders)
 
 clean:
-	rm -rf $(BUILD) python/*.egg-info
+	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
 	check-c check-python check-go check-sanitize check-valgrind demo bench lint \

@@ -74,8 +74,12 @@ class BuildExtension(build_ext):
             raise PlatformError(message) from None
 
 
+# Nothing is written beside the sources.
+Path("build").mkdir(exist_ok=True)
+
 setup(
     version=version(),
+    options={"egg_info": {"egg_base": "build"}},
     cmdclass={"build_ext": BuildExtension},
     ext_modules=[
         Extension(
