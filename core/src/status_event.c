@@ -9,6 +9,17 @@
 struct cursor {
     const char *at;
     const char *end;
+    unsigned seen; /* members that have come; a second one is for the parser */
+};
+
+enum {
+    SEEN_EVENT = 1,
+    SEEN_TIMESTAMP = 2,
+    SEEN_DATA = 4,
+    SEEN_SECONDS = 8,
+    SEEN_MICROSECONDS = 16,
+    SEEN_ID = 32,
+    SEEN_STATUS = 64
 };
 
 struct word {
@@ -57,8 +68,8 @@ static bool take_number(struct cursor *cursor, int64_t limit, int64_t *ret)
     while (cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9' && number <= limit)
         number = number * 10 + (*cursor->at++ - '0');
     *ret = number;
-    bool leading_zero = *first == '0' && cursor->at - first > 1;
-    return cursor->at > first && number <= limit && !leading_zero;
+    size_t digits = (size_t)(cursor->at - first);
+    return digits > 0 && number <= limit && (digits == 1 || *first != '0');
 }
 
 static bool take_object(struct cursor *cursor, read_member *read, struct status_event *event)
@@ -79,6 +90,15 @@ static bool is(const struct word *word, const char *text)
     return word->len == strlen(text) && memcmp(word->at, text, word->len) == 0;
 }
 
+static bool is_first(struct cursor *cursor, const struct word *key, const char *text,
+                     unsigned member)
+{
+    if (!is(key, text) || (cursor->seen & member))
+        return false;
+    cursor->seen |= member;
+    return true;
+}
+
 static bool copy(char *to, size_t size, const struct word *word)
 {
     if (word->len >= size)
@@ -93,9 +113,10 @@ static bool read_time(struct cursor *cursor, const struct word *key, struct stat
     const int64_t year_5000 = 100000000000;
     int64_t number;
 
-    if (is(key, "seconds") && take_number(cursor, year_5000, &number))
+    if (is_first(cursor, key, "seconds", SEEN_SECONDS) && take_number(cursor, year_5000, &number))
         event->timestamp_us += number * 1000000;
-    else if (is(key, "microseconds") && take_number(cursor, 999999, &number))
+    else if (is_first(cursor, key, "microseconds", SEEN_MICROSECONDS) &&
+             take_number(cursor, 999999, &number))
         event->timestamp_us += number;
     else
         return false;
@@ -108,29 +129,30 @@ static bool read_data(struct cursor *cursor, const struct word *key, struct stat
 
     if (!take_word(cursor, &value))
         return false;
-    if (is(key, "id"))
+    if (is_first(cursor, key, "id", SEEN_ID))
         return copy(event->id, sizeof event->id, &value);
-    return is(key, "status") && copy(event->status, sizeof event->status, &value);
+    return is_first(cursor, key, "status", SEEN_STATUS) &&
+           copy(event->status, sizeof event->status, &value);
 }
 
 static bool read_event(struct cursor *cursor, const struct word *key, struct status_event *event)
 {
     struct word name;
 
-    if (is(key, "event"))
+    if (is_first(cursor, key, "event", SEEN_EVENT))
         return take_word(cursor, &name) && is(&name, "JOB_STATUS_CHANGE");
-    if (is(key, "timestamp"))
+    if (is_first(cursor, key, "timestamp", SEEN_TIMESTAMP))
         return take_object(cursor, read_time, event);
-    return is(key, "data") && take_object(cursor, read_data, event);
+    return is_first(cursor, key, "data", SEEN_DATA) && take_object(cursor, read_data, event);
 }
 
 bool status_event_read(const char *text, size_t len, struct status_event *ret)
 {
-    struct cursor cursor = {text, text + len};
+    struct cursor cursor = {.at = text, .end = text + len};
 
     *ret = (struct status_event){0};
     if (!take_object(&cursor, read_event, ret))
         return false;
     skip_space(&cursor);
-    return cursor.at == cursor.end && *ret->id && *ret->status;
+    return cursor.at == cursor.end && (cursor.seen & SEEN_EVENT) && *ret->id && *ret->status;
 }
