@@ -10,6 +10,8 @@ from typing import Any
 import blockjob
 import pytest
 from blockjob import Outcome
+from blockjob._records import make_info
+from control import FakeQemu
 from qemu import DISK_BYTES, HALTED, HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
@@ -109,6 +111,19 @@ async def test_b37_abort_without_waiting_still_ends_for_all(connect: Connect, da
         waiting = asyncio.ensure_future(job.done())
         assert await job.abort(wait=False) in (None, Outcome.CANCELLED)
         assert await waiting is Outcome.CANCELLED
+
+
+async def test_b37_abort_without_waiting_returns_before_the_end(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await monitor.mirror("drive0", target="copy0", job_id="job0")
+        fake.do("hold-end", job="job0")
+        assert await job.abort(wait=False) is None
+        with pytest.raises(blockjob.Timeout):
+            await job.done(timeout=0)
+        fake.do("finish", job="job0")
+        assert await job.done() is Outcome.CANCELLED
 
 
 async def test_b35_abort_of_what_is_over(connect: Connect, daemon: Qemu) -> None:
@@ -392,6 +407,13 @@ async def test_b44_pause_resume_and_speed(connect: Connect, daemon: Qemu) -> Non
             await job.query()
         with pytest.raises(blockjob.StateError):
             await job.pause()
+
+
+def test_what_qemu_does_not_tell_is_none() -> None:
+    info = make_info(("a", "mirror", "", "", "", -1, -1, -1, False, False, False, False))
+    assert (info.current, info.total, info.speed) == (None, None, None)
+    info = make_info(("a", "mirror", "", "", "", 0, 1, 0, False, False, False, True))
+    assert (info.current, info.total, info.speed, info.auto_finalize) == (0, 1, 0, True)
 
 
 async def test_b22_nodes_are_free_when_released(connect: Connect, daemon: Qemu) -> None:

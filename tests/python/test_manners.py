@@ -45,15 +45,18 @@ def test_b73_ctrl_c_interrupts_a_wait(halted: Qemu) -> None:
             job = monitor.attach("job")
             try:
                 print("waiting", flush=True)
-                job.done()
-            except KeyboardInterrupt:
-                print("interrupted", [job.id for job in monitor.jobs()])
+                job.pivot()
+            except KeyboardInterrupt as interrupt:
+                kept = interrupt  # and with it all that was on the stack
+            job.set_speed(0)
+            job.ready()
+            print("goes on, pivot asked at", job.timeline.complete_sent)
         """
     with running(program) as child:
         assert read_line(child) == "waiting"
         wait_asleep(child)
         child.send_signal(signal.SIGINT)
-        assert end_child(child) == "interrupted ['job']\n"
+        assert end_child(child) == "goes on, pivot asked at None\n"
 
 
 def test_b73_ctrl_c_interrupts_asyncio(halted: Qemu) -> None:
@@ -300,7 +303,7 @@ async def test_b75_a_thousand_connects(connect: Connect, daemon: Qemu) -> None:
     await some(200)
     before = resident_bytes()
     await some(1000)
-    assert resident_bytes() - before < 1000 * 512
+    assert resident_bytes() - before < 1000 * 100
 
 
 async def test_b75_a_thousand_jobs(connect: Connect, daemon: Qemu) -> None:
@@ -318,7 +321,7 @@ async def test_b75_a_thousand_jobs(connect: Connect, daemon: Qemu) -> None:
         await some(200)
         before = resident_bytes()
         await some(1000)
-        assert resident_bytes() - before < 1000 * 512
+        assert resident_bytes() - before < 1000 * 100
 
 
 async def test_b75_a_thousand_watches_and_leaves(connect: Connect, halted: Qemu) -> None:
@@ -335,7 +338,7 @@ async def test_b75_a_thousand_watches_and_leaves(connect: Connect, halted: Qemu)
         await some(200)
         before = resident_bytes()
         await some(1000)
-        assert resident_bytes() - before < 1000 * 512
+        assert resident_bytes() - before < 1000 * 100
 
 
 def test_documented() -> None:

@@ -214,12 +214,17 @@ async def test_a_stream_that_is_closed(connect: Connect, disks: Qemu) -> None:
         async with events:
             pass
         assert [event async for event in events] == []
+        events = monitor.events()
         job = await monitor.mirror("drive", target="copy", **HALTED_MIRROR)
         progress = job.progress(interval=3600)
         async for _ in progress:
             break
         del progress
         await job.abort()
+        await events.__anext__()
+        async with events:
+            pass
+        assert [event async for event in events] == []
 
 
 async def test_a_stream_closed_while_someone_waits(disks: Qemu) -> None:
@@ -240,6 +245,8 @@ async def test_a_stream_closed_while_someone_waits(disks: Qemu) -> None:
             await reading
         await monitor.mirror("drive", target="copy")
         assert (await second.__anext__()).name == "JOB_STATUS_CHANGE"
+        # What nobody waits for wakes nobody.
+        assert not asyncio.get_running_loop().remove_reader(second._inbox.fd)
 
 
 async def test_a_stream_with_a_deadline(disks: Qemu) -> None:

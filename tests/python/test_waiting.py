@@ -12,7 +12,8 @@ from typing import Any
 import blockjob
 import blockjob.sync
 import pytest
-from blockjob import Outcome
+from blockjob import Outcome, _core
+from blockjob._calls import milliseconds
 from control import FakeQemu
 from qemu import HALTED_MIRROR, Qemu
 
@@ -147,6 +148,11 @@ async def test_negative_timeout(connect: Connect, disks: Qemu, timeout: float) -
         with pytest.raises(blockjob.InvalidArgument, match="force_after"):
             await job.abort(force_after=timeout)
         assert disks.jobs() == {job.id: "running"}
+
+
+def test_only_zero_is_now() -> None:
+    assert [milliseconds(seconds) for seconds in (0, 1e-9, 0.001, 2.5)] == [0, 1, 1, 2500]
+    assert milliseconds(None) == milliseconds(math.inf) == _core.TIMEOUT_NONE
 
 
 async def test_no_limit(connect: Connect, disks: Qemu) -> None:
