@@ -53,10 +53,16 @@ var dialled sync.Map
 // noGoroutines waits until no goroutine of the module is left.
 func noGoroutines(t testing.TB) {
 	t.Helper()
+	gone(t, "libblockjob/libblockjob/go.")
+}
+
+// gone waits until no goroutine has those words in its stack.
+func gone(t testing.TB, words string) {
+	t.Helper()
 	buffer := make([]byte, 1<<20)
 	for end := time.Now().Add(time.Minute); ; {
 		stacks := string(buffer[:runtime.Stack(buffer, true)])
-		if !strings.Contains(stacks, "libblockjob/libblockjob/go.") {
+		if !strings.Contains(stacks, words) {
 			return
 		}
 		if time.Now().After(end) {

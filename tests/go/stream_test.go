@@ -173,19 +173,34 @@ func TestB07CancelledContextEndsItsStreamOnly(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)
 	ctx, cancel := context.WithCancel(context.Background())
-	leaving, err := m.Events(ctx)
+	idle, err := m.Events(ctx)
 	ok(t, err)
 	staying, err := m.Events(patience(t))
 	ok(t, err)
 
 	cancel()
-	for range leaving {
+	for range idle {
 		t.Error("an event")
 	}
 	fake.Do("emit", fakeqemu.Fields{"event": "NEWS"})
 	if event := <-staying; event.Name != "NEWS" {
 		t.Errorf("event %q", event.Name)
 	}
+}
+
+func TestB74CancelledStreamThatNobodyReads(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := m.Events(ctx)
+	ok(t, err)
+	read, err := m.Events(ctx)
+	ok(t, err)
+	fake.Do("emit", fakeqemu.Fields{"event": "NEWS"})
+	<-read // so there is one for the other, too
+
+	cancel()
+	gone(t, "libblockjob/go.open[")
 }
 
 func TestWatchTellsAllInOrder(t *testing.T) {
@@ -232,7 +247,8 @@ func TestWatchTellsAllInOrder(t *testing.T) {
 func TestB63Progress(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)
-	ctx := patience(t)
+	ctx, cancel := context.WithCancel(patience(t))
+	defer cancel()
 	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
 	ok(t, err)
 
@@ -248,16 +264,23 @@ func TestB63Progress(t *testing.T) {
 			}
 		}
 	}
-	fake.Do("ready", nil)
-	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+	cancel()
 	for range progress {
 	}
 
-	// Nobody looks any more, nobody is asked.
-	asked := fake.Sent("query-jobs") + fake.Sent("query-block-jobs")
-	ok(t, m.Execute(ctx, "query-version", nil, nil))
-	if now := fake.Sent("query-jobs") + fake.Sent("query-block-jobs"); now != asked {
-		t.Errorf("asked %d times", now-asked)
+	// Nobody looks any more, so nobody is asked.
+	asks := func() int { return fake.Sent("query-jobs") + fake.Sent("query-block-jobs") }
+	ok(t, m.Execute(patience(t), "query-version", nil, nil)) // what was under way has arrived
+	before := asks()
+	time.Sleep(20 * time.Millisecond)
+	if now := asks(); now != before {
+		t.Errorf("asked %d times", now-before)
+	}
+
+	fake.Do("ready", nil)
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	for range job.Progress(patience(t), time.Millisecond) {
+		t.Error("progress of what is over")
 	}
 }
 
