@@ -71,6 +71,8 @@ func start(t testing.TB, program string, arguments ...string) *QEMU {
 	}
 	q.URI = "unix:" + q.Path
 	q.process.Stderr = &q.said
+	// A test that panics cleans up nothing.
+	q.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
 	// They listen before it starts, so nobody has to wait for it. QEMU itself waits for the second's
 	// client: one that comes while QEMU starts can be greeted and never answered (7.2).
