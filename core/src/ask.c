@@ -166,7 +166,7 @@ bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const ch
                               int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_execute, .replied = execute_replied};
-    struct ask *ask;
+    struct ask *ask = NULL;
 
     bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
     if (failed)
@@ -216,7 +216,7 @@ static void list_replied(struct ask *ask, struct driver_reply *reply)
 bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_list, .replied = list_replied};
-    struct ask *ask;
+    struct ask *ask = NULL;
 
     bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
     return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);

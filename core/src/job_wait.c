@@ -227,7 +227,7 @@ bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
 
     if (!job)
         return future_static(BJ_E_INVAL);
-    struct ask *ask;
+    struct ask *ask = NULL;
     bj_future *failed = ask_new(job->monitor, &kind, timeout_ms, &ask);
     if (failed)
         return failed;

@@ -263,13 +263,13 @@ char *protocol_join(const char *const *parts, size_t count, size_t *ret_len)
 
 static const char *decimal(uint64_t number, char digits[DIGITS])
 {
-    char *at = digits + DIGITS - 1;
+    size_t at = DIGITS - 1;
 
-    *at = '\0';
+    digits[at] = '\0';
     do
-        *--at = (char)('0' + number % 10);
+        digits[--at] = (char)('0' + number % 10);
     while ((number /= 10) > 0);
-    return at;
+    return &digits[at];
 }
 
 /* Most names and ids need no escapes, and the way to complete must be short. */

@@ -11,13 +11,13 @@
 #include <jansson.h>
 
 /* Who used the source of a job when it was looked at, and what is source and target. Taken from
- * x-debug-query-block-graph (QEMU 4.0) while the job runs. */
+ * `root`, what x-debug-query-block-graph (QEMU 4.0) says while the job runs. */
 struct driver_sight;
 
 /* NULL: the graph does not show that job, or no memory. */
-struct driver_sight *qmp_see(const json_t *graph, const char *id);
+struct driver_sight *qmp_see(const json_t *root, const char *id);
 void qmp_unsee(struct driver_sight *sight); /* takes NULL */
 
-enum job_switch qmp_compare(const struct driver_sight *before, const json_t *graph);
+enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root);
 
 #endif

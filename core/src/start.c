@@ -142,7 +142,7 @@ bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char
         .replied = start_replied,
         .over = start_over,
     };
-    struct ask *ask;
+    struct ask *ask = NULL;
 
     bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
     if (failed)
@@ -269,7 +269,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_attach, .replied = attach_replied};
-    struct ask *ask;
+    struct ask *ask = NULL;
 
     bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
     if (failed)
