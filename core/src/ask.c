@@ -115,8 +115,7 @@ static const struct future_ops ask_ops = {
     .destroy = destroy,
 };
 
-bj_future *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
-                   struct ask **ret_ask)
+static bj_future *refuse(bj_monitor *monitor, int64_t timeout_ms)
 {
     if (!monitor)
         return future_static(BJ_E_INVAL);
@@ -125,14 +124,24 @@ bj_future *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t tim
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
                              text_str(monitor->uri), (long long)timeout_ms);
+    return NULL;
+}
+
+struct ask *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
+                    bj_future **ret_failed)
+{
+    *ret_failed = refuse(monitor, timeout_ms);
+    if (*ret_failed)
+        return NULL;
 
     struct ask *ask = (struct ask *)future_new(monitor->ctx, sizeof *ask, &ask_ops);
-    if (!ask)
-        return future_static(BJ_E_NOMEM);
+    if (!ask) {
+        *ret_failed = future_static(BJ_E_NOMEM);
+        return NULL;
+    }
     ask->kind = kind;
     ask->monitor = monitor_ref_memory(monitor);
-    *ret_ask = ask;
-    return NULL;
+    return ask;
 }
 
 void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
@@ -166,10 +175,9 @@ bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const ch
                               int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_execute, .replied = execute_replied};
-    struct ask *ask = NULL;
-
-    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
-    if (failed)
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
         return failed;
     failed = ask_set_command(ask, command, arguments);
     return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
@@ -216,8 +224,7 @@ static void list_replied(struct ask *ask, struct driver_reply *reply)
 bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_list, .replied = list_replied};
-    struct ask *ask = NULL;
-
-    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
-    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    return ask ? future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS) : failed;
 }

@@ -36,9 +36,9 @@ struct ask {
     char *id;
 };
 
-/* NULL and *ret_ask; or a failed future for the caller (NULL handle, bad timeout, fork, memory). */
-bj_future *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
-                   struct ask **ret_ask);
+/* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
+struct ask *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
+                    bj_future **ret_failed);
 
 /* Checks and copies both. NULL; or a failed future for the caller, and the ask is gone. */
 bj_future *ask_set_command(struct ask *ask, const char *command, const char *arguments);

@@ -412,10 +412,9 @@ static void set_end(struct job *job, enum job_end end, const char *error)
     decide(job);
 }
 
-static void latch_switch_unknown(struct job *job)
+static void latch_switch_unknown(struct job *job, const char *reason)
 {
-    set_text(job, "another client completed or cancelled it, and whether the disk was switched "
-                  "can't be told");
+    set_text(job, reason);
     latch(job, BJ_OUTCOME_COMPLETED);
 }
 
@@ -778,7 +777,9 @@ void job_graph(struct job *job, enum job_switch result)
     else if (result == JOB_NOT_SWITCHED)
         latch(job, BJ_OUTCOME_COPIED);
     else
-        latch_switch_unknown(job);
+        latch_switch_unknown(job,
+                             "another client completed or cancelled it, and whether the disk was "
+                             "switched can't be told");
     if (job->status == JOB_STATUS_NULL)
         release(job);
 }
@@ -792,7 +793,8 @@ static bool is_anyone(const struct job *job, const struct job_waiter *waiter)
 void job_lost(struct job *job, int error, const char *reason)
 {
     if (!job_is_over(job) && job->end == JOB_END_COMPLETED) {
-        latch_switch_unknown(job);
+        latch_switch_unknown(job, "it completed, and the connection ended before it could be told "
+                                  "whether the disk was switched");
     } else if (!job_is_over(job)) {
         job->lost_error = error;
         set_text(job, reason);

@@ -227,9 +227,9 @@ bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
 
     if (!job)
         return future_static(BJ_E_INVAL);
-    struct ask *ask = NULL;
-    bj_future *failed = ask_new(job->monitor, &kind, timeout_ms, &ask);
-    if (failed)
+    bj_future *failed;
+    struct ask *ask = ask_new(job->monitor, &kind, timeout_ms, &failed);
+    if (!ask)
         return failed;
     ask->job = bj_job_ref(job);
     return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);

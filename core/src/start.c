@@ -142,10 +142,9 @@ bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char
         .replied = start_replied,
         .over = start_over,
     };
-    struct ask *ask = NULL;
-
-    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
-    if (failed)
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
         return failed;
     failed = ask_set_command(ask, command, arguments ? arguments : "{}");
     return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
@@ -269,10 +268,9 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
 {
     static const struct ask_kind kind = {.send = send_attach, .replied = attach_replied};
-    struct ask *ask = NULL;
-
-    bj_future *failed = ask_new(monitor, &kind, timeout_ms, &ask);
-    if (failed)
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
         return failed;
     if (id && *id && (ask->id = strdup(id)))
         return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);

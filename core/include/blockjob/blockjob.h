@@ -63,7 +63,7 @@
  * CALLBACKS
  *
  * Run on the loop's thread, never inside the call that registered them, never under a lock, exactly
- * once; then .free (if any) exactly once, also when registering failed and also at teardown.
+ * once; then .free (if any) exactly once, also at teardown; when registering failed, at once.
  * A callback may call anything here that does not block. While it runs, nothing else of its
  * context does.
  */
@@ -166,7 +166,8 @@ bj_ctx *bj_ctx_ref(bj_ctx *ctx);
 bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
- * due, stops the loop. Blocks until that is done; may be called again. Jobs in QEMU go on. */
+ * due, stops the loop. Blocks until that is done, which may take a second when a QEMU that has
+ * stopped has jobs of ours to dismiss; may be called again. Jobs in QEMU go on. */
 int bj_ctx_close(bj_ctx *ctx);
 
 /* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
