@@ -238,9 +238,8 @@ check-go:
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize:
 	@.ci/dependencies test
-	@$(MAKE) $(again) .check-asan
-	@$(MAKE) $(again) .check-tsan
-	@$(MAKE) $(again) .check-race
+	@status=0; for each in asan tsan race; do \
+		$(MAKE) $(again) .check-$$each || status=1; done; exit $$status
 
 .check-asan:
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:$$ASAN_OPTIONS \
