@@ -13,6 +13,8 @@
 #   make install, uninstall
 #                        PREFIX, LIBDIR, INCLUDEDIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
+#   make examples, bench-programs, test-programs
+#                        only builds them
 #   make clean           removes build/
 #
 # New sources, tests, examples and benchmarks are found by their place; see the wildcards below.
@@ -339,7 +341,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-sanitize check-valgrind demo bench lint \
-	lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c .check-python .check-go .check-asan \
-	.check-tsan .check-race .check-valgrind .demo .bench .lint
+	check-c check-python check-go check-sanitize check-valgrind demo bench lint lint-format \
+	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
+	.check-python .check-go .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
 .DELETE_ON_ERROR:
