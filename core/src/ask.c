@@ -91,11 +91,17 @@ static void leave(bj_future *future)
 static struct text *late(bj_future *future)
 {
     const struct ask *ask = ask_of(future);
+    const char *uri = text_str(ask->monitor->uri);
+    double seconds = (double)future->timeout_ms / 1000.;
+
+    if (ask->command && ask->job)
+        return text_printf(
+            "no answer from %s to %s within %.10g s: job %s may yet start; attach to it", uri,
+            ask->command, seconds, bj_job_id(ask->job));
     return text_printf(
         "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
         "told it may still do",
-        text_str(ask->monitor->uri), ask->command ? " to " : "", ask->command ? ask->command : "",
-        (double)future->timeout_ms / 1000.);
+        uri, ask->command ? " to " : "", ask->command ? ask->command : "", seconds);
 }
 
 static void destroy(bj_future *future)

@@ -371,17 +371,20 @@ static void latch(struct job *job, bj_outcome outcome)
         release(job); /* before 3.0 the terminal event is the last that is heard of a run */
 }
 
+static bool is_in_flight(const struct job *job)
+{
+    return job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
+           job->force == JOB_REQUEST_SENT;
+}
+
 /* COMPLETED of a mirror or an active commit: which verb was it (B14)? */
 static void decide_completed(struct job *job)
 {
-    bool in_flight = job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
-                     job->force == JOB_REQUEST_SENT;
-
     if (!job->traits.switches && !job->ready) {
         latch(job, BJ_OUTCOME_COMPLETED);
     } else if (job->complete == JOB_REQUEST_ACCEPTED) {
         latch(job, BJ_OUTCOME_PIVOTED); /* also after a late force on 5.2 (B17) */
-    } else if (in_flight) {
+    } else if (is_in_flight(job)) {
         return; /* the reply will tell (B02) */
     } else if (abort_is_accepted(job)) {
         latch(job, BJ_OUTCOME_COPIED);
@@ -594,14 +597,28 @@ void job_ready_event(struct job *job)
     latch_ready(job);
 }
 
-/* Concluded without a BLOCK_JOB event: a job without a disk, or a transaction that failed before
- * the job ran. Only QEMU's list has the error. */
+/* Without a BLOCK_JOB event (a job without a disk, or a transaction that failed before the job ran)
+ * only QEMU's list has the error. And QEMU answers in order: when it has answered a query, a reply
+ * to an earlier verb that has not come will not come. */
 static void concluded(struct job *job)
 {
-    if (job->end == JOB_END_NONE && !job_is_over(job))
-        job->port->query(job);
+    bool ask = job->end == JOB_END_NONE || is_in_flight(job);
+
     if (job_is_over(job))
         dismiss_if_due(job);
+    else if (ask)
+        job->port->query(job);
+}
+
+static void forget_in_flight(struct job *job)
+{
+    if (job->complete == JOB_REQUEST_SENT)
+        job->complete = JOB_REQUEST_NONE;
+    if (job->cancel == JOB_REQUEST_SENT)
+        job->cancel = JOB_REQUEST_NONE;
+    if (job->force == JOB_REQUEST_SENT)
+        job->force = JOB_REQUEST_NONE;
+    decide(job);
 }
 
 /* Null, and no terminal event: what the statuses on the way say. */
@@ -694,7 +711,9 @@ void job_tick(struct job *job)
 static void concluded_row(struct job *job, const char *error)
 {
     note_status(job, JOB_STATUS_CONCLUDED);
-    if (!error)
+    if (job->end != JOB_END_NONE)
+        forget_in_flight(job);
+    else if (!error)
         set_end(job, JOB_END_COMPLETED, NULL);
     else if (strcmp(error, "Operation canceled") == 0) /* B21 */
         set_end(job, JOB_END_CANCELLED, NULL);
@@ -777,9 +796,8 @@ void job_graph(struct job *job, enum job_switch result)
     else if (result == JOB_NOT_SWITCHED)
         latch(job, BJ_OUTCOME_COPIED);
     else
-        latch_switch_unknown(job,
-                             "another client completed or cancelled it, and whether the disk was "
-                             "switched can't be told");
+        latch_switch_unknown(job, "it completed by another client's verb, and whether the disk was "
+                                  "switched can't be told");
     if (job->status == JOB_STATUS_NULL)
         release(job);
 }

@@ -209,6 +209,8 @@ static void query_replied(struct ask *ask, struct driver_reply *reply)
     const char *id = text_str(ask->job->id);
     const bj_job_info *row = info_list_find(reply->infos, id);
     if (!row) {
+        if (ask->job->tabled)
+            job_absent(&ask->job->machine); /* its end, if there was one, came before this reply */
         future_fail(&ask->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
                     ask->job->outcome == BJ_OUTCOME_NONE ? "it is no longer listed"
                                                          : bj_outcome_name(ask->job->outcome));

@@ -28,7 +28,7 @@ static void b02_completed_may_come_before_the_reply_of_complete(void **state)
 
     assert_answered(p, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_PIVOTED);
-    assert_said(m, "READY complete ENDED RELEASED");
+    assert_said(m, "READY complete query ENDED RELEASED");
 }
 
 static void b02_completed_may_come_before_the_reply_of_cancel(void **state)
@@ -553,7 +553,7 @@ static void b15_a_complete_refused_because_another_came_first_asks_the_graph(voi
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, END_OK " !complete");
-    assert_said(m, "READY complete graph");
+    assert_said(m, "READY complete query graph");
     assert_waiting(p);
     graph_says(m, JOB_SWITCHED);
     assert_answered(p, BJ_OK);
@@ -1473,7 +1473,7 @@ static void b40_not_before_the_outcome_is_known(void **state)
     feed(m, TO_READY);
     pivot(m);
     feed(m, "~waiting ~pending COMPLETED ~concluded");
-    assert_said(m, "READY complete");
+    assert_said(m, "READY complete query");
     feed(m, "+complete");
     assert_said(m, "ENDED dismiss");
 }
