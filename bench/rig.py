@@ -24,6 +24,7 @@ DISK_BYTES = 1 << 20
 # So slow that a pivot is asked for before READY; and so slow that READY never comes.
 SLOW_NS = 10_000_000
 STUCK_NS = 3_600_000_000_000
+PATIENCE_S = 600  # none takes a tenth of it
 
 
 def give_up(reason: str) -> NoReturn:
@@ -61,6 +62,7 @@ class Lines:
 
     def __init__(self, command: list[str]) -> None:
         pipe = subprocess.PIPE
+        self._name = " ".join(command)
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def tell(self, line: str) -> None:
@@ -72,7 +74,7 @@ class Lines:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            give_up(f"{self._process.args} has ended with {self._process.wait()}")
+            give_up(f"{self._name} has ended with {self._process.wait()}")
         return line.strip()
 
     def close(self) -> None:
@@ -163,6 +165,11 @@ def run(main: Callable[[], None]) -> None:
     def ended(number: int, _frame: object) -> None:
         sys.exit(128 + number)
 
+    def hanging(_number: int, _frame: object) -> None:
+        give_up(f"not done after {PATIENCE_S} s: something hangs")
+
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, ended)
+    signal.signal(signal.SIGALRM, hanging)
+    signal.alarm(PATIENCE_S)
     main()
