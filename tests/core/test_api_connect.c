@@ -158,7 +158,7 @@ static void what_is_not_qmp_is_a_protocol_error(void **state)
 {
     world *w = *state;
     static const char *const greetings[] = {
-        "garbage",   "SSH-2.0-OpenSSH_9.2\\r\\n", "[]\\n", "{}\\n", "\\\"QMP\\\"\\n",
+        "garbage", "SSH-2.0-OpenSSH_9.2\\r\\n", "[]\\n", "{}\\n", "\\\"QMP\\\"\\n",
     };
     for (size_t i = 0; i < sizeof(greetings) / sizeof(greetings[0]); i++) {
         step(w, "{\"do\": \"greeting\", \"send\": \"%s\"}", greetings[i]);

@@ -73,8 +73,10 @@ static void arguments_that_are_no_json_object_are_refused_here(void **state)
 {
     world *w = *state;
     static const char *const bad[] = {
-        "",       "{",      "[]",        "1",         "null",          "{\"a\": }", "{\"a\": 1} x",
-        "{a: 1}", "{'a':1}", "{\"a\":1,}", "\"{}\"",    "{\"a\": \"\n\"}", "{} {}",
+        "",        "{",          "[]",           "1",
+        "null",    "{\"a\": }",  "{\"a\": 1} x", "{a: 1}",
+        "{'a':1}", "{\"a\":1,}", "\"{}\"",       "{\"a\": \"\n\"}",
+        "{} {}",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         bj_future *refused = execute(w, "query-status", bad[i]);
@@ -116,25 +118,17 @@ static void negative_timeouts_are_refused_everywhere(void **state)
     bj_job *job = fake_mirror(w);
     bj_future *futures[] = {
         bj_monitor_execute(m, "query-status", NULL, -3),
-        bj_monitor_start(m, "block-stream", JSON({"device": "disk0"}), -3),
-        bj_monitor_mirror(m, "disk0", "t", "full", NULL, -3),
-        bj_monitor_commit(m, "disk0", NULL, -3),
-        bj_monitor_stream(m, "disk0", NULL, -3),
-        bj_monitor_backup(m, "disk0", "t", "full", NULL, -3),
-        bj_monitor_attach(m, "x", -3),
-        bj_monitor_list(m, -3),
-        bj_job_ready(job, -3),
-        bj_job_done(job, BJ_DONE_OVER, -3),
-        bj_job_pivot(job, BJ_PIVOT_WAIT_READY, -3),
-        bj_job_abort(job, BJ_ABORT_SOFT, -3),
-        bj_job_abort_escalate(job, 1, -3),
-        bj_job_pause(job, -3),
-        bj_job_resume(job, -3),
-        bj_job_set_speed(job, 0, -3),
-        bj_job_finalize(job, -3),
-        bj_job_dismiss(job, -3),
-        bj_job_query(job, -3),
-    };
+        bj_monitor_start(
+            m, "block-stream", JSON({"device": "disk0"}), -3),
+            bj_monitor_mirror(m, "disk0", "t", "full", NULL, -3),
+            bj_monitor_commit(m, "disk0", NULL, -3), bj_monitor_stream(m, "disk0", NULL, -3),
+            bj_monitor_backup(m, "disk0", "t", "full", NULL, -3), bj_monitor_attach(m, "x", -3),
+            bj_monitor_list(m, -3), bj_job_ready(job, -3), bj_job_done(job, BJ_DONE_OVER, -3),
+            bj_job_pivot(job, BJ_PIVOT_WAIT_READY, -3), bj_job_abort(job, BJ_ABORT_SOFT, -3),
+            bj_job_abort_escalate(job, 1, -3), bj_job_pause(job, -3), bj_job_resume(job, -3),
+            bj_job_set_speed(job, 0, -3), bj_job_finalize(job, -3), bj_job_dismiss(job, -3),
+            bj_job_query(job, -3),
+        };
     for (size_t i = 0; i < sizeof(futures) / sizeof(futures[0]); i++)
         names(expect(w, futures[i], BJ_E_INVAL), "-3");
     assert_int_equal(bj_future_wait(futures[0], -3), BJ_E_INVAL);
@@ -165,8 +159,8 @@ static void b48_a_late_reply_is_dropped(void **state)
 {
     world *w = *state;
     step(w, JSON({"do": "hold", "command": "query-status"}));
-    bj_future *late = expect(w, bj_monitor_execute(w->monitor, "query-status", NULL, 20),
-                             BJ_E_TIMEOUT);
+    bj_future *late =
+        expect(w, bj_monitor_execute(w->monitor, "query-status", NULL, 20), BJ_E_TIMEOUT);
     names(late, "query-status");
 
     step(w, JSON({"do": "release"}));
@@ -183,7 +177,8 @@ static void b48_the_limit_of_the_context_is_the_default(void **state)
     w->monitor = connect_to(w, fake_path(w));
     step(w, JSON({"do": "drop", "command": "query-status"}));
 
-    expect(w, bj_monitor_execute(w->monitor, "query-status", NULL, BJ_TIMEOUT_DEFAULT), BJ_E_TIMEOUT);
+    expect(w, bj_monitor_execute(w->monitor, "query-status", NULL, BJ_TIMEOUT_DEFAULT),
+           BJ_E_TIMEOUT);
 }
 
 static void a_cancelled_command_is_answered_at_once(void **state)
@@ -206,9 +201,12 @@ static void b56_replies_twice_and_for_nobody_are_dropped(void **state)
     world *w = *state;
     step(w, JSON({"do": "duplicate", "command": "query-status"}));
     answers(execute(w, "query-status", NULL), BJ_OK);
-    step(w, "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": \\\"nobody\\\"}\\r\\n\"}");
+    step(w,
+         "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": \\\"nobody\\\"}\\r\\n\"}");
     step(w, "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": [1]}\\r\\n\"}");
-    step(w, "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": 18446744073709551615}\\r\\n\"}");
+    step(
+        w,
+        "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": 18446744073709551615}\\r\\n\"}");
 
     answers(execute(w, "query-version", NULL), BJ_OK);
 }
@@ -259,7 +257,7 @@ static void after_close_every_call_says_closed(void **state)
     expect(w, bj_monitor_list(w->monitor, 5000), BJ_E_CLOSED);
     expect(w, bj_monitor_closed(w->monitor), BJ_E_CLOSED);
     expect(w, bj_job_pause(job, 5000), BJ_E_CLOSED);
-    assert_int_equal(bj_monitor_has_command(w->monitor, "quit"), 1);
+    assert_int_equal(bj_monitor_has_command(w->monitor, "quit"), BJ_E_CLOSED);
     assert_string_equal(bj_monitor_uri(w->monitor), fake_path(w));
     bj_watch *watch = NULL;
     int error = bj_monitor_watch(w->monitor, &watch);

@@ -10,10 +10,11 @@ static void start_theirs(world *w, const char *options)
 {
     add_disk(w, "disk");
     add_empty(w, "copy");
-    json_decref(client_do(w->other, "blockdev-mirror",
-                          JSON({"job-id": "theirs", "device": "disk", "target": "copy",
+    json_decref(
+        client_do(w->other, "blockdev-mirror",
+                  JSON({"job-id": "theirs", "device": "disk", "target": "copy",
                                 "sync": "full" %s}),
-                          options));
+                       options));
 }
 
 static void b51_attach_to_a_running_job(void **state)
@@ -202,9 +203,8 @@ static void b15_a_verb_by_execute_is_another_clients(void **state)
     bj_job *job = mirror(w, "disk", "copy", JSON({"job-id": "mine"}));
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
 
-    expect(w,
-           bj_monitor_execute(w->monitor, "job-complete", JSON({"id": "mine"}), BJ_TIMEOUT_DEFAULT),
-           BJ_OK);
+    expect(w, bj_monitor_execute(w->monitor, "job-complete",
+                                 JSON({"id": "mine"}), BJ_TIMEOUT_DEFAULT), BJ_OK);
     expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK);
     assert_tells_a_foreign_switch(job);
 }

@@ -16,8 +16,7 @@ static void stream_completes(void **state)
     bj_job *job = job_of(w, bj_monitor_stream(w->monitor, "active", NULL, BJ_TIMEOUT_NONE));
 
     assert_string_equal(bj_job_type(job), "stream");
-    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_COMPLETED);
+    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
     assert_string_equal(backing_of(w, "active"), "");
 }
 
@@ -25,11 +24,9 @@ static void stream_is_aborted(void **state)
 {
     world *w = *state;
     add_chain(w);
-    bj_job *job =
-        job_of(w, bj_monitor_stream(w->monitor, "active", HALTED, BJ_TIMEOUT_NONE));
+    bj_job *job = job_of(w, bj_monitor_stream(w->monitor, "active", HALTED, BJ_TIMEOUT_NONE));
 
-    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     assert_string_equal(backing_of(w, "active"), "middle");
 }
 
@@ -52,11 +49,9 @@ static void active_commit_is_aborted(void **state)
     world *w = *state;
     add_chain(w);
     add_guest(w, "active");
-    bj_job *job =
-        job_of(w, bj_monitor_commit(w->monitor, "active", HALTED, BJ_TIMEOUT_NONE));
+    bj_job *job = job_of(w, bj_monitor_commit(w->monitor, "active", HALTED, BJ_TIMEOUT_NONE));
 
-    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     assert_string_equal(disk_of_guest(w), "active");
 }
 
@@ -64,12 +59,11 @@ static void intermediate_commit_completes(void **state)
 {
     world *w = *state;
     add_chain(w);
-    bj_job *job = job_of(w, bj_monitor_commit(w->monitor, "active",
-                                              JSON({"top-node": "middle", "base-node": "base"}),
-                                              BJ_TIMEOUT_NONE));
+    bj_job *job = job_of(
+        w, bj_monitor_commit(w->monitor, "active",
+                             JSON({"top-node": "middle", "base-node": "base"}), BJ_TIMEOUT_NONE));
 
-    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_COMPLETED);
+    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
     assert_string_equal(backing_of(w, "active"), "base");
 }
 
@@ -82,8 +76,7 @@ static void backup_completes(void **state)
         job_of(w, bj_monitor_backup(w->monitor, "disk", "copy", "full", NULL, BJ_TIMEOUT_NONE));
 
     assert_string_equal(bj_job_type(job), "backup");
-    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_COMPLETED);
+    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
     assert_true(same_data(w, "disk", "copy"));
 }
 
@@ -103,21 +96,22 @@ static void backup_fails_with_qemus_text(void **state)
 static void b52_create_is_followed_by_its_id(void **state)
 {
     world *w = *state;
-    bj_job *job = start(w, "blockdev-create",
-                        text_of(w, JSON({"options": {"driver": "file", "filename": "%s",
+    bj_job *job =
+        start(w, "blockdev-create",
+              text_of(w, JSON({"options": {"driver": "file", "filename": "%s",
                                                      "size": 1048576}}),
-                                path_of(w, "new.raw")));
+                              path_of(w, "new.raw")));
 
     assert_string_equal(bj_job_type(job), "create");
-    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_COMPLETED);
+    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
 }
 
 static void b52_create_fails_with_qemus_text(void **state)
 {
     world *w = *state;
-    bj_job *job = start(w, "blockdev-create",
-                        JSON({"options": {"driver": "file", "filename": "/dev/null/new.raw",
+    bj_job *job = start(
+        w, "blockdev-create",
+        JSON({"options": {"driver": "file", "filename": "/dev/null/new.raw",
                                           "size": 1048576}}));
 
     names(expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_E_JOB_FAILED,
@@ -142,8 +136,8 @@ static void b09_stream_and_backup_are_never_ready(void **state)
     add_disk(w, "disk");
     add_empty(w, "copy");
 
-    assert_is_never_ready(w, job_of(w, bj_monitor_backup(w->monitor, "disk", "copy", "full",
-                                                         HALTED, BJ_TIMEOUT_NONE)));
+    assert_is_never_ready(w, job_of(w, bj_monitor_backup(w->monitor, "disk", "copy", "full", HALTED,
+                                                         BJ_TIMEOUT_NONE)));
     assert_is_never_ready(
         w, job_of(w, bj_monitor_stream(w->monitor, "active", HALTED, BJ_TIMEOUT_NONE)));
 }
@@ -153,9 +147,9 @@ static void b09_an_intermediate_commit_ends_without_being_ready(void **state)
 {
     world *w = *state;
     add_chain(w);
-    bj_job *job = job_of(w, bj_monitor_commit(w->monitor, "active",
-                                              JSON({"speed": 1, "top-node": "middle"}),
-                                              BJ_TIMEOUT_NONE));
+    bj_job *job =
+        job_of(w, bj_monitor_commit(w->monitor, "active",
+                                    JSON({"speed": 1, "top-node": "middle"}), BJ_TIMEOUT_NONE));
     bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
 
@@ -250,8 +244,7 @@ static void b53_a_job_is_the_same_through_two_monitors(void **state)
     expect(w, bj_job_set_speed(same, 0, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_ready(same, BJ_TIMEOUT_NONE), BJ_OK);
 
-    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     ends(seen, BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 

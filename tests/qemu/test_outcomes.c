@@ -208,10 +208,8 @@ static void b22_released_nodes_can_be_used_at_once(void **state)
         expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
                    BJ_OUTCOME_CANCELLED);
     }
-    expect(w,
-           bj_monitor_execute(w->monitor, "blockdev-del", JSON({"node-name": "copy"}),
-                              BJ_TIMEOUT_DEFAULT),
-           BJ_OK);
+    expect(w, bj_monitor_execute(w->monitor, "blockdev-del",
+                                 JSON({"node-name": "copy"}), BJ_TIMEOUT_DEFAULT), BJ_OK);
 }
 
 static void b24_an_empty_disk_becomes_ready(void **state)

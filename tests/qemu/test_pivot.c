@@ -28,9 +28,8 @@ static void b31_pivot_only_if_ready_says_not_ready(void **state)
     add_empty(w, "copy");
     bj_job *job = mirror(w, "disk", "copy", HALTED);
 
-    bj_future *refused =
-        expect_end(w, bj_job_pivot(job, BJ_PIVOT_ONLY_IF_READY, BJ_TIMEOUT_NONE), BJ_E_NOT_READY,
-                   BJ_OUTCOME_NONE);
+    bj_future *refused = expect_end(w, bj_job_pivot(job, BJ_PIVOT_ONLY_IF_READY, BJ_TIMEOUT_NONE),
+                                    BJ_E_NOT_READY, BJ_OUTCOME_NONE);
     names(refused, bj_job_id(job));
 
     /* Nothing was sent: the job becomes ready and stays so. */
@@ -67,8 +66,8 @@ static void b06_pivot_whose_deadline_passed_is_not_sent(void **state)
     add_empty(w, "copy");
     bj_job *job = mirror(w, "disk", "copy", HALTED);
 
-    bj_future *late = expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, 10), BJ_E_TIMEOUT,
-                                 BJ_OUTCOME_NONE);
+    bj_future *late =
+        expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, 10), BJ_E_TIMEOUT, BJ_OUTCOME_NONE);
     names(late, bj_job_id(job));
     expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
@@ -133,8 +132,7 @@ static void b16_pivot_hears_of_an_abort(void **state)
     bj_job *job = mirror(w, "disk", "copy", HALTED);
 
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
-    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     ends(pivot, BJ_E_JOB_ENDED, BJ_OUTCOME_CANCELLED);
 }
 
@@ -146,7 +144,8 @@ static void b34_soft_async_abort_during_a_pivot_is_refused(void **state)
     bj_job *job = mirror(w, "disk", "copy", NULL);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
 
-    /* Held in the pivot's tail: the guest's writes come first, which takes for ever at this speed. */
+    /* Held in the pivot's tail: the guest's writes come first, which takes for ever at this speed.
+     */
     add_guest(w, "disk");
     expect(w, bj_job_set_speed(job, 1, BJ_TIMEOUT_NONE), BJ_OK);
     guest_writes(w, "disk");

@@ -18,8 +18,8 @@ static void b13_waits_on_a_stopped_job_say_stalled(void **state)
     world *w = *state;
     bj_job *job = stopping_mirror(w, JSON({"on-target-error": "stop"}));
 
-    bj_future *ready = expect_end(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_E_STALLED,
-                                  BJ_OUTCOME_NONE);
+    bj_future *ready =
+        expect_end(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_E_STALLED, BJ_OUTCOME_NONE);
     expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_E_STALLED);
     expect(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_E_STALLED);
     expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_STALLED);
@@ -27,14 +27,14 @@ static void b13_waits_on_a_stopped_job_say_stalled(void **state)
     expect(w, bj_job_abort(job, BJ_ABORT_SOFT | BJ_ABORT_ASYNC, BJ_TIMEOUT_NONE), BJ_E_STALLED);
     names(ready, bj_job_id(job));
 
-    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 
 static void b13_waits_that_were_there_hear_of_the_stall(void **state)
 {
     world *w = *state;
-    bj_job *job = stopping_mirror(w, JSON({"speed": 1, "buf-size": 65536, "on-target-error": "stop"}));
+    bj_job *job =
+        stopping_mirror(w, JSON({"speed": 1, "buf-size": 65536, "on-target-error": "stop"}));
     bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));

@@ -30,7 +30,8 @@ static void b44_verbs_that_do_not_fit_are_refused_with_qemus_text(void **state)
     names(resume, "not paused");
     bj_future *finalize = hold(w, bj_job_finalize(job, BJ_TIMEOUT_NONE));
     assert_int_equal(bj_future_wait(finalize, BJ_TIMEOUT_NONE), BJ_OK);
-    assert_true(bj_future_error(finalize) == BJ_E_REFUSED || bj_future_error(finalize) == BJ_E_STATE);
+    assert_true(bj_future_error(finalize) == BJ_E_REFUSED ||
+                bj_future_error(finalize) == BJ_E_STATE);
     bj_future *dismiss = hold(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE));
     assert_int_equal(bj_future_wait(dismiss, BJ_TIMEOUT_NONE), BJ_OK);
     assert_true(bj_future_error(dismiss) == BJ_E_REFUSED || bj_future_error(dismiss) == BJ_E_STATE);
@@ -160,8 +161,7 @@ static void b42_a_pending_job_is_aborted(void **state)
     bj_job *job = hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
     client_await(w->other, "BLOCK_JOB_PENDING", "id", bj_job_id(job));
 
-    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 
 static void b40_jobs_of_the_library_are_dismissed(void **state)
@@ -197,8 +197,7 @@ static void b40_the_caller_dismisses_if_it_said_so(void **state)
     expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
     assert_string_equal(status_of(w, "mine"), "");
     expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
-    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_CANCELLED);
+    expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 
 static void b40_auto_dismiss_true_is_left_to_qemu(void **state)

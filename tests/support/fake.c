@@ -22,7 +22,7 @@ static struct {
     pid_t process;
     int out;
     FILE *answers; /* of the control socket; steps are written to its fd */
-    int used; /* QEMUs that had their test */
+    int used;      /* QEMUs that had their test */
 } fake;
 
 static void in_fake_dir(char path[static 108], const char *name)
@@ -50,11 +50,8 @@ int fake_begin(void **state)
     snprintf(count, sizeof(count), "%d", QEMUS);
 
     const char *const argv[] = {
-        "python3",    "tests/fakeqemu/fakeqemu.py",
-        "--control",  control,
-        "--monitors", count,
-        "--socket-pattern", pattern,
-        NULL,
+        "python3", "tests/fakeqemu/fakeqemu.py", "--control", control, "--monitors",
+        count,     "--socket-pattern",           pattern,     NULL,
     };
     fake.process = process_start(argv, log, -1, -1, &fake.out);
     char ready[8] = "";
@@ -121,6 +118,12 @@ void step(world *w, const char *format, ...)
     do_step(w, text);
 }
 
+static bool has(json_t *entry, const char *key, const char *value)
+{
+    const char *told = json_string_value(json_object_get(entry, key));
+    return told && strcmp(told, value) == 0;
+}
+
 int times_sent(world *w, const char *command)
 {
     json_t *answer = json_loads(do_step(w, JSON({"do": "log"})), JSON_DECODE_INT_AS_REAL, NULL);
@@ -129,9 +132,8 @@ int times_sent(world *w, const char *command)
     json_t *entry;
     json_array_foreach(json_object_get(answer, "log"), i, entry)
     {
-        const char *name = json_string_value(json_object_get(entry, "command"));
-        times += json_number_value(json_object_get(entry, "qemu")) == w->qemu && name &&
-                 strcmp(name, command) == 0;
+        times += json_number_value(json_object_get(entry, "qemu")) == w->qemu &&
+                 has(entry, "what", "command") && has(entry, "command", command);
     }
     json_decref(answer);
     return times;

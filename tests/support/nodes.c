@@ -33,10 +33,11 @@ static const char *make_file(world *w, const char *name, bool filled)
 
 static void add_raw(world *w, const char *name, const char *path)
 {
-    json_decref(client_do(w->other, "blockdev-add",
-                          JSON({"driver": "raw", "node-name": "%s",
+    json_decref(client_do(
+        w->other, "blockdev-add",
+        JSON({"driver": "raw", "node-name": "%s",
                                 "file": {"driver": "file", "filename": "%s"}}),
-                          name, path));
+              name, path));
 }
 
 /* Programs of qemu-utils and cmp, run to their end. */
@@ -57,10 +58,11 @@ void add_empty(world *w, const char *name)
 
 void add_null(world *w, const char *name, int bytes)
 {
-    json_decref(client_do(w->other, "blockdev-add",
-                          JSON({"driver": "null-co", "node-name": "%s", "size": %d,
+    json_decref(
+        client_do(w->other, "blockdev-add",
+                  JSON({"driver": "null-co", "node-name": "%s", "size": %d,
                                 "read-zeroes": true}),
-                          name, bytes));
+                       name, bytes));
 }
 
 static void add_blkdebug(world *w, const char *name, const char *iotype, const char *once)
@@ -71,7 +73,7 @@ static void add_blkdebug(world *w, const char *name, const char *iotype, const c
                                 "inject-error": [{"event": "none", "iotype": "%s", "errno": 5,
                                                   "sector": %d, "once": %s}],
                                 "image": {"driver": "file", "filename": "%s"}}),
-                          name, iotype, sector, once, make_file(w, name, false)));
+                                name, iotype, sector, once, make_file(w, name, false)));
 }
 
 void add_failing_once(world *w, const char *name, const char *iotype)
@@ -91,16 +93,18 @@ void add_braked(world *w, const char *name)
 {
     const char *below = text_of(w, "below-%s", name);
     add_empty(w, below);
-    json_decref(client_do(w->other, "object-add",
-                          JSON({"qom-type": "throttle-group", "id": "brake",
+    json_decref(
+        client_do(w->other, "object-add",
+                  JSON({"qom-type": "throttle-group", "id": "brake",
                                 "limits": {"bps-write": 1}})));
     json_decref(client_do(w->other, "blockdev-add", BRAKED, name, below));
 }
 
 void release_brake(world *w, const char *name)
 {
-    json_decref(client_do(w->other, "qom-set",
-                          JSON({"path": "/objects/brake", "property": "limits",
+    json_decref(client_do(
+        w->other, "qom-set",
+        JSON({"path": "/objects/brake", "property": "limits",
                                 "value": {"bps-write": 0}})));
     /* A reopen drains the node, which lets go the writes that already wait. */
     json_decref(client_do(w->other, "blockdev-reopen", "{\"options\": [" BRAKED "]}", name,
@@ -123,7 +127,8 @@ void add_chain(world *w)
         json_decref(client_do(w->other, "blockdev-add",
                               JSON({"driver": "qcow2", "node-name": "%s", "backing": %s,
                                     "file": {"driver": "file", "filename": "%s"}}),
-                              names[i], below_it, path_of(w, text_of(w, "%s.qcow2", names[i]))));
+                                    names[i], below_it,
+                                    path_of(w, text_of(w, "%s.qcow2", names[i]))));
     }
 }
 
@@ -171,10 +176,10 @@ void add_guest(world *w, const char *node)
 {
     json_decref(client_do(w->other, "nbd-server-start",
                           JSON({"addr": {"type": "unix", "data": {"path": "%s"}}}),
-                          path_of(w, "guest.sock")));
-    json_decref(client_do(w->other, "block-export-add",
-                          JSON({"type": "nbd", "id": "guest", "node-name": "%s", "writable": true}),
-                          node));
+                                path_of(w, "guest.sock")));
+    json_decref(
+        client_do(w->other, "block-export-add",
+                  JSON({"type": "nbd", "id": "guest", "node-name": "%s", "writable": true}), node));
 }
 
 void guest_writes(world *w, const char *node)

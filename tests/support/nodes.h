@@ -8,8 +8,8 @@
 
 #include "world.h"
 
-/* As options of a job: it copies a first piece and then stands still, until its speed is set to 0. So
- * a test can look at a running job as long as it likes. A mirror's first piece is all there is;
+/* As options of a job: it copies a first piece and then stands still, until its speed is set to 0.
+ * So a test can look at a running job as long as it likes. A mirror's first piece is all there is;
  * halted early it is 64 KiB. */
 #define HALTED JSON({"speed": 1})
 #define HALTED_EARLY JSON({"speed": 1, "buf-size": 65536})
@@ -22,7 +22,8 @@ bool same_data(world *w, const char *one, const char *other);
 /* A disk without a file. */
 void add_null(world *w, const char *name, int bytes);
 
-/* An empty disk of which the next `iotype` ("write" to its middle, "flush"), or all, fail with EIO. */
+/* An empty disk of which the next `iotype` ("write" to its middle, "flush"), or all, fail with EIO.
+ */
 void add_failing_once(world *w, const char *name, const char *iotype);
 void add_failing(world *w, const char *name, const char *iotype);
 

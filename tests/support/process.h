@@ -7,8 +7,8 @@
 
 #include <sys/types.h>
 
-/* Starts argv[0]; of our fds it gets `fd0` and `fd1` (or -1). What it writes goes to the file `log`;
- * its standard output to a pipe instead where `ret_out` is given. */
+/* Starts argv[0]; of our fds it gets `fd0` and `fd1` (or -1). What it writes goes to the file
+ * `log`; its standard output to a pipe instead where `ret_out` is given. */
 pid_t process_start(const char *const argv[], const char *log, int fd0, int fd1, int *ret_out);
 
 /* Kills and reaps it, stopped or not; 0 is nobody. */

@@ -132,8 +132,8 @@ int world_alone(void **state)
     return 0;
 }
 
-/* The server inherits a socket that already listens: connecting never has to be tried twice. It must
- * not block: two threads of QEMU may go to accept the same client. */
+/* The server inherits a socket that already listens: connecting never has to be tried twice. It
+ * must not block: two threads of QEMU may go to accept the same client. */
 static int listen_at(const char *path)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -144,8 +144,8 @@ static int listen_at(const char *path)
     return fd;
 }
 
-/* The last monitor is on the standard output: when it greets, the others are set up. QEMU (7.2) never
- * answers who connects a moment earlier, in one start out of a hundred. */
+/* The last monitor is on the standard output: when it greets, the others are set up. QEMU (7.2)
+ * never answers who connects a moment earlier, in one start out of a hundred. */
 static void start_server(world *w, const char *const command[], const char *monitor_option,
                          int first, int second)
 {

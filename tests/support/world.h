@@ -51,8 +51,9 @@ bj_monitor *hold_monitor(world *w, bj_monitor *monitor);
 bj_watch *hold_watch(world *w, bj_watch *watch);
 bj_queue *hold_queue(world *w, bj_queue *queue);
 
-/* Waits for the future and fails the test if its error, or its outcome, is another. `answers` is for
- * a future that something else holds; `expect` makes the world hold it. All answer the future. */
+/* Waits for the future and fails the test if its error, or its outcome, is another. `answers` is
+ * for a future that something else holds; `expect` makes the world hold it. All answer the future.
+ */
 #define answers(future, error) answers_at(future, error, __FILE__, __LINE__)
 #define ends(future, error, outcome) ends_at(future, error, outcome, __FILE__, __LINE__)
 #define expect(w, future, error) answers(hold(w, future), error)

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ends of a context: with everything pending, by its last reference, from a callback, and in the
+ * child of a fork.
+ */
+#include "fake.h"
+#include "records.h"
+#include "tally.h"
+
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void close_answers_everything(void **state)
+{
+    world *w = *state;
+    bj_monitor *m = w->monitor;
+    bj_job *job = fake_mirror(w);
+    step(w, JSON({"do": "stop", "what": "all"}));
+    bj_future *futures[] = {
+        bj_monitor_closed(m),
+        bj_monitor_execute(m, "query-status", NULL, BJ_TIMEOUT_NONE),
+        bj_monitor_stream(m, "disk0", NULL, BJ_TIMEOUT_NONE),
+        bj_monitor_attach(m, "x", BJ_TIMEOUT_NONE),
+        bj_monitor_list(m, BJ_TIMEOUT_NONE),
+        bj_monitor_connect(w->ctx, fake_path(w), BJ_TIMEOUT_NONE),
+        bj_job_ready(job, BJ_TIMEOUT_NONE),
+        bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE),
+        bj_job_done(job, BJ_DONE_RELEASED, 60 * 1000),
+        bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE),
+        bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE),
+        bj_job_abort_escalate(job, 1000, BJ_TIMEOUT_NONE),
+        bj_job_pause(job, BJ_TIMEOUT_NONE),
+        bj_job_query(job, BJ_TIMEOUT_NONE),
+    };
+    enum { COUNT = sizeof(futures) / sizeof(futures[0]) };
+    tally t = TALLY_INIT, records = TALLY_INIT;
+    for (int i = 0; i < COUNT; i++) {
+        hold(w, futures[i]);
+        assert_int_equal(bj_future_on_done(futures[i], tally_closure(&t)), BJ_OK);
+    }
+    assert_int_equal(bj_watch_on_record(watch_monitor(w), tally_watch_closure(&records)), BJ_OK);
+    bj_watch *watch = watch_job(w, job, 10);
+
+    assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
+    assert_int_equal(t.calls, COUNT);
+    assert_int_equal(t.frees, COUNT);
+    assert_int_equal(records.frees, 1);
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(bj_future_is_done(futures[i]));
+        if (bj_future_error(futures[i]) != BJ_E_CLOSED)
+            fail_msg("%d: %s", i, bj_error_name(bj_future_error(futures[i])));
+        assert_string_not_equal(bj_future_text(futures[i]), "");
+    }
+    const bj_record *record;
+    do
+        assert_int_equal(bj_watch_next(watch, BJ_TIMEOUT_NONE, &record), BJ_OK);
+    while (record->kind != BJ_RECORD_CLOSED);
+    assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
+    expect(w, bj_monitor_connect(w->ctx, fake_path(w), BJ_TIMEOUT_NONE), BJ_E_CLOSED);
+}
+
+static void the_last_reference_closes_as_close_does(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT;
+    bj_future *list = hold(w, bj_monitor_closed(w->monitor));
+    assert_int_equal(bj_future_on_done(list, tally_closure(&t)), BJ_OK);
+
+    assert_ptr_equal(bj_ctx_ref(w->ctx), w->ctx);
+    bj_ctx_unref(w->ctx);
+    w->ctx = bj_ctx_unref(w->ctx);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.frees, 1);
+    answers(list, BJ_E_CLOSED);
+}
+
+static void unref_context(bj_future *future, void *user)
+{
+    world *w = user;
+    (void)future;
+    w->ctx = bj_ctx_unref(w->ctx);
+}
+
+static void the_last_reference_may_go_in_a_callback(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT;
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    t.then = unref_context;
+    t.user = w;
+    bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(bj_future_on_done(list, tally_closure(&t)), BJ_OK);
+
+    tally_await(&t, 1, 1);
+    answers(closed, BJ_E_CLOSED);
+}
+
+/* What a child of fork() finds; 0 if all is as the header says. */
+static int look_around_in_child(world *w, bj_job *job, bj_future *pending)
+{
+    if (bj_future_wait(pending, BJ_TIMEOUT_NONE) != BJ_E_FORKED)
+        return 1;
+    if (bj_ctx_close(w->ctx) != BJ_E_FORKED)
+        return 2;
+    if (bj_monitor_close(w->monitor) != BJ_E_FORKED)
+        return 3;
+    bj_future *list = bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE);
+    if (bj_future_error(list) != BJ_E_FORKED)
+        return 4;
+    bj_future *ready = bj_job_ready(job, BJ_TIMEOUT_NONE);
+    if (bj_future_error(ready) != BJ_E_FORKED)
+        return 5;
+    bj_future *connect = bj_monitor_connect(w->ctx, "/nowhere", BJ_TIMEOUT_NONE);
+    if (bj_future_error(connect) != BJ_E_FORKED)
+        return 6;
+    bj_watch *watch;
+    if (bj_monitor_watch(w->monitor, &watch) != BJ_E_FORKED)
+        return 7;
+    bj_queue *queue;
+    if (bj_queue_new(w->ctx, &queue) != BJ_E_FORKED)
+        return 8;
+    bj_future_unref(list);
+    bj_future_unref(ready);
+    bj_future_unref(connect);
+    bj_future_unref(pending);
+    bj_job_unref(job);
+    bj_monitor_unref(w->monitor);
+    return bj_ctx_unref(w->ctx) ? 9 : 0;
+}
+
+static void b72_after_fork_the_child_gets_an_error(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    bj_future *pending = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        _exit(look_around_in_child(w, job, pending));
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+
+    /* The parent has noticed nothing. */
+    assert_false(bj_future_is_done(pending));
+    step(w, JSON({"do": "ready"}));
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+}
+
+static void b53_two_contexts_are_strangers(void **state)
+{
+    world *w = *state;
+    bj_ctx *other;
+    assert_int_equal(bj_ctx_new(&other), BJ_OK);
+    bj_future *waiting = bj_monitor_connect(other, fake_path(w), BJ_TIMEOUT_NONE);
+    assert_int_equal(bj_ctx_close(other), BJ_OK);
+    answers(waiting, BJ_E_CLOSED);
+    bj_future_unref(waiting);
+    bj_ctx_unref(other);
+
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+static void count_lines(const char *message, void *user)
+{
+    atomic_int *lines = user;
+    *lines += message[0] != '\0';
+}
+
+static void a_reply_for_nobody_is_worth_a_line(void **state)
+{
+    world *w = *state;
+    atomic_int lines = 0;
+    assert_int_equal(bj_ctx_set_log(w->ctx, count_lines, &lines), BJ_OK);
+    step(w,
+         "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": \\\"nobody\\\"}\\r\\n\"}");
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(lines, 1);
+    assert_int_equal(bj_ctx_set_log(w->ctx, NULL, NULL), BJ_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FAKE_TEST(a_reply_for_nobody_is_worth_a_line),
+        FAKE_TEST(close_answers_everything),
+        FAKE_TEST(b53_two_contexts_are_strangers),
+        FAKE_TEST(b72_after_fork_the_child_gets_an_error),
+        FAKE_TEST(the_last_reference_closes_as_close_does),
+        FAKE_TEST(the_last_reference_may_go_in_a_callback),
+    };
+    return run_on_fake(tests);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Limits: a peer that wants too much costs a connection and bounded memory; a program that does is
+ * told so at once.
+ */
+#include "fake.h"
+#include "records.h"
+
+/* A world with that limit, connected. */
+static world *limited(void **state, bj_limit limit, uint64_t value)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, limit, value), BJ_OK);
+    w->monitor = connect_to(w, fake_path(w));
+    return w;
+}
+
+/* The connection ends, says why, and takes what waits on it along. */
+static void assert_ends_with(world *w, int error, bj_future *pending)
+{
+    bj_future *closed = expect(w, bj_monitor_closed(w->monitor), error);
+    names(closed, fake_path(w));
+    assert_int_equal(bj_future_wait(pending, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_not_equal(bj_future_error(pending), BJ_OK);
+    step(w, JSON({"do": "wait", "what": "disconnect"}));
+}
+
+static bj_future *held_command(world *w)
+{
+    step(w, JSON({"do": "hold", "command": "query-status"}));
+    bj_future *held =
+        hold(w, bj_monitor_execute(w->monitor, "query-status", NULL, BJ_TIMEOUT_NONE));
+    await_sent(w, "query-status");
+    return held;
+}
+
+static void the_defaults_are_those_of_the_header(void **state)
+{
+    world *w = *state;
+    static const uint64_t defaults[] = {
+        [BJ_LIMIT_MESSAGE_BYTES] = 16 << 20,
+        [BJ_LIMIT_MESSAGE_TOKENS] = 1 << 20,
+        [BJ_LIMIT_MESSAGE_NESTING] = 256,
+        [BJ_LIMIT_IN_FLIGHT] = 64,
+        [BJ_LIMIT_QUEUED] = 1024,
+        [BJ_LIMIT_JOBS] = 4096,
+        [BJ_LIMIT_WATCH_RING] = 256,
+        [BJ_LIMIT_CONNECT_MS] = 10000,
+        [BJ_LIMIT_COMMAND_MS] = 60000,
+        [BJ_LIMIT_STALL_MS] = 1000,
+    };
+    for (int i = 0; i <= BJ_LIMIT_STALL_MS; i++) {
+        uint64_t value;
+        assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)i, &value), BJ_OK);
+        assert_true(value == defaults[i]);
+        assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, value + (i != 2)), BJ_OK);
+    }
+    uint64_t value = 7;
+    assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)99, &value), BJ_E_INVAL);
+    assert_int_equal(bj_ctx_get_limit(w->ctx, BJ_LIMIT_JOBS, NULL), BJ_E_INVAL);
+    assert_int_equal(value, 7);
+}
+
+static void b54_messages_up_to_the_limit_arrive(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_MESSAGE_BYTES, 1 << 20);
+    bj_watch *watch = watch_monitor(w);
+    step(w, JSON({"do": "huge", "bytes": 1000000}));
+
+    const bj_record *record = next_record(watch);
+    assert_string_equal(record->name, "HUGE");
+    assert_true(strlen(record->text) > 1000000);
+}
+
+static void b54_a_message_beyond_the_limit_ends_the_connection(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_MESSAGE_BYTES, 64 * 1024);
+    bj_future *pending = held_command(w);
+    step(w, JSON({"do": "huge", "bytes": 70000}));
+    assert_ends_with(w, BJ_E_PROTOCOL, pending);
+}
+
+static void b56_a_line_that_never_ends_ends_the_connection(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_MESSAGE_BYTES, 64 * 1024);
+    bj_future *pending = held_command(w);
+    step(w, "{\"do\": \"raw\", \"text\": \"{\\\"event\\\": \\\"\"}");
+    step(w, JSON({"do": "raw", "text": "xxxxxxxxxx", "times": 7000}));
+    assert_ends_with(w, BJ_E_PROTOCOL, pending);
+}
+
+static void b56_a_flood_of_tokens_ends_the_connection(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_MESSAGE_TOKENS, 20000);
+    bj_future *pending = held_command(w);
+    step(w, "{\"do\": \"raw\", \"text\": \"{\\\"event\\\": \\\"X\\\", \\\"data\\\": [\"}");
+    step(w, JSON({"do": "raw", "text": "{},", "times": 20000}));
+    assert_ends_with(w, BJ_E_PROTOCOL, pending);
+}
+
+static void b56_deep_nesting_ends_the_connection(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_MESSAGE_NESTING, 50);
+    bj_watch *watch = watch_monitor(w);
+    step(w, JSON({"do": "deep", "depth": 40}));
+    assert_string_equal(next_record(watch)->name, "DEEP");
+
+    bj_future *pending = held_command(w);
+    step(w, JSON({"do": "deep", "depth": 60}));
+    assert_ends_with(w, BJ_E_PROTOCOL, pending);
+}
+
+static void b56_what_is_no_json_ends_the_connection(void **state)
+{
+    static const char *const garbage[] = {
+        "}",          "garbage\\n", "[]\\n",        "{\\\"a\\\" 1}\\n",
+        "\\u0000\\n", "{}\\n",      "\\\"x\\\"\\n", "{\\\"surprise\\\": 1}\\n",
+    };
+    world *w = *state;
+    for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
+        bj_future *connected = bj_monitor_connect(w->ctx, fake_path(w), BJ_TIMEOUT_NONE);
+        bj_monitor *monitor = bj_future_monitor(answers(connected, BJ_OK));
+        bj_future *closed = bj_monitor_closed(monitor);
+        step(w, "{\"do\": \"raw\", \"text\": \"%s\"}", garbage[i]);
+        if (bj_future_wait(closed, 20 * 1000) != BJ_OK || bj_future_error(closed) != BJ_E_PROTOCOL)
+            fail_msg("%s: %s", garbage[i], bj_error_name(bj_future_error(closed)));
+        bj_future_unref(closed);
+        bj_future_unref(connected);
+        bj_monitor_unref(monitor);
+    }
+}
+
+static void no_more_than_so_many_commands_are_in_flight(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_IN_FLIGHT, 4);
+    step(w, JSON({"do": "hold", "command": "query-status", "count": 0}));
+    bj_future *futures[20];
+    for (int i = 0; i < 20; i++)
+        futures[i] = hold(w, bj_monitor_execute(w->monitor, "query-status", NULL, -1));
+    step(w, JSON({"do": "wait", "what": "held", "command": "query-status", "count": 4}));
+    assert_int_equal(times_sent(w, "query-status"), 4);
+
+    /* Each answer makes room for one more. */
+    for (int count = 4; count <= 20; count += 4) {
+        step(w, JSON({"do": "wait", "what": "held", "command": "query-status", "count": %d}),
+                     count);
+        step(w, JSON({"do": "release"}));
+    }
+    for (int i = 0; i < 20; i++)
+        answers(futures[i], BJ_OK);
+}
+
+static void commands_beyond_the_queue_are_busy(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_IN_FLIGHT, 1), BJ_OK);
+    limited(state, BJ_LIMIT_QUEUED, 8);
+    bj_future *held = held_command(w);
+    bj_future *futures[20];
+    int busy = 0;
+    for (int i = 0; i < 20; i++)
+        futures[i] = hold(w, bj_monitor_execute(w->monitor, "query-version", NULL, -1));
+
+    bj_future *last = answers(futures[19], BJ_E_BUSY);
+    names(last, "8");
+    step(w, JSON({"do": "release"}));
+    answers(held, BJ_OK);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(bj_future_wait(futures[i], BJ_TIMEOUT_NONE), BJ_OK);
+        busy += bj_future_error(futures[i]) == BJ_E_BUSY;
+    }
+    assert_int_equal(busy, 12);
+    expect(w, bj_monitor_execute(w->monitor, "query-version", NULL, -1), BJ_OK);
+}
+
+static void runs_beyond_the_limit_are_busy(void **state)
+{
+    world *w = limited(state, BJ_LIMIT_JOBS, 4);
+    bj_job *jobs[4];
+    for (int i = 0; i < 4; i++)
+        jobs[i] = fake_mirror(w);
+    names(expect(w, bj_monitor_mirror(w->monitor, "drive0", "copy", "full", NULL, BJ_TIMEOUT_NONE),
+                 BJ_E_BUSY),
+          fake_path(w));
+
+    expect(w, bj_job_abort(jobs[0], BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_done(jobs[0], BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
+    fake_mirror(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FAKE_TEST(the_defaults_are_those_of_the_header),
+        UNCONNECTED_TEST(b54_messages_up_to_the_limit_arrive),
+        UNCONNECTED_TEST(b54_a_message_beyond_the_limit_ends_the_connection),
+        UNCONNECTED_TEST(b56_a_line_that_never_ends_ends_the_connection),
+        UNCONNECTED_TEST(b56_a_flood_of_tokens_ends_the_connection),
+        UNCONNECTED_TEST(b56_deep_nesting_ends_the_connection),
+        UNCONNECTED_TEST(b56_what_is_no_json_ends_the_connection),
+        UNCONNECTED_TEST(no_more_than_so_many_commands_are_in_flight),
+        UNCONNECTED_TEST(commands_beyond_the_queue_are_busy),
+        UNCONNECTED_TEST(runs_beyond_the_limit_are_busy),
+    };
+    return run_on_fake(tests);
+}
