@@ -20,6 +20,11 @@ void frame_clear(struct frame *frame)
     frame_init(frame, &(struct frame_limits){0});
 }
 
+bool frame_is_empty(const struct frame *frame)
+{
+    return frame->nesting == 0;
+}
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';

@@ -36,6 +36,7 @@ typedef int frame_sink(void *user, char *text, size_t len);
 
 void frame_init(struct frame *frame, const struct frame_limits *limits);
 void frame_clear(struct frame *frame);
+bool frame_is_empty(const struct frame *frame); /* between messages */
 
 /* 0; or what the sink returned; or BJ_E_NOMEM; or BJ_E_PROTOCOL with *ret_reason, a static string.
  * After anything but 0 the stream can't go on. */

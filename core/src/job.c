@@ -445,12 +445,18 @@ static void unstall(struct job *job)
     job->port->tell(job, JOB_NEWS_RESUMED, NULL);
 }
 
-static void latch_ready(struct job *job)
+/* Complete goes out first of all: the pivot must not wait for those who are told. */
+static bool latch_ready(struct job *job)
 {
     if (job->ready || job_is_over(job))
-        return;
+        return false;
     job->ready = true;
-    pursue(job); /* first of all: the pivot must not wait for those who are told */
+    pursue(job);
+    return true;
+}
+
+static void announce_ready(struct job *job)
+{
     job->port->tell(job, JOB_NEWS_READY, NULL);
     answer_all(job, is_ready_wait, BJ_OK, NULL, NULL);
 }
@@ -594,7 +600,8 @@ void job_escalate(struct job *job, struct job_waiter *waiter)
 
 void job_ready_event(struct job *job)
 {
-    latch_ready(job);
+    if (latch_ready(job))
+        announce_ready(job);
 }
 
 /* Without a BLOCK_JOB event (a job without a disk, or a transaction that failed before the job ran)
@@ -653,13 +660,14 @@ void job_status_event(struct job *job, enum job_status status)
     if (job->released || status == job->status || status == JOB_STATUS_NONE)
         return;
     note_status(job, status);
+    bool became_ready = status == JOB_STATUS_READY && latch_ready(job);
     if (status != JOB_STATUS_NULL)
         job->port->tell(job, JOB_NEWS_STATUS, job_status_name(status));
 
     if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
         unstall(job);
-    if (status == JOB_STATUS_READY)
-        latch_ready(job);
+    if (became_ready)
+        announce_ready(job);
     if (status == JOB_STATUS_CONCLUDED)
         concluded(job);
     if (status == JOB_STATUS_NULL)
@@ -762,8 +770,9 @@ void job_row(struct job *job, const struct job_row *row)
         still_there(job);
         return;
     }
-    if (row->ready || row->status == JOB_STATUS_READY || row->status == JOB_STATUS_STANDBY)
-        latch_ready(job);
+    bool ready = row->ready || row->status == JOB_STATUS_READY || row->status == JOB_STATUS_STANDBY;
+    if (ready && latch_ready(job))
+        announce_ready(job);
     if (row->status == JOB_STATUS_CONCLUDED) {
         concluded_row(job, row->error);
         return;

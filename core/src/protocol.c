@@ -293,12 +293,15 @@ char *protocol_quote(const char *s)
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
 {
     char digits[DIGITS];
-    char *command = protocol_quote(name);
-    if (!command)
+    char *quoted = is_plain(name) ? NULL : protocol_quote(name);
+    if (!quoted && !is_plain(name))
         return NULL;
+    const char *mark = quoted ? "" : "\"";
     const char *parts[] = {
         "{\"execute\":",
-        command,
+        mark,
+        quoted ? quoted : name,
+        mark,
         arguments ? ",\"arguments\":" : "",
         arguments ? arguments : "",
         ",\"id\":",
@@ -306,7 +309,7 @@ char *protocol_command(const char *name, const char *arguments, uint64_t id, siz
         "}\r\n",
     };
     char *line = protocol_join(parts, sizeof parts / sizeof parts[0], ret_len);
-    free(command);
+    free(quoted);
     return line;
 }
 

@@ -28,10 +28,10 @@ struct command {
     uint64_t id;
     bool urgent;
     bool is_dismissal;
-    char *name; /* what an old QEMU's reply without id is matched by (B59) */
     char *line; /* NULL once it is written */
     size_t len;
     size_t written;
+    char name[]; /* what an old QEMU's reply without id is matched by (B59) */
 };
 
 /* A query: query-block-jobs, and query-jobs where that is there. */
@@ -92,7 +92,6 @@ static const char *uri_of(const struct qmp *qmp)
 
 static void free_command(struct command *command)
 {
-    free(command->name);
     free(command->line);
     free(command);
 }
@@ -231,14 +230,15 @@ static int ask(struct qmp *qmp, struct driver_request *request, const char *name
 {
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
-    struct command *command = calloc(1, sizeof *command);
+    size_t name_size = strlen(name) + 1;
+    struct command *command = calloc(1, sizeof *command + name_size);
     if (!command)
         return BJ_E_NOMEM;
+    memcpy(command->name, name, name_size);
     command->id = qmp->next_id++;
-    command->name = strdup(name);
     command->line = protocol_command(name, arguments, command->id, &command->len);
-    if (!command->name || !command->line) {
-        free_command(command);
+    if (!command->line) {
+        free(command);
         return BJ_E_NOMEM;
     }
     command->request = request;
@@ -606,22 +606,43 @@ static void read_event(struct qmp *qmp, const struct message *message)
 
 /* The short way from READY to complete, and through the floods of 10.0 (B29). Who watches events
  * wants them as they are. */
+static bool has_short_way(const struct qmp *qmp)
+{
+    return qmp->stage == QMP_UP && !qmp->sink->wants_events(qmp->user);
+}
+
+static void feed_status(struct qmp *qmp, const struct status_event *event)
+{
+    struct driver_fact fact = {
+        .kind = FACT_STATUS,
+        .id = event->id,
+        .type = "",
+        .status = job_status_of(event->status),
+        .timestamp_us = event->timestamp_us,
+    };
+    qmp->sink->fact(qmp->user, &fact);
+}
+
 static bool read_status_event(struct qmp *qmp, const char *text, size_t len)
 {
     struct status_event event;
-
-    if (qmp->stage != QMP_UP || qmp->sink->wants_events(qmp->user) ||
-        !status_event_read(text, len, &event))
+    if (!has_short_way(qmp) || !status_event_read(text, len, &event))
         return false;
-    struct driver_fact fact = {
-        .kind = FACT_STATUS,
-        .id = event.id,
-        .type = "",
-        .status = job_status_of(event.status),
-        .timestamp_us = event.timestamp_us,
-    };
-    qmp->sink->fact(qmp->user, &fact);
+    feed_status(qmp, &event);
     return true;
+}
+
+/* The statuses that a read begins with need no framing either; returns how many bytes they took. */
+static size_t read_first_statuses(struct qmp *qmp, const char *text, size_t len)
+{
+    size_t at = 0;
+    struct status_event event;
+
+    for (size_t used; frame_is_empty(&qmp->frame) && has_short_way(qmp) &&
+                      (used = status_event_begin(text + at, len - at, &event)) > 0;
+         at += used)
+        feed_status(qmp, &event);
+    return at;
 }
 
 static int read_message(void *user, char *text, size_t len)
@@ -667,7 +688,9 @@ static void end_of_stream(struct qmp *qmp, int error)
 static void feed(struct qmp *qmp, size_t len)
 {
     const char *reason = NULL;
-    int r = frame_feed(&qmp->frame, qmp->ctx->read_buffer, len, read_message, qmp, &reason);
+    char *text = qmp->ctx->read_buffer;
+    size_t at = read_first_statuses(qmp, text, len);
+    int r = frame_feed(&qmp->frame, text + at, len - at, read_message, qmp, &reason);
 
     if (r == 0 || qmp->stage == QMP_DOWN)
         return;

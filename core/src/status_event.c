@@ -146,13 +146,21 @@ static bool read_event(struct cursor *cursor, const struct word *key, struct sta
     return is_first(cursor, key, "data", SEEN_DATA) && take_object(cursor, read_data, event);
 }
 
-bool status_event_read(const char *text, size_t len, struct status_event *ret)
+size_t status_event_begin(const char *text, size_t len, struct status_event *ret)
 {
     struct cursor cursor = {.at = text, .end = text + len};
 
     *ret = (struct status_event){0};
-    if (!take_object(&cursor, read_event, ret))
-        return false;
-    skip_space(&cursor);
-    return cursor.at == cursor.end && (cursor.seen & SEEN_EVENT) && *ret->id && *ret->status;
+    bool whole = take_object(&cursor, read_event, ret) && (cursor.seen & SEEN_EVENT) && *ret->id &&
+                 *ret->status;
+    return whole ? (size_t)(cursor.at - text) : 0;
+}
+
+bool status_event_read(const char *text, size_t len, struct status_event *ret)
+{
+    size_t used = status_event_begin(text, len, ret);
+    struct cursor rest = {.at = text + used, .end = text + len};
+
+    skip_space(&rest);
+    return used > 0 && rest.at == rest.end;
 }

@@ -20,4 +20,8 @@ struct status_event {
  * a long id or no JSON at all: it is for the parser, then. */
 bool status_event_read(const char *text, size_t len, struct status_event *ret);
 
+/* The same for text that may go on: how many bytes it took; 0 if it does not begin with that event.
+ */
+size_t status_event_begin(const char *text, size_t len, struct status_event *ret);
+
 #endif
