@@ -125,7 +125,7 @@ static void b05_thousands_come_and_go(void **state)
     world *w = *state;
     bj_job *job = halted_mirror(w);
     bj_future *stays = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
-    bj_future **futures = calloc(MANY, sizeof(futures[0]));
+    bj_future **futures = calloc(MANY, sizeof(bj_future *));
     assert_non_null(futures);
     for (int i = 0; i < MANY; i++)
         futures[i] = bj_job_ready(job, 600 * 1000);
