@@ -7,7 +7,7 @@
 #include <poll.h>
 #include <stdbool.h>
 
-#define PATIENCE_MS (20 * 1000)
+#define PATIENCE_MS (120 * 1000)
 
 const char *kind_name(bj_record_kind kind)
 {
