@@ -4,9 +4,9 @@
  *
  *     tap LISTEN_SOCKET QEMU_SOCKET
  *
- * The clock starts when READY has been handed on to the client, and stops when complete has come
- * from it. The status event that QEMU sends just before READY is kept back until READY is there:
- * a client that goes by it would be done before the clock starts.
+ * The clock starts when READY is handed on to the client, and stops when complete has come from
+ * it. The status event that QEMU sends just before READY is kept back until READY is there: a
+ * client that goes by it would be done before the clock starts.
  *
  * One client at a time; for each connection one line: nanoseconds, or "-" where one of the two was
  * not seen whole. Ends when stdin does.
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,17 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+/* One of the two directions. Each has a thread: the one that awaits complete sleeps, and need not
+ * wait until the client leaves it the processor on which READY was sent. */
+struct direction {
+    int from;
+    int to;
+    const char *word; /* what is looked for */
+    const char *herald;
+    int64_t seen_ns; /* when the word came; 0 if it has not */
+    char buffer[1 << 16];
+};
 
 static void fail(const char *what)
 {
@@ -37,66 +49,76 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static bool contains(const char *data, ssize_t size, const char *word)
+static bool contains(const char *data, size_t size, const char *word)
 {
-    return memmem(data, (size_t)size, word, strlen(word)) != NULL;
+    return memmem(data, size, word, strlen(word)) != NULL;
 }
 
-static bool send_all(int fd, const char *data, ssize_t size)
+/* As read(), but the word comes in one piece with its herald. */
+static ssize_t read_whole(struct direction *d)
+{
+    size_t size = 0;
+    ssize_t got;
+
+    do {
+        got = read(d->from, d->buffer + size, sizeof d->buffer - size);
+        if (got <= 0)
+            return got;
+        size += (size_t)got;
+    } while (d->herald != NULL && d->seen_ns == 0 && contains(d->buffer, size, d->herald) &&
+             !contains(d->buffer, size, d->word));
+    return (ssize_t)size;
+}
+
+static bool send_all(int fd, const char *data, size_t size)
 {
     while (size > 0) {
-        ssize_t sent = send(fd, data, (size_t)size, MSG_NOSIGNAL);
+        ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
         if (sent < 0)
             return false;
         data += sent;
-        size -= sent;
+        size -= (size_t)sent;
     }
     return true;
 }
 
-/* As read(), but what says that the job is ready comes in one piece. */
-static ssize_t read_whole(int fd, char *buffer, size_t size)
+/* Until one of the two hangs up; then both do. */
+static void *carry(void *user)
 {
-    ssize_t got = read(fd, buffer, size);
+    struct direction *d = user;
+    ssize_t got;
 
-    while (got > 0 && contains(buffer, got, "\"status\": \"ready\"") &&
-           !contains(buffer, got, "\"BLOCK_JOB_READY\"")) {
-        ssize_t more = read(fd, buffer + got, size - (size_t)got);
-        if (more <= 0)
-            return more;
-        got += more;
+    while ((got = read_whole(d)) > 0) {
+        int64_t now = now_ns();
+        if (d->seen_ns == 0 && contains(d->buffer, (size_t)got, d->word))
+            d->seen_ns = now;
+        if (!send_all(d->to, d->buffer, (size_t)got))
+            break;
     }
-    return got;
+    shutdown(d->from, SHUT_RDWR);
+    shutdown(d->to, SHUT_RDWR);
+    return NULL;
 }
 
-/* Until one of the two hangs up. Returns -1 if there was nothing to measure. */
+/* Returns 0 if there was nothing to measure. */
 static int64_t relay(int client, int qemu)
 {
-    static char buffer[1 << 16];
-    struct pollfd fds[2] = {{.fd = client, .events = POLLIN}, {.fd = qemu, .events = POLLIN}};
-    int64_t ready_ns = 0, latency_ns = -1;
+    static struct direction down, up;
+    pthread_t thread;
 
-    for (;;) {
-        if (poll(fds, 2, -1) < 0)
-            fail("poll");
+    down.from = up.to = qemu;
+    down.to = up.from = client;
+    down.herald = "\"status\": \"ready\"";
+    down.word = "\"BLOCK_JOB_READY\"";
+    up.word = "job-complete\""; /* also block-job-complete */
+    down.seen_ns = up.seen_ns = 0;
 
-        for (int i = 0; i < 2; i++) {
-            if (fds[i].revents == 0)
-                continue;
-            ssize_t got = ready_ns == 0 ? read_whole(fds[i].fd, buffer, sizeof buffer)
-                                        : read(fds[i].fd, buffer, sizeof buffer);
-            int64_t come_ns = now_ns();
-            if (got <= 0 || !send_all(fds[1 - i].fd, buffer, got))
-                return latency_ns;
-            int64_t gone_ns = now_ns();
-
-            if (fds[i].fd == qemu && contains(buffer, got, "\"BLOCK_JOB_READY\""))
-                ready_ns = gone_ns;
-            /* job-complete and block-job-complete */
-            if (fds[i].fd == client && ready_ns != 0 && contains(buffer, got, "job-complete\""))
-                latency_ns = come_ns - ready_ns;
-        }
-    }
+    errno = pthread_create(&thread, NULL, carry, &up);
+    if (errno != 0)
+        fail("pthread_create");
+    carry(&down);
+    pthread_join(thread, NULL);
+    return down.seen_ns != 0 && up.seen_ns != 0 ? up.seen_ns - down.seen_ns : 0;
 }
 
 static int make_socket(const char *path, struct sockaddr_un *ret_address)
@@ -144,7 +166,7 @@ int main(int argc, char **argv)
         close(from);
         close(to);
 
-        if (latency_ns < 0)
+        if (latency_ns == 0)
             puts("-");
         else
             printf("%" PRId64 "\n", latency_ns);
