@@ -105,6 +105,24 @@ static void set_text(struct job *job, const char *text)
 
 /* ------------------------------------------------------------------ waiters */
 
+/* How many want what pursue() decides on: looking through ten thousand waiters for each new one
+ * would cost their square. NULL: nothing of the kind. */
+static size_t *count_of(struct job *job, const struct job_waiter *waiter)
+{
+    if (waiter->question == JOB_ASK_PIVOT)
+        return &job->pivots;
+    if (waiter->question == JOB_ASK_ABORT)
+        return waiter->flags & BJ_ABORT_FORCE ? &job->force_aborts : &job->soft_aborts;
+    return NULL;
+}
+
+static void count_waiter(struct job *job, const struct job_waiter *waiter, bool comes)
+{
+    size_t *count = count_of(job, waiter);
+    if (count)
+        *count = comes ? *count + 1 : *count - 1;
+}
+
 static void link_waiter(struct job *job, struct job_waiter *waiter)
 {
     waiter->prev = NULL;
@@ -112,6 +130,7 @@ static void link_waiter(struct job *job, struct job_waiter *waiter)
     if (job->waiters)
         job->waiters->prev = waiter;
     job->waiters = waiter;
+    count_waiter(job, waiter, true);
 }
 
 static void unlink_waiter(struct job *job, struct job_waiter *waiter)
@@ -123,6 +142,7 @@ static void unlink_waiter(struct job *job, struct job_waiter *waiter)
     if (waiter->next)
         waiter->next->prev = waiter->prev;
     waiter->prev = waiter->next = NULL;
+    count_waiter(job, waiter, false);
 }
 
 static void answer(struct job *job, struct job_waiter *waiter, int error, const char *error_class,
@@ -248,7 +268,7 @@ static void send_shared(struct job *job, enum job_request *request, enum job_ver
 
 static bool force_is_due(const struct job *job)
 {
-    return !is_under_way(job->force) && has_waiter(job, is_force_abort);
+    return !is_under_way(job->force) && job->force_aborts > 0;
 }
 
 /* Once, and never again while a complete may yet be accepted: only its refusal, or a job that is
@@ -258,14 +278,14 @@ static bool cancel_is_due(const struct job *job)
     bool too_late = job->complete == JOB_REQUEST_SENT ||
                     (job->complete == JOB_REQUEST_ACCEPTED && !job->pending);
     return !is_aborting(job) && !too_late && !job->cancel_refused && job->stall == JOB_STALL_NONE &&
-           has_waiter(job, is_soft_abort);
+           job->soft_aborts > 0;
 }
 
 /* Once, when QEMU will take it (B31), and never beside an abort (B34). */
 static bool complete_is_due(const struct job *job)
 {
     return !is_under_way(job->complete) && !is_aborting(job) && job->ready && !stands_still(job) &&
-           !is_ending(job) && has_waiter(job, is_pivot);
+           !is_ending(job) && job->pivots > 0;
 }
 
 /* The one place that decides what is sent, from what the waiters want now: whoever has left wants
@@ -591,7 +611,9 @@ void job_leave(struct job *job, struct job_waiter *waiter)
 
 void job_escalate(struct job *job, struct job_waiter *waiter)
 {
+    count_waiter(job, waiter, false);
     waiter->flags |= BJ_ABORT_FORCE;
+    count_waiter(job, waiter, true);
     waiter->force_after_ms = 0;
     pursue(job);
 }

@@ -155,6 +155,7 @@ struct job {
     unsigned completes; /* how often complete was sent (B33) */
 
     struct job_waiter *waiters;
+    size_t pivots, soft_aborts, force_aborts; /* of them */
 };
 
 void job_init(struct job *job, const struct job_port *port, const struct job_traits *traits);

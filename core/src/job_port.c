@@ -146,6 +146,8 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
     struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
     struct job_request_slot *slot = slot_for(job, verb, wait);
 
+    int64_t sent_us = verb == JOB_COMPLETE ? clock_realtime_us() : 0;
+
     take_slot(slot, job, verb, wait);
     slot->request.done = on_verb_done;
     int r = driver ? driver->ops->verb(driver, &slot->request, text_str(job->id),
@@ -157,7 +159,7 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
     }
     if (verb == JOB_COMPLETE) {
         ctx_lock(ctx_of(job));
-        job->timeline.complete_sent = clock_realtime_us();
+        job->timeline.complete_sent = sent_us;
         ctx_unlock(ctx_of(job));
     }
 }

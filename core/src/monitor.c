@@ -422,11 +422,25 @@ static void finish_if_dismissed(bj_monitor *monitor)
         monitor_unref_memory(monitor);
 }
 
+static void note_owed(const void *node, VISIT visit, void *user)
+{
+    bool *owed = user;
+    if (visit == preorder || visit == leaf)
+        *owed |= job_owes_dismissal(*(bj_job *const *)node);
+}
+
+static bool owes_dismissals(const bj_monitor *monitor)
+{
+    bool owed = false;
+    twalk_r(monitor->jobs, note_owed, &owed);
+    return owed;
+}
+
 void monitor_close_gently(bj_monitor *monitor, struct text *text)
 {
     struct driver *driver = monitor->driver;
 
-    if (monitor->state == MONITOR_OPEN)
+    if (monitor->state == MONITOR_OPEN && owes_dismissals(monitor))
         monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
     if (!monitor->linger) {
         monitor_shut(monitor, BJ_E_CLOSED, text);
@@ -441,7 +455,6 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
     driver->ops->abandon(driver, BJ_E_CLOSED, text_str(text));
     text_unref(text);
     loop_timer_set(monitor->linger, LINGER_MS);
-    finish_if_dismissed(monitor);
 }
 
 static void run_close(struct loop_task *task)

@@ -42,7 +42,7 @@ static bj_job *halted_mirror(world *w)
 {
     add_disk(w, "disk");
     add_empty(w, "copy");
-    return mirror(w, "disk", "copy", HALTED);
+    return mirror(w, "disk", "copy", HALTED_EARLY);
 }
 
 static void b45_killed_qemu_answers_every_wait(void **state)

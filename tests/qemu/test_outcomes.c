@@ -172,6 +172,7 @@ static void b36_abort_escalates_when_the_soft_one_hangs(void **state)
     add_braked(w, "slow");
     bj_job *job = mirror(w, "disk", "slow", NULL);
 
+    expect(w, bj_job_abort(job, BJ_ABORT_SOFT | BJ_ABORT_ASYNC, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *abort = hold(w, bj_job_abort_escalate(job, 10, BJ_TIMEOUT_NONE));
     assert_int_equal(bj_future_wait(abort, 50), BJ_E_TIMEOUT); /* a write hangs: nothing can end */
     release_brake(w, "slow");

@@ -111,19 +111,6 @@ static void b05_one_pivot_leaving_disturbs_no_other(void **state)
     answers(leaves, BJ_E_CANCELLED);
 }
 
-static void b34_pivot_during_an_abort_is_refused(void **state)
-{
-    world *w = *state;
-    add_disk(w, "disk");
-    add_braked(w, "slow");
-    bj_job *job = mirror(w, "disk", "slow", NULL);
-
-    bj_future *abort = hold(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
-    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_STATE);
-    release_brake(w, "slow");
-    ends(abort, BJ_OK, BJ_OUTCOME_CANCELLED);
-}
-
 static void b16_pivot_hears_of_an_abort(void **state)
 {
     world *w = *state;
@@ -140,19 +127,19 @@ static void b34_soft_async_abort_during_a_pivot_is_refused(void **state)
 {
     world *w = *state;
     add_disk(w, "disk");
-    add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", NULL);
+    add_braked(w, "slow");
+    add_guest(w, "disk");
+    bj_future *started =
+        bj_monitor_mirror(w->monitor, "disk", "slow", "none", NULL, BJ_TIMEOUT_NONE);
+    bj_job *job = hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
 
-    /* Held in the pivot's tail: the guest's writes come first, which takes for ever at this speed.
-     */
-    add_guest(w, "disk");
-    expect(w, bj_job_set_speed(job, 1, BJ_TIMEOUT_NONE), BJ_OK);
+    /* What the guest wrote has to be copied before the switch, and the target takes nothing. */
     guest_writes(w, "disk");
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
-
     expect(w, bj_job_abort(job, BJ_ABORT_SOFT | BJ_ABORT_ASYNC, BJ_TIMEOUT_NONE), BJ_E_STATE);
-    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_false(bj_future_is_done(pivot));
+    release_brake(w, "slow");
     ends(pivot, BJ_OK, BJ_OUTCOME_PIVOTED);
 }
 
@@ -185,7 +172,6 @@ int main(void)
         TEST(b07_pivot_that_nobody_awaits_is_not_started),
         TEST(b13_pivot_of_a_paused_job_says_stalled),
         TEST(b16_pivot_hears_of_an_abort),
-        TEST(b34_pivot_during_an_abort_is_refused),
         TEST(b34_soft_async_abort_during_a_pivot_is_refused),
     };
     return run_on_both(tests);

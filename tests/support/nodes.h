@@ -9,8 +9,8 @@
 #include "world.h"
 
 /* As options of a job: it copies a first piece and then stands still, until its speed is set to 0.
- * So a test can look at a running job as long as it likes. A mirror's first piece is all there is;
- * halted early it is 64 KiB. */
+ * So a test can look at a running job as long as it likes. A mirror's first piece is all there is,
+ * so that a resume makes it ready; halted early it is 64 KiB. */
 #define HALTED JSON({"speed": 1})
 #define HALTED_EARLY JSON({"speed": 1, "buf-size": 65536})
 
