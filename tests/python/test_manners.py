@@ -312,7 +312,8 @@ async def check_no_growth(some: Callable[[int], Awaitable[None]]) -> None:
     await some(1000)
     more_blocks, more_size = memory()
     assert more_blocks - blocks < 500
-    assert more_size - size < 1000 * 16
+    # malloc keeps what it likes, up to tens of KiB; a leaked handle would be hundreds of bytes a round.
+    assert more_size - size < 1000 * 100
 
 
 async def test_b75_a_thousand_connects(connect: Connect, daemon: Qemu) -> None:
