@@ -312,7 +312,7 @@ async def check_no_growth(some: Callable[[int], Awaitable[None]]) -> None:
     await some(1000)
     more_blocks, more_size = memory()
     assert more_blocks - blocks < 500
-    # malloc keeps what it likes, up to tens of KiB; a leaked handle would be hundreds of bytes a round.
+    # malloc keeps tens of KiB as it likes; a leaked handle would be hundreds of bytes a round.
     assert more_size - size < 1000 * 100
 
 
