@@ -43,9 +43,12 @@ static json_t *next_reply(client *c)
 {
     for (;;) {
         json_t *message = next_message(c);
-        if (!json_object_get(message, "event"))
+        if (json_object_get(message, "event"))
+            json_array_append_new(c->events, message);
+        else if (json_object_get(message, "QMP"))
+            json_decref(message); /* QEMU may greet twice who connects while it starts */
+        else
             return message;
-        json_array_append_new(c->events, message);
     }
 }
 
