@@ -58,10 +58,9 @@ static bool contains(const char *data, size_t size, const char *word)
 static ssize_t read_whole(struct direction *d)
 {
     size_t size = 0;
-    ssize_t got;
 
     do {
-        got = read(d->from, d->buffer + size, sizeof d->buffer - size);
+        ssize_t got = read(d->from, d->buffer + size, sizeof d->buffer - size);
         if (got <= 0)
             return got;
         size += (size_t)got;
