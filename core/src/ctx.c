@@ -25,6 +25,8 @@ static const uint64_t default_limits[LIMITS] = {
     [BJ_LIMIT_CONNECT_MS] = 10 * 1000,
     [BJ_LIMIT_COMMAND_MS] = 60 * 1000,
     [BJ_LIMIT_STALL_MS] = 1000,
+    [BJ_LIMIT_POLL_MS] = 500,
+    [BJ_LIMIT_CONVERGE_MS] = 10000,
 };
 
 /* --------------------------------------------------------------------- memory */

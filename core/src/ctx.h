@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define LIMITS (BJ_LIMIT_STALL_MS + 1)
+#define LIMITS (BJ_LIMIT_CONVERGE_MS + 1)
 
 /* Short, so that a watch's callbacks have their turn before its ring is full: about 120 events. */
 #define READ_BUFFER 16384

@@ -26,6 +26,7 @@
  *   bj_ctx      an event loop and all that lives on it; any number in a process
  *   bj_monitor  the control channel to one QEMU or qemu-storage-daemon
  *   bj_job      one run of one block job; an id used again is another bj_job
+ *   bj_group    several jobs that are awaited, pivoted or given up together
  *   bj_future   one answer that is not there yet
  *   bj_watch    one observer's stream of records
  *   bj_queue    an fd and an array of records, for an event loop that is not ours
@@ -88,6 +89,7 @@ extern "C" {
 typedef struct bj_ctx bj_ctx;
 typedef struct bj_monitor bj_monitor;
 typedef struct bj_job bj_job;
+typedef struct bj_group bj_group;
 typedef struct bj_future bj_future;
 typedef struct bj_watch bj_watch;
 typedef struct bj_queue bj_queue;
@@ -152,8 +154,12 @@ typedef enum bj_limit {
     BJ_LIMIT_WATCH_RING,        /* records a watch keeps for its reader; 256 */
     BJ_LIMIT_CONNECT_MS,        /* connect, greeting and negotiation together; 10,000 */
     BJ_LIMIT_COMMAND_MS,        /* a command, where the caller sets no deadline; 60,000 */
-    BJ_LIMIT_STALL_MS           /* how long a job may stand still, with nobody known to have paused
+    BJ_LIMIT_STALL_MS,          /* how long a job may stand still, with nobody known to have paused
                                    it, before a waiting pivot is told BJ_E_STALLED; 1,000 */
+    BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6) is
+                            asked instead, while someone waits (B58); 500 */
+    BJ_LIMIT_CONVERGE_MS /* how long what is left to copy may fail to shrink before a watch with
+                            progress is told so (B30); 10,000 */
 } bj_limit;
 
 /* A context with a loop thread of its own (all signals blocked, 512 KiB of stack or the system's
@@ -228,9 +234,17 @@ bj_outcome bj_future_outcome(bj_future *future);
 
 /* The result, as a new reference, of bj_monitor_connect() / of a start or an attach. NULL if the
  * future is not done, failed, or is of another kind. A monitor or a new job that nobody takes out
- * goes with the future: the monitor is closed, the job runs on in QEMU. */
+ * goes with the future: the monitor is closed, the job runs on in QEMU.
+ *
+ * Of a wait on a group: the job that decided the answer, also where that is an error; NULL if it
+ * was all of them, or none. */
 bj_monitor *bj_future_monitor(bj_future *future);
 bj_job *bj_future_job(bj_future *future);
+
+/* The result of bj_monitor_transaction(): the jobs in the order of the actions that started them,
+ * as new references; NULL past the last. */
+size_t bj_future_job_count(bj_future *future);
+bj_job *bj_future_job_at(bj_future *future, size_t index);
 
 /* The result of bj_monitor_execute(): the reply's "return" value, JSON as QEMU sent it, NULL if
  * there is none. Belongs to the future. */
@@ -286,8 +300,22 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor);
  */
 int bj_monitor_close(bj_monitor *monitor);
 
-/* Done when the connection is over, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or BJ_E_PROTOCOL. */
+/* Done when the connection is over for good, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or
+ * BJ_E_PROTOCOL. */
 bj_future *bj_monitor_closed(bj_monitor *monitor);
+
+/* From now on a connection that ends is made again (B45, B46): tried for up to `give_up_after_ms`
+ * each time, in steps from 100 ms to 1 s; BJ_TIMEOUT_NONE never gives up; 0, as it is at first,
+ * never tries. Waits on jobs, their deadlines and their watches go on through it. Then QEMU is
+ * asked what became of each job: still listed, it goes on; concluded, it has its outcome; gone, or
+ * when the socket belongs to another process than before, it is BJ_OUTCOME_LOST, never a success.
+ * Nothing is sent again before that is known. Commands under way are answered BJ_E_DISCONNECTED,
+ * and so is what is asked of the monitor until it is connected again; QEMU's events of that time
+ * are lost for good.
+ *
+ * BJ_E_INVAL for a monitor of "fd:N", which can't be made again, and for any other negative number;
+ * BJ_E_CLOSED, ... when the monitor is over already. */
+int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 
 /* Belongs to the monitor. */
 const char *bj_monitor_uri(bj_monitor *monitor);
@@ -301,7 +329,8 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command);
 /* Any command. `arguments` is a JSON object or NULL. Its bytes are sent as they are, so every
  * integer is exact. Answer: bj_future_json(). Errors: BJ_E_REFUSED with class and text, BJ_E_INVAL,
  * BJ_E_BUSY. When the deadline passes a late reply is dropped, but QEMU may still do what it was
- * told. For jobs use the functions below: a verb sent this way is another client's verb to us. */
+ * told. For jobs use the functions below: a verb that is sent this way is sent as it is, ready or
+ * not; the job takes note of it if QEMU accepts. */
 bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
                               int64_t timeout_ms);
 
@@ -338,6 +367,22 @@ bj_future *bj_monitor_stream(bj_monitor *monitor, const char *device, const char
                              int64_t timeout_ms);
 bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char *target,
                              const char *sync, const char *options, int64_t timeout_ms);
+
+/* Starts several jobs as one (B43): QEMU's "transaction". `actions` is a JSON array of objects
+ * {"type": "blockdev-backup", "data": {...}}; what starts no job (a bitmap, a snapshot) may be
+ * among them. To those that do, the library adds what bj_monitor_start() adds. Without flags each
+ * job has a fate of its own.
+ *
+ * Answer: bj_future_job_at(), once QEMU has accepted all. Errors: as bj_monitor_start(); refused,
+ * no job is left behind. */
+typedef enum bj_transaction_flags {
+    BJ_TRANSACTION_EACH = 0,
+    BJ_TRANSACTION_GROUPED = 1 /* when one fails or is cancelled QEMU cancels the others, each of
+                                  which then is BJ_OUTCOME_CANCELLED */
+} bj_transaction_flags;
+
+bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int flags,
+                                  int64_t timeout_ms);
 
 /* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
  * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(); the
@@ -431,25 +476,64 @@ bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t ti
  * pause, resume   resume also continues a job that an I/O error stopped
  * set_speed       bytes a second, 0 is no limit
  * finalize        a job with "auto-finalize": false that is "pending"; done when it is over
- * dismiss         a concluded job of "auto-dismiss": false that the library does not own */
+ * dismiss         a concluded job of "auto-dismiss": false that the library does not own
+ * change          `options` is a JSON object in QEMU's words: {"copy-mode": "write-blocking"} makes
+ * a mirror converge that else would not (B30; QEMU 8.2) */
 bj_future *bj_job_pause(bj_job *job, int64_t timeout_ms);
 bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms);
 bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms);
 bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms);
 bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms);
+bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms);
 
 /* Asks QEMU how far the job is. Answer: bj_future_info(future, 0). BJ_E_NO_JOB once it is gone. */
 bj_future *bj_job_query(bj_job *job, int64_t timeout_ms);
+
+/* ------------------------------------------------------------------- groups */
+
+/* Several jobs that are awaited, pivoted or given up together (B08), of one monitor or of many. A
+ * wait is on the jobs that are in the group when it is asked. bj_future_job() is the job that
+ * decided the answer; the others have their outcomes themselves. A deadline or bj_future_cancel()
+ * ends the wait and nothing else, as ever. */
+int bj_group_new(bj_ctx *ctx, bj_group **ret_group);
+bj_group *bj_group_ref(bj_group *group);
+/* Letting go of a group does nothing to its jobs. */
+bj_group *bj_group_unref(bj_group *group);
+
+/* A job that is in it already is not added twice. BJ_E_INVAL: a job of another context. */
+int bj_group_add(bj_group *group, bj_job *job);
+
+/* Done when all are ready, or with the error of the first that will not be (see bj_job_ready()). */
+bj_future *bj_group_ready(bj_group *group, int64_t timeout_ms);
+
+/* Done when all are over; then the error is that of the first that failed or was lost, if any. */
+bj_future *bj_group_done(bj_group *group, int flags, int64_t timeout_ms);
+
+/* Done when any one is over: bj_future_job(), with its outcome and error (see bj_job_done()). */
+bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms);
+
+/* Pivots all or none: nothing is completed before all are ready. When one ends, fails or stalls
+ * before that, all others are aborted (softly; by force where they stand still), so that no disk is
+ * switched, and the answer, once they are over, is that one's error. From then on each goes its own
+ * way: one that fails in its pivot does not bring back the others; the answer, when all are over,
+ * is its error. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no pivot. */
+bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms);
+
+/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all). */
+bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms);
 
 /* ------------------------------------------------------------------ watches */
 
 typedef enum bj_record_kind {
     BJ_RECORD_FUTURE = 0, /* queues only: the future of `token` is done: error, outcome, name (error
                              class), text (sentence, or the JSON of bj_monitor_execute()) */
-    BJ_RECORD_EVENT,    /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
-    BJ_RECORD_STATUS,   /* jobs: QEMU's own status: name ("running", "paused", ...) */
-    BJ_RECORD_READY,    /* jobs: ready, once */
-    BJ_RECORD_STALLED,  /* jobs: stands still; text says why */
+    BJ_RECORD_EVENT, /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
+    BJ_RECORD_DISCONNECTED, /* monitors that reconnect: the connection has ended; text says why */
+    BJ_RECORD_RECONNECTED,  /* monitors that reconnect: from here on events are seen again */
+    BJ_RECORD_STATUS,       /* jobs: QEMU's own status: name ("running", "paused", ...) */
+    BJ_RECORD_READY,        /* jobs: ready, once */
+    BJ_RECORD_STALLED,  /* jobs: stands still; text says why. With progress also: what is left to
+                           copy does not shrink (B30), which disturbs no wait */
     BJ_RECORD_RESUMED,  /* jobs: goes on after a stall */
     BJ_RECORD_PROGRESS, /* jobs: current, total, as in bj_job_info */
     BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
