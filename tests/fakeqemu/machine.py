@@ -39,6 +39,8 @@ class Machine:
         """Replies held back: the command and what sends its reply."""
         self.hold_ends = False
         self.rate = 0
+        self.running = True
+        """Else it has quit or died, and nobody listens."""
         self.quitting = False
         self._left = False
 
@@ -73,6 +75,13 @@ class Machine:
         captured, self._captured = self._captured or [], None
         for message in captured:
             self._broadcast(message)
+
+    def restart(self, keep_jobs: bool) -> None:
+        """Another QEMU takes the place of the one that is gone; or that one, out of its silence."""
+        self.quitting = self._left = False
+        if not keep_jobs:
+            self.jobs.clear()
+            self._disks = Disks(self.length)
 
     # Jobs
 

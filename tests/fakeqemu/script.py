@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from faults import Rule
 from jobs import Job, QmpError, StepError
+from profiles import PROFILES
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -96,6 +97,8 @@ def _on_machine(hub: Hub, machine: Machine, verb: str, step: Step) -> Step | Non
     answer = _OF_MACHINE[verb](machine, step)
     if verb == "die":
         hub.kill_machine(machine)
+    elif verb == "start":
+        hub.start_machine(machine)
     elif machine.quitting:
         hub.end_machine(machine)
     return answer
@@ -177,6 +180,17 @@ def _release(machine: Machine, step: Step) -> Step:
     return {"released": len(ripe)}
 
 
+def _start(machine: Machine, step: Step) -> None:
+    jobs = step.get("jobs", "none")
+    if machine.running:
+        raise StepError("it runs: die, or quit, comes before start")
+    if jobs not in ("keep", "none"):
+        raise StepError("jobs is keep or none")
+    if "profile" in step:
+        machine.profile = PROFILES[step["profile"]]
+    machine.restart(keep_jobs=jobs == "keep")
+
+
 def _rule(machine: Machine, step: Step) -> None:
     machine.rules.append(Rule(step["do"], step["command"], step.get("count", 1), step))
 
@@ -191,6 +205,7 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "hold-ends": _hold_ends,
     "release": _release,
     "die": lambda machine, step: None,
+    "start": _start,
     **dict.fromkeys(("hold", "drop", "duplicate", "change-id", "answer", "order", "when"), _rule),
 }
 

@@ -99,6 +99,12 @@ class Monitor:
         if self._wire is not None:
             self._wire.end()
 
+    def start(self) -> None:
+        """Another QEMU listens on the path of the one that is gone."""
+        self._over = False
+        if self._wire is None:
+            self._listen()
+
     def _listen(self) -> None:
         if "accepting" in self.faults.stopped:
             self._unlisten(close=False)
@@ -218,7 +224,10 @@ class Monitor:
             wanted = fields.items()
             return any(rule.verb == verb and wanted <= rule.step.items() for rule in rules)
 
+        client = self._wire
         steps("received")
+        if self._wire is not client:
+            return  # died of it, before it did the command
         if has("order", events="after"):
             machine.capture()
         reply = self._answer(name, arguments, rules)
@@ -260,7 +269,9 @@ class Monitor:
         if "duplicate" in verbs:
             data += data
         if "hold" in verbs:
-            self.machine.held.append((name, lambda: self.send(data)))
+            # A client that comes later must not get what was meant for this one.
+            send = self._wire.send if self._wire is not None else self.send
+            self.machine.held.append((name, lambda: send(data)))
             self._hub.note(self, "held", command=name)
         elif "drop" not in verbs:
             self.send(data)
@@ -352,15 +363,22 @@ class Hub:
 
     def end_machine(self, machine: Machine) -> None:
         """QEMU has quit."""
+        machine.running = False
         for monitor in self.monitors[machine.index]:
             monitor.end()
 
     def kill_machine(self, machine: Machine) -> None:
         """QEMU is gone, at once; its socket files stay."""
-        machine.jobs.clear()
+        machine.running = False
         for monitor in self.monitors[machine.index]:
             monitor.end()
             monitor.hang_up()
+
+    def start_machine(self, machine: Machine) -> None:
+        """Another QEMU listens where the one that is gone did."""
+        machine.running = True
+        for monitor in self.monitors[machine.index]:
+            monitor.start()
 
     def close(self) -> None:
         if self._ticker is not None:

@@ -198,6 +198,49 @@ def test_die_leaves_the_socket_file(qemu: FakeQemu, client: Client) -> None:
         late.connect(qemu.path)
 
 
+def test_start_after_death_has_no_jobs(qemu: FakeQemu, client: Client) -> None:
+    client.ask("blockdev-mirror", **MIRROR)
+    with pytest.raises(ControlError, match="it runs"):
+        qemu.do("start")
+    qemu.do("die")
+    qemu.do("start", profile="10.0")
+    with Client(qemu.path) as again:
+        assert again.greeting["QMP"]["version"]["qemu"]["major"] == 10
+        assert again.ask("query-jobs")[-1]["return"] == []
+
+
+def test_kept_jobs_go_on_while_nobody_is_connected(qemu: FakeQemu, client: Client) -> None:
+    client.ask("blockdev-mirror", **MIRROR)
+    client.ask("blockdev-mirror", **MIRROR | {"job-id": "k"})
+    qemu.do("die")
+    qemu.do("ready", job="j")
+    qemu.do("fail", job="k", error="Input/output error")
+    qemu.do("start", jobs="keep")
+    with Client(qemu.path) as again:
+        (reply,) = again.ask("query-block-jobs")
+        assert [(row["device"], row["status"]) for row in reply["return"]] == [("j", "ready")]
+
+
+def test_start_after_quit(qemu: FakeQemu, client: Client) -> None:
+    client.ask("quit")
+    client.lines.read()
+    qemu.do("start")
+    with Client(qemu.path) as again:
+        again.ask("quit")
+        again.lines.read()
+
+
+def test_a_held_reply_dies_with_its_client(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("hold", command="query-jobs")
+    client.send("query-jobs")
+    qemu.do("wait", what="held")
+    qemu.do("die")
+    qemu.do("start")
+    with Client(qemu.path) as again:
+        qemu.do("release")
+        assert again.ask("query-version")[0]["id"] == "query-version"
+
+
 def test_two_monitors_of_one_qemu(tmp_path: Any) -> None:
     with FakeQemu("--socket", f"{tmp_path}/second") as fake:
         first, second = Client(fake.path), Client(f"{tmp_path}/second")
