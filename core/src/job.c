@@ -292,7 +292,7 @@ static bool complete_is_due(const struct job *job)
  * nothing. An abort goes before a pivot that has not been sent. */
 static void pursue(struct job *job)
 {
-    if (is_beyond_verbs(job) || job_is_over(job) || job->gone_asked)
+    if (is_beyond_verbs(job) || job_is_over(job) || job->gone_asked || job->away)
         return;
     if (force_is_due(job))
         send_shared(job, &job->force, JOB_CANCEL_FORCE);
@@ -309,14 +309,26 @@ static void pursue(struct job *job)
 
 /* A standstill of which nobody knows the reason: most last microseconds (any change of the block
  * graph drains the jobs), so it becomes a stall only if it lasts, and only if it hurts someone. */
+static bool is_unexplained(const struct job *job)
+{
+    return stands_still(job) && job->stall == JOB_STALL_NONE && has_waiter(job, is_hurt_by_pause);
+}
+
+/* Someone waits for a pivot whose complete QEMU may have taken before the connection ended: it is
+ * given time to show. */
+static bool is_in_doubt(const struct job *job)
+{
+    return job->complete == JOB_REQUEST_UNKNOWN && job->pivots > 0 && !job->doubted;
+}
+
 static void watch_standstill(struct job *job)
 {
-    bool hurts = stands_still(job) && job->stall == JOB_STALL_NONE && !is_ending(job) &&
-                 has_waiter(job, is_hurt_by_pause);
-    if (hurts == job->stall_armed)
+    bool wanted = (is_unexplained(job) || is_in_doubt(job)) && !is_ending(job) &&
+                  !job_is_over(job) && !job->away;
+    if (wanted == job->timer_runs)
         return;
-    job->stall_armed = hurts;
-    job->port->timer(job, hurts ? job->traits.stall_ms : 0);
+    job->timer_runs = wanted;
+    job->port->timer(job, wanted ? job->traits.stall_ms : 0);
 }
 
 /* ---------------------------------------------------------------- decisions */
@@ -361,7 +373,7 @@ static void dismiss_if_due(struct job *job)
 {
     bool due = job->status == JOB_STATUS_CONCLUDED || !job->traits.has_status;
 
-    if (!job->traits.ours || job->dismissing || job->released || !due ||
+    if (!job->traits.ours || job->dismissing || job->released || !due || job->away ||
         job->outcome == BJ_OUTCOME_LOST)
         return;
     job->dismissing = true;
@@ -394,22 +406,20 @@ static void latch(struct job *job, bj_outcome outcome)
 static bool is_in_flight(const struct job *job)
 {
     return job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
-           job->force == JOB_REQUEST_SENT;
+           job->force == JOB_REQUEST_SENT || job->raw > 0;
 }
 
-/* COMPLETED of a mirror or an active commit: which verb was it (B14)? */
+/* COMPLETED of a mirror or an active commit: which verb was it (B14)? Where it was not our complete
+ * it may have been another client's, even if QEMU accepted our cancel after it: the graph is looked
+ * at (B15). */
 static void decide_completed(struct job *job)
 {
     if (!job->traits.switches && !job->ready) {
         latch(job, BJ_OUTCOME_COMPLETED);
     } else if (job->complete == JOB_REQUEST_ACCEPTED) {
         latch(job, BJ_OUTCOME_PIVOTED); /* also after a late force on 5.2 (B17) */
-    } else if (is_in_flight(job)) {
-        return; /* the reply will tell (B02) */
-    } else if (abort_is_accepted(job)) {
-        latch(job, BJ_OUTCOME_COPIED);
-    } else if (!job->graph_asked) {
-        job->graph_asked = true; /* someone else's verb (B15) */
+    } else if (!is_in_flight(job) && !job->graph_asked && !job->away) {
+        job->graph_asked = true; /* else the reply will tell (B02), or QEMU when it is back */
         job->port->graph(job);
     }
 }
@@ -435,8 +445,13 @@ static void set_end(struct job *job, enum job_end end, const char *error)
     decide(job);
 }
 
-static void latch_switch_unknown(struct job *job, const char *reason)
+/* Nobody could look at the graph: then it is what the verb that was accepted says. */
+static void latch_unseen(struct job *job, const char *reason)
 {
+    if (abort_is_accepted(job) && job->complete == JOB_REQUEST_NONE) {
+        latch(job, BJ_OUTCOME_COPIED);
+        return;
+    }
     set_text(job, reason);
     latch(job, BJ_OUTCOME_COMPLETED);
 }
@@ -544,10 +559,14 @@ static void ask_abort(struct job *job, struct job_waiter *waiter)
         answer(job, waiter, BJ_OK, NULL, NULL);
 }
 
+static const char *const away_text = "the connection to QEMU is being made again: ask when it is";
+
 static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
 {
     if (job->released || job->traits.ours)
         answer(job, waiter, BJ_OK, NULL, NULL); /* ours we dismiss ourselves, once (B40) */
+    else if (job->away)
+        answer(job, waiter, BJ_E_DISCONNECTED, NULL, away_text);
     else
         job->port->send(job, JOB_DISMISS, waiter);
 }
@@ -560,6 +579,8 @@ static void ask_verb(struct job *job, struct job_waiter *waiter)
         ask_dismiss_over(job, waiter);
     } else if (job_is_over(job)) {
         answer(job, waiter, BJ_E_STATE, NULL, "it is over");
+    } else if (job->away) {
+        answer(job, waiter, BJ_E_DISCONNECTED, NULL, away_text);
     } else {
         if (waiter->verb == JOB_RESUME)
             job->resuming = true;
@@ -681,6 +702,7 @@ void job_status_event(struct job *job, enum job_status status)
 {
     if (job->released || status == job->status || status == JOB_STATUS_NONE)
         return;
+    job->traits.has_status = true;
     note_status(job, status);
     bool became_ready = status == JOB_STATUS_READY && latch_ready(job);
     if (status != JOB_STATUS_NULL)
@@ -732,10 +754,14 @@ void job_pending_event(struct job *job)
 
 void job_tick(struct job *job)
 {
-    job->stall_armed = false;
-    if (stands_still(job))
+    job->timer_runs = false;
+    if (stands_still(job)) {
         stall(job, JOB_STALL_PAUSED,
               "it stands still: another client has paused it, or its I/O hangs");
+    } else if (is_in_doubt(job)) {
+        job->doubted = true;
+        job->port->query(job);
+    }
 }
 
 static void concluded_row(struct job *job, const char *error)
@@ -784,6 +810,21 @@ static void still_there(struct job *job)
         release(job);
 }
 
+/* It was ready when QEMU was back, and still is: whatever happened to our complete, it had no
+ * effect. */
+static void complete_was_not_taken(struct job *job)
+{
+    job->doubted = false;
+    if (job->complete != JOB_REQUEST_UNKNOWN)
+        return;
+    if (job->traits.replaces)
+        answer_all(job, is_pivot, BJ_E_DISCONNECTED, NULL,
+                   "whether QEMU has taken complete before the connection ended can't be told, and "
+                   "a second one might end this QEMU: wait for done, or abort it");
+    else
+        job->complete = JOB_REQUEST_NONE;
+}
+
 void job_row(struct job *job, const struct job_row *row)
 {
     if (job->released)
@@ -804,16 +845,31 @@ void job_row(struct job *job, const struct job_row *row)
         stall(job, JOB_STALL_ERROR, "an I/O error stopped it");
     if (job->gone_asked)
         not_gone(job);
+    if (job->doubted && ready && !is_ending(job))
+        complete_was_not_taken(job);
     pursue(job);
     watch_standstill(job);
+}
+
+/* A job that completes or fails has an event in every QEMU, and it comes before the first list that
+ * lacks the job. So what is gone without one from a QEMU that has none for a cancel was cancelled
+ * (B57). */
+static void make_up_end(struct job *job)
+{
+    job->made_up = true;
+    set_end(job, JOB_END_CANCELLED, NULL);
 }
 
 void job_absent(struct job *job)
 {
     if (job->released)
         return;
-    if (!job_is_over(job) && job->end == JOB_END_NONE)
-        job_lost(job, BJ_E_JOB_LOST, "it is gone, and its end was not seen"); /* B10 */
+    if (!job_is_over(job) && job->end == JOB_END_NONE) {
+        if (job->traits.silent)
+            make_up_end(job);
+        else
+            job_lost(job, BJ_E_JOB_LOST, "it is gone, and its end was not seen"); /* B10 */
+    }
     if (job_is_over(job))
         release(job);
 }
@@ -827,8 +883,8 @@ void job_graph(struct job *job, enum job_switch result)
     else if (result == JOB_NOT_SWITCHED)
         latch(job, BJ_OUTCOME_COPIED);
     else
-        latch_switch_unknown(job, "it completed by another client's verb, and whether the disk was "
-                                  "switched can't be told");
+        latch_unseen(job, "it completed by another client's verb, and whether the disk was "
+                          "switched can't be told");
     if (job->status == JOB_STATUS_NULL)
         release(job);
 }
@@ -842,8 +898,8 @@ static bool is_anyone(const struct job *job, const struct job_waiter *waiter)
 void job_lost(struct job *job, int error, const char *reason)
 {
     if (!job_is_over(job) && job->end == JOB_END_COMPLETED) {
-        latch_switch_unknown(job, "it completed, and the connection ended before it could be told "
-                                  "whether the disk was switched");
+        latch_unseen(job, "it completed, and the connection ended before it could be told "
+                          "whether the disk was switched");
     } else if (!job_is_over(job)) {
         job->lost_error = error;
         set_text(job, reason);
@@ -895,6 +951,14 @@ static void cancel_refused(struct job *job, const struct job_reply *reply)
         answer_all(job, is_plain_soft_abort, reply->error, reply->error_class, reply->text);
 }
 
+/* RHEL 6.2 answers a cancel when the job is gone, and says no more of it; 1.0.50 has the same words
+ * and an event (B57). */
+static void ask_if_over(struct job *job)
+{
+    if (job->traits.silent && job->end == JOB_END_NONE)
+        job->port->query(job);
+}
+
 static void cancel_reply(struct job *job, const struct job_reply *reply)
 {
     if (!reply->accepted) {
@@ -903,6 +967,7 @@ static void cancel_reply(struct job *job, const struct job_reply *reply)
     }
     job->cancel = JOB_REQUEST_ACCEPTED;
     answer_all(job, is_async_soft_abort, BJ_OK, NULL, NULL);
+    ask_if_over(job);
     if (job->pending)
         answer_all(job, is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
 }
@@ -912,6 +977,7 @@ static void force_reply(struct job *job, const struct job_reply *reply)
     if (reply->accepted) {
         job->force = JOB_REQUEST_ACCEPTED;
         answer_all(job, is_async_abort, BJ_OK, NULL, NULL);
+        ask_if_over(job);
         return;
     }
     job->force = JOB_REQUEST_NONE;
@@ -979,5 +1045,124 @@ void job_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
     pursue(job);
     watch_standstill(job);
     if (job->status == JOB_STATUS_NULL && job_is_over(job))
+        release(job);
+}
+
+/* ------------------------------------------------------------- raw commands */
+
+static bool is_shared_verb(enum job_verb verb)
+{
+    return verb == JOB_COMPLETE || verb == JOB_CANCEL || verb == JOB_CANCEL_FORCE;
+}
+
+void job_raw_sent(struct job *job, enum job_verb verb)
+{
+    if (is_shared_verb(verb))
+        job->raw++;
+}
+
+static enum job_request *request_of(struct job *job, enum job_verb verb)
+{
+    return verb == JOB_COMPLETE ? &job->complete : verb == JOB_CANCEL ? &job->cancel : &job->force;
+}
+
+void job_raw_reply(struct job *job, enum job_verb verb, bool accepted)
+{
+    if (is_shared_verb(verb)) {
+        job->raw -= job->raw > 0;
+        if (accepted)
+            *request_of(job, verb) = JOB_REQUEST_ACCEPTED;
+        if (accepted && verb != JOB_COMPLETE)
+            ask_if_over(job);
+    } else if (accepted && verb == JOB_PAUSE) {
+        stall(job, JOB_STALL_PAUSED, "it is paused");
+    }
+    decide(job);
+    pursue(job);
+    watch_standstill(job);
+}
+
+/* -------------------------------------------------------------- reconnecting */
+
+static bool is_verb(const struct job *job, const struct job_waiter *waiter)
+{
+    (void)job;
+    return waiter->question == JOB_ASK_VERB;
+}
+
+static void forget_reply(enum job_request *request)
+{
+    if (*request == JOB_REQUEST_SENT)
+        *request = JOB_REQUEST_UNKNOWN;
+}
+
+void job_disconnected(struct job *job)
+{
+    if (job->released)
+        return;
+    job->away = true;
+    job->raw = 0;
+    job->dismissing = false;
+    job->gone_asked = job->graph_asked = job->doubted = job->resuming = false;
+    forget_reply(&job->complete);
+    forget_reply(&job->cancel);
+    forget_reply(&job->force);
+    answer_all(job, is_verb, BJ_E_DISCONNECTED, NULL,
+               "the connection ended before QEMU answered: it may have been done, or not");
+    watch_standstill(job);
+}
+
+/* The query that was asked for says more than the reply that is lost. A cancel is sent again, where
+ * that does no harm; complete only when it was given time to show. */
+static void doubt_cancels(struct job *job)
+{
+    if (job->traits.no_repeats)
+        return;
+    if (job->cancel == JOB_REQUEST_UNKNOWN)
+        job->cancel = JOB_REQUEST_NONE;
+    if (job->force == JOB_REQUEST_UNKNOWN)
+        job->force = JOB_REQUEST_NONE;
+}
+
+/* A job that was ready is never just running again: the id is another run's. */
+static bool is_another_run(const struct job *job, const struct job_row *row)
+{
+    return job->ready && !row->ready &&
+           (row->status == JOB_STATUS_CREATED || row->status == JOB_STATUS_RUNNING ||
+            row->status == JOB_STATUS_PAUSED);
+}
+
+void job_found(struct job *job, const struct job_row *row)
+{
+    job->away = false;
+    if (is_another_run(job, row)) {
+        job_not_found(job);
+        return;
+    }
+    if (row->status != JOB_STATUS_NONE && row->status != job->status) {
+        note_status(job, row->status);
+        if (row->status != JOB_STATUS_CONCLUDED)
+            job->port->tell(job, JOB_NEWS_STATUS, job_status_name(row->status));
+    }
+    if (job->end == JOB_END_NONE &&
+        (row->status == JOB_STATUS_RUNNING || row->status == JOB_STATUS_READY))
+        unstall(job);
+    if (row->status == JOB_STATUS_PENDING && !job->pending)
+        set_pending(job);
+    doubt_cancels(job);
+    decide(job);
+    job_row(job, row);
+}
+
+void job_not_found(struct job *job)
+{
+    job->away = false;
+    if (job->end != JOB_END_NONE && !job_is_over(job))
+        note_status(job, JOB_STATUS_NULL); /* the graph's answer releases it */
+    if (job->end == JOB_END_NONE && !job_is_over(job))
+        job_lost(job, BJ_E_JOB_LOST,
+                 "it vanished while there was no connection to QEMU, and its end was not seen");
+    decide(job);
+    if (job_is_over(job))
         release(job);
 }

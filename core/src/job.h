@@ -52,7 +52,12 @@ enum job_verb {
 
 /* How far a verb of ours has come. Complete and the two cancels are sent once for all who want
  * them (B32); the waiters say who does. */
-enum job_request { JOB_REQUEST_NONE, JOB_REQUEST_SENT, JOB_REQUEST_ACCEPTED };
+enum job_request {
+    JOB_REQUEST_NONE,
+    JOB_REQUEST_SENT,
+    JOB_REQUEST_UNKNOWN, /* the connection ended before the reply: taken or not */
+    JOB_REQUEST_ACCEPTED
+};
 
 enum job_question {
     JOB_ASK_READY,
@@ -99,7 +104,8 @@ struct job_port {
     void (*query)(struct job *job);
     /* Look at the block graph whether the disk was switched; then job_graph() (B15). */
     void (*graph)(struct job *job);
-    /* Then job_tick(); ms 0 stops it. For a job that stands still, nobody knows why. */
+    /* Then job_tick(); ms 0 stops it. For a job that stands still, nobody knows why; and for a
+     * complete of which nobody knows whether QEMU has taken it. */
     void (*timer)(struct job *job, int64_t ms);
     /* The waiter is out of the list before this is called. */
     void (*answer)(struct job *job, struct job_waiter *waiter, const struct job_answer *answer);
@@ -119,6 +125,9 @@ struct job_traits {
     bool switches;    /* a mirror: COMPLETED alone does not say how it ended */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
     bool has_status;  /* this QEMU tells statuses by events */
+    bool silent;      /* it has no event for a cancel: gone is cancelled there (B57, B58) */
+    bool no_repeats;  /* a cancel that is sent twice does harm there (RHEL 6.3, B59) */
+    bool replaces;    /* a complete that is sent twice ends QEMU (B32) */
     int64_t stall_ms; /* how long a standstill may last before it is called one */
 };
 
@@ -129,12 +138,14 @@ struct job {
     enum job_status status;
     bool ready;
     enum job_stall stall;
-    bool stall_armed; /* the timer runs */
-    bool resuming;    /* a resume was sent, and no stop came since */
+    bool timer_runs;
+    bool resuming; /* a resume was sent, and no stop came since */
     bool released;
     bool pending;  /* waits for finalize (B42) */
     bool finished; /* was waiting or pending: what was to be done is done */
     bool aborted;  /* was aborting */
+    bool away;     /* the connection has ended and is being made again: nothing is sent */
+    bool made_up;  /* its end is one that QEMU has no event for */
 
     enum job_end end;
     bj_outcome outcome;
@@ -145,6 +156,7 @@ struct job {
     enum job_request complete;
     enum job_request cancel;
     enum job_request force;
+    unsigned raw; /* complete or cancel that the program has sent by itself, not answered yet */
     bool cancelled_in_pending; /* when it was sent */
     bool cancel_refused;       /* and not asked for again since */
     bool dismissing;
@@ -152,6 +164,7 @@ struct job {
     bool graph_asked;
     bool gone_asked; /* a verb met "no such job", and a query is to tell */
     bool stood;      /* it left ready for standby since complete was sent (5.2 refuses it there) */
+    bool doubted;    /* whether QEMU has taken complete was asked a while after it came back */
     unsigned completes; /* how often complete was sent (B33) */
 
     struct job_waiter *waiters;
@@ -188,6 +201,10 @@ struct job_reply {
 void job_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
                const struct job_reply *reply);
 
+/* A verb that the program has sent by itself, as a raw command: on its way, answered. */
+void job_raw_sent(struct job *job, enum job_verb verb);
+void job_raw_reply(struct job *job, enum job_verb verb, bool accepted);
+
 /* What a query said. Never overrules an event (B28). */
 struct job_row {
     enum job_status status;
@@ -202,6 +219,12 @@ enum job_switch { JOB_SWITCH_UNKNOWN, JOB_SWITCHED, JOB_NOT_SWITCHED };
 void job_graph(struct job *job, enum job_switch result);
 
 void job_tick(struct job *job);
+
+/* The connection has ended and is being made again; then one of the other two: QEMU lists the job,
+ * or does not (B45, B46). */
+void job_disconnected(struct job *job);
+void job_found(struct job *job, const struct job_row *row);
+void job_not_found(struct job *job);
 
 /* Nothing more will be heard: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED).
  */

@@ -339,6 +339,23 @@ static inline void graph_says(machine *m, enum job_switch result)
     job_graph(&m->job, result);
 }
 
+/* Replies that were under way do not come any more. */
+static inline void machine_disconnect(machine *m)
+{
+    for (int v = 0; v <= JOB_DISMISS; v++) {
+        m->flying[v] = 0;
+        m->asker[v] = NULL;
+    }
+    m->query_out = m->graph_out = false;
+    job_disconnected(&m->job);
+}
+
+static inline void found_says(machine *m, struct job_row row)
+{
+    row.ready |= row.status == JOB_STATUS_READY || row.status == JOB_STATUS_STANDBY;
+    job_found(&m->job, &row);
+}
+
 static inline void tick(machine *m)
 {
     m->stall_timer = 0;
@@ -383,6 +400,16 @@ static inline void feed_word(machine *m, const char *word)
         job_pending_event(job);
     else if (strcmp(word, "absent") == 0)
         job_absent(job);
+    else if (strcmp(word, "switched") == 0)
+        graph_says(m, JOB_SWITCHED);
+    else if (strcmp(word, "unswitched") == 0)
+        graph_says(m, JOB_NOT_SWITCHED);
+    else if (strcmp(word, "disconnected") == 0)
+        machine_disconnect(m);
+    else if (strcmp(word, "not-found") == 0)
+        job_not_found(job);
+    else if (word[0] == '@')
+        found_says(m, (struct job_row){.status = job_status_of(word + 1)});
     else if (strcmp(word, "tick") == 0)
         tick(m);
     else if (strcmp(word, "escalate") == 0)
@@ -393,7 +420,8 @@ static inline void feed_word(machine *m, const char *word)
 }
 
 /* Facts as they come: "~x" a status, "READY" an event, "+complete" a verb that was accepted,
- * "-complete" one refused, "!complete" one refused because there is no such job, "=x" a row. */
+ * "-complete" one refused, "!complete" one refused because there is no such job, "=x" a row, "@x"
+ * the row of a job that QEMU still lists after "disconnected". */
 static inline void feed(machine *m, const char *facts)
 {
     char words[512];

@@ -39,7 +39,7 @@ static void b02_completed_may_come_before_the_reply_of_cancel(void **state)
 
     feed(m, END_OK);
     assert_waiting(a);
-    feed(m, "+cancel");
+    feed(m, "+cancel unswitched");
 
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
@@ -326,7 +326,7 @@ static void b13_a_soft_abort_of_a_copy_that_stops_is_told(void **state)
     feed(m, "+cancel ERROR(stop) ~standby");
     assert_answered(a, BJ_E_STALLED); /* the copy is not finished, and stays so until a resume */
     assert_answered(d, BJ_E_STALLED);
-    feed(m, "~ready " END_OK);
+    feed(m, "~ready " END_OK " unswitched");
     assert_outcome(m, BJ_OUTCOME_COPIED);
 }
 
@@ -478,7 +478,7 @@ static void b14_soft_cancel_of_a_ready_mirror_is_a_copy(void **state)
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     seat *d = done(m);
-    feed(m, "+cancel " END_OK);
+    feed(m, "+cancel " END_OK " unswitched");
     assert_answered(a, BJ_OK);
     assert_answered(d, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
@@ -622,7 +622,7 @@ static void b17_an_accepted_force_and_completed_is_a_copy(void **state)
     machine *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_FORCE);
-    feed(m, "+force " END_OK);
+    feed(m, "+force " END_OK " unswitched");
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
 }
@@ -1030,10 +1030,10 @@ static void b34_pivot_after_abort_is_refused_by_us(void **state)
     assert_answered(pivot(m), BJ_E_STATE);
     feed(m, "+cancel");
     assert_answered(pivot(m), BJ_E_STATE);
-    feed(m, END_OK);
+    feed(m, END_OK " unswitched");
     assert_answered(pivot(m), BJ_E_JOB_ENDED);
     assert_answered(a, BJ_OK);
-    assert_said(m, "cancel ENDED RELEASED");
+    assert_said(m, "cancel graph ENDED RELEASED");
 }
 
 static void b34_abort_before_ready_beats_a_pivot(void **state)
@@ -1097,7 +1097,7 @@ static void b34_a_soft_abort_has_its_turn_when_complete_was_refused(void **state
     feed(m, "-complete");
     assert_answered(p, BJ_E_REFUSED);
     assert_said(m, "READY complete cancel");
-    feed(m, "+cancel " END_OK);
+    feed(m, "+cancel " END_OK " unswitched");
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
 }
@@ -1111,7 +1111,8 @@ static void b34_never_both_when_complete_was_refused_in_standby(void **state)
     feed(m, "~standby -complete ~ready");
     /* Whichever it goes on with: the other is not sent as well. */
     assert_int_equal(machine_is_flying(m, JOB_COMPLETE) + machine_is_flying(m, JOB_CANCEL), 1);
-    feed(m, machine_is_flying(m, JOB_COMPLETE) ? "+complete " END_OK : "+cancel " END_OK);
+    feed(m, machine_is_flying(m, JOB_COMPLETE) ? "+complete " END_OK
+                                               : "+cancel " END_OK " unswitched");
     assert_int_equal(p->answers, 1);
     assert_answered(a, BJ_OK);
 }
@@ -1168,10 +1169,10 @@ static void b35_repeated_soft_aborts_send_one_cancel(void **state)
     feed(m, "+cancel");
     assert_answered(a[2], BJ_OK);
     assert_answered(abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC), BJ_OK);
-    feed(m, END_OK);
+    feed(m, END_OK " unswitched");
     assert_answered(a[0], BJ_OK);
     assert_answered(a[1], BJ_OK);
-    assert_said(m, "cancel ENDED RELEASED");
+    assert_said(m, "cancel graph ENDED RELEASED");
 }
 
 static void b35_repeated_forced_aborts_send_one_force(void **state)
@@ -1218,10 +1219,10 @@ static void b36_not_when_it_is_over_before(void **state)
     machine *m = *state;
     feed(m, TO_READY);
     seat *a = escalate(m, 500);
-    feed(m, "+cancel " END_OK);
+    feed(m, "+cancel " END_OK " unswitched");
     assert_answered(a, BJ_OK);
     feed(m, "escalate");
-    assert_said(m, "READY cancel ENDED RELEASED");
+    assert_said(m, "READY cancel graph ENDED RELEASED");
 }
 
 static void b36_nor_when_nobody_wants_it_any_more(void **state)
@@ -1300,9 +1301,9 @@ static void b37_async_is_done_when_accepted(void **state)
     feed(m, "+cancel");
     assert_answered(a, BJ_OK);
     assert_waiting(d);
-    feed(m, END_OK);
+    feed(m, END_OK " unswitched");
     assert_answered(d, BJ_OK);
-    assert_said(m, "READY cancel ENDED RELEASED");
+    assert_said(m, "READY cancel graph ENDED RELEASED");
 }
 
 static void b37_async_force_is_done_when_accepted(void **state)
@@ -1493,8 +1494,8 @@ static void b40_others_are_never_dismissed(void **state)
     machine *m = *state;
     feed(m, TO_READY);
     abort_job(m, BJ_ABORT_SOFT);
-    feed(m, "+cancel ~waiting ~pending COMPLETED ~concluded");
-    assert_said(m, "READY cancel ENDED");
+    feed(m, "+cancel ~waiting ~pending COMPLETED ~concluded unswitched");
+    assert_said(m, "READY cancel graph ENDED");
 }
 
 static void b40_a_job_that_concluded_unseen_is_dismissed_too(void **state)
@@ -1600,7 +1601,7 @@ static void b42_a_soft_abort_that_became_pending_is_told_too(void **state)
     assert_answered(a, BJ_E_STALLED);
     assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_E_STALLED);
     seat *f = verb(m, JOB_FINALIZE);
-    feed(m, "+finalize COMPLETED ~concluded ~null");
+    feed(m, "+finalize COMPLETED ~concluded ~null unswitched");
     assert_answered(f, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
 }

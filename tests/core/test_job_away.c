@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine where it can't rely on what it hears: connections that are made again, QEMUs that
+ * have no event for an end, verbs that the program has sent by itself.
+ */
+#include "machine.h"
+
+static const struct job_traits our_mirror = {
+    .switches = true, .ours = true, .has_status = true, .stall_ms = STALL_MS};
+
+/* ------------------------------------------------------------- reconnecting */
+
+static void b45_waits_go_on_while_there_is_no_connection(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running");
+    seat *r = ready(m);
+    seat *d = done(m);
+    seat *p = pivot(m);
+    feed(m, "disconnected");
+    assert_waiting(r);
+    assert_waiting(d);
+    assert_waiting(p);
+    feed(m, "@running ~ready READY");
+    assert_answered(r, BJ_OK);
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+    assert_answered(d, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+static void b45_nothing_is_sent_without_a_connection(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY " disconnected");
+    forget_said(m);
+    seat *p = pivot(m);
+    assert_said(m, "");
+    feed(m, "@ready");
+    assert_said(m, "complete");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+}
+
+static void b45_a_verb_whose_reply_is_lost_is_answered(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *v = verb(m, JOB_PAUSE);
+    feed(m, "disconnected");
+    assert_answered(v, BJ_E_DISCONNECTED);
+    assert_answered(verb(m, JOB_RESUME), BJ_E_DISCONNECTED);
+    feed(m, "@ready");
+    forget_said(m);
+    verb(m, JOB_RESUME);
+    assert_said(m, "resume");
+}
+
+static void b46_concluded_while_away_has_its_outcome(void **state)
+{
+    static const struct {
+        const char *error;
+        bj_outcome outcome;
+    } cases[] = {
+        {NULL, BJ_OUTCOME_PIVOTED},
+        {"Operation canceled", BJ_OUTCOME_CANCELLED},
+        {NO_SPACE, BJ_OUTCOME_FAILED},
+    };
+    machine *m = *state;
+    for (size_t i = 0; i < 3; i++) {
+        job_clear(&m->job);
+        m->outcome = BJ_OUTCOME_NONE;
+        become(m, our_mirror);
+        feed(m, TO_READY);
+        seat *p = pivot(m);
+        feed(m, "+complete disconnected");
+        forget_said(m);
+        found_says(m, (struct job_row){.status = JOB_STATUS_CONCLUDED, .error = cases[i].error});
+        assert_int_equal(p->answers, 1);
+        assert_outcome(m, cases[i].outcome);
+        assert_said(m, "ENDED dismiss");
+        m->flying[JOB_DISMISS] = 0;
+    }
+}
+
+static void b46_gone_while_away_is_lost(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *d = done(m);
+    seat *p = pivot(m);
+    feed(m, "+complete disconnected not-found");
+    assert_answered(d, BJ_E_JOB_LOST);
+    assert_answered(p, BJ_E_JOB_LOST);
+    assert_outcome(m, BJ_OUTCOME_LOST);
+}
+
+static void b46_an_end_that_was_seen_outlives_the_connection(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "~waiting ~pending COMPLETED disconnected");
+    assert_waiting(a);
+    forget_said(m);
+    feed(m, "not-found");
+    assert_said(m, "graph");
+    feed(m, "unswitched");
+    assert_answered(a, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_COPIED);
+    assert_said(m, "ENDED RELEASED");
+}
+
+static void b46_complete_is_sent_again_only_when_it_had_time_to_show(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "disconnected @ready");
+    assert_said(m, "READY complete");
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "tick");
+    assert_said(m, "query");
+    feed(m, "=ready");
+    assert_said(m, "complete");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+static void b46_a_complete_that_shows_is_not_sent_again(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "disconnected @ready ~waiting ~pending COMPLETED ~concluded ~null");
+    assert_said(m, "READY complete graph");
+    assert_int_equal(m->stall_timer, 0);
+    feed(m, "switched");
+    assert_answered(p, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+static void b46_a_second_complete_that_might_end_qemu_is_not_sent(void **state)
+{
+    machine *m = *state;
+    struct job_traits traits = a_mirror;
+    traits.replaces = true;
+    become(m, traits);
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "disconnected @ready tick =ready");
+    assert_answered(p, BJ_E_DISCONNECTED);
+    assert_said(m, "READY complete query");
+}
+
+static void b46_a_cancel_is_sent_again(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "disconnected @ready");
+    assert_said(m, "READY cancel cancel");
+    feed(m, "+cancel " END_OK " unswitched");
+    assert_answered(a, BJ_OK);
+}
+
+static void b46_a_cancel_is_not_repeated_where_that_does_harm(void **state)
+{
+    machine *m = *state;
+    struct job_traits traits = a_mirror;
+    traits.no_repeats = true;
+    become(m, traits);
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "disconnected @ready");
+    assert_said(m, "READY cancel");
+    feed(m, END_OK " unswitched");
+    assert_answered(a, BJ_OK);
+}
+
+static void b46_the_same_id_running_again_is_another_run(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *d = done(m);
+    feed(m, "disconnected @running");
+    assert_answered(d, BJ_E_JOB_LOST);
+    assert_outcome(m, BJ_OUTCOME_LOST);
+}
+
+static void b46_ours_is_dismissed_when_it_is_found_again(void **state)
+{
+    machine *m = *state;
+    become(m, our_mirror);
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "+complete ~waiting ~pending COMPLETED ~concluded disconnected");
+    assert_answered(p, BJ_OK);
+    forget_said(m);
+    feed(m, "@concluded");
+    assert_said(m, "dismiss");
+    feed(m, "+dismiss ~null");
+    assert_said(m, "RELEASED");
+}
+
+/* ----------------------------------------------------------------- old QEMU */
+
+static const struct job_traits an_old_stream = {
+    .never_ready = true, .silent = true, .stall_ms = STALL_MS};
+
+static void b57_a_cancel_that_has_no_event_is_made_up(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_stream);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    seat *d = done(m);
+    feed(m, "+cancel");
+    assert_said(m, "cancel query");
+    assert_waiting(a);
+    feed(m, "absent");
+    assert_answered(a, BJ_OK);
+    assert_answered(d, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_CANCELLED);
+    assert_true(m->job.made_up);
+}
+
+static void b57_the_same_words_with_an_event(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_stream);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel");
+    row_says(m, (struct job_row){0}); /* it is still listed: this one has an event */
+    assert_waiting(a);
+    feed(m, "CANCELLED");
+    assert_answered(a, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_CANCELLED);
+    assert_false(m->job.made_up);
+}
+
+static void b58_cancelled_by_another_client_without_an_event(void **state)
+{
+    machine *m = *state;
+    become(m, an_old_stream);
+    seat *d = done(m);
+    row_says(m, (struct job_row){0});
+    assert_waiting(d);
+    feed(m, "absent");
+    assert_answered(d, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_CANCELLED);
+}
+
+/* ------------------------------------------------------------- raw commands */
+
+static void b14_a_raw_complete_is_a_pivot(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    job_raw_sent(&m->job, JOB_COMPLETE);
+    feed(m, END_OK);
+    assert_outcome(m, BJ_OUTCOME_NONE);
+    job_raw_reply(&m->job, JOB_COMPLETE, true);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+static void b31_a_raw_complete_that_was_refused_is_none(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running");
+    seat *p = pivot(m);
+    job_raw_sent(&m->job, JOB_COMPLETE);
+    job_raw_reply(&m->job, JOB_COMPLETE, false);
+    assert_waiting(p);
+    feed(m, "~ready READY");
+    assert_said(m, "complete READY");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+}
+
+static void b32_a_pivot_shares_a_raw_complete(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    job_raw_sent(&m->job, JOB_COMPLETE);
+    job_raw_reply(&m->job, JOB_COMPLETE, true);
+    forget_said(m);
+    seat *p = pivot(m);
+    assert_said(m, "");
+    feed(m, END_OK);
+    assert_answered(p, BJ_OK);
+}
+
+static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel " END_OK " switched");
+    assert_answered(a, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, machine_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        on_a_mirror(b45_waits_go_on_while_there_is_no_connection),
+        on_a_mirror(b45_nothing_is_sent_without_a_connection),
+        on_a_mirror(b45_a_verb_whose_reply_is_lost_is_answered),
+        on_a_mirror(b46_concluded_while_away_has_its_outcome),
+        on_a_mirror(b46_gone_while_away_is_lost),
+        on_a_mirror(b46_an_end_that_was_seen_outlives_the_connection),
+        on_a_mirror(b46_complete_is_sent_again_only_when_it_had_time_to_show),
+        on_a_mirror(b46_a_complete_that_shows_is_not_sent_again),
+        on_a_mirror(b46_a_second_complete_that_might_end_qemu_is_not_sent),
+        on_a_mirror(b46_a_cancel_is_sent_again),
+        on_a_mirror(b46_a_cancel_is_not_repeated_where_that_does_harm),
+        on_a_mirror(b46_the_same_id_running_again_is_another_run),
+        on_a_mirror(b46_ours_is_dismissed_when_it_is_found_again),
+        on_a_mirror(b57_a_cancel_that_has_no_event_is_made_up),
+        on_a_mirror(b57_the_same_words_with_an_event),
+        on_a_mirror(b58_cancelled_by_another_client_without_an_event),
+        on_a_mirror(b14_a_raw_complete_is_a_pivot),
+        on_a_mirror(b31_a_raw_complete_that_was_refused_is_none),
+        on_a_mirror(b32_a_pivot_shares_a_raw_complete),
+        on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
