@@ -106,11 +106,11 @@ static void set_text(struct job *job, const char *text)
 /* ------------------------------------------------------------------ waiters */
 
 /* How many want what pursue() decides on: looking through ten thousand waiters for each new one
- * would cost their square. NULL: nothing of the kind. */
+ * would cost their square. NULL: nothing of the kind, or not yet. */
 static size_t *count_of(struct job *job, const struct job_waiter *waiter)
 {
     if (waiter->question == JOB_ASK_PIVOT)
-        return &job->pivots;
+        return waiter->held ? NULL : &job->pivots;
     if (waiter->question == JOB_ASK_ABORT)
         return waiter->flags & BJ_ABORT_FORCE ? &job->force_aborts : &job->soft_aborts;
     return NULL;
@@ -163,6 +163,12 @@ static bool is_pivot(const struct job *job, const struct job_waiter *waiter)
 {
     (void)job;
     return waiter->question == JOB_ASK_PIVOT;
+}
+
+/* One that is held back has no part in what becomes of a complete. */
+static bool wants_complete(const struct job *job, const struct job_waiter *waiter)
+{
+    return is_pivot(job, waiter) && !waiter->held;
 }
 
 static bool is_ready_wait(const struct job *job, const struct job_waiter *waiter)
@@ -281,11 +287,16 @@ static bool cancel_is_due(const struct job *job)
            job->soft_aborts > 0;
 }
 
+bool job_can_pivot(const struct job *job)
+{
+    bool could = !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job);
+    return could || is_under_way(job->complete);
+}
+
 /* Once, when QEMU will take it (B31), and never beside an abort (B34). */
 static bool complete_is_due(const struct job *job)
 {
-    return !is_under_way(job->complete) && !is_aborting(job) && job->ready && !stands_still(job) &&
-           !is_ending(job) && job->pivots > 0;
+    return !is_under_way(job->complete) && job_can_pivot(job) && job->pivots > 0;
 }
 
 /* The one place that decides what is sent, from what the waiters want now: whoever has left wants
@@ -639,6 +650,13 @@ void job_escalate(struct job *job, struct job_waiter *waiter)
     pursue(job);
 }
 
+void job_unhold(struct job *job, struct job_waiter *waiter)
+{
+    waiter->held = false;
+    count_waiter(job, waiter, true);
+    pursue(job);
+}
+
 /* -------------------------------------------------------------------- facts */
 
 void job_ready_event(struct job *job)
@@ -794,7 +812,7 @@ static void not_gone(struct job *job)
 {
     job->gone_asked = false;
     if (!is_under_way(job->complete))
-        answer_all(job, is_pivot, BJ_E_REFUSED, "DeviceNotActive", NULL);
+        answer_all(job, wants_complete, BJ_E_REFUSED, "DeviceNotActive", NULL);
     if (!is_aborting(job))
         answer_all(job, is_plain_soft_abort, BJ_E_REFUSED, "DeviceNotActive", NULL);
     if (!is_under_way(job->force))
@@ -928,7 +946,7 @@ static void complete_refused(struct job *job, const struct job_reply *reply)
 
     job->complete = JOB_REQUEST_NONE;
     if (!is_ending(job) && !again && !ask_if_gone(job, reply))
-        answer_all(job, is_pivot, reply->error, reply->error_class, reply->text);
+        answer_all(job, wants_complete, reply->error, reply->error_class, reply->text);
 }
 
 static void complete_reply(struct job *job, const struct job_reply *reply)

@@ -75,6 +75,7 @@ struct job_waiter {
     enum job_question question;
     int flags;              /* bj_pivot_flags or bj_abort_flags */
     int64_t force_after_ms; /* soft abort: then its owner calls job_escalate(); 0: never */
+    bool held;              /* pivot: not to be sent before job_unhold() */
     enum job_verb verb;     /* JOB_ASK_VERB */
     int64_t speed;          /* JOB_SET_SPEED */
 };
@@ -180,6 +181,10 @@ bool job_is_over(const struct job *job);
 void job_ask(struct job *job, struct job_waiter *waiter);
 void job_leave(struct job *job, struct job_waiter *waiter);
 void job_escalate(struct job *job, struct job_waiter *waiter); /* a soft abort becomes force */
+void job_unhold(struct job *job, struct job_waiter *waiter);   /* a held pivot is wanted now */
+
+/* A pivot would be sent at once, or is under way. Can change with every fact. */
+bool job_can_pivot(const struct job *job);
 
 /* Facts. Every text is copied. */
 void job_status_event(struct job *job, enum job_status status);

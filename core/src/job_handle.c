@@ -24,6 +24,26 @@ static void note_end_event(bj_job *job)
     ctx_unlock(ctx_of(job));
 }
 
+void job_add_listener(bj_job *job, struct job_listener *listener)
+{
+    listener->next = job->listeners;
+    job->listeners = listener;
+}
+
+void job_remove_listener(bj_job *job, struct job_listener *listener)
+{
+    struct job_listener **link = &job->listeners;
+    while (*link != listener)
+        link = &(*link)->next;
+    *link = listener->next;
+}
+
+static void tell_listeners(bj_job *job)
+{
+    for (struct job_listener *l = job->listeners; l; l = l->next)
+        l->heard(l);
+}
+
 void job_feed(bj_job *job, const struct driver_fact *fact)
 {
     struct job *machine = &job->machine;
@@ -55,6 +75,7 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
         break;
     }
     job->event_us = job->seen_us = 0;
+    tell_listeners(job);
     bj_job_unref(job);
 }
 
@@ -68,6 +89,7 @@ void job_feed_row(bj_job *job, const bj_job_info *row)
                                .io_error = io_error,
                                .error = *row->error ? row->error : NULL,
                            });
+    tell_listeners(job);
 }
 
 void job_feed_lost(bj_job *job, int error, const char *text)

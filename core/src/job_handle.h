@@ -27,6 +27,12 @@ struct job_request_slot {
     int error;
 };
 
+/* Hears that the machine was told something, after it was. Must not call it. */
+struct job_listener {
+    struct job_listener *next;
+    void (*heard)(struct job_listener *listener);
+};
+
 /* What a monitor's table is sorted by. */
 struct job_key {
     const char *id;
@@ -49,6 +55,7 @@ struct bj_job {
     struct job machine;
     struct loop_timer *stall_timer; /* NULL once it is retired */
     bj_watch *watches;
+    struct job_listener *listeners;
     struct job_request_slot complete, cancel, force, dismiss;
     struct job_request_slot query;
     bool query_again;
@@ -80,6 +87,10 @@ bool job_owes_dismissal(const bj_job *job);
 
 /* Any thread: false for NULL and after fork(). */
 bool job_can_look(const bj_job *job);
+
+/* The loop's thread. */
+void job_add_listener(bj_job *job, struct job_listener *listener);
+void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
 
 /* The loop's thread: job_watch.c. */
 void job_tell_watches(bj_job *job, enum job_news news, const char *words);

@@ -14,9 +14,15 @@ static bj_job *handle_of(struct job *machine)
     return (bj_job *)((char *)machine - offsetof(bj_job, machine));
 }
 
+static struct job_asker *asker_of(struct job_waiter *waiter)
+{
+    return (struct job_asker *)waiter;
+}
+
+/* A verb that one caller gives has a wait of its own. */
 static struct job_wait *wait_of(struct job_waiter *waiter)
 {
-    return (struct job_wait *)((char *)waiter - offsetof(struct job_wait, waiter));
+    return (struct job_wait *)((char *)waiter - offsetof(struct job_wait, asker));
 }
 
 static bj_ctx *ctx_of(const bj_job *job)
@@ -83,7 +89,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
     enum job_verb verb = slot->verb;
     struct taken taken = empty_slot(slot);
     const char *error_class = reply->error_class ? reply->error_class : "";
-    struct job_waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->waiter : NULL;
+    struct job_waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->asker.waiter : NULL;
 
     if (reply->error == BJ_OK && verb == JOB_COMPLETE)
         note_complete_accepted(taken.job);
@@ -323,18 +329,15 @@ static struct text *answer_text(const bj_job *job, const struct job_answer *answ
 static void port_answer(struct job *machine, struct job_waiter *waiter,
                         const struct job_answer *answer)
 {
-    struct job_wait *wait = wait_of(waiter);
-    bj_job *job = handle_of(machine);
+    struct job_asker *asker = asker_of(waiter);
     const char *error_class = answer->error_class ? answer->error_class : "";
 
-    job_wait_answered(wait);
-    future_answer(&wait->future,
-                  &(struct future_result){
-                      .error = answer->error,
-                      .outcome = machine->outcome,
-                      .text = answer_text(job, answer),
-                      .error_class = *error_class ? text_printf("%s", error_class) : NULL,
-                  });
+    asker->answered(asker, &(struct future_result){
+                               .error = answer->error,
+                               .outcome = machine->outcome,
+                               .text = answer_text(handle_of(machine), answer),
+                               .error_class = *error_class ? text_printf("%s", error_class) : NULL,
+                           });
 }
 
 /* ----------------------------------------------------------------------- news */

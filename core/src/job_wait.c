@@ -18,16 +18,16 @@ static void on_escalation(void *user)
 {
     struct job_wait *wait = user;
     if (wait->linked)
-        job_escalate(&wait->job->machine, &wait->waiter);
+        job_escalate(&wait->job->machine, &wait->asker.waiter);
 }
 
 static bool arm_escalation(struct job_wait *wait)
 {
-    if (wait->waiter.force_after_ms == 0)
+    if (wait->asker.waiter.force_after_ms == 0)
         return true;
     wait->escalation = loop_timer_new(wait->future.ctx->loop, on_escalation, wait);
     if (wait->escalation)
-        loop_timer_set(wait->escalation, wait->waiter.force_after_ms);
+        loop_timer_set(wait->escalation, wait->asker.waiter.force_after_ms);
     return wait->escalation != NULL;
 }
 
@@ -37,10 +37,18 @@ static void disarm_escalation(struct job_wait *wait)
     wait->escalation = NULL;
 }
 
-void job_wait_answered(struct job_wait *wait)
+/* It is out of the machine's list. */
+static void unlink_wait(struct job_wait *wait)
 {
     wait->linked = false;
     disarm_escalation(wait);
+}
+
+static void answer_wait(struct job_asker *asker, struct future_result *result)
+{
+    struct job_wait *wait = (struct job_wait *)((char *)asker - offsetof(struct job_wait, asker));
+    unlink_wait(wait);
+    future_answer(&wait->future, result);
 }
 
 static void start_wait(bj_future *future)
@@ -52,7 +60,7 @@ static void start_wait(bj_future *future)
     }
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
-    job_ask(&job->machine, &wait->waiter);
+    job_ask(&job->machine, &wait->asker.waiter);
     bj_job_unref(job);
 }
 
@@ -61,8 +69,8 @@ static void leave_wait(bj_future *future)
     struct job_wait *wait = wait_of_future(future);
     struct driver *driver = wait->job->monitor->driver;
 
-    job_wait_answered(wait);
-    job_leave(&wait->job->machine, &wait->waiter);
+    unlink_wait(wait);
+    job_leave(&wait->job->machine, &wait->asker.waiter);
     if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
         job_give_slot_back(&wait->slot);
 }
@@ -76,7 +84,7 @@ static struct text *late_wait(bj_future *future)
     };
     const struct job_wait *wait = wait_of_future(future);
     return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
-                       asked[wait->waiter.question], (double)future->timeout_ms / 1000.);
+                       asked[wait->asker.waiter.question], (double)future->timeout_ms / 1000.);
 }
 
 static void destroy_wait(bj_future *future)
@@ -107,7 +115,7 @@ static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t tim
     if (!wait)
         return future_static(BJ_E_NOMEM);
     wait->job = bj_job_ref(job);
-    wait->waiter = waiter;
+    wait->asker = (struct job_asker){.waiter = waiter, .answered = answer_wait};
     return future_launch(&wait->future, timeout_ms, -1);
 }
 

@@ -8,17 +8,21 @@
 #include "future.h"
 #include "job_handle.h"
 
+/* Who asks a machine: for a future of its own, or for a part of a group's. */
+struct job_asker {
+    struct job_waiter waiter; /* first: the machine knows no more */
+    /* Takes over what is in `result`; must not call the machine. */
+    void (*answered)(struct job_asker *asker, struct future_result *result);
+};
+
 /* Also a verb of one caller: pause, resume, ... */
 struct job_wait {
     bj_future future;
-    struct job_waiter waiter;
+    struct job_asker asker;
     struct job_request_slot slot;  /* JOB_ASK_VERB */
     bj_job *job;                   /* a reference */
     bool linked;                   /* in the machine's list */
     struct loop_timer *escalation; /* NULL: a wait that never escalates */
 };
-
-/* It is out of the machine's list, and about to be answered. */
-void job_wait_answered(struct job_wait *wait);
 
 #endif
