@@ -52,6 +52,45 @@ static void not_sent(struct ask *ask, int error)
                     bj_error_text(error));
 }
 
+static void send_now(struct ask *ask, struct driver *driver)
+{
+    ask->request.done = on_done;
+    int r = ask->kind->send(ask, driver);
+    ask->under_way = r == BJ_OK;
+    if (r != BJ_OK) {
+        not_sent(ask, r);
+        future_unref_memory(&ask->future);
+    }
+}
+
+/* Who has left meanwhile wants no job any more. */
+static void on_probed(struct driver_request *request, struct driver_reply *reply)
+{
+    struct ask *ask = (struct ask *)((char *)request - offsetof(struct ask, request));
+
+    if (reply->error == BJ_OK && !ask->left) {
+        send_now(ask, ask->monitor->driver);
+        return;
+    }
+    ask->under_way = false;
+    if (ask->kind->over)
+        ask->kind->over(ask, NULL);
+    if (!ask->left)
+        fail(ask, reply->error, reply);
+    future_unref_memory(&ask->future);
+}
+
+static void probe(struct ask *ask, struct driver *driver)
+{
+    ask->request.done = on_probed;
+    int r = driver->ops->probe(driver, &ask->request);
+    ask->under_way = r == BJ_OK;
+    if (r != BJ_OK) {
+        not_sent(ask, r);
+        future_unref_memory(&ask->future);
+    }
+}
+
 static void start(bj_future *future)
 {
     struct ask *ask = ask_of(future);
@@ -64,14 +103,12 @@ static void start(bj_future *future)
         future_answer(future, &(struct future_result){.error = r, .text = text});
         return;
     }
-    ask->request.done = on_done;
+    struct driver *driver = ask->monitor->driver;
     future_ref_memory(future);
-    r = ask->kind->send(ask, ask->monitor->driver);
-    ask->under_way = r == BJ_OK;
-    if (r != BJ_OK) {
-        not_sent(ask, r);
-        future_unref_memory(future);
-    }
+    if (ask->kind->names_runs && driver->ops->takes(driver, ask->command) < 0)
+        probe(ask, driver);
+    else
+        send_now(ask, driver);
 }
 
 static void leave(bj_future *future)

@@ -19,6 +19,8 @@ struct ask_kind {
     /* Whatever came of it, and whether anyone listens or not: before the future is answered. NULL:
      * nothing to do. `reply` is NULL if nothing was sent. */
     void (*over)(struct ask *ask, const struct driver_reply *reply);
+    /* It starts jobs, and can only be sent once it is known what the commands for that take. */
+    bool names_runs;
 };
 
 struct ask {

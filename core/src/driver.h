@@ -31,7 +31,11 @@ struct driver_reply {
  * was taken, also when the connection ends; never from inside the call that asked. */
 struct driver_request {
     void (*done)(struct driver_request *request, struct driver_reply *reply);
+    struct driver_request *next; /* the driver's own */
 };
+
+/* What a command that starts a job takes on this QEMU. */
+enum driver_takes { TAKES_JOB_ID = 1, TAKES_AUTO_DISMISS = 2 };
 
 /* Before `up` none of these but close and stage may be called. All that return int answer BJ_OK, or
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
@@ -44,14 +48,21 @@ struct driver_ops {
     /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
     /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk
-     * was switched since. BJ_E_UNSUPPORTED: there is no way to look. */
+     * was switched since. `device` is what the job was started on, NULL if that is not known.
+     * BJ_E_UNSUPPORTED: there is no way to look. */
     int (*look)(struct driver *driver, struct driver_request *request, const char *id,
-                const struct driver_sight *before);
+                const char *device, const struct driver_sight *before);
     void (*unsee)(struct driver_sight *sight); /* takes NULL */
 
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
+
+    /* Finds out what the commands that start jobs take: once a connection, and only where the list
+     * of commands does not tell. An error of the reply is one of the connection. */
+    int (*probe)(struct driver *driver, struct driver_request *request);
+    /* enum driver_takes; -1: not known before a probe. */
+    int (*takes)(struct driver *driver, const char *command);
 
     /* Answers all requests but dismissals with `error`; none comes after. For a monitor that
      * lingers. */

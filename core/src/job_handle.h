@@ -43,6 +43,7 @@ struct bj_job {
     atomic_uint refs;
     bj_monitor *monitor; /* a reference to its memory */
     struct text *id;
+    struct text *device; /* what it was started on; NULL: not known */
 
     /* Published, under the context's lock. */
     struct text *type;

@@ -232,8 +232,10 @@ static void port_query(struct job *machine)
 static void on_seen(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    slot->job->sight = reply->sight;
-    reply->sight = NULL;
+    if (slot->job->machine.end == JOB_END_NONE) { /* else it may have seen what came after */
+        slot->job->sight = reply->sight;
+        reply->sight = NULL;
+    }
     job_give_slot_back(slot);
 }
 
@@ -246,7 +248,8 @@ void job_see_graph(bj_job *job)
         return;
     take_slot(&job->look, job, JOB_COMPLETE, NULL);
     job->look.request.done = on_seen;
-    if (driver->ops->look(driver, &job->look.request, text_str(job->id), NULL) != BJ_OK)
+    if (driver->ops->look(driver, &job->look.request, text_str(job->id),
+                          job->device ? text_str(job->device) : NULL, NULL) != BJ_OK)
         job_give_slot_back(&job->look); /* then another client's verb leaves the switch unknown */
 }
 
@@ -278,10 +281,10 @@ static void port_graph(struct job *machine)
 
     take_slot(&job->graph, job, JOB_COMPLETE, NULL);
     job->graph.request.done = on_graph;
-    int r = !driver ? BJ_E_DISCONNECTED
-            : !job->sight
-                ? BJ_E_UNSUPPORTED
-                : driver->ops->look(driver, &job->graph.request, text_str(job->id), job->sight);
+    int r = !driver       ? BJ_E_DISCONNECTED
+            : !job->sight ? BJ_E_UNSUPPORTED
+                          : driver->ops->look(driver, &job->graph.request, text_str(job->id), NULL,
+                                              job->sight);
     if (r != BJ_OK)
         fail_later(&job->graph, r, run_graph_failed);
 }

@@ -11,6 +11,7 @@
 #include "protocol.h"
 #include "qmp_graph.h"
 #include "qmp_jobs.h"
+#include "starters.h"
 #include "status_event.h"
 
 #include <errno.h>
@@ -64,6 +65,7 @@ struct qmp {
 
     struct command_set *commands;
     const char *complete; /* its command; NULL: none. READY does not have to look it up */
+    struct starters starters;
     struct text *version;
     struct driver_request handshake;
 
@@ -262,6 +264,8 @@ static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
 {
     struct qmp *qmp = qmp_of(driver);
 
+    if (starters_leave(&qmp->starters, request))
+        return true;
     for (struct command **link = &qmp->queued; *link; link = &(*link)->next) {
         struct command *command = *link;
         if (command->request != request || command->written > 0)
@@ -309,6 +313,43 @@ static bool qmp_has(struct driver *driver, const char *command)
     return has_command(qmp_of(driver), command);
 }
 
+static int qmp_takes(struct driver *driver, const char *command)
+{
+    return starters_take(&qmp_of(driver)->starters, command);
+}
+
+/* One schema for all who wait: it is 150 to 250 kB. Refused or odd, it teaches nothing, and the
+ * jobs go without ids. */
+static void schema_known(struct driver_request *request, struct driver_reply *reply)
+{
+    struct starters *starters =
+        (struct starters *)((char *)request - offsetof(struct starters, request));
+    bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
+    struct driver_reply known = {.error = is_answer ? BJ_OK : reply->error, .text = reply->text};
+
+    starters->under_way = false;
+    if (is_answer)
+        starters_learn(starters, reply->error == BJ_OK ? reply->value : NULL);
+    starters_answer(starters, &known);
+}
+
+static int qmp_probe(struct driver *driver, struct driver_request *request)
+{
+    struct qmp *qmp = qmp_of(driver);
+    struct starters *starters = &qmp->starters;
+    if (starters->waiting_count >= qmp->queued_limit || qmp->queued_count >= qmp->queued_limit)
+        return BJ_E_BUSY;
+
+    starters->request.done = schema_known;
+    int r =
+        starters->under_way ? BJ_OK : ask(qmp, &starters->request, "query-qmp-schema", NULL, false);
+    if (r != BJ_OK)
+        return r;
+    starters->under_way = true;
+    starters_wait(starters, request);
+    return BJ_OK;
+}
+
 static int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
                     const char *type, enum job_verb verb, int64_t speed)
 {
@@ -322,7 +363,7 @@ static int qmp_verb(struct driver *driver, struct driver_request *request, const
         verb == JOB_COMPLETE ? qmp->complete : qmp_verb_command(verb, type, has_command, qmp);
     if (!name)
         return BJ_E_UNSUPPORTED;
-    char *arguments = qmp_verb_arguments(name, verb, id, speed);
+    char *arguments = qmp_verb_arguments(name, verb, id, speed, has_command, qmp);
     int r = arguments ? ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
     free(arguments);
     return r;
@@ -430,11 +471,13 @@ static void looked(struct driver_request *request, struct driver_reply *reply)
 }
 
 static int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
-                    const struct driver_sight *before)
+                    const char *device, const struct driver_sight *before)
 {
     struct qmp *qmp = qmp_of(driver);
-    if (!has_command(qmp, "x-debug-query-block-graph"))
-        return BJ_E_UNSUPPORTED;
+    bool has_graph = has_command(qmp, "x-debug-query-block-graph"); /* 4.0 */
+    const char *command = has_graph ? "x-debug-query-block-graph" : "query-block";
+    if (!has_graph && device)
+        id = device;
 
     struct look *look = calloc(1, sizeof *look + strlen(id) + 1);
     if (!look)
@@ -443,7 +486,7 @@ static int qmp_look(struct driver *driver, struct driver_request *request, const
     look->asker = request;
     look->before = before;
     memcpy(look->id, id, strlen(id) + 1);
-    int r = ask(qmp, &look->request, "x-debug-query-block-graph", NULL, false);
+    int r = ask(qmp, &look->request, command, NULL, false);
     if (r != BJ_OK)
         free(look);
     return r;
@@ -497,7 +540,8 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         return;
     }
     qmp->driver.has_status = has_command(qmp, "query-jobs");
-    qmp->driver.has_dismiss = has_command(qmp, "job-dismiss");
+    qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", has_command, qmp) != NULL;
+    starters_init(&qmp->starters, has_command, qmp);
     qmp->complete = qmp_verb_command(JOB_COMPLETE, "", has_command, qmp);
     qmp->stage = QMP_UP;
     qmp->sink->up(qmp->user, qmp->version);
@@ -756,6 +800,8 @@ static const struct driver_ops qmp_ops = {
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
     .has_command = qmp_has,
+    .probe = qmp_probe,
+    .takes = qmp_takes,
     .stage = qmp_stage,
     .close = qmp_close,
 };

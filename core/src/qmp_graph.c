@@ -5,6 +5,9 @@
  * While a mirror or an active commit runs, a filter node sits above its source, and those who used
  * the source (a guest's disk, an export, another node) use the filter. When it is over they use
  * either the target, then the disk was switched, or the source again.
+ *
+ * A QEMU before 4.0 does not show its graph, but what each device has in it: a job whose device is
+ * known has switched it when it is another image than before.
  */
 #include "qmp_graph.h"
 
@@ -17,6 +20,8 @@ struct driver_sight {
     json_t *users; /* an array of {type, name, edge} */
     json_t *source;
     json_t *target;
+
+    json_t *device; /* before 4.0: {device, qdev, node-name, file, drv} */
 };
 
 /* A graph, with its nodes by id: looking them up one by one would cost the square of a long list.
@@ -153,8 +158,128 @@ static struct driver_sight *see(const struct graph *graph, const char *id)
     return sight;
 }
 
+/* -------------------------------------------------------------------- devices */
+
+/* More than that no QEMU lists, and an image's name is a path, or JSON. */
+#define DEVICES_MAX 16384
+#define FILE_MAX_BYTES 4096
+
+static const json_t *inserted_in(const json_t *device)
+{
+    return json_object_get(device, "inserted");
+}
+
+/* By its name; a device that has none may be meant by its node. */
+static const json_t *find_device(const json_t *devices, const char *name)
+{
+    size_t i;
+    const json_t *device;
+
+    if (!*name || json_array_size(devices) > DEVICES_MAX)
+        return NULL;
+    json_array_foreach(devices, i, device) if (is_called(device, "device", name)) return device;
+    json_array_foreach(devices, i,
+                       device) if (is_called(inserted_in(device), "node-name", name)) return device;
+    return NULL;
+}
+
+static const json_t *find_again(const json_t *devices, const json_t *before)
+{
+    static const char *const keys[] = {"device", "qdev"};
+    size_t i;
+    const json_t *device;
+
+    if (json_array_size(devices) > DEVICES_MAX)
+        return NULL;
+    for (int k = 0; k < 2; k++) {
+        const json_t *name = json_object_get(before, keys[k]);
+        json_array_foreach(devices, i, device) if (json_string_length(name) > 0 &&
+                                                   json_equal(json_object_get(device, keys[k]),
+                                                              name)) return device;
+    }
+    return NULL;
+}
+
+/* "" for what is not told, or of a length that only a peer who wants our memory sends. */
+static json_t *short_string_at(const json_t *object, const char *key)
+{
+    json_t *value = json_object_get(object, key);
+    bool is_usable = json_is_string(value) && json_string_length(value) <= FILE_MAX_BYTES;
+    return is_usable ? json_incref(value) : json_string("");
+}
+
+static struct driver_sight *see_device(const json_t *devices, const char *name)
+{
+    const json_t *device = find_device(devices, name);
+    const json_t *inserted = device ? inserted_in(device) : NULL;
+    if (!inserted)
+        return NULL;
+
+    struct driver_sight *sight = calloc(1, sizeof *sight);
+    if (!sight)
+        return NULL;
+    sight->device = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o}", "device", short_string_at(device, "device"), "qdev",
+        short_string_at(device, "qdev"), "node-name", short_string_at(inserted, "node-name"),
+        "file", short_string_at(inserted, "file"), "drv", short_string_at(inserted, "drv"));
+    if (sight->device)
+        return sight;
+    free(sight);
+    return NULL;
+}
+
+/* Another client's snapshot right after the job: the old image lies under the new one. */
+static bool is_backed_by(const json_t *inserted, const json_t *file)
+{
+    const json_t *image = json_object_get(inserted, "image");
+
+    if (json_equal(json_object_get(inserted, "backing_file"), file))
+        return true;
+    while ((image = json_object_get(image, "backing-image")))
+        if (json_equal(json_object_get(image, "filename"), file))
+            return true;
+    return false;
+}
+
+/* Says which image it is: null-co:// and the like are all called the same. */
+static bool tells(const json_t *file)
+{
+    const char *name = json_string_value(file);
+    return name && *name && strncmp(name, "null-", 5) != 0;
+}
+
+/* A node that has a name, and is no filter which comes and goes with a job. Unnamed ones have had
+ * one from QEMU since 2.5. */
+static bool has_telling_node(const json_t *inserted)
+{
+    return json_string_length(json_object_get(inserted, "node-name")) > 0 &&
+           !is_called(inserted, "drv", "mirror_top");
+}
+
+static enum job_switch compare_device(const json_t *before, const json_t *devices)
+{
+    const json_t *now = inserted_in(find_again(devices, before));
+    const json_t *file = json_object_get(now, "file");
+    const json_t *old_file = json_object_get(before, "file");
+    bool nodes_tell = has_telling_node(before) && has_telling_node(now);
+    bool files_tell = tells(old_file) && tells(file);
+    bool node_differs = nodes_tell && !json_equal(json_object_get(before, "node-name"),
+                                                  json_object_get(now, "node-name"));
+    bool file_differs = files_tell && !json_equal(old_file, file);
+
+    if (file_differs && is_backed_by(now, old_file))
+        return JOB_SWITCH_UNKNOWN;
+    if (file_differs || node_differs)
+        return JOB_SWITCHED;
+    return files_tell || nodes_tell ? JOB_NOT_SWITCHED : JOB_SWITCH_UNKNOWN;
+}
+
+/* ----------------------------------------------------------------------- both */
+
 struct driver_sight *qmp_see(const json_t *root, const char *id)
 {
+    if (json_is_array(root))
+        return see_device(root, id);
     struct graph graph;
     struct driver_sight *sight = open_graph(&graph, root) ? see(&graph, id) : NULL;
     close_graph(&graph);
@@ -168,6 +293,7 @@ void qmp_unsee(struct driver_sight *sight)
     json_decref(sight->users);
     json_decref(sight->source);
     json_decref(sight->target);
+    json_decref(sight->device);
     free(sight);
 }
 
@@ -216,6 +342,8 @@ static enum job_switch compare(const struct driver_sight *before, const struct g
 
 enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root)
 {
+    if (before->device)
+        return compare_device(before->device, root);
     struct graph graph;
     enum job_switch result =
         open_graph(&graph, root) ? compare(before, &graph) : JOB_SWITCH_UNKNOWN;

@@ -11,10 +11,12 @@
 #include <jansson.h>
 
 /* Who used the source of a job when it was looked at, and what is source and target. Taken from
- * `root`, what x-debug-query-block-graph (QEMU 4.0) says while the job runs. */
+ * `root`, what x-debug-query-block-graph (QEMU 4.0) says while the job runs; before 4.0 from what
+ * query-block says of a device. */
 struct driver_sight;
 
-/* NULL: the graph does not show that job, or no memory. */
+/* `id` is the job's; of query-block's list the device's. NULL: it does not show that job, or no
+ * memory. */
 struct driver_sight *qmp_see(const json_t *root, const char *id);
 void qmp_unsee(struct driver_sight *sight); /* takes NULL */
 

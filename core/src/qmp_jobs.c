@@ -91,41 +91,49 @@ static bool is_block_job(const char *type)
 
 const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has, void *user)
 {
-    static const struct {
-        const char *job;   /* 3.0 */
-        const char *block; /* before, and deprecated since 10.1 (B38) */
-    } commands[] = {
+    enum { WORDS = 3 };
+    static const char *const words[][WORDS] = {
+        /* 3.0; before, and deprecated since 10.1 (B38); RHEL 6.2 and 1.0.50 (B57) */
         [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
-        [JOB_CANCEL] = {"block-job-cancel", "block-job-cancel"}, /* job-cancel always forces */
-        [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel"},
+        [JOB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
+        [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
         [JOB_PAUSE] = {"job-pause", "block-job-pause"},
         [JOB_RESUME] = {"job-resume", "block-job-resume"},
-        [JOB_SET_SPEED] = {"block-job-set-speed", "block-job-set-speed"},
+        [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
         [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
         [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
     };
-    const char *job = commands[verb].job;
+    if (verb == JOB_CANCEL && !is_block_job(type) && has(user, "job-cancel"))
+        return "job-cancel"; /* a job without a disk knows no other */
 
-    if (verb == JOB_CANCEL && !is_block_job(type))
-        job = "job-cancel"; /* a job without a disk knows no other */
-    if (has(user, job))
-        return job;
-    return has(user, commands[verb].block) ? commands[verb].block : NULL;
+    for (int i = 0; i < WORDS && words[verb][i]; i++)
+        if (has(user, words[verb][i]))
+            return words[verb][i];
+    return NULL;
 }
 
-char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed)
+/* Force came with complete, in 1.3; who had neither refuses the word (B59). */
+static bool knows_force(const char *command, qmp_has_command *has, void *user)
 {
-    bool is_job_command = strncmp(command, "job-", 4) == 0;
-    bool takes_id = is_job_command || strcmp(command, "block-job-finalize") == 0 ||
+    return strcmp(command, "block-job-cancel") == 0 && has(user, "block-job-complete");
+}
+
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+                         qmp_has_command *has, void *user)
+{
+    bool takes_id = strncmp(command, "job-", 4) == 0 ||
+                    strcmp(command, "block-job-finalize") == 0 ||
                     strcmp(command, "block-job-dismiss") == 0;
     const char *key = takes_id ? "id" : "device";
+    bool is_underscored = strcmp(command, "block_job_set_speed") == 0;
     char *quoted = protocol_quote(id);
     char more[48] = "";
     if (!quoted)
         return NULL;
     if (verb == JOB_SET_SPEED)
-        snprintf(more, sizeof more, ",\"speed\":%lld", (long long)speed);
-    else if (verb == JOB_CANCEL_FORCE && !is_job_command)
+        snprintf(more, sizeof more, ",\"%s\":%lld", is_underscored ? "value" : "speed",
+                 (long long)speed);
+    else if (verb == JOB_CANCEL_FORCE && knows_force(command, has, user))
         strcpy(more, ",\"force\":true");
 
     char *text = protocol_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
@@ -169,10 +177,15 @@ static void show_unready(bj_job_info *row)
         row->total = 1;
 }
 
-/* A QEMU before 2.2 does not say ready: equal and not empty is the only sign of it (B26). */
+/* A QEMU before 2.2 does not say ready: of a mirror, equal and not empty is a sign of it, and on
+ * RHEL 6.3 the only one (B26). A commit may be one that never is ready. */
 static void show_old(bj_job_info *row)
 {
-    row->ready = strcmp(row->type, "mirror") == 0 && row->current == row->total && row->total > 0;
+    bool is_mirror = strcmp(row->type, "mirror") == 0;
+
+    row->ready = is_mirror && row->current == row->total && row->total > 0;
+    if (is_mirror && row->total == 0)
+        row->total = 1; /* it has not begun: 0 == 0 would say that it is done (B25) */
 }
 
 static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)

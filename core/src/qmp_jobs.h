@@ -19,7 +19,8 @@ const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_comma
                              void *user);
 
 /* Its arguments, as text for free(). NULL: no memory. */
-char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed);
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+                         qmp_has_command *has, void *user);
 
 /* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
  * NULL: no memory. */

@@ -2,36 +2,17 @@
 /*
  * How a program gets a bj_job: by starting one, or by attaching to one that is there.
  */
+#include "start.h"
 #include "ask.h"
 #include "job_handle.h"
 #include "job_port.h"
 #include "monitor.h"
 #include "protocol.h"
+#include "starters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The commands whose jobs we know; of other jobs QEMU tells the type. */
-static const struct {
-    const char *command;
-    const char *type;
-    bool has_auto_dismiss; /* the others are never dismissed by QEMU anyway */
-} starters[] = {
-    {"blockdev-mirror", "mirror", true},  {"drive-mirror", "mirror", true},
-    {"block-commit", "commit", true},     {"block-stream", "stream", true},
-    {"blockdev-backup", "backup", true},  {"drive-backup", "backup", true},
-    {"blockdev-create", "create", false},
-};
-
-static int starter_of(const char *command)
-{
-    int count = (int)(sizeof starters / sizeof starters[0]);
-    for (int i = 0; i < count; i++)
-        if (strcmp(starters[i].command, command) == 0)
-            return i;
-    return -1;
-}
 
 /* ---------------------------------------------------------------------- start */
 
@@ -43,76 +24,109 @@ static char *new_id(bj_ctx *ctx)
     return len < 0 ? NULL : id;
 }
 
-/* What the run will be called, and what is added to its arguments (B40). */
-struct naming {
-    char *id;
-    char *members;
-    bool ours;
-};
-
-static int name_run(const struct ask *ask, const struct driver *driver, struct naming *ret)
+const char *start_word(struct driver *driver, const char *command)
 {
-    json_t *arguments = protocol_object(ask->arguments); /* was one when it was asked */
-    if (!arguments)
-        return BJ_E_NOMEM;
+    bool is_stream = strcmp(command, "block-stream") == 0;
+    bool is_old = is_stream && !driver->ops->has_command(driver, command) &&
+                  driver->ops->has_command(driver, "block_stream");
+    return is_old ? "block_stream" : command;
+}
+
+static char *added_members(const char *id, bool add_dismiss)
+{
+    char *members = NULL;
+    int len =
+        asprintf(&members, "%s%s%s%s%s", id ? "\"job-id\":\"" : "", id ? id : "", id ? "\"" : "",
+                 id && add_dismiss ? "," : "", add_dismiss ? "\"auto-dismiss\":false" : "");
+    return len < 0 ? NULL : members;
+}
+
+int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const json_t *arguments,
+               struct naming *ret)
+{
+    const struct starter *starter = starter_of(command);
+    unsigned takes = (unsigned)driver->ops->takes(driver, command);
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
     const char *device = json_string_value(json_object_get(arguments, "device"));
     bool dismiss_given = json_object_get(arguments, "auto-dismiss") != NULL;
-    int starter = starter_of(ask->command);
-    bool add_dismiss =
-        driver->has_dismiss && !dismiss_given && starter >= 0 && starters[starter].has_auto_dismiss;
 
-    if (given)
-        ret->id = strdup(given);
-    else if (driver->has_dismiss)
-        ret->id = new_id(ask->monitor->ctx);
-    else
-        ret->id = strdup(device ? device : "");
-    ret->ours = driver->has_dismiss && !dismiss_given;
+    /* A QEMU without a schema is older than job ids; RHEL 6.2 ignores what it does not know. */
+    bool can_name = takes & TAKES_JOB_ID || driver->ops->has_command(driver, "query-qmp-schema");
+    bool add_id = !given && takes & TAKES_JOB_ID;
+    bool add_dismiss = !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->has_dismiss;
+    bool stays = !starter || !starter->auto_dismisses; /* a job that QEMU itself never dismisses */
+    char *id = add_id              ? new_id(ctx)
+               : given && can_name ? strdup(given)
+                                   : strdup(device ? device : "");
 
-    const char *comma = !given && driver->has_dismiss && add_dismiss ? "," : "";
-    int len = -1;
-    if (ret->id && !given && driver->has_dismiss)
-        len = asprintf(&ret->members, "\"job-id\":\"%s\"%s%s", ret->id, comma,
-                       add_dismiss ? "\"auto-dismiss\":false" : "");
-    else if (ret->id)
-        len = asprintf(&ret->members, "%s", add_dismiss ? "\"auto-dismiss\":false" : "");
-    json_decref(arguments);
-    if (len >= 0)
+    *ret = (struct naming){
+        .id = id,
+        .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
+        .device = device ? strdup(device) : NULL,
+        .type = starter ? starter->type : "",
+        .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
+    };
+    if (ret->members && (!device || ret->device))
         return BJ_OK;
-    free(ret->id);
+    start_name_clear(ret);
     return BJ_E_NOMEM;
 }
 
-static int send_named(struct ask *ask, struct driver *driver, const struct naming *naming)
+void start_name_clear(struct naming *naming)
 {
-    int starter = starter_of(ask->command);
-    const char *type = starter < 0 ? "" : starters[starter].type;
-    char *arguments = protocol_add_members(ask->arguments, naming->members);
+    free(naming->id);
+    free(naming->members);
+    free(naming->device);
+}
 
-    ask->job = arguments ? job_new(ask->monitor, naming->id, type, naming->ours) : NULL;
-    int r = ask->job ? monitor_add_starting(ask->monitor, ask->job) : BJ_E_NOMEM;
-    if (r == BJ_OK) {
-        job_note_start_sent(ask->job);
-        r = driver->ops->execute(driver, &ask->request, ask->command, arguments);
-    } else if (ask->job) {
-        job_retire(ask->job);
+bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error)
+{
+    bj_job *job = job_new(monitor, naming->id, naming->type, naming->ours);
+    *ret_error = BJ_E_NOMEM;
+    if (!job)
+        return NULL;
+    if (naming->device)
+        job->device = text_new(naming->device, strlen(naming->device));
+
+    *ret_error = monitor_add_starting(monitor, job);
+    if (*ret_error == BJ_OK) {
+        job_note_start_sent(job);
+        return job;
     }
-    free(arguments);
+    job_retire(job);
+    bj_job_unref(job);
+    return NULL;
+}
+
+static int name_and_send(struct ask *ask, struct driver *driver, const char *command,
+                         const json_t *arguments)
+{
+    struct naming naming;
+    int r = start_name(ask->monitor->ctx, driver, command, arguments, &naming);
+    if (r != BJ_OK)
+        return r;
+    char *text = protocol_add_members(ask->arguments, naming.members);
+
+    r = BJ_E_NOMEM;
+    if (text)
+        ask->job = start_run(ask->monitor, &naming, &r);
+    if (ask->job)
+        r = driver->ops->execute(driver, &ask->request, command, text);
+    free(text);
+    start_name_clear(&naming);
     return r;
 }
 
 static int send_start(struct ask *ask, struct driver *driver)
 {
-    if (!driver->ops->has_command(driver, ask->command))
+    const char *command = start_word(driver, ask->command);
+    if (!driver->ops->has_command(driver, command))
         return BJ_E_UNSUPPORTED;
-    struct naming naming = {0};
-    int r = name_run(ask, driver, &naming);
-    if (r != BJ_OK)
-        return r;
-    r = send_named(ask, driver, &naming);
-    free(naming.id);
-    free(naming.members);
+    json_t *arguments = protocol_object(ask->arguments); /* was one when it was asked */
+    if (!arguments)
+        return BJ_E_NOMEM;
+    int r = name_and_send(ask, driver, command, arguments);
+    json_decref(arguments);
     return r;
 }
 
@@ -141,6 +155,7 @@ bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char
         .send = send_start,
         .replied = start_replied,
         .over = start_over,
+        .names_runs = true,
     };
     bj_future *failed;
     struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);

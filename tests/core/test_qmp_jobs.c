@@ -202,7 +202,7 @@ static void assert_verb(qmp_has_command *has, enum job_verb verb, const char *ty
 {
     const char *got = qmp_verb_command(verb, type, has, NULL);
     assert_string_equal(got, command);
-    char *text = qmp_verb_arguments(got, verb, "j", 5000000000);
+    char *text = qmp_verb_arguments(got, verb, "j", 5000000000, has, NULL);
     json_t *object = json_loads(text, 0, NULL);
     json_t *expected = json_loads(arguments, 0, NULL);
     assert_non_null(expected);
@@ -267,7 +267,8 @@ static void b38_a_qemu_that_has_neither(void **state)
 static void an_id_is_quoted(void **state)
 {
     (void)state;
-    char *text = qmp_verb_arguments("job-cancel", JOB_CANCEL_FORCE, "a\",\"b\":\"\\\n", 0);
+    char *text =
+        qmp_verb_arguments("job-cancel", JOB_CANCEL_FORCE, "a\",\"b\":\"\\\n", 0, has_all, NULL);
     assert_string_equal(text, "{\"id\":\"a\\\",\\\"b\\\":\\\"\\\\\\n\"}");
     free(text);
 }
