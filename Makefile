@@ -8,6 +8,7 @@
 #                        the tests in one language
 #   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
 #   make check-valgrind  the tests in C under valgrind
+#   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
 #   make install, uninstall
@@ -237,6 +238,15 @@ check-go:
 .check-go: $(python_ready)
 	$(run_tests) $(go_tests)
 
+# On every QEMU that Debian has: what runs a real one.
+check-matrix:
+	@.ci/dependencies matrix
+	@$(MAKE) $(again) .check-matrix
+
+.check-matrix: $(python_ready) test-programs
+	@$(with_tools) .ci/matrix $(PYTHON) .ci/check c $(filter $(BUILD)/tests/qemu/%,$(test_programs)) \
+		-- pytest $(venv)/bin/pytest tests/python tests/fakeqemu/test_against_qemu.py -- $(go_tests)
+
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize:
 	@.ci/dependencies test
@@ -341,7 +351,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-sanitize check-valgrind demo bench lint lint-format \
+	check-c check-python check-go check-matrix check-sanitize check-valgrind demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
+	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
 .DELETE_ON_ERROR:
