@@ -58,7 +58,7 @@ static bool is_static(const bj_future *future)
 
 /* ------------------------------------------------------------------- memory */
 
-static void clear_result(struct future_result *result)
+void future_clear_result(struct future_result *result)
 {
     text_unref(result->text);
     text_unref(result->error_class);
@@ -95,7 +95,7 @@ void future_unref_memory(bj_future *future)
     if (future->ops && future->ops->destroy)
         future->ops->destroy(future);
     loop_timer_free(future->timer);
-    clear_result(&future->result);
+    future_clear_result(&future->result);
     queue_unref_memory(future->source.queue);
     ctx_unref(future->ctx);
     free(future);
@@ -177,7 +177,7 @@ void future_answer(bj_future *future, struct future_result *result)
     bool posted = future->posted; /* then run_leave() settles it */
     ctx_unlock(ctx);
 
-    clear_result(result);
+    future_clear_result(result);
     if (!posted)
         settle(future);
 }
@@ -247,7 +247,7 @@ void bj_future_cancel(bj_future *future)
         loop_post(future->ctx->loop, &future->task);
     }
     ctx_unlock(future->ctx);
-    clear_result(&result);
+    future_clear_result(&result);
 }
 
 /* ---------------------------------------------------------------- launching */
@@ -266,7 +266,7 @@ static void expire(void *user)
     bool posted = future->posted;
     ctx_unlock(future->ctx);
 
-    clear_result(&result);
+    future_clear_result(&result);
     if (!posted)
         leave(future);
 }

@@ -30,6 +30,9 @@ struct future_result {
     bj_job *job;
 };
 
+/* Lets go of what is in it. */
+void future_clear_result(struct future_result *result);
+
 struct future_ops {
     void (*start)(bj_future *future);        /* the loop's thread; NULL: nothing to start */
     void (*leave)(bj_future *future);        /* the loop's thread; after start, before any answer */

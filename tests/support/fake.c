@@ -71,13 +71,24 @@ int fake_end(void **state)
     return 0;
 }
 
+static int take_qemu(void)
+{
+    assert_true(fake.used < QEMUS);
+    return fake.used++;
+}
+
 int world_fake_unconnected(void **state)
 {
     world_alone(state);
     world *w = *state;
-    w->qemu = fake.used++;
-    assert_true(w->qemu < QEMUS);
+    w->qemu = take_qemu();
     return 0;
+}
+
+void next_fake(world *w)
+{
+    w->qemu = take_qemu();
+    w->monitor = connect_to(w, fake_path(w));
 }
 
 int world_fake(void **state)

@@ -19,6 +19,9 @@ int world_fake_unconnected(void **state);
 #define UNCONNECTED_TEST(name)                                                                     \
     cmocka_unit_test_setup_teardown(name, world_fake_unconnected, world_end)
 
+/* From here on the world's QEMU and monitor are others, in the same context. */
+void next_fake(world *w);
+
 /* The path of the fake QEMU's socket. */
 const char *fake_path(world *w);
 

@@ -51,6 +51,11 @@ static void let_go_job(void *thing)
     bj_job_unref(thing);
 }
 
+static void let_go_group(void *thing)
+{
+    bj_group_unref(thing);
+}
+
 static void let_go_monitor(void *thing)
 {
     bj_monitor_unref(thing);
@@ -78,6 +83,13 @@ bj_job *hold_job(world *w, bj_job *job)
     assert_non_null(job);
     keep(w, job, let_go_job);
     return job;
+}
+
+bj_group *hold_group(world *w, bj_group *group)
+{
+    assert_non_null(group);
+    keep(w, group, let_go_group);
+    return group;
 }
 
 bj_monitor *hold_monitor(world *w, bj_monitor *monitor)

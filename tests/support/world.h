@@ -47,6 +47,7 @@ const char *text_of(world *w, const char *format, ...) __attribute__((format(pri
 /* The world keeps the reference, until its end. Both answer what they were given. */
 bj_future *hold(world *w, bj_future *future);
 bj_job *hold_job(world *w, bj_job *job);
+bj_group *hold_group(world *w, bj_group *group);
 bj_monitor *hold_monitor(world *w, bj_monitor *monitor);
 bj_watch *hold_watch(world *w, bj_watch *watch);
 bj_queue *hold_queue(world *w, bj_queue *queue);
