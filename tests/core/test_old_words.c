@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMUs before 4.0: what their jobs are called, which words their commands take, and whether
+ * another client switched the disk.
+ */
+#include "fake.h"
+
+#include <stdio.h>
+
+/* From here on the world's QEMU is of that age, and the log is its own. */
+static void be(world *w, const char *profile)
+{
+    step(w, JSON({"do": "log", "clear": true}));
+    step(w, JSON({"do": "die"}));
+    step(w, JSON({"do": "start", "profile": "%s"}), profile);
+    w->monitor = connect_to(w, fake_path(w));
+}
+
+static bj_future *starting(world *w, const char *command, const char *arguments)
+{
+    return hold(w, bj_monitor_start(w->monitor, command, arguments, BJ_TIMEOUT_NONE));
+}
+
+static bj_job *drive_mirror(world *w)
+{
+    return start(w, "drive-mirror",
+                 JSON({"device": "drive0", "target": "/images/copy", "sync": "full"}));
+}
+
+static bj_future *done(world *w, bj_job *job)
+{
+    return hold(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE));
+}
+
+static void other_client(world *w, const char *command, const char *key, bj_job *job)
+{
+    step(w, JSON({"do": "execute", "command": "%s", "arguments": {"%s": "%s"}}), command, key,
+                  bj_job_id(job));
+}
+
+static void become_ready(world *w, bj_job *job)
+{
+    step(w, JSON({"do": "ready"}));
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+static bool has_own_id(bj_job *job)
+{
+    return strncmp(bj_job_id(job), "bj-", 3) == 0;
+}
+
+/* ---------------------------------------------------------------------- names */
+
+static void b40_a_qemu_of_4_0_is_not_asked_for_its_schema(void **state)
+{
+    world *w = *state;
+    be(w, "5.2");
+    bj_job *job = drive_mirror(w);
+    assert_true(has_own_id(job));
+    assert_true(log_has(w, "\"auto-dismiss\": false"));
+    assert_int_equal(times_sent(w, "query-qmp-schema"), 0);
+}
+
+static void b40_ids_of_2_8_are_learnt_from_its_schema_once(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_future *starts[5];
+    for (int i = 0; i < 5; i++)
+        starts[i] = starting(w, "blockdev-mirror",
+                             text_of(w, JSON({"device": "d%d", "target": "c", "sync": "top"}), i));
+    for (int i = 0; i < 5; i++) {
+        answers(starts[i], BJ_OK);
+        assert_true(has_own_id(bj_future_job(starts[i])));
+    }
+    assert_true(has_own_id(drive_mirror(w)));
+    assert_int_equal(times_sent(w, "query-qmp-schema"), 1);
+    assert_false(log_has(w, "auto-dismiss"));
+}
+
+static void b40_a_job_of_2_8_ends_with_its_event(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_job *job = drive_mirror(w);
+    become_ready(w, job);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "block-job-complete"), 1);
+}
+
+static void b40_a_given_id_is_kept(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_job *job = start(w, "block-stream", JSON({"device": "drive0", "job-id": "mine"}));
+    assert_string_equal(bj_job_id(job), "mine");
+    step(w, JSON({"do": "finish"}));
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+static void runs_by_its_device(world *w)
+{
+    bj_job *job = drive_mirror(w);
+    assert_string_equal(bj_job_id(job), "drive0");
+    assert_false(log_has(w, "job-id"));
+    become_ready(w, job);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+}
+
+static void b59_a_schema_that_is_refused_leaves_the_devices_name(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    step(w, JSON({
+             "do": "answer",
+             "command": "query-qmp-schema",
+             "error": {"class": "GenericError", "desc": "not today"}
+         }));
+    runs_by_its_device(w);
+}
+
+static void b59_a_schema_that_is_odd_leaves_the_devices_name(void **state)
+{
+    static const char *const odd[] = {
+        "7",
+        "{}",
+        "[]",
+        "[1, null, {}, [[]]]",
+        JSON([{"name": 1, "meta-type": 2}, {"name": "drive-mirror", "meta-type": "command"}]),
+              JSON([{"name": "drive-mirror", "meta-type": "command", "arg-type": "gone"}]),
+                   JSON([
+            {"name": "drive-mirror", "meta-type": "command", "arg-type": "a"},
+            {"name": "a", "meta-type": "object", "members": {"name": "job-id"}}
+        ]),
+                           JSON([
+            {"name": "drive-mirror", "meta-type": "command", "arg-type": "a"},
+            {"name": "a", "meta-type": "object", "members": [{"name": 7}, "job-id", {}, null]}
+        ]),
+                                    JSON([
+            {"name": "drive-mirror", "meta-type": "command", "arg-type": "a"},
+            {"name": "a", "meta-type": "enum", "members": [{"name": "job-id"}]}
+        ]),
+                                    };
+    world *w = *state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        be(w, "2.8");
+        step(w, JSON({"do": "answer", "command": "query-qmp-schema", "return": %s}), odd[i]);
+        runs_by_its_device(w);
+    }
+}
+
+/* ----------------------------------------------- while the schema is on its way */
+
+static bj_future *start_while_the_schema_is_held(world *w)
+{
+    be(w, "2.8");
+    step(w, JSON({"do": "hold", "command": "query-qmp-schema"}));
+    bj_future *started =
+        starting(w, "blockdev-mirror", JSON({"device": "d", "target": "c", "sync": "full"}));
+    await_sent(w, "query-qmp-schema");
+    return started;
+}
+
+static void b07_who_leaves_before_the_schema_has_come_starts_nothing(void **state)
+{
+    world *w = *state;
+    bj_future *left = start_while_the_schema_is_held(w);
+    bj_future *stays = starting(w, "block-stream", JSON({"device": "drive0"}));
+    bj_future_cancel(left);
+    answers(left, BJ_E_CANCELLED);
+    step(w, JSON({"do": "release"}));
+    answers(stays, BJ_OK);
+    assert_int_equal(times_sent(w, "blockdev-mirror"), 0);
+    assert_int_equal(times_sent(w, "block-stream"), 1);
+}
+
+static void b06_the_deadline_of_a_start_covers_the_schema(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    step(w, JSON({"do": "drop", "command": "query-qmp-schema"}));
+    bj_future *late =
+        hold(w, bj_monitor_start(w->monitor, "block-stream", JSON({"device": "drive0"}), 100));
+    answers(late, BJ_E_TIMEOUT);
+    assert_int_equal(times_sent(w, "block-stream"), 0);
+}
+
+static void b45_a_start_is_answered_when_qemu_ends_before_its_schema_has_come(void **state)
+{
+    world *w = *state;
+    bj_future *started = start_while_the_schema_is_held(w);
+    step(w, JSON({"do": "die"}));
+    answers(started, BJ_E_DISCONNECTED);
+}
+
+static void b71_a_start_is_answered_when_the_monitor_is_closed_meanwhile(void **state)
+{
+    world *w = *state;
+    bj_future *started = start_while_the_schema_is_held(w);
+    assert_int_equal(bj_monitor_close(w->monitor), BJ_OK);
+    answers(started, BJ_E_CLOSED);
+}
+
+/* ---------------------------------------------------------------------- verbs */
+
+static void b38_force_on_2_8_is_a_word_of_block_job_cancel(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_job *job = drive_mirror(w);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
+    assert_true(log_has(w, "\"force\": true"));
+}
+
+static void b38_what_2_8_has_no_word_for_is_unsupported(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_job *job = drive_mirror(w);
+    expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_resume(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_set_speed(job, 1 << 20, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_finalize(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
+}
+
+/* --------------------------------------------------------- another client's verb */
+
+static void sees_the_others_verb(world *w, bj_job *job, const char *verb, bj_outcome outcome)
+{
+    bj_future *end = done(w, job);
+    become_ready(w, job);
+    expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK); /* the first look is over then */
+    other_client(w, verb, "device", job);
+    ends(end, BJ_OK, outcome);
+}
+
+static void b15_before_4_0_another_clients_pivot_is_seen_by_the_device(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    sees_the_others_verb(w, drive_mirror(w), "block-job-complete", BJ_OUTCOME_PIVOTED);
+}
+
+static void b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    sees_the_others_verb(w, drive_mirror(w), "block-job-cancel", BJ_OUTCOME_COPIED);
+}
+
+static void b15_a_job_that_was_attached_by_its_devices_name(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    step(w, JSON({
+             "do": "execute",
+             "command": "drive-mirror",
+             "arguments": {"device": "drive0", "target": "/images/copy", "sync": "full"}
+         }));
+    sees_the_others_verb(w, attach(w, "drive0"), "block-job-complete", BJ_OUTCOME_PIVOTED);
+}
+
+static void b15_where_the_device_is_not_known_the_switch_is_not(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    step(w, JSON({
+             "do": "execute",
+             "command": "drive-mirror",
+             "arguments": {
+                 "device": "drive0",
+                 "job-id": "theirs",
+                 "target": "/images/copy",
+                 "sync": "full"
+             }
+         }));
+    bj_job *job = attach(w, "theirs");
+    sees_the_others_verb(w, job, "block-job-complete", BJ_OUTCOME_COMPLETED);
+    assert_non_null(strstr(bj_job_text(job), "switched"));
+}
+
+/* The look and our cancel are on their way when another client pivots: the look sees what came of
+ * that. */
+static void b15_a_look_that_came_too_late_is_none(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    step(w, JSON({
+             "do": "when",
+             "command": "drive-mirror",
+             "at": "replied",
+             "steps": [ {"do": "stop", "what": "reading"} ]
+         }));
+    bj_job *job = drive_mirror(w);
+    bj_future *aborted = hold(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
+    expect(w, bj_job_ready(job, 1), BJ_E_TIMEOUT); /* the cancel is written then */
+    step(w, JSON({"do": "ready"}));
+    other_client(w, "block-job-complete", "device", job);
+    step(w, JSON({"do": "go", "what": "reading"}));
+    ends(aborted, BJ_OK, BJ_OUTCOME_COMPLETED);
+    assert_int_equal(times_sent(w, "block-job-cancel"), 1);
+    assert_non_null(strstr(bj_job_text(job), "switched"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        UNCONNECTED_TEST(b40_a_qemu_of_4_0_is_not_asked_for_its_schema),
+        UNCONNECTED_TEST(b40_ids_of_2_8_are_learnt_from_its_schema_once),
+        UNCONNECTED_TEST(b40_a_job_of_2_8_ends_with_its_event),
+        UNCONNECTED_TEST(b40_a_given_id_is_kept),
+        UNCONNECTED_TEST(b59_a_schema_that_is_refused_leaves_the_devices_name),
+        UNCONNECTED_TEST(b59_a_schema_that_is_odd_leaves_the_devices_name),
+        UNCONNECTED_TEST(b07_who_leaves_before_the_schema_has_come_starts_nothing),
+        UNCONNECTED_TEST(b06_the_deadline_of_a_start_covers_the_schema),
+        UNCONNECTED_TEST(b45_a_start_is_answered_when_qemu_ends_before_its_schema_has_come),
+        UNCONNECTED_TEST(b71_a_start_is_answered_when_the_monitor_is_closed_meanwhile),
+        UNCONNECTED_TEST(b38_force_on_2_8_is_a_word_of_block_job_cancel),
+        UNCONNECTED_TEST(b38_what_2_8_has_no_word_for_is_unsupported),
+        UNCONNECTED_TEST(b15_before_4_0_another_clients_pivot_is_seen_by_the_device),
+        UNCONNECTED_TEST(b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device),
+        UNCONNECTED_TEST(b15_a_job_that_was_attached_by_its_devices_name),
+        UNCONNECTED_TEST(b15_where_the_device_is_not_known_the_switch_is_not),
+        UNCONNECTED_TEST(b15_a_look_that_came_too_late_is_none),
+    };
+    return run_on_fake(tests);
+}
