@@ -148,6 +148,7 @@ static void destroy(bj_future *future)
     free(ask->arguments);
     free(ask->id);
     bj_job_unref(ask->job);
+    bj_job_unref(ask->target);
     monitor_unref_memory(ask->monitor);
 }
 
@@ -200,9 +201,31 @@ void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
 
 /* -------------------------------------------------------------------- execute */
 
+/* A verb that the program sends by itself: its job is to know, or it would take it for another
+ * client's. */
+static void note_verb(struct ask *ask, struct driver *driver)
+{
+    char *id = NULL;
+    if (!driver->ops->is_verb(driver, ask->command, ask->arguments, &ask->verb, &id))
+        return;
+    ask->target = bj_job_ref(monitor_find_job(ask->monitor, id));
+    if (ask->target)
+        job_raw_sent(&ask->target->machine, ask->verb);
+    free(id);
+}
+
 static int send_execute(struct ask *ask, struct driver *driver)
 {
-    return driver->ops->execute(driver, &ask->request, ask->command, ask->arguments);
+    int r = driver->ops->execute(driver, &ask->request, ask->command, ask->arguments);
+    if (r == BJ_OK)
+        note_verb(ask, driver);
+    return r;
+}
+
+static void execute_over(struct ask *ask, const struct driver_reply *reply)
+{
+    if (ask->target)
+        job_raw_reply(&ask->target->machine, ask->verb, reply && reply->error == BJ_OK);
 }
 
 static void execute_replied(struct ask *ask, struct driver_reply *reply)
@@ -217,7 +240,11 @@ static void execute_replied(struct ask *ask, struct driver_reply *reply)
 bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
                               int64_t timeout_ms)
 {
-    static const struct ask_kind kind = {.send = send_execute, .replied = execute_replied};
+    static const struct ask_kind kind = {
+        .send = send_execute,
+        .replied = execute_replied,
+        .over = execute_over,
+    };
     bj_future *failed;
     struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
     if (!ask)

@@ -58,6 +58,10 @@ struct driver_ops {
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
 
+    /* Whether the command is a job's verb; *ret_id is malloc'ed. */
+    bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
+                    enum job_verb *ret_verb, char **ret_id);
+
     /* Finds out what the commands that start jobs take: once a connection, and only where the list
      * of commands does not tell. An error of the reply is one of the connection. */
     int (*probe)(struct driver *driver, struct driver_request *request);
@@ -79,8 +83,12 @@ struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
-    bool has_status;  /* statuses come as events (QEMU 3.0) */
-    bool has_dismiss; /* jobs can be told to wait for it */
+    bool has_status;      /* statuses come as events (QEMU 3.0) */
+    bool has_dismiss;     /* jobs can be told to wait for it */
+    bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
+    bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
+    bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
+    int64_t peer;         /* the process that listens; 0: not known */
 };
 
 /* ------------------------------------------------------------------ upcalls */
@@ -107,6 +115,9 @@ struct driver_fact {
 struct driver_sink {
     void (*up)(void *user, struct text *version);
     void (*fact)(void *user, const struct driver_fact *fact);
+
+    /* It was made up before it came: neither the fact nor its event is passed on. */
+    bool (*is_told)(void *user, const struct driver_fact *fact);
 
     /* Every event, if someone wants them. `data` is JSON, not terminated; NULL: none. */
     bool (*wants_events)(void *user);

@@ -289,7 +289,8 @@ static bool cancel_is_due(const struct job *job)
 
 bool job_can_pivot(const struct job *job)
 {
-    bool could = !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job);
+    bool could =
+        !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job) && !job->away;
     return could || is_under_way(job->complete);
 }
 
@@ -836,7 +837,7 @@ static void complete_was_not_taken(struct job *job)
     if (job->complete != JOB_REQUEST_UNKNOWN)
         return;
     if (job->traits.replaces)
-        answer_all(job, is_pivot, BJ_E_DISCONNECTED, NULL,
+        answer_all(job, wants_complete, BJ_E_DISCONNECTED, NULL,
                    "whether QEMU has taken complete before the connection ended can't be told, and "
                    "a second one might end this QEMU: wait for done, or abort it");
     else

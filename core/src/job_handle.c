@@ -79,18 +79,85 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
     bj_job_unref(job);
 }
 
-void job_feed_row(bj_job *job, const bj_job_info *row)
+void job_feed_row(bj_job *job, const bj_job_info *info)
 {
-    job_learn_type(job, row->type);
-    bool io_error = row->paused && *row->io_status && strcmp(row->io_status, "ok") != 0;
-    job_row(&job->machine, &(struct job_row){
-                               .status = job_status_of(row->status),
-                               .ready = row->ready,
-                               .io_error = io_error,
-                               .error = *row->error ? row->error : NULL,
-                           });
+    job_learn_type(job, info->type);
+    job->last.current = info->current;
+    job->last.total = info->total;
+    job->last.speed = info->speed;
+
+    bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
+    struct job_row row = {
+        .status = job_status_of(info->status),
+        .ready = info->ready,
+        .io_error = io_error,
+        .error = *info->error ? info->error : NULL,
+    };
+    if (job->machine.away)
+        job_found(&job->machine, &row);
+    else
+        job_row(&job->machine, &row);
     tell_listeners(job);
 }
+
+void job_feed_listed(bj_job *job, const bj_job_info *row)
+{
+    if (row) {
+        job_feed_row(job, row);
+        return;
+    }
+    if (job->machine.away)
+        job_not_found(&job->machine);
+    else
+        job_absent(&job->machine);
+    tell_listeners(job);
+}
+
+/* A question by the clock is asked again; any other was about an end that only the list tells. */
+void job_feed_silence(bj_job *job)
+{
+    if (!job->polls)
+        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+}
+
+/* -------------------------------------------------------------------- polling */
+
+static bool needs_polling(const bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
+    bool is_wanted = machine->waiters || job->watches;
+    return (machine->traits.silent || misses_ready) && is_wanted && !job_is_over(machine);
+}
+
+static void set_poll_timer(bj_job *job)
+{
+    loop_timer_set(job->poll_timer, (int64_t)ctx_limit(ctx_of(job), BJ_LIMIT_POLL_MS));
+}
+
+static void on_poll_timer(void *user)
+{
+    bj_job *job = user;
+    job->polls = needs_polling(job);
+    if (!job->polls)
+        return;
+    set_poll_timer(job);
+    monitor_want_row(job->monitor, job);
+}
+
+void job_wanted(bj_job *job)
+{
+    if (job->polls || !job->tabled || !needs_polling(job))
+        return;
+    if (!job->poll_timer)
+        job->poll_timer = loop_timer_new(ctx_of(job)->loop, on_poll_timer, job);
+    if (!job->poll_timer)
+        return; /* the next one who wants it tries again */
+    job->polls = true;
+    set_poll_timer(job);
+}
+
+/* ---------------------------------------------------------------------- other */
 
 void job_feed_lost(bj_job *job, int error, const char *text)
 {
@@ -137,12 +204,15 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     struct job_traits traits = {
         .ours = ours,
         .has_status = monitor->driver->has_status,
+        .silent = monitor->driver->is_silent,
+        .no_repeats = monitor->driver->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
     };
     set_type_traits(&traits, type);
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
     job->unsee = monitor->driver->ops->unsee;
+    job->has_no_ready_event = !monitor->driver->has_ready_event;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);
@@ -161,7 +231,9 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
 void job_retire(bj_job *job)
 {
     loop_timer_free(job->stall_timer);
-    job->stall_timer = NULL;
+    loop_timer_free(job->poll_timer);
+    job->stall_timer = job->poll_timer = NULL;
+    job->polls = false;
 }
 
 bool job_owes_dismissal(const bj_job *job)

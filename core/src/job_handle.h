@@ -38,6 +38,9 @@ struct job_key {
     const char *id;
 };
 
+/* Whether it wants to know what QEMU's list says of it. */
+enum job_row_want { ROW_NONE, ROW_WANTED, ROW_ASKED };
+
 struct bj_job {
     struct job_key key; /* first: the table holds pointers to it */
     atomic_uint refs;
@@ -58,8 +61,14 @@ struct bj_job {
     bj_watch *watches;
     struct job_listener *listeners;
     struct job_request_slot complete, cancel, force, dismiss;
-    struct job_request_slot query;
-    bool query_again;
+    enum job_row_want row;
+    const bj_job_info *found;      /* while rows are told: its own */
+    struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
+    bool polls;                    /* it runs */
+    bool has_no_ready_event;
+    struct {
+        int64_t current, total, speed;
+    } last;                        /* of a row */
     struct job_request_slot look;  /* at the graph, while it runs */
     struct job_request_slot graph; /* and after its end */
     struct driver_sight *sight;    /* what the first look saw; NULL: nothing */
@@ -80,8 +89,14 @@ void job_retire(bj_job *job);
 void job_learn_type(bj_job *job, const char *type);
 void job_feed(bj_job *job, const struct driver_fact *fact);
 void job_feed_row(bj_job *job, const bj_job_info *row);
+void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
+void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
 void job_feed_lost(bj_job *job, int error, const char *text);
 void job_note_start_sent(bj_job *job);
+
+/* The loop's thread: someone waits for it or watches it. Where QEMU has no event for what is
+ * awaited, it is asked by the clock for as long as that is so (B58). */
+void job_wanted(bj_job *job);
 
 /* The loop's thread: it is over, and QEMU keeps it until we dismiss it. */
 bool job_owes_dismissal(const bj_job *job);

@@ -172,59 +172,10 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
 
 /* -------------------------------------------------------------------- queries */
 
-static void port_query(struct job *machine);
-
-static void feed_rows(bj_job *job, const struct info_list *list)
-{
-    const bj_job_info *row = info_list_find(list, text_str(job->id));
-    if (row)
-        job_feed_row(job, row);
-    else
-        job_absent(&job->machine);
-}
-
-static void query_done(struct job_request_slot *slot, const struct driver_reply *reply)
-{
-    struct taken taken = empty_slot(slot);
-    bj_job *job = taken.job;
-    bool again = job->query_again;
-
-    job->query_again = false;
-    if (again)
-        port_query(&job->machine);
-    else if (reply->error == BJ_OK)
-        feed_rows(job, reply->infos);
-    else if (!is_about_connection(reply->error))
-        job_lost(&job->machine, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
-    give_back(taken);
-}
-
-static void on_query_done(struct driver_request *request, struct driver_reply *reply)
-{
-    query_done((struct job_request_slot *)request, reply);
-}
-
-static void run_query_failed(struct loop_task *task)
-{
-    struct job_request_slot *slot =
-        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
-    query_done(slot, &(struct driver_reply){.error = slot->error});
-}
-
 static void port_query(struct job *machine)
 {
     bj_job *job = handle_of(machine);
-    struct driver *driver = job->monitor->driver;
-
-    if (job->query.job) {
-        job->query_again = true; /* what is on its way may be older than the question */
-        return;
-    }
-    take_slot(&job->query, job, JOB_COMPLETE, NULL);
-    job->query.request.done = on_query_done;
-    int r = driver ? driver->ops->query(driver, &job->query.request, true) : BJ_E_DISCONNECTED;
-    if (r != BJ_OK)
-        fail_later(&job->query, r, run_query_failed);
+    monitor_want_row(job->monitor, job);
 }
 
 /* ---------------------------------------------------------------------- graph */
@@ -378,6 +329,8 @@ static void port_tell(struct job *machine, enum job_news news, const char *text)
     switch (news) {
     case JOB_NEWS_ENDED:
         publish_end(job);
+        if (machine->made_up)
+            monitor_make_up_cancelled(job->monitor, job);
         job_end_watches(job);
         break;
     case JOB_NEWS_RELEASED:

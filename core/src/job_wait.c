@@ -61,6 +61,7 @@ static void start_wait(bj_future *future)
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
     job_ask(&job->machine, &wait->asker.waiter);
+    job_wanted(job);
     bj_job_unref(job);
 }
 

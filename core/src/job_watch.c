@@ -102,10 +102,10 @@ static void ask_progress(void *user)
     bj_watch *watch = user;
     struct driver *driver = watched_job(watch)->monitor->driver;
 
-    if (watch->asking || !driver)
+    if (watch->asking)
         return;
     watch->request.done = on_progress;
-    if (driver->ops->query(driver, &watch->request, false) != BJ_OK) {
+    if (!driver || driver->ops->query(driver, &watch->request, false) != BJ_OK) {
         loop_timer_set(watch->timer, watch->progress_ms);
         return;
     }
@@ -127,6 +127,7 @@ static void begin_watch(bj_watch *watch)
         job_end_watches(job);
         return;
     }
+    job_wanted(job);
     if (watch->progress_ms == 0)
         return;
     watch->timer = loop_timer_new(watch->ctx->loop, ask_progress, watch);

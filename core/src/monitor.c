@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: connecting and ending, the table of runs, the upcalls of the driver.
+ * Monitors: connecting and ending, the upcalls of the driver, what is seen from outside.
  */
 #include "monitor.h"
 #include "address.h"
 #include "future.h"
 #include "job_handle.h"
+#include "reconnect.h"
 #include "watch.h"
 
-#include <search.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,8 @@ void monitor_unref_memory(bj_monitor *monitor)
     text_unref(monitor->uri);
     text_unref(monitor->version);
     text_unref(monitor->over_text);
+    for (int i = 0; i < MADE_UP_MAX; i++)
+        text_unref(monitor->made_up[i]);
     ctx_unref(monitor->ctx);
     free(monitor);
 }
@@ -54,152 +57,48 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor)
     return NULL;
 }
 
-/* ----------------------------------------------------------------- the table */
-
-static void finish_if_dismissed(bj_monitor *monitor);
-
-static int compare_keys(const void *a, const void *b)
-{
-    return strcmp(((const struct job_key *)a)->id, ((const struct job_key *)b)->id);
-}
-
-bj_job *monitor_find_job(bj_monitor *monitor, const char *id)
-{
-    struct job_key key = {.id = id};
-    void *node = tfind(&key, &monitor->jobs, compare_keys);
-    return node ? *(bj_job **)node : NULL;
-}
-
-static void untable(bj_monitor *monitor, bj_job *job)
-{
-    tdelete(&job->key, &monitor->jobs, compare_keys);
-    job->tabled = false;
-    monitor->job_count--;
-    job_retire(job);
-    bj_job_unref(job);
-}
-
-void monitor_job_released(bj_monitor *monitor, bj_job *job)
-{
-    if (job->tabled)
-        untable(monitor, job);
-    finish_if_dismissed(monitor);
-}
-
-/* Gives the id to a run; whoever had it is over, whether we saw it or not (B20). */
-static bool table(bj_monitor *monitor, bj_job *job)
-{
-    bj_job *before = monitor_find_job(monitor, text_str(job->id));
-    if (before) {
-        bj_job_ref(before);
-        job_feed_lost(before, BJ_E_JOB_LOST,
-                      "its id was given to another job, and its end was not seen");
-        bj_job_unref(before);
-    }
-    if (!tsearch(&job->key, &monitor->jobs, compare_keys))
-        return false;
-    bj_job_ref(job);
-    job->tabled = true;
-    monitor->job_count++;
-    return true;
-}
-
-bj_job *monitor_track_job(bj_monitor *monitor, const char *id, const char *type)
-{
-    if (monitor->job_count >= ctx_limit(monitor->ctx, BJ_LIMIT_JOBS)) {
-        ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
-                text_str(monitor->uri), id);
-        return NULL;
-    }
-    bj_job *job = job_new(monitor, id, type, false);
-    if (!job)
-        return NULL;
-    bool tabled = table(monitor, job);
-    if (!tabled)
-        job_retire(job);
-    bj_job_unref(job); /* the table's is left */
-    return tabled ? job : NULL;
-}
-
-/* ------------------------------------------------------------- starting runs */
-
-int monitor_add_starting(bj_monitor *monitor, bj_job *job)
-{
-    if (monitor->job_count >= ctx_limit(monitor->ctx, BJ_LIMIT_JOBS))
-        return BJ_E_BUSY;
-    bj_job **last = &monitor->starting; /* of two with one id QEMU accepts the first */
-    while (*last)
-        last = &(*last)->next_starting;
-    *last = bj_job_ref(job);
-    job->next_starting = NULL;
-    job->starting = true;
-    monitor->job_count++;
-    return BJ_OK;
-}
-
-static bool take_starting(bj_monitor *monitor, bj_job *job)
-{
-    for (bj_job **link = &monitor->starting; *link; link = &(*link)->next_starting) {
-        if (*link == job) {
-            *link = job->next_starting;
-            job->starting = false;
-            monitor->job_count--;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* QEMU has told of it: from here on its id is its own. */
-static bj_job *settle_starting(bj_monitor *monitor, bj_job *job)
-{
-    if (!take_starting(monitor, job))
-        return NULL;
-    bool tabled = table(monitor, job);
-    if (!tabled) {
-        job_feed_lost(job, BJ_E_JOB_LOST, bj_error_text(BJ_E_NOMEM));
-        job_retire(job);
-    }
-    bj_job_unref(job); /* the list's */
-    return tabled ? job : NULL;
-}
-
-static bj_job *find_starting(bj_monitor *monitor, const char *id)
-{
-    for (bj_job *job = monitor->starting; job; job = job->next_starting)
-        if (strcmp(text_str(job->id), id) == 0)
-            return job;
-    return NULL;
-}
-
-void monitor_job_started(bj_monitor *monitor, bj_job *job)
-{
-    if (job->starting)
-        settle_starting(monitor, job);
-}
-
-void monitor_job_refused(bj_monitor *monitor, bj_job *job)
-{
-    if (take_starting(monitor, job)) {
-        job_retire(job);
-        bj_job_unref(job);
-    } else if (job->tabled) { /* created, then thought better of (B41) */
-        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU refused to start it");
-        monitor_job_released(monitor, job);
-    }
-}
-
 /* -------------------------------------------------------------------- upcalls */
+
+static void tell_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
+                         struct text *text)
+{
+    for (bj_watch *watch = monitor->watches; watch; watch = watch->next)
+        watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
+}
+
+/* QEMU is back. Whoever holds the socket may be another one than before: it can't know our jobs,
+ * and theirs are not ours even where the ids are the same (B46). */
+static void come_back(bj_monitor *monitor)
+{
+    int64_t peer = monitor->driver->peer;
+    bool is_another = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
+
+    monitor->peer = peer;
+    reconnect_done(monitor);
+    tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
+    if (is_another)
+        monitor_lose_jobs(monitor, BJ_E_JOB_LOST,
+                          "the socket belongs to another QEMU now, and its end was not seen");
+    else
+        monitor_want_all_rows(monitor);
+}
 
 static void on_up(void *user, struct text *version)
 {
     bj_monitor *monitor = user;
+    bool was_away = monitor->state == MONITOR_AWAY;
 
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_OPEN;
-    monitor->version = text_ref(version);
+    if (!monitor->version)
+        monitor->version = text_ref(version);
     ctx_unlock(monitor->ctx);
+    if (was_away) {
+        come_back(monitor);
+        return;
+    }
 
+    monitor->peer = monitor->driver->peer;
     bj_future *connect = monitor->connect;
     monitor->connect = NULL;
     if (connect)
@@ -219,9 +118,9 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
         return job;
     if (monitor->lingering)
         return NULL; /* nobody will ask for it */
-    bj_job *starting = find_starting(monitor, fact->id);
+    bj_job *starting = monitor_find_starting(monitor, fact->id);
     if (starting)
-        return settle_starting(monitor, starting);
+        return monitor_settle_starting(monitor, starting);
     return gone ? NULL : monitor_track_job(monitor, fact->id, fact->type);
 }
 
@@ -230,6 +129,21 @@ static void on_fact(void *user, const struct driver_fact *fact)
     bj_job *job = run_of(user, fact);
     if (job)
         job_feed(job, fact);
+}
+
+/* A real event for an end that was made up already (B58): it is told once. */
+static bool is_told(void *user, const struct driver_fact *fact)
+{
+    bj_monitor *monitor = user;
+    if (fact->kind != FACT_CANCELLED)
+        return false;
+    for (int i = 0; i < MADE_UP_MAX; i++) {
+        if (!monitor->made_up[i] || strcmp(text_str(monitor->made_up[i]), fact->id) != 0)
+            continue;
+        monitor->made_up[i] = text_unref(monitor->made_up[i]);
+        return true;
+    }
+    return false;
 }
 
 static bool wants_events(void *user)
@@ -259,50 +173,6 @@ static void on_event(void *user, const char *name, const char *data, size_t data
 
 /* --------------------------------------------------------------------- ending */
 
-static void lose_starting(bj_monitor *monitor, int error, const char *text)
-{
-    while (monitor->starting) {
-        bj_job *job = bj_job_ref(monitor->starting);
-        take_starting(monitor, job);
-        bj_job_unref(job); /* the list's */
-        job_feed_lost(job, error, text);
-        job_retire(job);
-        bj_job_unref(job);
-    }
-}
-
-struct loss {
-    bool lingering; /* those that are to be dismissed stay */
-    bj_job *job;
-};
-
-static void pick_job_to_lose(const void *node, VISIT visit, void *user)
-{
-    struct loss *loss = user;
-    bj_job *job = *(bj_job *const *)node;
-
-    if ((visit == preorder || visit == leaf) && !(loss->lingering && job_owes_dismissal(job)))
-        loss->job = job;
-}
-
-static bj_job *first_job_to_lose(const bj_monitor *monitor)
-{
-    struct loss loss = {.lingering = monitor->lingering};
-    twalk_r(monitor->jobs, pick_job_to_lose, &loss);
-    return loss.job;
-}
-
-static void lose_jobs(bj_monitor *monitor, int error, const char *text)
-{
-    lose_starting(monitor, error, text);
-    for (bj_job *job; (job = bj_job_ref(first_job_to_lose(monitor)));) {
-        job_feed_lost(job, error, text);
-        if (job->tabled)
-            untable(monitor, job);
-        bj_job_unref(job);
-    }
-}
-
 static void end_watches(bj_monitor *monitor, int error, struct text *text)
 {
     while (monitor->watches) {
@@ -325,6 +195,7 @@ static void answer_closed(bj_monitor *monitor, int error, struct text *text)
 
 static void leave_ctx(bj_monitor *monitor)
 {
+    monitor->in_ctx = false;
     bj_monitor **link = &monitor->ctx->monitors;
     while (*link != monitor)
         link = &(*link)->next;
@@ -341,7 +212,7 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
     monitor->connect = NULL;
     if (connect)
         future_answer(connect, &(struct future_result){.error = error, .text = text_ref(text)});
-    lose_jobs(monitor, error, text_str(text));
+    monitor_lose_jobs(monitor, error, text_str(text));
     end_watches(monitor, error, text);
     answer_closed(monitor, error, text);
 }
@@ -364,30 +235,69 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
+    reconnect_done(monitor);
     loop_timer_free(monitor->linger);
     monitor->linger = NULL;
     monitor->lingering = false;
     if (told)
-        lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
+        monitor_lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
     else
         answer_everyone(monitor, error, text);
     text_unref(text);
     leave_ctx(monitor);
 }
 
+static void disconnect_job(bj_job *job, void *user)
+{
+    (void)user;
+    job_disconnected(&job->machine);
+}
+
+static bool go_away(bj_monitor *monitor, struct text *text)
+{
+    if (!reconnect_begin(monitor, text))
+        return false;
+    ctx_lock(monitor->ctx);
+    monitor->state = MONITOR_AWAY;
+    monitor->driver = NULL;
+    ctx_unlock(monitor->ctx);
+
+    /* Nobody has those that were starting: their starts have been answered. */
+    monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
+    monitor_each_job(monitor, disconnect_job, NULL);
+    tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+    return true;
+}
+
+/* A peer that breaks the protocol would do so again. */
+static bool may_come_back(bj_monitor *monitor, int error)
+{
+    return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !monitor->closing &&
+           monitor_reconnect_ms(monitor) != 0;
+}
+
 static void on_down(void *user, int error, struct text *text)
 {
-    end(user, error, text);
+    bj_monitor *monitor = user;
+
+    if (monitor->state == MONITOR_AWAY) {
+        monitor->driver = NULL;
+        reconnect_failed(monitor, text);
+    } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
+        text_unref(text);
+    } else {
+        end(monitor, error, text);
+    }
 }
 
 void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 {
-    struct driver *driver = monitor->driver;
-    if (!driver) {
+    if (!monitor->in_ctx) {
         text_unref(text);
         return;
     }
-    driver->ops->close(driver, error, text_str(text));
+    if (monitor->driver)
+        monitor->driver->ops->close(monitor->driver, error, text_str(text));
     end(monitor, error, text);
 }
 
@@ -411,7 +321,7 @@ static void run_finish(struct loop_task *task)
     monitor_unref_memory(monitor);
 }
 
-static void finish_if_dismissed(bj_monitor *monitor)
+void monitor_finish_if_dismissed(bj_monitor *monitor)
 {
     if (!monitor->lingering || monitor->jobs)
         return;
@@ -422,25 +332,11 @@ static void finish_if_dismissed(bj_monitor *monitor)
         monitor_unref_memory(monitor);
 }
 
-static void note_owed(const void *node, VISIT visit, void *user)
-{
-    bool *owed = user;
-    if (visit == preorder || visit == leaf)
-        *owed |= job_owes_dismissal(*(bj_job *const *)node);
-}
-
-static bool owes_dismissals(const bj_monitor *monitor)
-{
-    bool owed = false;
-    twalk_r(monitor->jobs, note_owed, &owed);
-    return owed;
-}
-
 void monitor_close_gently(bj_monitor *monitor, struct text *text)
 {
     struct driver *driver = monitor->driver;
 
-    if (monitor->state == MONITOR_OPEN && owes_dismissals(monitor))
+    if (monitor->state == MONITOR_OPEN && monitor_owes_dismissals(monitor))
         monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
     if (!monitor->linger) {
         monitor_shut(monitor, BJ_E_CLOSED, text);
@@ -460,7 +356,7 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
 static void run_close(struct loop_task *task)
 {
     bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
-    if (monitor->driver && monitor->state != MONITOR_OVER)
+    if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
                              text_printf("the monitor %s was closed", text_str(monitor->uri)));
     monitor_unref_memory(monitor);
@@ -486,13 +382,23 @@ int bj_monitor_close(bj_monitor *monitor)
     return BJ_OK;
 }
 
-int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
+static int check_over(bj_monitor *monitor, struct text **ret_text)
 {
     ctx_lock(monitor->ctx);
     int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
     *ret_text = r == BJ_OK ? NULL : text_ref(monitor->over_text);
     ctx_unlock(monitor->ctx);
     return r;
+}
+
+int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
+{
+    int r = check_over(monitor, ret_text);
+    if (r != BJ_OK || monitor->state != MONITOR_AWAY)
+        return r;
+    *ret_text = text_printf("%s: the connection has ended and is being made again: ask when it is",
+                            text_str(monitor->uri));
+    return BJ_E_DISCONNECTED;
 }
 
 /* ----------------------------------------------------------------- connecting */
@@ -506,6 +412,7 @@ struct connect {
 static const struct driver_sink sink = {
     .up = on_up,
     .fact = on_fact,
+    .is_told = is_told,
     .wants_events = wants_events,
     .event = on_event,
     .down = on_down,
@@ -526,9 +433,45 @@ static void start_connect(bj_future *future)
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
         return;
     }
+    monitor->in_ctx = true;
     monitor->next = ctx->monitors;
     ctx->monitors = monitor_ref_memory(monitor);
     monitor->connect = future;
+}
+
+/* Why not; NULL: a driver is on its way. */
+struct text *monitor_dial(bj_monitor *monitor)
+{
+    struct address address;
+    struct text *text = NULL;
+
+    if (address_parse(text_str(monitor->uri), &address, &text) != BJ_OK)
+        return text;
+    monitor->driver = qmp_open(monitor->ctx, text_str(monitor->uri), &address, &sink, monitor);
+    return monitor->driver ? NULL : text_printf("%s", bj_error_text(BJ_E_NOMEM));
+}
+
+int64_t monitor_reconnect_ms(bj_monitor *monitor)
+{
+    ctx_lock(monitor->ctx);
+    int64_t ms = monitor->reconnect_ms;
+    ctx_unlock(monitor->ctx);
+    return ms;
+}
+
+int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
+{
+    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE ||
+        strncmp(text_str(monitor->uri), "fd:", 3) == 0)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+    ctx_lock(monitor->ctx);
+    int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
+    if (r == BJ_OK)
+        monitor->reconnect_ms = give_up_after_ms;
+    ctx_unlock(monitor->ctx);
+    return r;
 }
 
 static void leave_connect(bj_future *future)
@@ -615,7 +558,7 @@ static void start_closed(bj_future *future)
     struct monitor_closed *closed = (struct monitor_closed *)future;
     struct text *text;
 
-    int r = monitor_check_open(closed->monitor, &text);
+    int r = check_over(closed->monitor, &text);
     if (r != BJ_OK) {
         future_answer(future, &(struct future_result){.error = r, .text = text});
         return;
@@ -686,8 +629,30 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command)
     int r = monitor->over_error;
     if (monitor->state == MONITOR_OPEN) /* then the driver and what it knows of commands stay */
         r = monitor->driver->ops->has_command(monitor->driver, command) ? 1 : 0;
+    else if (monitor->state == MONITOR_AWAY)
+        r = BJ_E_DISCONNECTED;
     ctx_unlock(monitor->ctx);
     return r;
+}
+
+/* ---------------------------------------------------------------------- made up */
+
+/* What QEMU has no event for is told like one, once (B57). */
+void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job)
+{
+    static const char name[] = "BLOCK_JOB_CANCELLED";
+    json_t *data = json_pack("{s:s, s:s, s:I, s:I, s:I}", "device", text_str(job->id), "type",
+                             text_str(job->type), "len", (json_int_t)job->last.total, "offset",
+                             (json_int_t)job->last.current, "speed", (json_int_t)job->last.speed);
+    char *json = data ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
+    text_unref(monitor->made_up[monitor->made_up_next]);
+    monitor->made_up[monitor->made_up_next] = text_ref(job->id);
+    monitor->made_up_next = (monitor->made_up_next + 1) % MADE_UP_MAX;
+
+    on_event(monitor, name, json, json ? strlen(json) : 0, clock_realtime_us());
+    free(json);
+    json_decref(data);
 }
 
 /* -------------------------------------------------------------------- watches */
@@ -697,7 +662,7 @@ static void begin_watch(bj_watch *watch)
     bj_monitor *monitor = watch->owner;
     struct text *text;
 
-    int r = monitor_check_open(monitor, &text);
+    int r = check_over(monitor, &text);
     if (r == BJ_OK)
         watch_link(watch, &monitor->watches);
     else

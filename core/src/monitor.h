@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: what is known about one QEMU, and the runs of its jobs, by id.
+ * Monitors: what is known about one QEMU (monitor.c), the runs of its jobs (runs.c), what its list
+ * says of them (rows.c), and connecting again (reconnect.c).
  */
 #ifndef BJ_MONITOR_H
 #define BJ_MONITOR_H
@@ -11,7 +12,15 @@
 
 #include <blockjob/blockjob.h>
 
-enum monitor_state { MONITOR_CONNECTING, MONITOR_OPEN, MONITOR_OVER };
+enum monitor_state {
+    MONITOR_CONNECTING,
+    MONITOR_OPEN,
+    MONITOR_AWAY, /* the connection has ended and is being made again */
+    MONITOR_OVER
+};
+
+/* Ends that were made up and whose event may yet come (B58); the oldest are forgotten. */
+enum { MADE_UP_MAX = 16 };
 
 struct bj_monitor {
     atomic_uint refs;    /* of the memory; all handles together hold one, so does being open */
@@ -24,7 +33,8 @@ struct bj_monitor {
     struct text *version;
     int over_error;
     struct text *over_text;
-    bool closing; /* close_task is, or was, on its way */
+    bool closing;         /* close_task is, or was, on its way */
+    int64_t reconnect_ms; /* 0: never; -1: for ever */
 
     /* The loop's own. */
     struct loop_task close_task;
@@ -32,17 +42,27 @@ struct bj_monitor {
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
     struct bj_monitor *next;
-    struct driver *driver; /* NULL once it is over */
-    bj_future *connect;    /* who waits for it to open; NULL: nobody */
-    void *jobs;            /* tsearch(3), by id: the run that has the id now */
-    size_t job_count;      /* of those and of the starting ones */
-    bj_job *starting;      /* runs that QEMU has not told of yet (B01, B20) */
+    bool in_ctx;           /* from its first dialling until it is over */
+    struct driver *driver; /* NULL while there is no connection */
+    int64_t peer;          /* the process at the other end; 0: not known */
+    struct reconnect *reconnect;
+    bj_future *connect;                 /* who waits for it to open; NULL: nobody */
+    void *jobs;                         /* tsearch(3), by id: the run that has the id now */
+    size_t job_count;                   /* of those and of the starting ones */
+    bj_job *starting;                   /* runs that QEMU has not told of yet (B01, B20) */
+    struct driver_request rows_request; /* one for all runs that want to know */
+    struct loop_task rows_failed;
+    bool rows_asked, rows_wanted;
+    int rows_error;
+    struct text *made_up[MADE_UP_MAX]; /* ids */
+    int made_up_next;
     bj_watch *watches;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 
 /* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. */
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
+int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 
 /* The loop's thread. */
 bj_job *monitor_find_job(bj_monitor *monitor, const char *id); /* borrowed; NULL: unknown */
@@ -55,6 +75,26 @@ void monitor_job_released(bj_monitor *monitor, bj_job *job); /* its id is free *
 int monitor_add_starting(bj_monitor *monitor, bj_job *job);
 void monitor_job_started(bj_monitor *monitor, bj_job *job);
 void monitor_job_refused(bj_monitor *monitor, bj_job *job);
+bj_job *monitor_find_starting(bj_monitor *monitor, const char *id);
+bj_job *monitor_settle_starting(bj_monitor *monitor, bj_job *job); /* borrowed; or NULL */
+
+/* Those in the table; `visit` must not change it. */
+void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user),
+                      void *user);
+bool monitor_owes_dismissals(const bj_monitor *monitor);
+void monitor_lose_starting(bj_monitor *monitor, int error, const char *text);
+void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text);
+void monitor_finish_if_dismissed(bj_monitor *monitor);
+
+/* What QEMU's list says of the run is fed to it, later. */
+void monitor_want_row(bj_monitor *monitor, bj_job *job);
+void monitor_want_all_rows(bj_monitor *monitor);
+
+/* Tells those who watch events of an end that QEMU has no event for. */
+void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);
+
+/* Connects anew; NULL, or why not. */
+struct text *monitor_dial(bj_monitor *monitor);
 
 /* Ends it at once; gently: after the jobs that are ours and over have been dismissed. Both answer
  * everyone at once and take over the reference to `text`. */

@@ -350,6 +350,17 @@ static int qmp_probe(struct driver *driver, struct driver_request *request)
     return BJ_OK;
 }
 
+static bool qmp_is_verb(struct driver *driver, const char *command, const char *arguments,
+                        enum job_verb *ret_verb, char **ret_id)
+{
+    (void)driver;
+    json_t *object = arguments ? protocol_object(arguments) : NULL;
+    const char *id = qmp_verb_of(command, object, ret_verb);
+    *ret_id = id ? strdup(id) : NULL;
+    json_decref(object);
+    return *ret_id != NULL;
+}
+
 static int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
                     const char *type, enum job_verb verb, int64_t speed)
 {
@@ -540,6 +551,9 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         return;
     }
     qmp->driver.has_status = has_command(qmp, "query-jobs");
+    qmp->driver.has_ready_event = has_command(qmp, "block-job-complete");
+    qmp->driver.is_silent = has_command(qmp, "block_job_cancel");
+    qmp->driver.no_repeats = has_command(qmp, "__com.redhat_drive-mirror");
     qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", has_command, qmp) != NULL;
     starters_init(&qmp->starters, has_command, qmp);
     qmp->complete = qmp_verb_command(JOB_COMPLETE, "", has_command, qmp);
@@ -639,10 +653,13 @@ static void read_event(struct qmp *qmp, const struct message *message)
 
     if (qmp->stage != QMP_UP)
         return;
+    bool is_fact = qmp_read_fact(message, &fact);
+    if (is_fact && qmp->sink->is_told(qmp->user, &fact))
+        return;
     if (qmp->sink->wants_events(qmp->user))
         qmp->sink->event(qmp->user, message->name, message->raw, message->raw_len,
                          message->timestamp_us);
-    if (qmp_read_fact(message, &fact))
+    if (is_fact)
         qmp->sink->fact(qmp->user, &fact);
 }
 
@@ -765,6 +782,15 @@ static void on_ready(void *user, int events)
 
 /* -------------------------------------------------------------------- opening */
 
+/* Who called listen() on it. */
+static int64_t peer_of(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    return known ? peer.pid : 0;
+}
+
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
@@ -776,6 +802,7 @@ static void on_dialled(void *user, int fd, struct text *text)
         return;
     }
     qmp->fd = fd;
+    qmp->driver.peer = peer_of(fd);
     qmp->stage = QMP_GREETING;
     qmp->io = loop_io_new(qmp->ctx->loop, fd, on_ready, qmp);
     if (qmp->io)
@@ -800,6 +827,7 @@ static const struct driver_ops qmp_ops = {
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
     .has_command = qmp_has,
+    .is_verb = qmp_is_verb,
     .probe = qmp_probe,
     .takes = qmp_takes,
     .stage = qmp_stage,

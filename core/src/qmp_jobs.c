@@ -89,20 +89,21 @@ static bool is_block_job(const char *type)
     return false;
 }
 
+enum { WORDS = 3 };
+static const char *const words[][WORDS] = {
+    /* 3.0; before, and deprecated since 10.1 (B38); RHEL 6.2 and 1.0.50 (B57) */
+    [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
+    [JOB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
+    [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
+    [JOB_PAUSE] = {"job-pause", "block-job-pause"},
+    [JOB_RESUME] = {"job-resume", "block-job-resume"},
+    [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
+    [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
+    [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
+};
+
 const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has, void *user)
 {
-    enum { WORDS = 3 };
-    static const char *const words[][WORDS] = {
-        /* 3.0; before, and deprecated since 10.1 (B38); RHEL 6.2 and 1.0.50 (B57) */
-        [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
-        [JOB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
-        [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
-        [JOB_PAUSE] = {"job-pause", "block-job-pause"},
-        [JOB_RESUME] = {"job-resume", "block-job-resume"},
-        [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
-        [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
-        [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
-    };
     if (verb == JOB_CANCEL && !is_block_job(type) && has(user, "job-cancel"))
         return "job-cancel"; /* a job without a disk knows no other */
 
@@ -139,6 +140,35 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
     char *text = protocol_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
     free(quoted);
     return text;
+}
+
+static bool is_word_of(const char *command, enum job_verb verb)
+{
+    for (int i = 0; i < WORDS && words[verb][i]; i++)
+        if (strcmp(words[verb][i], command) == 0)
+            return true;
+    return false;
+}
+
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb)
+{
+    const char *id = string_at(arguments, "id");
+    if (!*id)
+        id = string_at(arguments, "device");
+    if (!*id)
+        return NULL;
+    if (strcmp(command, "__com.redhat_drive-reopen") == 0) { /* RHEL 6.3's pivot (B59) */
+        *ret_verb = JOB_COMPLETE;
+        return id;
+    }
+    int verb = JOB_COMPLETE;
+    while (verb <= JOB_DISMISS && !is_word_of(command, (enum job_verb)verb))
+        verb++;
+    if (verb > JOB_DISMISS)
+        return NULL;
+    bool forces = json_is_true(json_object_get(arguments, "force"));
+    *ret_verb = verb == JOB_CANCEL && forces ? JOB_CANCEL_FORCE : (enum job_verb)verb;
+    return id;
 }
 
 /* --------------------------------------------------------------------- rows */

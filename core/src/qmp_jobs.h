@@ -26,4 +26,7 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
  * NULL: no memory. */
 struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
 
+/* The id of the job whose verb the command is; NULL: it is none. `arguments` may be NULL. */
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb);
+
 #endif

@@ -79,7 +79,7 @@ static void push_events(bj_watch *watch, int64_t first, int64_t last)
 /* What there is to read, as "L6 E7 R8": a letter for the kind, what was pushed or lost. */
 static const char *read_all(bj_watch *watch)
 {
-    static const char letters[] = "FEsRSrPXLC"; /* as the kinds come */
+    static const char letters[] = "FEDBsRSrPXLC"; /* as the kinds come */
     static char all[4096];
     const bj_record *record;
     size_t at = 0;

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What QEMU's list says of the runs that want to know: one question for all of them, and a second
+ * only for those who asked while the first was under way, because its answer may be older than
+ * their question.
+ */
+#include "info.h"
+#include "job_handle.h"
+#include "monitor.h"
+
+#include <stdlib.h>
+
+static void ask_rows(bj_monitor *monitor);
+
+static void count_asked(bj_job *job, void *user)
+{
+    size_t *count = user;
+    *count += job->row == ROW_ASKED;
+}
+
+struct asked {
+    bj_job **jobs;
+    size_t count;
+};
+
+static void collect_asked(bj_job *job, void *user)
+{
+    struct asked *asked = user;
+    if (job->row != ROW_ASKED)
+        return;
+    job->row = ROW_NONE;
+    job->found = NULL;
+    asked->jobs[asked->count++] = bj_job_ref(job);
+}
+
+/* Those whose question was asked, with a reference each: what they are told may be the last of
+ * them. NULL: no memory. */
+static bj_job **take_asked(const bj_monitor *monitor, size_t *ret_count)
+{
+    size_t count = 0;
+    monitor_each_job(monitor, count_asked, &count);
+    struct asked asked = {.jobs = calloc(count ? count : 1, sizeof(bj_job *))};
+    if (asked.jobs)
+        monitor_each_job(monitor, collect_asked, &asked);
+    *ret_count = asked.count;
+    return asked.jobs;
+}
+
+static void find_rows(bj_monitor *monitor, const struct info_list *infos)
+{
+    for (size_t i = 0; i < infos->count; i++) {
+        bj_job *job = monitor_find_job(monitor, infos->rows[i].id);
+        if (job)
+            job->found = &infos->rows[i];
+    }
+}
+
+static void tell_rows(bj_monitor *monitor, const struct driver_reply *reply)
+{
+    size_t count;
+    bj_job **jobs = take_asked(monitor, &count);
+
+    if (jobs && reply->error == BJ_OK)
+        find_rows(monitor, reply->infos);
+    for (size_t i = 0; jobs && i < count; i++) {
+        if (reply->error != BJ_OK)
+            job_feed_silence(jobs[i]);
+        else
+            job_feed_listed(jobs[i], jobs[i]->found);
+        jobs[i]->found = NULL;
+        bj_job_unref(jobs[i]);
+    }
+    free(jobs);
+}
+
+/* What a connection that ends answers is no news of the jobs: they hear of that itself. */
+static bool is_about_connection(int error)
+{
+    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
+           error == BJ_E_CONNECT;
+}
+
+static void rows_done(bj_monitor *monitor, const struct driver_reply *reply)
+{
+    monitor->rows_asked = false;
+    if (!is_about_connection(reply->error))
+        tell_rows(monitor, reply);
+    if (monitor->rows_wanted)
+        ask_rows(monitor);
+    monitor_unref_memory(monitor);
+}
+
+static void on_rows(struct driver_request *request, struct driver_reply *reply)
+{
+    rows_done((bj_monitor *)((char *)request - offsetof(bj_monitor, rows_request)), reply);
+}
+
+/* Later: whoever asks must not be answered from inside its own call. */
+static void run_rows_failed(struct loop_task *task)
+{
+    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, rows_failed));
+    rows_done(monitor, &(struct driver_reply){.error = monitor->rows_error});
+}
+
+static void note_asked(bj_job *job, void *user)
+{
+    (void)user;
+    if (job->row == ROW_WANTED)
+        job->row = ROW_ASKED;
+}
+
+static void ask_rows(bj_monitor *monitor)
+{
+    struct driver *driver = monitor->driver;
+    if (monitor->rows_asked || !driver || monitor->state == MONITOR_AWAY)
+        return; /* asked again when the answer is there, or when QEMU is back */
+
+    monitor_each_job(monitor, note_asked, NULL);
+    monitor->rows_wanted = false;
+    monitor->rows_asked = true;
+    monitor->rows_request.done = on_rows;
+    monitor_ref_memory(monitor);
+    int r = driver->ops->query(driver, &monitor->rows_request, true);
+    if (r == BJ_OK)
+        return;
+    monitor->rows_error = r;
+    monitor->rows_failed.run = run_rows_failed;
+    if (!loop_post(monitor->ctx->loop, &monitor->rows_failed))
+        monitor_unref_memory(monitor);
+}
+
+void monitor_want_row(bj_monitor *monitor, bj_job *job)
+{
+    job->row = ROW_WANTED;
+    monitor->rows_wanted = true;
+    ask_rows(monitor);
+}
+
+static void want_row(bj_job *job, void *user)
+{
+    (void)user;
+    job->row = ROW_WANTED;
+}
+
+void monitor_want_all_rows(bj_monitor *monitor)
+{
+    monitor_each_job(monitor, want_row, NULL);
+    monitor->rows_wanted = true;
+    ask_rows(monitor);
+}

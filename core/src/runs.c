@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runs of a monitor's jobs: by id those that QEMU has told of, and in a list those whose start
+ * is being asked for (B01, B20).
+ */
+#include "job_handle.h"
+#include "monitor.h"
+
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------- the table */
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(((const struct job_key *)a)->id, ((const struct job_key *)b)->id);
+}
+
+bj_job *monitor_find_job(bj_monitor *monitor, const char *id)
+{
+    struct job_key key = {.id = id};
+    void *node = tfind(&key, &monitor->jobs, compare_keys);
+    return node ? *(bj_job **)node : NULL;
+}
+
+static void untable(bj_monitor *monitor, bj_job *job)
+{
+    tdelete(&job->key, &monitor->jobs, compare_keys);
+    job->tabled = false;
+    monitor->job_count--;
+    job_retire(job);
+    bj_job_unref(job);
+}
+
+void monitor_job_released(bj_monitor *monitor, bj_job *job)
+{
+    if (job->tabled)
+        untable(monitor, job);
+    monitor_finish_if_dismissed(monitor);
+}
+
+/* Gives the id to a run; whoever had it is over, whether we saw it or not (B20). */
+static bool table(bj_monitor *monitor, bj_job *job)
+{
+    bj_job *before = monitor_find_job(monitor, text_str(job->id));
+    if (before) {
+        bj_job_ref(before);
+        job_feed_lost(before, BJ_E_JOB_LOST,
+                      "its id was given to another job, and its end was not seen");
+        bj_job_unref(before);
+    }
+    if (!tsearch(&job->key, &monitor->jobs, compare_keys))
+        return false;
+    bj_job_ref(job);
+    job->tabled = true;
+    monitor->job_count++;
+    return true;
+}
+
+bj_job *monitor_track_job(bj_monitor *monitor, const char *id, const char *type)
+{
+    if (monitor->job_count >= ctx_limit(monitor->ctx, BJ_LIMIT_JOBS)) {
+        ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
+                text_str(monitor->uri), id);
+        return NULL;
+    }
+    bj_job *job = job_new(monitor, id, type, false);
+    if (!job)
+        return NULL;
+    bool tabled = table(monitor, job);
+    if (!tabled)
+        job_retire(job);
+    bj_job_unref(job); /* the table's is left */
+    return tabled ? job : NULL;
+}
+
+/* ------------------------------------------------------------- starting runs */
+
+int monitor_add_starting(bj_monitor *monitor, bj_job *job)
+{
+    if (monitor->job_count >= ctx_limit(monitor->ctx, BJ_LIMIT_JOBS))
+        return BJ_E_BUSY;
+    bj_job **last = &monitor->starting; /* of two with one id QEMU accepts the first */
+    while (*last)
+        last = &(*last)->next_starting;
+    *last = bj_job_ref(job);
+    job->next_starting = NULL;
+    job->starting = true;
+    monitor->job_count++;
+    return BJ_OK;
+}
+
+static bool take_starting(bj_monitor *monitor, bj_job *job)
+{
+    for (bj_job **link = &monitor->starting; *link; link = &(*link)->next_starting) {
+        if (*link == job) {
+            *link = job->next_starting;
+            job->starting = false;
+            monitor->job_count--;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* QEMU has told of it: from here on its id is its own. */
+bj_job *monitor_settle_starting(bj_monitor *monitor, bj_job *job)
+{
+    if (!take_starting(monitor, job))
+        return NULL;
+    bool tabled = table(monitor, job);
+    if (!tabled) {
+        job_feed_lost(job, BJ_E_JOB_LOST, bj_error_text(BJ_E_NOMEM));
+        job_retire(job);
+    }
+    bj_job_unref(job); /* the list's */
+    return tabled ? job : NULL;
+}
+
+bj_job *monitor_find_starting(bj_monitor *monitor, const char *id)
+{
+    for (bj_job *job = monitor->starting; job; job = job->next_starting)
+        if (strcmp(text_str(job->id), id) == 0)
+            return job;
+    return NULL;
+}
+
+void monitor_job_started(bj_monitor *monitor, bj_job *job)
+{
+    if (job->starting)
+        monitor_settle_starting(monitor, job);
+}
+
+void monitor_job_refused(bj_monitor *monitor, bj_job *job)
+{
+    if (take_starting(monitor, job)) {
+        job_retire(job);
+        bj_job_unref(job);
+    } else if (job->tabled) { /* created, then thought better of (B41) */
+        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU refused to start it");
+        monitor_job_released(monitor, job);
+    }
+}
+
+/* --------------------------------------------------------------------- walking */
+
+struct walk {
+    void (*visit)(bj_job *job, void *user);
+    void *user;
+};
+
+static void visit_job(const void *node, VISIT visit, void *user)
+{
+    const struct walk *walk = user;
+    if (visit == preorder || visit == leaf)
+        walk->visit(*(bj_job *const *)node, walk->user);
+}
+
+void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user), void *user)
+{
+    struct walk walk = {.visit = visit, .user = user};
+    twalk_r(monitor->jobs, visit_job, &walk);
+}
+
+/* ---------------------------------------------------------------------- losing */
+
+void monitor_lose_starting(bj_monitor *monitor, int error, const char *text)
+{
+    while (monitor->starting) {
+        bj_job *job = bj_job_ref(monitor->starting);
+        take_starting(monitor, job);
+        bj_job_unref(job); /* the list's */
+        job_feed_lost(job, error, text);
+        job_retire(job);
+        bj_job_unref(job);
+    }
+}
+
+struct loss {
+    bool lingering; /* those that are to be dismissed stay */
+    bj_job *job;
+};
+
+static void pick_job_to_lose(bj_job *job, void *user)
+{
+    struct loss *loss = user;
+    if (!(loss->lingering && job_owes_dismissal(job)))
+        loss->job = job;
+}
+
+static bj_job *first_job_to_lose(const bj_monitor *monitor)
+{
+    struct loss loss = {.lingering = monitor->lingering};
+    monitor_each_job(monitor, pick_job_to_lose, &loss);
+    return loss.job;
+}
+
+void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text)
+{
+    monitor_lose_starting(monitor, error, text);
+    for (bj_job *job; (job = bj_job_ref(first_job_to_lose(monitor)));) {
+        job_feed_lost(job, error, text);
+        if (job->tabled)
+            untable(monitor, job);
+        bj_job_unref(job);
+    }
+}
+
+static void note_owed(bj_job *job, void *user)
+{
+    bool *owed = user;
+    *owed |= job_owes_dismissal(job);
+}
+
+bool monitor_owes_dismissals(const bj_monitor *monitor)
+{
+    bool owed = false;
+    monitor_each_job(monitor, note_owed, &owed);
+    return owed;
+}
