@@ -44,7 +44,7 @@ struct driver_ops {
     int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
                    const char *arguments);
     int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
-                const char *type, enum job_verb verb, int64_t speed);
+                const char *type, enum job_verb verb, int64_t speed, const char *options);
     /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
     /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk

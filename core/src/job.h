@@ -46,6 +46,7 @@ enum job_verb {
     JOB_PAUSE,
     JOB_RESUME,
     JOB_SET_SPEED,
+    JOB_CHANGE,
     JOB_FINALIZE,
     JOB_DISMISS
 };
@@ -65,7 +66,7 @@ enum job_question {
     JOB_ASK_RELEASED,
     JOB_ASK_PIVOT,
     JOB_ASK_ABORT,
-    JOB_ASK_VERB /* pause, resume, set_speed, finalize, dismiss: a request of its own each */
+    JOB_ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
 };
 
 /* Someone who waits. Belongs to the caller; in the machine's list from job_ask() until it is
@@ -78,6 +79,7 @@ struct job_waiter {
     bool held;              /* pivot: not to be sent before job_unhold() */
     enum job_verb verb;     /* JOB_ASK_VERB */
     int64_t speed;          /* JOB_SET_SPEED */
+    const char *options;    /* JOB_CHANGE: a JSON object, the caller's */
 };
 
 struct job_answer {

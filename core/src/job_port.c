@@ -157,7 +157,8 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
     take_slot(slot, job, verb, wait);
     slot->request.done = on_verb_done;
     int r = driver ? driver->ops->verb(driver, &slot->request, text_str(job->id),
-                                       text_str(job->type), verb, waiter ? waiter->speed : 0)
+                                       text_str(job->type), verb, waiter ? waiter->speed : 0,
+                                       waiter ? waiter->options : NULL)
                    : BJ_E_DISCONNECTED;
     if (r != BJ_OK) {
         fail_later(slot, r, run_verb_failed);

@@ -6,6 +6,10 @@
 #include "ask.h"
 #include "job_port.h"
 #include "monitor.h"
+#include "protocol.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------------- waits */
 
@@ -90,7 +94,9 @@ static struct text *late_wait(bj_future *future)
 
 static void destroy_wait(bj_future *future)
 {
-    bj_job_unref(wait_of_future(future)->job);
+    struct job_wait *wait = wait_of_future(future);
+    bj_job_unref(wait->job);
+    free(wait->options);
 }
 
 static const struct future_ops wait_ops = {
@@ -99,6 +105,13 @@ static const struct future_ops wait_ops = {
     .late = late_wait,
     .destroy = destroy_wait,
 };
+
+static bool keep_options(struct job_wait *wait)
+{
+    wait->options = strdup(wait->asker.waiter.options);
+    wait->asker.waiter.options = wait->options;
+    return wait->options != NULL;
+}
 
 static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t timeout_ms)
 {
@@ -117,6 +130,10 @@ static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t tim
         return future_static(BJ_E_NOMEM);
     wait->job = bj_job_ref(job);
     wait->asker = (struct job_asker){.waiter = waiter, .answered = answer_wait};
+    if (waiter.options && !keep_options(wait)) {
+        bj_future_unref(&wait->future);
+        return future_static(BJ_E_NOMEM);
+    }
     return future_launch(&wait->future, timeout_ms, -1);
 }
 
@@ -204,6 +221,27 @@ bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms)
 bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
 {
     return launch_verb(job, JOB_DISMISS, 0, timeout_ms);
+}
+
+/* The id is the job's: a second one would be no JSON that QEMU takes. */
+static bool are_options(const char *options)
+{
+    json_t *object = options ? protocol_object(options) : NULL;
+    bool fit = object && !json_object_get(object, "id");
+    json_decref(object);
+    return fit;
+}
+
+bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
+{
+    if (job && job_can_look(job) && !are_options(options))
+        return future_failed(
+            job->monitor->ctx, BJ_E_INVAL,
+            "job %s: the options are not a JSON object, or have an \"id\" in it: %.200s",
+            text_str(job->id), options ? options : "NULL");
+    return launch_wait(
+        job, (struct job_waiter){.question = JOB_ASK_VERB, .verb = JOB_CHANGE, .options = options},
+        timeout_ms);
 }
 
 /* ---------------------------------------------------------------------- query */

@@ -21,6 +21,7 @@ struct job_wait {
     struct job_asker asker;
     struct job_request_slot slot;  /* JOB_ASK_VERB */
     bj_job *job;                   /* a reference */
+    char *options;                 /* JOB_CHANGE; freed with it */
     bool linked;                   /* in the machine's list */
     struct loop_timer *escalation; /* NULL: a wait that never escalates */
 };

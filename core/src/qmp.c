@@ -362,7 +362,7 @@ static bool qmp_is_verb(struct driver *driver, const char *command, const char *
 }
 
 static int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
-                    const char *type, enum job_verb verb, int64_t speed)
+                    const char *type, enum job_verb verb, int64_t speed, const char *options)
 {
     struct qmp *qmp = qmp_of(driver);
     bool shared =
@@ -374,7 +374,9 @@ static int qmp_verb(struct driver *driver, struct driver_request *request, const
         verb == JOB_COMPLETE ? qmp->complete : qmp_verb_command(verb, type, has_command, qmp);
     if (!name)
         return BJ_E_UNSUPPORTED;
-    char *arguments = qmp_verb_arguments(name, verb, id, speed, has_command, qmp);
+    char *arguments = verb == JOB_CHANGE
+                          ? qmp_change_arguments(id, type, options)
+                          : qmp_verb_arguments(name, verb, id, speed, has_command, qmp);
     int r = arguments ? ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
     free(arguments);
     return r;

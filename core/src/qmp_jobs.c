@@ -98,6 +98,7 @@ static const char *const words[][WORDS] = {
     [JOB_PAUSE] = {"job-pause", "block-job-pause"},
     [JOB_RESUME] = {"job-resume", "block-job-resume"},
     [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
+    [JOB_CHANGE] = {"block-job-change"},
     [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
     [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
 };
@@ -169,6 +170,27 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_v
     bool forces = json_is_true(json_object_get(arguments, "force"));
     *ret_verb = verb == JOB_CANCEL && forces ? JOB_CANCEL_FORCE : (enum job_verb)verb;
     return id;
+}
+
+char *qmp_change_arguments(const char *id, const char *type, const char *options)
+{
+    json_t *given = protocol_object(options); /* was one when it was asked */
+    bool adds_type = *type && !json_object_get(given, "type");
+    json_decref(given);
+
+    char *quoted_id = protocol_quote(id);
+    char *quoted_type = adds_type ? protocol_quote(type) : strdup("");
+    char *members = NULL, *text = NULL;
+    if (quoted_id && quoted_type)
+        members = protocol_join(
+            (const char *[]){"\"id\":", quoted_id, adds_type ? ",\"type\":" : "", quoted_type}, 4,
+            NULL);
+    if (members)
+        text = protocol_add_members(options, members);
+    free(members);
+    free(quoted_type);
+    free(quoted_id);
+    return text;
 }
 
 /* --------------------------------------------------------------------- rows */

@@ -22,6 +22,10 @@ const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_comma
 char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
                          qmp_has_command *has, void *user);
 
+/* The arguments of JOB_CHANGE: `options`, a JSON object without an id, and whose job it is. As text
+ * for free(). NULL: no memory. */
+char *qmp_change_arguments(const char *id, const char *type, const char *options);
+
 /* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
  * NULL: no memory. */
 struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);

@@ -50,9 +50,9 @@ typedef struct machine {
 } machine;
 
 static const char *const verb_words[] = {
-    [JOB_COMPLETE] = "complete", [JOB_CANCEL] = "cancel",   [JOB_CANCEL_FORCE] = "force",
-    [JOB_PAUSE] = "pause",       [JOB_RESUME] = "resume",   [JOB_SET_SPEED] = "speed",
-    [JOB_FINALIZE] = "finalize", [JOB_DISMISS] = "dismiss",
+    [JOB_COMPLETE] = "complete", [JOB_CANCEL] = "cancel",     [JOB_CANCEL_FORCE] = "force",
+    [JOB_PAUSE] = "pause",       [JOB_RESUME] = "resume",     [JOB_SET_SPEED] = "speed",
+    [JOB_CHANGE] = "change",     [JOB_FINALIZE] = "finalize", [JOB_DISMISS] = "dismiss",
 };
 
 static const char *const news_words[] = {

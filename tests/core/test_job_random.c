@@ -41,8 +41,8 @@ static void end_story(machine *m, unsigned number)
 
 static void ask_something(machine *m)
 {
-    static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_FINALIZE,
-                                          JOB_DISMISS};
+    static const enum job_verb verbs[] = {JOB_PAUSE,  JOB_RESUME,   JOB_SET_SPEED,
+                                          JOB_CHANGE, JOB_FINALIZE, JOB_DISMISS};
     static const int aborts[] = {BJ_ABORT_SOFT, BJ_ABORT_FORCE, BJ_ABORT_SOFT | BJ_ABORT_ASYNC,
                                  BJ_ABORT_FORCE | BJ_ABORT_ASYNC};
     if (m->seat_count == SEATS)
@@ -367,6 +367,7 @@ static bool take(qemu *q, enum job_verb v)
     case JOB_RESUME:
         return take_resume(q);
     case JOB_SET_SPEED:
+    case JOB_CHANGE:
         return works(q);
     case JOB_FINALIZE:
         if (q->status != JOB_STATUS_PENDING)
