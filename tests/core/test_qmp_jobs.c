@@ -257,6 +257,110 @@ static void b52_a_job_without_a_disk_is_cancelled_by_job_cancel(void **state)
     assert_verb(has_all, JOB_CANCEL, "snapshot-save", "job-cancel", "{\"id\": \"j\"}");
 }
 
+/* A QEMU that has the commands which are listed, a space before and after each. */
+static bool is_listed(void *user, const char *command)
+{
+    const char *list = user;
+    size_t len = strlen(command);
+    for (const char *at = list; (at = strstr(at, command)); at += len)
+        if (at > list && at[-1] == ' ' && at[len] == ' ')
+            return true;
+    return false;
+}
+
+#define RHEL_6_2 " block_job_cancel block_job_set_speed block_stream query-block-jobs "
+#define RHEL_6_3                                                                                   \
+    " block-job-cancel block-job-set-speed block-stream query-block-jobs "                         \
+    "__com.redhat_drive-mirror __com.redhat_drive-reopen "
+#define AGE_1_1 " block-job-cancel block-job-set-speed block-stream query-block-jobs "
+#define AGE_1_3 AGE_1_1 "block-job-pause block-job-resume block-job-complete "
+#define AGE_2_12 AGE_1_3 "block-job-finalize block-job-dismiss "
+#define AGE_3_0                                                                                    \
+    AGE_2_12 "job-pause job-resume job-complete job-cancel job-finalize job-dismiss query-jobs "
+
+#define DEVICE "{\"device\":\"j\"}"
+#define FORCED "{\"device\":\"j\",\"force\":true}"
+#define AN_ID "{\"id\":\"j\"}"
+#define SPEED "{\"device\":\"j\",\"speed\":7}"
+#define VALUE "{\"device\":\"j\",\"value\":7}"
+
+/* What each QEMU took and refused in recorded sessions. */
+static void b59_the_words_of_each_age(void **state)
+{
+    (void)state;
+    enum { VERBS = JOB_DISMISS + 1 };
+    static const struct {
+        const char *commands;
+        const char *words[VERBS][2];
+    } ages[] = {
+        {RHEL_6_2,
+         {
+             [JOB_CANCEL] = {"block_job_cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"block_job_cancel", DEVICE},
+             [JOB_SET_SPEED] = {"block_job_set_speed", VALUE},
+         }},
+        {RHEL_6_3,
+         {
+             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"block-job-cancel", DEVICE}, /* force is InvalidParameter */
+             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+         }},
+        {AGE_1_1,
+         {
+             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"block-job-cancel", DEVICE},
+             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+         }},
+        {AGE_1_3,
+         {
+             [JOB_COMPLETE] = {"block-job-complete", DEVICE},
+             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"block-job-cancel", FORCED},
+             [JOB_PAUSE] = {"block-job-pause", DEVICE},
+             [JOB_RESUME] = {"block-job-resume", DEVICE},
+             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+         }},
+        {AGE_2_12,
+         {
+             [JOB_COMPLETE] = {"block-job-complete", DEVICE},
+             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"block-job-cancel", FORCED},
+             [JOB_PAUSE] = {"block-job-pause", DEVICE},
+             [JOB_RESUME] = {"block-job-resume", DEVICE},
+             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [JOB_FINALIZE] = {"block-job-finalize", AN_ID},
+             [JOB_DISMISS] = {"block-job-dismiss", AN_ID},
+         }},
+        {AGE_3_0,
+         {
+             [JOB_COMPLETE] = {"job-complete", AN_ID},
+             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
+             [JOB_CANCEL_FORCE] = {"job-cancel", AN_ID},
+             [JOB_PAUSE] = {"job-pause", AN_ID},
+             [JOB_RESUME] = {"job-resume", AN_ID},
+             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [JOB_FINALIZE] = {"job-finalize", AN_ID},
+             [JOB_DISMISS] = {"job-dismiss", AN_ID},
+         }},
+    };
+    for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        void *commands = (void *)ages[i].commands;
+        for (int v = 0; v < VERBS; v++) {
+            enum job_verb verb = (enum job_verb)v;
+            const char *command = qmp_verb_command(verb, "mirror", is_listed, commands);
+            if (!ages[i].words[v][0]) {
+                assert_null(command);
+                continue;
+            }
+            assert_non_null(command);
+            assert_string_equal(command, ages[i].words[v][0]);
+            char *text = qmp_verb_arguments(command, verb, "j", 7, is_listed, commands);
+            assert_string_equal(text, ages[i].words[v][1]);
+            free(text);
+        }
+    }
+}
+
 static void b38_a_qemu_that_has_neither(void **state)
 {
     (void)state;
@@ -412,6 +516,56 @@ static void b26_a_qemu_that_knows_no_ready_shows_what_it_says(void **state)
     info_list_free(list);
 }
 
+/* Rows of recorded sessions, RHEL 6.3 and 1.1 to 2.3. */
+static void b26_ready_in_rows_of_each_age(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *row;
+        bool ready;
+        int64_t current, total;
+    } cases[] = {
+        /* RHEL 6.3, 1.1: no event tells ready, no field */
+        {"\"type\": \"mirror\", \"len\": 67108864, \"offset\": 67108864, \"speed\": 0", true,
+         67108864, 67108864},
+        {"\"type\": \"mirror\", \"len\": 67108864, \"offset\": 67043328, \"speed\": 0", false,
+         67043328, 67108864},
+        {"\"type\": \"mirror\", \"len\": 0, \"offset\": 0, \"speed\": 0", false, 0, 1},
+        {"\"type\": \"stream\", \"len\": 8388608, \"offset\": 8388608, \"speed\": 0", false,
+         8388608, 8388608},
+        /* 1.3 to 2.1: of a commit nobody knows which kind it is */
+        {"\"io-status\": \"ok\", \"busy\": true, \"type\": \"mirror\", \"len\": 8, \"paused\": false, "
+         "\"offset\": 8, \"speed\": 0",
+         true, 8, 8},
+        {"\"io-status\": \"ok\", \"busy\": true, \"type\": \"commit\", \"len\": 8, \"paused\": false, "
+         "\"offset\": 8, \"speed\": 0",
+         false, 8, 8},
+        {"\"io-status\": \"ok\", \"busy\": true, \"type\": \"backup\", \"len\": 8, \"paused\": false, "
+         "\"offset\": 8, \"speed\": 0",
+         false, 8, 8},
+        /* 2.2 and later */
+        {"\"io-status\": \"ok\", \"busy\": true, \"type\": \"mirror\", \"len\": 8, \"paused\": false, "
+         "\"offset\": 8, \"speed\": 0, \"ready\": false",
+         false, 7, 8},
+        {"\"io-status\": \"ok\", \"busy\": true, \"type\": \"commit\", \"len\": 8, \"paused\": false, "
+         "\"offset\": 8, \"speed\": 0, \"ready\": true",
+         true, 8, 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "[{\"device\": \"drive0\", %s}]", cases[i].row);
+        struct info_list *list = read_rows(text, NULL, 10);
+        const bj_job_info *row = list->rows;
+        assert_string_equal(row->id, "drive0");
+        assert_int_equal(row->ready, cases[i].ready);
+        assert_int_equal(row->current, cases[i].current);
+        assert_int_equal(row->total, cases[i].total);
+        assert_string_equal(row->status, "");
+        assert_false(row->paused);
+        info_list_free(list);
+    }
+}
+
 static void b49_fields_that_are_missing_or_of_another_kind(void **state)
 {
     (void)state;
@@ -487,6 +641,7 @@ int main(void)
         cmocka_unit_test(b38_each_verb_on_a_qemu_without),
         cmocka_unit_test(b38_a_soft_cancel_is_block_job_cancel_for_all_kinds_that_know_it),
         cmocka_unit_test(b52_a_job_without_a_disk_is_cancelled_by_job_cancel),
+        cmocka_unit_test(b59_the_words_of_each_age),
         cmocka_unit_test(b38_a_qemu_that_has_neither),
         cmocka_unit_test(an_id_is_quoted),
         cmocka_unit_test(rows_of_both_lists_are_one),
@@ -495,6 +650,7 @@ int main(void)
         cmocka_unit_test(b59_before_3_0_there_is_one_list),
         cmocka_unit_test(b25_current_never_equals_total_while_unready),
         cmocka_unit_test(b26_a_qemu_that_knows_no_ready_shows_what_it_says),
+        cmocka_unit_test(b26_ready_in_rows_of_each_age),
         cmocka_unit_test(b49_fields_that_are_missing_or_of_another_kind),
         cmocka_unit_test(b49_a_status_unknown_to_us_is_passed_on),
         cmocka_unit_test(b56_as_many_rows_as_the_limit_and_no_more),

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Was the disk switched? Told from query-block, as QEMUs before 4.0 have it. (What newer ones say
+ * is tested on real ones.) The rows are of recorded sessions, less what does not matter.
+ */
+#include "qmp_graph.h"
+
+#include "cmocka_all.h"
+
+#define CD "{\"device\": \"ide1-cd0\", \"removable\": true}"
+#define DRIVE(inserted)                                                                            \
+    "[" CD ", {\"device\": \"drive0\", \"removable\": true, \"inserted\": " inserted "}]"
+
+/* 1.7.2 to 2.3.1; RHEL 6.3 has no image */
+#define OLD(file) DRIVE("{\"drv\": \"qcow2\", \"ro\": false, \"file\": \"" file "\"}")
+/* 2.8.1 to 3.1.1 */
+#define NODE(name, file)                                                                           \
+    DRIVE("{\"drv\": \"qcow2\", \"node-name\": \"" name "\", \"file\": \"" file "\"}")
+#define FILTER(file)                                                                               \
+    DRIVE("{\"drv\": \"mirror_top\", \"node-name\": \"top\", \"file\": \"" file "\"}")
+#define UNDER(file, under)                                                                         \
+    DRIVE("{\"drv\": \"qcow2\", \"file\": \"" file "\", \"backing_file\": \"" under "\"}")
+#define DEEP_UNDER(file, under)                                                                    \
+    DRIVE("{\"drv\": \"qcow2\", \"file\": \"" file "\", \"image\": {\"filename\": \"" file         \
+          "\", \"backing-image\": {\"filename\": \"mid\", \"backing-image\": {\"filename\": "      \
+          "\"" under "\"}}}}")
+
+static struct driver_sight *see(const char *text, const char *id)
+{
+    json_t *root = json_loads(text, JSON_DECODE_ANY, NULL);
+    assert_non_null(root);
+    struct driver_sight *sight = qmp_see(root, id);
+    json_decref(root);
+    return sight;
+}
+
+static enum job_switch compare(const char *before, const char *id, const char *after)
+{
+    struct driver_sight *sight = see(before, id);
+    assert_non_null(sight);
+    json_t *root = json_loads(after, JSON_DECODE_ANY, NULL);
+    assert_non_null(root);
+    enum job_switch result = qmp_compare(sight, root);
+    json_decref(root);
+    qmp_unsee(sight);
+    return result;
+}
+
+static void b15_a_device_with_another_image_was_switched(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *after;
+        enum job_switch result;
+    } cases[] = {
+        {OLD("/m.qcow2"), OLD("/mp.qcow2"), JOB_SWITCHED},
+        {OLD("/m.qcow2"), OLD("/m.qcow2"), JOB_NOT_SWITCHED},
+        {UNDER("/c.top", "/c.mid"), OLD("/c.base"), JOB_SWITCHED},
+        {UNDER("/c.top", "/c.mid"), UNDER("/c.top", "/c.mid"), JOB_NOT_SWITCHED},
+        {NODE("#block118", "/m.qcow2"), NODE("#block688", "/mp.qcow2"), JOB_SWITCHED},
+        {NODE("#block151", "/m.qcow2"), NODE("#block151", "/m.qcow2"), JOB_NOT_SWITCHED},
+        /* only nodes tell such images apart */
+        {NODE("#block1", "null-co://"), NODE("#block2", "null-co://"), JOB_SWITCHED},
+        {NODE("#block1", "null-co://"), NODE("#block1", "null-co://"), JOB_NOT_SWITCHED},
+        {OLD("null-co://"), OLD("null-co://"), JOB_SWITCH_UNKNOWN},
+        {OLD(""), OLD(""), JOB_SWITCH_UNKNOWN},
+        {NODE("#block1", ""), NODE("#block1", ""), JOB_NOT_SWITCHED},
+        /* a filter comes and goes with its job: its name tells nothing */
+        {FILTER("/m.qcow2"), NODE("#block1", "/m.qcow2"), JOB_NOT_SWITCHED},
+        {FILTER("/m.qcow2"), NODE("#block2", "/mp.qcow2"), JOB_SWITCHED},
+        {FILTER(""), NODE("#block2", ""), JOB_SWITCH_UNKNOWN},
+        {NODE("#block1", "/m.qcow2"), FILTER("/m.qcow2"), JOB_NOT_SWITCHED},
+        /* a snapshot that someone took right after it, or several: the old image is still there */
+        {OLD("/m.qcow2"), UNDER("/snap", "/m.qcow2"), JOB_SWITCH_UNKNOWN},
+        {OLD("/m.qcow2"), DEEP_UNDER("/snap", "/m.qcow2"), JOB_SWITCH_UNKNOWN},
+        {OLD("/m.qcow2"), DEEP_UNDER("/mp.qcow2", "/base"), JOB_SWITCHED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (compare(cases[i].before, "drive0", cases[i].after) != cases[i].result)
+            fail_msg("%s, then %s", cases[i].before, cases[i].after);
+}
+
+static void b15_a_device_without_a_name_is_found_by_its_node(void **state)
+{
+    (void)state;
+#define NAMELESS(qdev, node)                                                                       \
+    "[{\"device\": \"\", \"qdev\": \"" qdev "\", \"inserted\": {\"drv\": \"raw\", \"node-name\": " \
+    "\"" node "\", \"file\": \"\"}}]"
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "t")), JOB_SWITCHED);
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "n")), JOB_NOT_SWITCHED);
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d1", "t")), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(NAMELESS("", "n"), "n", NAMELESS("", "t")), JOB_SWITCH_UNKNOWN);
+}
+
+static void b15_what_is_not_there_is_not_seen(void **state)
+{
+    (void)state;
+    assert_null(see(OLD("/m.qcow2"), "drive1"));
+    assert_null(see(OLD("/m.qcow2"), "ide1-cd0")); /* empty */
+    assert_null(see(OLD("/m.qcow2"), ""));
+    assert_null(see("[]", "drive0"));
+    assert_null(see("[null, 7, [], {\"device\": 7}]", "drive0"));
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[" CD "]"), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[{\"device\": \"drive0\"}]"),
+                     JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "7"), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "{}"), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("7")), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("{\"file\": []}")),
+                     JOB_SWITCH_UNKNOWN);
+}
+
+/* A peer that wants our memory. */
+static void b56_only_short_names_are_kept(void **state)
+{
+    (void)state;
+    enum { LONG = 5000 };
+    static char before[LONG + 200], after[LONG + 200];
+    char name[LONG + 1];
+    memset(name, 'x', LONG);
+    name[LONG] = '\0';
+    snprintf(before, sizeof before, "[{\"device\": \"drive0\", \"inserted\": {\"file\": \"%s\"}}]",
+             name);
+    snprintf(after, sizeof after, "[{\"device\": \"drive0\", \"inserted\": {\"file\": \"y%s\"}}]",
+             name);
+    assert_int_equal(compare(before, "drive0", after), JOB_SWITCH_UNKNOWN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(b15_a_device_with_another_image_was_switched),
+        cmocka_unit_test(b15_a_device_without_a_name_is_found_by_its_node),
+        cmocka_unit_test(b15_what_is_not_there_is_not_seen),
+        cmocka_unit_test(b56_only_short_names_are_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
