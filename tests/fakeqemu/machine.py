@@ -235,7 +235,8 @@ class Machine:
         return self._disks.query_named_block_nodes()
 
     def _x_debug_query_block_graph(self) -> Args:
-        return self._disks.graph({job.id: job.copy for job in self.jobs.values()})
+        at_work = [job for job in self.jobs.values() if job.status != "concluded"]
+        return self._disks.graph({job.id: job.copy for job in at_work})
 
     def _query_qmp_schema(self) -> list[Args]:
         """The commands and their arguments; enough to see which of them exist."""

@@ -12,11 +12,18 @@
 const char *kind_name(bj_record_kind kind)
 {
     static const char *const names[] = {
-        [BJ_RECORD_FUTURE] = "FUTURE",     [BJ_RECORD_EVENT] = "EVENT",
-        [BJ_RECORD_STATUS] = "STATUS",     [BJ_RECORD_READY] = "READY",
-        [BJ_RECORD_STALLED] = "STALLED",   [BJ_RECORD_RESUMED] = "RESUMED",
-        [BJ_RECORD_PROGRESS] = "PROGRESS", [BJ_RECORD_ENDED] = "ENDED",
-        [BJ_RECORD_LAGGED] = "LAGGED",     [BJ_RECORD_CLOSED] = "CLOSED",
+        [BJ_RECORD_FUTURE] = "FUTURE",
+        [BJ_RECORD_EVENT] = "EVENT",
+        [BJ_RECORD_DISCONNECTED] = "DISCONNECTED",
+        [BJ_RECORD_RECONNECTED] = "RECONNECTED",
+        [BJ_RECORD_STATUS] = "STATUS",
+        [BJ_RECORD_READY] = "READY",
+        [BJ_RECORD_STALLED] = "STALLED",
+        [BJ_RECORD_RESUMED] = "RESUMED",
+        [BJ_RECORD_PROGRESS] = "PROGRESS",
+        [BJ_RECORD_ENDED] = "ENDED",
+        [BJ_RECORD_LAGGED] = "LAGGED",
+        [BJ_RECORD_CLOSED] = "CLOSED",
     };
     assert_true((size_t)kind < sizeof(names) / sizeof(names[0]));
     return names[kind];

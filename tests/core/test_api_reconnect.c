@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connections that end and are made again: waits go on, nothing is taken for what it is not, and
+ * nothing is sent twice.
+ */
+#include "fake.h"
+#include "records.h"
+
+static void reconnecting(world *w)
+{
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+/* Until the watch has a record of that kind. */
+static const bj_record *await_kind(bj_watch *watch, bj_record_kind kind)
+{
+    const bj_record *record;
+    do
+        record = next_record(watch);
+    while (record->kind != kind);
+    return record;
+}
+
+static void go_away(world *w, bj_watch *watch)
+{
+    step(w, JSON({"do": "die"}));
+    await_kind(watch, BJ_RECORD_DISCONNECTED);
+}
+
+static void come_back(world *w, bj_watch *watch, const char *jobs)
+{
+    step(w, "{\"do\": \"start\", \"jobs\": \"%s\"}", jobs);
+    await_kind(watch, BJ_RECORD_RECONNECTED);
+}
+
+static bj_future *pivot(world *w, bj_job *job)
+{
+    return hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
+}
+
+static bj_future *done(world *w, bj_job *job)
+{
+    return hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+}
+
+/* ---------------------------------------------------------------- the same QEMU */
+
+static void b45_waits_go_on_through_a_new_connection(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_watch *of_job = watch_job(w, job, 0);
+    bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
+    bj_future *pivoted = pivot(w, job);
+    bj_future *released = hold(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE));
+
+    step(w, JSON({"do": "hang-up"}));
+    assert_int_equal(await_kind(watch, BJ_RECORD_DISCONNECTED)->error, BJ_E_DISCONNECTED);
+    await_kind(watch, BJ_RECORD_RECONNECTED);
+    step(w, JSON({"do": "ready"}));
+
+    answers(ready, BJ_OK);
+    ends(pivoted, BJ_OK, BJ_OUTCOME_PIVOTED);
+    ends(released, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_string_equal(news(w, of_job, BJ_RECORD_CLOSED), "READY ENDED CLOSED");
+}
+
+static void b45_the_monitor_is_not_closed_by_it(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+
+    go_away(w, watch);
+    assert_int_equal(bj_monitor_has_command(w->monitor, "quit"), BJ_E_DISCONNECTED);
+    names(expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_E_DISCONNECTED), "again");
+    come_back(w, watch, "keep");
+    assert_int_equal(bj_monitor_has_command(w->monitor, "quit"), 1);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_false(bj_future_is_done(closed));
+}
+
+static void b45_commands_under_way_are_answered(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "stop", "what": "writing"}));
+    bj_future *query = hold(w, bj_job_query(job, BJ_TIMEOUT_NONE));
+    bj_future *pause = hold(w, bj_job_pause(job, BJ_TIMEOUT_NONE));
+    await_sent(w, "query-block-jobs");
+    await_sent(w, "job-pause");
+    go_away(w, watch);
+
+    answers(query, BJ_E_DISCONNECTED);
+    answers(pause, BJ_E_DISCONNECTED);
+    assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_NONE);
+}
+
+static void b46_still_listed_goes_on(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
+
+    go_away(w, watch);
+    step(w, JSON({"do": "ready"})); /* its event is seen by nobody */
+    assert_false(bj_future_is_done(ready));
+    come_back(w, watch, "keep");
+
+    answers(ready, BJ_OK);
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
+static void b46_a_pivot_that_waited_happens_when_qemu_is_back(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    go_away(w, watch);
+    bj_future *pivoted = pivot(w, job);
+    step(w, JSON({"do": "ready"}));
+    come_back(w, watch, "keep");
+    ends(pivoted, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "job-complete"), 1);
+}
+
+static void b46_concluded_while_away_has_its_outcome(void **state)
+{
+    static const struct {
+        const char *step;
+        int error;
+        bj_outcome outcome;
+    } cases[] = {
+        {"{\"do\": \"finish\"}", BJ_OK, BJ_OUTCOME_PIVOTED},
+        {"{\"do\": \"fail\", \"error\": \"No space left on device\"}", BJ_E_JOB_FAILED,
+         BJ_OUTCOME_FAILED},
+    };
+    world *w = *state;
+    for (int i = 0; i < 2; i++) {
+        reconnecting(w);
+        bj_watch *watch = watch_monitor(w);
+        bj_job *job = fake_ready_mirror(w);
+        step(w, JSON({"do": "hold-end"}));
+        bj_future *pivoted = pivot(w, job);
+        await_sent(w, "job-complete");
+        expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK); /* complete has been accepted */
+
+        go_away(w, watch);
+        step(w, "%s", cases[i].step);
+        come_back(w, watch, "keep");
+
+        ends(pivoted, cases[i].error, cases[i].outcome);
+        ends(hold(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE)), cases[i].error,
+             cases[i].outcome);
+        assert_int_equal(times_sent(w, "job-dismiss"), 1);
+        next_fake(w);
+    }
+}
+
+static void b46_a_complete_that_was_not_taken_is_sent_again(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    reconnecting(w);
+    step(w, JSON({"do": "answer", "command": "job-complete", "return": {}})); /* and not done */
+    step(w, JSON({"do": "when", "command": "job-complete", "at": "received",
+                  "steps": [{"do": "hang-up"}]}));
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "job-complete"), 2);
+}
+
+static void b46_a_complete_that_was_taken_is_not_sent_again(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    reconnecting(w);
+    step(w, JSON({"do": "when", "command": "job-complete", "at": "done",
+                  "steps": [{"do": "hang-up"}]}));
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "job-complete"), 1);
+}
+
+static void b63_progress_goes_on(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_watch *of_job = watch_job(w, job, 1);
+    await_kind(of_job, BJ_RECORD_PROGRESS);
+    go_away(w, watch);
+    come_back(w, watch, "keep");
+    step(w, JSON({"do": "progress", "offset": 4096}));
+    while (await_kind(of_job, BJ_RECORD_PROGRESS)->current != 4096)
+        ;
+}
+
+/* -------------------------------------------------------------- another QEMU */
+
+static void b46_gone_is_lost(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "hold-end"}));
+    bj_future *pivoted = pivot(w, job);
+    bj_future *over = done(w, job);
+    await_sent(w, "job-complete");
+
+    go_away(w, watch);
+    come_back(w, watch, "none");
+    ends(pivoted, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    names(ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST), "vanished");
+    names(expect(w, bj_monitor_attach(w->monitor, bj_job_id(job), BJ_TIMEOUT_NONE), BJ_E_NO_JOB),
+          bj_job_id(job));
+}
+
+static void b46_the_same_id_in_another_qemu_is_another_run(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_ready_mirror(w);
+    bj_future *over = done(w, job);
+
+    go_away(w, watch);
+    step(w, JSON({"do": "start", "jobs": "none"}));
+    step(w,
+         "{\"do\": \"execute\", \"command\": \"blockdev-mirror\", \"arguments\": {\"job-id\": "
+         "\"%s\", \"device\": \"drive0\", \"target\": \"copy\", \"sync\": \"full\"}}",
+         bj_job_id(job));
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+}
+
+/* -------------------------------------------------------------------- giving up */
+
+static void b45_given_up_is_told_to_all(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, 50), BJ_OK);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_future *over = done(w, job);
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+
+    step(w, JSON({"do": "die"}));
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    names(answers(closed, BJ_E_DISCONNECTED), "could not be made again");
+    assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "DISCONNECTED CLOSED");
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, 50), BJ_E_DISCONNECTED);
+}
+
+static void b45_switched_off_it_gives_up(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_future *over = done(w, fake_mirror(w));
+    go_away(w, watch);
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, 0), BJ_OK);
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+}
+
+static void b45_closed_while_away(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_future *over = done(w, fake_mirror(w));
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    go_away(w, watch);
+    bj_monitor_close(w->monitor);
+    answers(over, BJ_E_CLOSED);
+    answers(closed, BJ_E_CLOSED);
+}
+
+static void b45_the_context_is_closed_while_away(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_future *over = done(w, fake_mirror(w));
+    go_away(w, watch);
+    assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
+    answers(over, BJ_E_CLOSED);
+}
+
+static void b06_a_deadline_passes_while_away(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    go_away(w, watch);
+    expect(w, bj_job_done(job, BJ_DONE_OVER, 20), BJ_E_TIMEOUT);
+    assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_NONE);
+}
+
+static void b56_a_peer_that_breaks_the_protocol_is_left(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_future *over = done(w, fake_mirror(w));
+    step(w, JSON({"do": "raw", "text": "}"}));
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    expect(w, bj_monitor_closed(w->monitor), BJ_E_PROTOCOL);
+}
+
+static void what_can_not_be_made_again_is_refused(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(NULL, 1000), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, -2), BJ_E_INVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FAKE_TEST(b45_waits_go_on_through_a_new_connection),
+        FAKE_TEST(b45_the_monitor_is_not_closed_by_it),
+        FAKE_TEST(b45_commands_under_way_are_answered),
+        FAKE_TEST(b46_still_listed_goes_on),
+        FAKE_TEST(b46_a_pivot_that_waited_happens_when_qemu_is_back),
+        FAKE_TEST(b46_concluded_while_away_has_its_outcome),
+        FAKE_TEST(b46_a_complete_that_was_not_taken_is_sent_again),
+        FAKE_TEST(b46_a_complete_that_was_taken_is_not_sent_again),
+        FAKE_TEST(b63_progress_goes_on),
+        FAKE_TEST(b46_gone_is_lost),
+        FAKE_TEST(b46_the_same_id_in_another_qemu_is_another_run),
+        FAKE_TEST(b45_given_up_is_told_to_all),
+        FAKE_TEST(b45_switched_off_it_gives_up),
+        FAKE_TEST(b45_closed_while_away),
+        FAKE_TEST(b45_the_context_is_closed_while_away),
+        FAKE_TEST(b06_a_deadline_passes_while_away),
+        FAKE_TEST(b56_a_peer_that_breaks_the_protocol_is_left),
+        FAKE_TEST(what_can_not_be_made_again_is_refused),
+    };
+    return run_on_fake(tests);
+}
