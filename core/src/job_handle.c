@@ -258,6 +258,7 @@ bj_job *bj_job_unref(bj_job *job)
     job->unsee(job->sight);
     text_unref(job->id);
     text_unref(job->device);
+    text_unref(job->reopen);
     text_unref(job->type);
     text_unref(job->text);
     monitor_unref_memory(job->monitor);

@@ -47,6 +47,7 @@ struct bj_job {
     bj_monitor *monitor; /* a reference to its memory */
     struct text *id;
     struct text *device; /* what it was started on; NULL: not known */
+    struct text *reopen; /* the arguments of RHEL 6.3's pivot (B59); NULL: it has none */
 
     /* Published, under the context's lock. */
     struct text *type;

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define DRIVE_REOPEN "__com.redhat_drive-reopen"
+
 static bj_job *handle_of(struct job *machine)
 {
     return (bj_job *)((char *)machine - offsetof(bj_job, machine));
@@ -110,14 +112,22 @@ static void on_verb_done(struct driver_request *request, struct driver_reply *re
     verb_done((struct job_request_slot *)request, reply);
 }
 
+static bool has_reopen(const bj_job *job)
+{
+    struct driver *driver = job->monitor->driver;
+    return driver && driver->ops->has_command(driver, DRIVE_REOPEN);
+}
+
 static void run_verb_failed(struct loop_task *task)
 {
     struct job_request_slot *slot =
         (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
-    verb_done(slot, &(struct driver_reply){
-                        .error = slot->error,
-                        .text = bj_error_text(slot->error),
-                    });
+    bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == JOB_COMPLETE;
+    const char *text = wants_reopen && has_reopen(slot->job)
+                           ? "this QEMU pivots by " DRIVE_REOPEN ", for which the target and its "
+                             "format are not known here: bj_monitor_execute() it"
+                           : bj_error_text(slot->error);
+    verb_done(slot, &(struct driver_reply){.error = slot->error, .text = text});
 }
 
 /* The machine must not be answered from inside its own call. */
@@ -145,10 +155,22 @@ static struct job_request_slot *slot_for(bj_job *job, enum job_verb verb, struct
     }
 }
 
+static int send_verb(bj_job *job, struct job_request_slot *slot, const struct job_waiter *waiter)
+{
+    struct driver *driver = job->monitor->driver;
+
+    if (!driver)
+        return BJ_E_DISCONNECTED;
+    if (slot->verb == JOB_COMPLETE && job->reopen)
+        return driver->ops->execute(driver, &slot->request, DRIVE_REOPEN, text_str(job->reopen));
+    return driver->ops->verb(driver, &slot->request, text_str(job->id), text_str(job->type),
+                             slot->verb, waiter ? waiter->speed : 0,
+                             waiter ? waiter->options : NULL);
+}
+
 static void port_send(struct job *machine, enum job_verb verb, struct job_waiter *waiter)
 {
     bj_job *job = handle_of(machine);
-    struct driver *driver = job->monitor->driver;
     struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
     struct job_request_slot *slot = slot_for(job, verb, wait);
 
@@ -156,10 +178,7 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
 
     take_slot(slot, job, verb, wait);
     slot->request.done = on_verb_done;
-    int r = driver ? driver->ops->verb(driver, &slot->request, text_str(job->id),
-                                       text_str(job->type), verb, waiter ? waiter->speed : 0,
-                                       waiter ? waiter->options : NULL)
-                   : BJ_E_DISCONNECTED;
+    int r = send_verb(job, slot, waiter);
     if (r != BJ_OK) {
         fail_later(slot, r, run_verb_failed);
         return;

@@ -41,6 +41,26 @@ static char *added_members(const char *id, bool add_dismiss)
     return len < 0 ? NULL : members;
 }
 
+/* RHEL 6.3 has no complete; there __com.redhat_drive-reopen in sync ends the mirror and opens its
+ * copy (B59). Without the format QEMU would guess it from what the guest has written. NULL: *ret_r
+ * tells whether memory is short. */
+static char *reopen_arguments(const char *command, const json_t *arguments, int *ret_r)
+{
+    const char *device = json_string_value(json_object_get(arguments, "device"));
+    const char *target = json_string_value(json_object_get(arguments, "target"));
+    const char *format = json_string_value(json_object_get(arguments, "format"));
+
+    *ret_r = BJ_OK;
+    if (strcmp(command, "__com.redhat_drive-mirror") != 0 || !device || !target || !format)
+        return NULL;
+    json_t *reopen =
+        json_pack("{s:s, s:s, s:s}", "device", device, "new-image-file", target, "format", format);
+    char *text = reopen ? json_dumps(reopen, JSON_COMPACT) : NULL;
+    json_decref(reopen);
+    *ret_r = text ? BJ_OK : BJ_E_NOMEM;
+    return text;
+}
+
 int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const json_t *arguments,
                struct naming *ret)
 {
@@ -59,14 +79,16 @@ int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const js
                : given && can_name ? strdup(given)
                                    : strdup(device ? device : "");
 
+    int r;
     *ret = (struct naming){
+        .reopen = reopen_arguments(command, arguments, &r),
         .id = id,
         .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
         .device = device ? strdup(device) : NULL,
         .type = starter ? starter->type : "",
         .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
     };
-    if (ret->members && (!device || ret->device))
+    if (r == BJ_OK && ret->members && (!device || ret->device))
         return BJ_OK;
     start_name_clear(ret);
     return BJ_E_NOMEM;
@@ -77,6 +99,7 @@ void start_name_clear(struct naming *naming)
     free(naming->id);
     free(naming->members);
     free(naming->device);
+    free(naming->reopen);
 }
 
 bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error)
@@ -87,6 +110,8 @@ bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_err
         return NULL;
     if (naming->device)
         job->device = text_new(naming->device, strlen(naming->device));
+    if (naming->reopen)
+        job->reopen = text_new(naming->reopen, strlen(naming->reopen));
 
     *ret_error = monitor_add_starting(monitor, job);
     if (*ret_error == BJ_OK) {

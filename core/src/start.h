@@ -13,6 +13,7 @@
 struct naming {
     char *id;         /* "" if nothing says it */
     char *members;    /* for protocol_add_members(), before the caller's arguments; may be "" */
+    char *reopen;     /* RHEL 6.3: the arguments of what switches its disk; NULL: nothing does */
     char *device;     /* what it runs on; NULL: not told */
     const char *type; /* "" if QEMU will have to tell it */
     bool ours;        /* dismissed by us once it is over (B40) */
