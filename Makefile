@@ -332,7 +332,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff format --quiet --check $(python_folders)
 	$(venv)/bin/mypy setup.py python/blockjob
 	$(venv)/bin/mypy .ci/check
-	MYPYPATH=tests/fakeqemu:tests/python $(venv)/bin/mypy tests/fakeqemu tests/python
+	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		$(venv)/bin/mypy $$program || exit; done
 

@@ -1,0 +1,595 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# A QMP server that plays a transcript at a client; see README.md.
+"""`Server` speaks QMP as the transcript's QEMU did; `Player` goes through the transcript line by
+line, has a `Client` give the commands and lets the server send what QEMU sent, in its order.
+
+What the client's library asks for itself (query-commands, query-block-jobs, ...) is answered from
+what the transcript has told so far."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from oracle import ENDS, Run, runs_of
+from transcript import DATA, POLLS, STARTERS, Line, Request, Transcript, command_of, read_request
+
+# Far beyond what ends well.
+PATIENCE = 20.0
+
+
+class Mismatch(AssertionError):
+    """The library did what the transcript contradicts."""
+
+
+# ------------------------------------------------------------------------------------- state
+
+
+def _schema(version: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """As much of query-qmp-schema as tells which arguments a start takes."""
+    types: list[dict[str, Any]] = []
+    for number, command in enumerate(STARTERS):
+        names = ["device", "speed", "on-error"]
+        if version >= (2, 7, 0):
+            names.append("job-id")
+        if version >= (3, 1, 0) or (version >= (2, 12, 0) and "backup" in command):
+            names += ["auto-finalize", "auto-dismiss"]
+        members = [{"name": name, "type": "str", "default": None} for name in names]
+        types.append({"name": command, "meta-type": "command", "arg-type": f"a{number}"})
+        types.append({"name": f"a{number}", "meta-type": "object", "members": members})
+    return types
+
+
+class Disks:
+    """What query-block would answer. It changes when a disk is switched, and what the transcript
+    does not show of it is made of what it shows: another file, another node."""
+
+    def __init__(self, transcript: Transcript, runs: list[Run]) -> None:
+        self._switches = sorted(
+            (run.end, run) for run in runs if run.outcome == "PIVOTED" and run.end is not None
+        )
+        self._known: dict[int, list[dict[str, Any]]] = {}
+        self._devices: set[str] = set()
+        for line in transcript:
+            if line.kind == "out" and line.request.verb == "start":
+                self._devices.add(str(line.request.arguments.get("device")))
+            asked = command_of(line.partner.message) if line.partner is not None else ""
+            if asked == "query-block" and "return" in line.message:
+                self._known.setdefault(self._epoch(line.index), line.message["return"])
+
+    def _epoch(self, index: int) -> int:
+        return sum(end <= index for end, _ in self._switches)
+
+    def answer(self, index: int) -> list[dict[str, Any]]:
+        epoch = self._epoch(index)
+        if epoch in self._known:
+            return self._known[epoch]
+        rows = json.loads(json.dumps(next(iter(self._known.values()), self._unknown())))
+        for row in rows:
+            if "inserted" in row:
+                self._insert(row, epoch)
+        return list(rows)
+
+    def _unknown(self) -> list[dict[str, Any]]:
+        return [
+            {"device": device, "inserted": {"file": "", "image": {}}}
+            for device in sorted(self._devices)
+        ]
+
+    def _insert(self, row: dict[str, Any], epoch: int) -> None:
+        """The file that the switches so far have left in this disk."""
+        file = f"/images/{row['device']}"
+        node = 0
+        for number, (_, run) in enumerate(self._switches[:epoch], start=1):
+            arguments = run.start.request.arguments if run.start is not None else {}
+            if row["device"] == arguments.get("device", run.id):
+                file, node = arguments.get("target", f"/images/base{number}"), number
+        inserted = row["inserted"]
+        inserted["file"] = inserted["image"]["filename"] = file
+        if "node-name" in inserted:
+            inserted["node-name"] = f"#block9{node}"
+
+
+class State:
+    """What QEMU would answer now, as far as the transcript has told."""
+
+    def __init__(self, transcript: Transcript, runs: list[Run]) -> None:
+        self.version = transcript.version
+        self.disks = Disks(transcript, runs)
+        self.at = 0
+        self.commands = _commands_of(transcript)
+        self.graph: Any = None
+        self.block_jobs: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.keeps: set[str] = set()
+        self._started: dict[str, int] = {}
+
+    def note(self, line: Line) -> None:
+        """A line that QEMU has just said."""
+        self.at = line.index
+        if line.event == "JOB_STATUS_CHANGE":
+            self._note_status(str(line.data["id"]), str(line.data["status"]))
+        elif line.event == "BLOCK_JOB_READY":
+            self._note_ready(str(line.data["device"]))
+        elif line.event in ENDS:
+            self._note_end(line)
+        elif line.is_reply and line.partner is not None and "return" in line.message:
+            self._note_reply(line.partner, line.message["return"])
+
+    def start(self, request: Request, index: int) -> None:
+        """A start that QEMU accepts: from now on the job may be listed."""
+        self._started[request.job] = index
+        if request.arguments.get("auto-dismiss") is False:
+            self.keeps.add(request.job)
+        kind = STARTERS[request.command]
+        if kind != "create":
+            self.block_jobs.setdefault(request.job, self._fresh(request, kind))
+        self.jobs.setdefault(
+            request.job,
+            {
+                "current-progress": 0,
+                "status": "running",
+                "total-progress": 0,
+                "type": kind,
+                "id": request.job,
+            },
+        )
+
+    def drop(self, job: str) -> None:
+        self.block_jobs.pop(job, None)
+        self.jobs.pop(job, None)
+        self.keeps.discard(job)
+
+    def _fresh(self, request: Request, kind: str) -> dict[str, Any]:
+        speed = request.arguments.get("speed", 0)
+        row = {"device": request.job, "len": 0, "offset": 0, "speed": speed, "type": kind}
+        if self.version >= (1, 3, 0):
+            row |= {"busy": True, "paused": False, "io-status": "ok"}
+        if self.version >= (2, 2, 0):
+            row["ready"] = False
+        if self.version >= (2, 12, 0):
+            row |= {"status": "running", "auto-finalize": True}
+            row["auto-dismiss"] = request.job not in self.keeps
+        return row
+
+    def _note_status(self, job: str, status: str) -> None:
+        if status == "null":
+            self.drop(job)
+            return
+        row = self.jobs.setdefault(job, {"current-progress": 0, "total-progress": 0, "id": job})
+        for each in (row, self.block_jobs.get(job, {})):
+            each["status"] = status
+
+    def _note_ready(self, job: str) -> None:
+        row = self.block_jobs.get(job)
+        if row is None:
+            return
+        row["offset"] = row["len"] = max(row["len"], row["offset"])
+        if "ready" in row:
+            row["ready"] = True
+        if "status" in row:
+            row["status"] = "ready"
+
+    def _note_end(self, line: Line) -> None:
+        job = str(line.data["device"])
+        row = self.block_jobs.get(job, {})
+        error = line.data.get("error")
+        if "CANCELLED" in line.event:
+            error = "Operation canceled"
+        if job not in self.keeps and self.version < (3, 0, 0):
+            self.drop(job)
+        for each in (row, self.jobs.get(job, {})):
+            if "status" in each or each is self.jobs.get(job):
+                each["status"] = "concluded"
+            if error and self.version >= (3, 0, 0):
+                each["error"] = error
+
+    def _note_reply(self, command: Line, value: Any) -> None:
+        name = command_of(command.message)
+        if name == "query-block-jobs":
+            younger = [j for j in self.block_jobs if self._started.get(j, -1) > command.index]
+            listed = {job: self.block_jobs[job] for job in younger}
+            self.block_jobs = listed | {row["device"]: dict(row) for row in value}
+        elif name == "query-jobs":
+            self.jobs = {row["id"]: dict(row) for row in value}
+        elif name == "x-debug-query-block-graph":
+            self.graph = value
+        elif command.request.verb == "dismiss":
+            self.drop(command.request.job)
+
+    def answer(self, command: str) -> dict[str, Any]:
+        """To what a library asks for itself."""
+        known = self.commands
+        values: dict[str, Callable[[], Any]] = {
+            "qmp_capabilities": dict,
+            "query-commands": lambda: [{"name": name} for name in sorted(known)],
+            "query-block-jobs": lambda: list(self.block_jobs.values()),
+            "query-jobs": lambda: list(self.jobs.values()),
+            "query-block": lambda: self.disks.answer(self.at),
+            "query-qmp-schema": lambda: _schema(self.version),
+            "x-debug-query-block-graph": lambda: self.graph,
+        }
+        if command in values and (command in known or command == "qmp_capabilities"):
+            return {"return": values[command]()}
+        desc = f"The command {command} has not been found"
+        return {"error": {"class": "CommandNotFound", "desc": desc}}
+
+
+# What the library asks for itself.
+OWN = (
+    "qmp_capabilities",
+    "query-commands",
+    "query-qmp-schema",
+    "query-block",
+    "x-debug-query-block-graph",
+    *POLLS,
+)
+
+
+def _commands_of(transcript: Transcript) -> set[str]:
+    """What this QEMU's query-commands said, here or in its folder's caps.jsonl."""
+    names: set[str] = set()
+    caps = transcript.path.parent / "caps.jsonl"
+    for source in (transcript, Transcript(caps)) if caps.exists() else (transcript,):
+        for line in source:
+            if line.kind == "out" and command_of(line.message) == "query-commands":
+                assert line.partner is not None
+                names |= {each["name"] for each in line.partner.message["return"]}
+    graphs = (command_of(line.message) == "x-debug-query-block-graph" for line in transcript)
+    if not any(graphs):
+        names.discard("x-debug-query-block-graph")
+    return names
+
+
+# ------------------------------------------------------------------------------------ server
+
+
+class Server:
+    """One monitor. Commands that are not the library's own wait in `arrived`."""
+
+    def __init__(self, transcript: Transcript, runs: list[Run], path: Path) -> None:
+        self.state = State(transcript, runs)
+        self.path = path
+        self.greeting = next(line.message for line in transcript if "QMP" in line.message)
+        self.arrived: list[dict[str, Any]] = []
+        self.polls = 0
+        self._news = asyncio.Condition()
+        self._writer: asyncio.StreamWriter | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.log: list[str] = []
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def stop(self) -> None:
+        self.hang_up()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        for task in list(self._tasks):
+            await task
+
+    def hang_up(self) -> None:
+        """QEMU has ended, or the connection has."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writer = writer
+        self._write(self.greeting)
+        with contextlib.suppress(ConnectionError):
+            async for line in reader:
+                await self._read(json.loads(line))
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self._tasks.discard(task)
+
+    async def _read(self, message: dict[str, Any]) -> None:
+        command = command_of(message)
+        self.log.append(json.dumps(message))
+        async with self._news:
+            if command in OWN:
+                reply = self.state.answer(command)
+                quiet = "error" in reply and self.state.version[:2] == (2, 12)
+                self._write(reply if quiet else reply | {"id": message["id"]})
+                self.polls += command == "query-block-jobs"
+            else:
+                self.arrived.append(message)
+            self._news.notify_all()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\r\n")
+
+    def send(self, line: Line, command: dict[str, Any] | None) -> None:
+        """A line of QEMU's; `command` is what the client has sent for the line's partner."""
+        message = dict(line.message)
+        if command is not None and "id" in message:
+            message["id"] = command["id"]
+        self._write(message)
+
+    async def arrival(self, wanted: Callable[[Request], bool], what: str) -> dict[str, Any]:
+        """The first command of that kind that the client has sent, or sends now."""
+        async with self._news:
+
+            def find() -> dict[str, Any] | None:
+                return next((m for m in self.arrived if wanted(read_request(m))), None)
+
+            found: dict[str, Any] | None = await self._wait(find, f"the client did not send {what}")
+            assert found is not None
+            self.arrived.remove(found)
+            return found
+
+    async def next_poll(self) -> None:
+        """Returns when the client has asked for the jobs once more, and has its answer."""
+        async with self._news:
+            before = self.polls
+            await self._wait(lambda: self.polls > before, "the client did not ask for the jobs")
+
+    async def _wait(self, test: Callable[[], Any], complaint: str) -> Any:
+        try:
+            return await asyncio.wait_for(self._news.wait_for(test), PATIENCE)
+        except asyncio.TimeoutError:
+            raise Mismatch(f"{complaint}; it sent {self.log[-5:]}") from None
+
+
+# ------------------------------------------------------------------------------------ player
+
+
+class Client(Protocol):
+    """Does with the library what it is told. What QEMU has to answer first is only begun."""
+
+    async def connect(self, uri: str) -> None: ...
+    async def attach(self, run: Run) -> None: ...
+    async def start(self, run: Run, line: Line) -> None: ...
+    async def verb(self, run: Run, line: Line, request: Request) -> None: ...
+    async def execute(self, line: Line) -> None: ...
+    async def replied(self, line: Line) -> None: ...
+    async def said(self, line: Line) -> None: ...
+    def unready(self, run: Run) -> None: ...
+    def alive(self, run: Run) -> None: ...
+    async def ready(self, run: Run) -> None: ...
+    async def over(self, run: Run, outcomes: tuple[str, ...]) -> None: ...
+    async def disconnected(self) -> None: ...
+
+
+# How the library is used.
+OBSERVE = "observe"  # another client gives the commands; the library looks on
+ACT = "act"  # by the functions of the library
+RAW = "raw"  # by bj_monitor_execute() and attach
+MODES = (OBSERVE, ACT, RAW)
+
+
+class Player:
+    """Plays one transcript at one client."""
+
+    def __init__(self, transcript: Transcript, mode: str, client: Client) -> None:
+        self.transcript = transcript
+        self.mode = mode
+        self.client = client
+        self.runs = runs_of(transcript)
+        self.held: set[int] = set()  # the runs (by id()) that the client has a handle of
+        self.sent: dict[int, dict[str, Any]] = {}  # what the client sent, by the line of its twin
+        self.verbs: dict[int, set[str]] = {}  # what was asked of a run by the library's functions
+        self.server: Server
+
+    async def play(self) -> None:
+        async with self.serving():
+            await self.client.connect(f"unix:{self.server.path}")
+            first = next(i for i, line in enumerate(self.transcript) if self._is_negotiated(line))
+            for line in self.transcript.lines[first + 1 :]:
+                await self._play_line(line)
+            self._check_leftovers()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        with tempfile.TemporaryDirectory() as folder:
+            self.server = Server(self.transcript, self.runs, Path(folder) / "qmp")
+            await self.server.start()
+            try:
+                yield
+            finally:
+                await self.server.stop()
+
+    @staticmethod
+    def _is_negotiated(line: Line) -> bool:
+        if line.partner is None or "return" not in line.message:
+            return False
+        return command_of(line.partner.message) == "qmp_capabilities"
+
+    def _check_leftovers(self) -> None:
+        if self.server.arrived:
+            raise Mismatch(f"the client sent what nobody asked for: {self.server.arrived}")
+
+    async def _play_line(self, line: Line) -> None:
+        for run in self.runs:
+            if id(run) not in self.held:
+                continue
+            if run.ready is None or run.ready >= line.index:
+                self.client.unready(run)
+            if run.end is None or run.end >= line.index:
+                self.client.alive(run)
+        if line.kind == "note":
+            await self._play_note(line)
+        elif line.kind == "out":
+            await self._play_command(line)
+        elif line.event or line.partner is not None:
+            await self._play_message(line)
+
+    # ------------------------------------------------------------------- notes
+
+    async def _play_note(self, line: Line) -> None:
+        message = line.message
+        if "recv_error" in message or "eof" in message or "disconnect" in message:
+            self.server.hang_up()
+            await self._check_runs(line)
+            await self.client.disconnected()
+        elif "reconnected" in message:
+            await self.client.connect(f"unix:{self.server.path}")
+
+    # ---------------------------------------------------------------- commands
+
+    async def _play_command(self, line: Line) -> None:
+        command = command_of(line.message)
+        request = line.request
+        if line.accepted and request.verb == "start":
+            self.server.state.start(request, line.index)
+        if command in OWN or self.mode == OBSERVE:
+            return
+        if line.partner is None:
+            return  # nobody knows what QEMU would have answered
+        run = self._run_of(line, request)
+        if self.mode == ACT and request.verb == "start" and command in self.server.state.commands:
+            started = run if run is not None and run.start is line else None
+            await self.client.start(started or _unborn(request, line), line)
+        elif run is not None and self._has_function(run, line, request):
+            self.verbs.setdefault(id(run), set()).add(request.verb)
+            await self.client.verb(run, line, request)
+        else:
+            await self.client.execute(line)
+        self.sent[line.index] = await self.server.arrival(
+            lambda sent: _is_same(sent, request), f"{command} {request.arguments}"
+        )
+
+    def _run_of(self, line: Line, request: Request) -> Run | None:
+        """The run that the command is for."""
+        runs = (run for run in self.runs if run.id == request.job and run.begun <= line.index)
+        return max(runs, key=lambda run: run.begun, default=None)
+
+    def _has_function(self, run: Run, line: Line, request: Request) -> bool:
+        """Whether the library's function sends this command now, and sends nothing else."""
+        if (
+            self.mode != ACT
+            or id(run) not in self.held
+            or command_of(line.message) == "transaction"
+        ):
+            return False
+        done = self.verbs.get(id(run), set())
+        over = run.end is not None and run.end < line.index
+        if request.verb == "dismiss":
+            return over and run.keeps
+        if over:
+            return False
+        if request.verb == "complete":
+            ready = run.ready is not None and run.ready < line.index
+            return (
+                ready
+                and not self._is_paused(run, line)
+                and not {"complete", "cancel", "force"} & done
+            )
+        if request.verb == "cancel":
+            pending = any(status == "pending" for i, status in run.statuses if i < line.index)
+            return (
+                not pending
+                and not self._is_paused(run, line)
+                and not {"complete", "cancel", "force"} & done
+            )
+        if request.verb == "force":
+            return "force" not in done
+        if request.verb == "set-speed":
+            return int(request.detail or -1) >= 0
+        return request.verb in ("pause", "resume", "finalize")
+
+    @staticmethod
+    def _is_paused(run: Run, line: Line) -> bool:
+        """Somebody paused it, or an error stopped it."""
+        paused = bool([stop for stop in run.stops if stop < line.index])
+        moves = [verb for verb in run.verbs if verb.accepted < line.index]
+        for verb in moves:
+            if verb.name == "pause":
+                paused = True
+            elif verb.name == "resume":
+                paused = any(stop > verb.asked for stop in run.stops if stop < line.index)
+        return paused
+
+    # ---------------------------------------------------------------- messages
+
+    async def _play_message(self, line: Line) -> None:
+        partner = line.partner
+        sent = self.sent.get(partner.index) if partner is not None else None
+        self.server.state.note(line)
+        for run in self.runs:
+            if run.silent and run.end == line.index and run.end_line is None:
+                self.server.state.drop(run.id)
+        if line.event or sent is not None:
+            self.server.send(line, sent)
+        if line.event:
+            await self.client.said(line)
+        elif sent is not None and partner is not None:
+            await self.client.replied(partner)
+        await self._hold_runs(line)
+        await self._check_runs(line)
+
+    async def _hold_runs(self, line: Line) -> None:
+        """From where the client can have a handle of a run it has one."""
+        for run in self.runs:
+            started = run.start is not None and run.start.index in self.sent
+            if run.known != line.index or id(run) in self.held:
+                continue
+            if self.mode == ACT and started:
+                self.held.add(id(run))
+            elif self._is_listed(run, line):
+                self.held.add(id(run))
+                await self.client.attach(run)
+
+    @staticmethod
+    def _is_listed(run: Run, line: Line) -> bool:
+        """Who attaches must find it."""
+        here = run.gone is None or run.gone > line.index
+        return here and (run.end is None or run.end > line.index or run.keeps)
+
+    async def _check_runs(self, line: Line) -> None:
+        for run in self.runs:
+            if id(run) not in self.held:
+                continue
+            if run.ready is not None and max(run.ready, run.known) == line.index:
+                await self.client.ready(run)
+            if self.told_end(run) == line.index:
+                await self.client.over(run, self.truths(run))
+
+    def truths(self, run: Run) -> tuple[str, ...]:
+        return run.seen_outcomes if self.mode == OBSERVE else run.outcomes
+
+    def told_end(self, run: Run) -> int:
+        """The line with which the client knows how the run ended: the terminal event, or the last
+        reply to what it had asked before that (B02)."""
+        assert run.end is not None
+        end = max(run.end, run.known)
+        if run.lost or self.mode == OBSERVE:
+            return end
+        for line in self.transcript.lines[run.begun : run.end]:
+            if line.kind == "out" and line.partner is not None and line.index in self.sent:
+                request = line.request
+                if request.job == run.id and request.verb in ("complete", "cancel", "force"):
+                    end = max(end, line.partner.index)
+        return end
+
+
+def _unborn(request: Request, line: Line) -> Run:
+    """A start that QEMU refuses, or takes for one of several."""
+    return Run(request.job, STARTERS[request.command], 0, line.index, line)
+
+
+def _is_same(sent: Request, wanted: Request) -> bool:
+    """Whether the client's command is the transcript's, whatever the words."""
+    if sent.verb != wanted.verb:
+        return False
+    if wanted.verb == "start":
+        return sent.command == wanted.command and sent.job == wanted.job
+    return sent.job == wanted.job and sent.detail == wanted.detail
+
+
+def find(name: str, data: Path = DATA) -> Transcript:
+    return Transcript(data / f"{name}.jsonl")
