@@ -10,7 +10,12 @@ from typing import Any
 
 Row = dict[str, Any]
 
-DEVICE = "drive0"
+_DEVICE = "drive"
+
+
+def is_device(name: str) -> bool:
+    """The name of a device, which gives its name to a job; else that of a node."""
+    return name.startswith(_DEVICE)
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,25 @@ class Disks:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._root = {DEVICE: "#block100", "disk0": "disk0"}
+        self._root: dict[str, str] = {}
+        self.use("drive0")
+        self.use("disk0")
 
     def use(self, name: str) -> str:
         """The root node of the disk, which is there as soon as it is named."""
-        return self._root.setdefault(name, name)
+        number = name.removeprefix(_DEVICE).zfill(2)
+        return self._root.setdefault(name, f"#block1{number}" if is_device(name) else name)
 
     def pivot(self, copy: Copy) -> None:
-        self._root[copy.disk] = copy.target
+        self.switch(copy.disk, copy.target)
+
+    def switch(self, disk: str, root: str) -> None:
+        self._root[disk] = root
 
     def query_block(self) -> list[Row]:
         return [
             {
-                "device": disk if disk == DEVICE else "",
+                "device": disk if is_device(disk) else "",
                 "qdev": f"/machine/peripheral/{disk}/virtio-backend",
                 "locked": False,
                 "removable": False,
@@ -83,7 +94,7 @@ class Disks:
         return {"nodes": nodes, "edges": edges}
 
     def _node(self, name: str) -> Row:
-        filename = f"/images/{name}.raw"
+        filename = name if name.startswith("/") else f"/images/{name}.raw"
         return {
             "node-name": name,
             "file": filename,

@@ -16,7 +16,8 @@ import sys
 from functools import partial
 
 import script
-from jobs import QmpError, StepError
+from errors import QmpError, StepError
+from motion import Pace
 from profiles import DEFAULT, PROFILES
 from server import Hub
 
@@ -41,6 +42,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--len", type=int, default=1 << 26, metavar="BYTES", help="size of a disk")
     parser.add_argument(
         "--rate", type=int, default=0, metavar="BYTES", help="new jobs move by so much a second"
+    )
+    parser.add_argument(
+        "--flush",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="of their last flush",
+    )
+    parser.add_argument(
+        "--dirty", type=int, default=0, metavar="BYTES", help="the guest writes so much a second"
     )
     arguments = parser.parse_args()
     if bool(arguments.monitors) != bool(arguments.socket_pattern):
@@ -91,9 +102,8 @@ async def _run(arguments: argparse.Namespace) -> None:
         sockets = [arguments.socket] if arguments.socket else []
         sockets += [[arguments.socket_pattern % index] for index in range(arguments.monitors)]
         for paths in sockets:
-            hub.add(profile, arguments.len, paths).rate = arguments.rate
-        if arguments.rate:
-            hub.start_ticking()
+            machine = hub.add(profile, arguments.len, paths)
+            machine.pace = Pace(arguments.rate, arguments.dirty, arguments.flush)
         for line in _steps(arguments):
             script.run(hub, json.loads(line))
         if arguments.control:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from disks import Copy
+from errors import QmpError, StepError
+from groups import Group
 from profiles import Profile
 
 Emit = Callable[[str, dict[str, Any]], None]
@@ -39,16 +41,13 @@ _VERBS = {
 }
 
 
-class QmpError(Exception):
-    """An error reply."""
+class Graph(Protocol):
+    """The graph of nodes, which a job changes, as other jobs notice."""
 
-    def __init__(self, desc: str, error_class: str = "GenericError") -> None:
-        super().__init__(desc)
-        self.error_class = error_class
+    def changes(self, times: int) -> None: ...
 
-
-class StepError(Exception):
-    """A script asked for what no QEMU does."""
+    def drained(self, action: Callable[[], None]) -> None:
+        """Does this, while all other jobs stand still if they do."""
 
 
 class Job:
@@ -64,21 +63,26 @@ class Job:
         can_ready: bool,
         arguments: dict[str, Any],
         length: int,
-        copy: Copy,
+        copy: Copy | None,
+        group: Group,
         on_pivot: Callable[[], None],
-        on_graph: Callable[[int], None],
+        graph: Graph,
     ) -> None:
         self.id = job_id
         self.kind = kind
         self.can_ready = can_ready
         self.copy = copy
+        """None: it works on no disk, and only query-jobs tells of it."""
+        self.group = group
         self.status = "undefined"
         self.offset = 0
         self.length = length
         self.speed: int = arguments.get("speed", 0)
-        self.rate = 0
         self.auto_finalize: bool = arguments.get("auto-finalize", True)
-        self.auto_dismiss: bool = arguments.get("auto-dismiss", True)
+        self.auto_dismiss: bool = arguments.get("auto-dismiss", copy is not None)
+        self.actively_synced = False
+        self.replies_later: list[Callable[[], None]] = []
+        """Replies that come when it is gone."""
         self.error: str | None = None
         self.io_status = "ok"
         self.held = False
@@ -86,12 +90,15 @@ class Job:
 
         self._emit = emit
         self._profile = profile
+        self._errors = profile.errors
+        self._copy_mode: str = arguments.get("copy-mode", "background")
         self._on_pivot = on_pivot
-        self._on_graph = on_graph
-        """The job changes the graph of nodes, so many times."""
+        self._graph = graph
         self._asked = ""
         """The verb accepted last that ends the job: complete, soft (cancel) or force."""
         self._user_paused = False
+        self._stalled_ready = False
+        group.add(self)
 
     # What QEMU tells of it
 
@@ -113,10 +120,18 @@ class Job:
             "type": self.kind,
         }
         if self.kind == "mirror":
-            row["actively-synced"] = False
+            row["actively-synced"] = self.actively_synced
         if self.error is not None:
             row["error"] = self.error
         return {key: row[key] for key in row if key in self._profile.row_keys}
+
+    @property
+    def cancelled(self) -> bool:
+        return self._asked == "force"
+
+    @property
+    def on_disk(self) -> bool:
+        return self.copy is not None
 
     def job_row(self) -> dict[str, Any]:
         """Its row in query-jobs."""
@@ -139,17 +154,18 @@ class Job:
 
     def complete(self) -> None:
         self._check("complete")
-        if self.status == "standby" and not self._profile.complete_in_standby:
-            raise QmpError(f"The active block job '{self.id}' cannot be completed")
-        if self._asked == "force" or (
-            self._asked == "soft" and not self._profile.complete_after_cancel
-        ):
-            raise QmpError(f"The active block job '{self.id}' cannot be completed")
+        refused = (
+            (self.status == "standby" and not self._profile.complete_in_standby)
+            or self._asked == "force"
+            or (self._asked == "soft" and not self._profile.complete_after_cancel)
+        )
+        if refused:
+            raise self._errors.cannot_complete(self.id)
         self._asked = "complete"
 
     def cancel(self, force: bool) -> None:
         if not force and self._user_paused:
-            raise QmpError(f"The block job for device '{self.id}' is currently paused")
+            raise self._errors.paused(self.id)
         self._check("cancel")
         if self.status in ("waiting", "pending"):
             self._abort()
@@ -160,17 +176,18 @@ class Job:
         if self._asked == "complete" and not (force and self._profile.force_beats_complete):
             return
         if was_ready and not force:
-            self._asked = self._asked or "soft"
+            again = self._asked == "soft" and self._profile.second_cancel_aborts
+            self._asked = "force" if again else self._asked or "soft"
         else:
             self._asked = "force"
             self._user_paused = False
-        if self._profile.effects_first and self.kind in ("stream", "backup"):
+        if self._profile.cancel_first and self.kind in ("stream", "backup"):
             self.settle()
 
     def pause(self) -> None:
         self._check("pause")
         if self._user_paused:
-            if self._profile.strict_pause:
+            if self._profile.verbs_know_states:
                 raise QmpError("Job is already paused")
             return
         self._user_paused = True
@@ -179,27 +196,36 @@ class Job:
     def resume(self) -> None:
         self._check("resume")
         if not self._user_paused:
-            if self._profile.strict_pause:
+            if self._profile.verbs_know_states:
                 raise QmpError("Can't resume a job that was not paused")
             return
         self._user_paused = False
         self.io_status = "ok"
         self.leave_pause()
+        if self._stalled_ready and self._profile.ready_again:
+            self._event("BLOCK_JOB_READY")
+        self._stalled_ready = False
 
     def set_speed(self, speed: int) -> None:
         self._check("set-speed")
         if speed < 0:
-            raise QmpError("Parameter 'speed' expects a non-negative value")
+            raise self._errors.bad_speed()
         self.speed = speed
 
-    def change(self, kind: str) -> None:
+    def change(self, kind: str, copy_mode: str) -> None:
         self._check("change")
         if kind != self.kind or kind != "mirror":
             raise QmpError(f"Job '{self.id}' is '{self.kind}' job, not '{kind}'")
+        if copy_mode == self._copy_mode:
+            return
+        if copy_mode != "write-blocking":
+            raise QmpError(f"Change to copy mode '{copy_mode}' is not implemented")
+        self._copy_mode = copy_mode
+        self.actively_synced = self.status in ("ready", "standby")
 
     def finalize(self) -> None:
         self._check("finalize")
-        self._conclude("BLOCK_JOB_COMPLETED")
+        self.group.conclude()
 
     def dismiss(self) -> None:
         self._check("dismiss")
@@ -214,25 +240,64 @@ class Job:
         elif not self._user_paused:
             self._finish()
 
-    # Steps of the script
+    # Starting
 
-    def start(self) -> None:
-        self._on_graph(2)
-        self._to("created")
-        self._on_graph(2)
+    def create(self) -> None:
+        if self.on_disk:
+            self._graph.changes(2)
+            self._graph.drained(lambda: self._to("created"))
+        else:
+            self._to("created")
+
+    def refuse(self) -> None:
+        """The start comes to nothing after all."""
+        if self._profile.refuses_with_events:
+            self._to("null")
+
+    def undo(self) -> None:
+        """Another start of the same transaction was refused."""
+        for status in ("aborting", "concluded", "null"):
+            self._to(status)
+
+    def run(self) -> None:
+        if self.on_disk:
+            self._graph.changes(2)
         self._to("running")
         if self.kind == "backup":
             self.enter_pause()
-            self.leave_pause()
+
+    def started(self) -> None:
+        """What the start leads to at once."""
+        self.leave_pause()
+        if self.length == 0 and self.on_disk:
+            self._end_of_nothing()
+
+    def _end_of_nothing(self) -> None:
+        if self.can_ready and self._profile.empty_mirror_is_ready:
+            self.ready()
+        elif self.can_ready or self._profile.empty_stream_ends_first:
+            self._finish()
+        else:
+            self._asked = "nothing to do"
+
+    # Steps of the script
 
     def progress(self, offset: int, length: int | None) -> None:
         self.offset = offset
         self.length = self.length if length is None else length
 
+    def dirtied(self, count: int) -> None:
+        """The guest has written so much to what was copied already."""
+        if self._profile.dirty_grows:
+            self.length += count
+        else:
+            self.offset = max(0, self.offset - count)
+
     def ready(self) -> None:
         if not self.can_ready:
             raise StepError(f"job '{self.id}' ({self.kind}) never becomes ready")
         self.offset = self.length
+        self.actively_synced = self._copy_mode == "write-blocking"
         self._to("ready")
         self._event("BLOCK_JOB_READY")
 
@@ -263,6 +328,7 @@ class Job:
         if action == "stop":
             self.io_status = "nospace" if nospace else "failed"
             self._user_paused = True
+            self._stalled_ready = self.status == "ready"
             self.enter_pause()
 
     def quit(self) -> None:
@@ -274,7 +340,7 @@ class Job:
         self.leave_pause()
         if self.status == "ready" and not self._profile.quit_cancels_ready:
             self._finish()
-        elif self.status != "concluded":
+        elif self.status not in ("concluded", "null"):
             self._abort()
         if self.status == "concluded":
             self._to("null")
@@ -285,6 +351,9 @@ class Job:
         if status not in _NEXT.get(self.status, ()):
             raise StepError(f"job '{self.id}' can't go from {self.status} to {status}")
         self.status = status
+        if status == "null":
+            for reply in self.replies_later:
+                reply()
         self._emit("JOB_STATUS_CHANGE", {"status": status, "id": self.id})
 
     def _event(self, name: str) -> None:
@@ -301,33 +370,49 @@ class Job:
 
     def _check(self, verb: str) -> None:
         if self.status not in _VERBS[verb]:
-            raise QmpError(
-                f"Job '{self.id}' in state '{self.status}' cannot accept command verb '{verb}'"
-            )
+            raise self._errors.cannot(self.id, self.status, verb)
 
     def _finish(self) -> None:
         self._to("waiting")
-        self._to("pending")
-        if self.auto_finalize:
-            self._conclude("BLOCK_JOB_COMPLETED")
-        else:
-            self._emit("BLOCK_JOB_PENDING", {"type": self.kind, "id": self.id})
+        self.group.waits()
 
     def _abort(self) -> None:
+        if self.status not in ("waiting", "pending"):
+            self._stop_working()
+        self.group.abort()
+
+    def _stop_working(self) -> None:
         self.leave_pause()
         self._to("aborting")
-        if self.error is not None:
-            self._conclude("BLOCK_JOB_COMPLETED")
-        else:
-            self.error = "Operation canceled"
-            self._conclude("BLOCK_JOB_CANCELLED")
 
-    def _conclude(self, event: str) -> None:
-        if self._asked == "complete" and self.error is None:
+    # For its group
+
+    def pend(self) -> None:
+        self._to("pending")
+        if not self.auto_finalize:
+            self._emit("BLOCK_JOB_PENDING", {"type": self.kind, "id": self.id})
+
+    def stop(self) -> None:
+        """Ends its work, if it still works, since another of its group has failed."""
+        if self.status in _LIVE:
+            self._stop_working()
+
+    def abandon(self) -> None:
+        """As stop(), for one whose work is done."""
+        if self.status in ("waiting", "pending"):
+            self._to("aborting")
+
+    def conclude(self) -> None:
+        cancelled = self.status == "aborting" and self.error is None
+        if self._asked == "complete" and self.status != "aborting":
             self._on_pivot()
-        self._on_graph(5 if event == "BLOCK_JOB_COMPLETED" else 4)
-        self._event(event)
+        if cancelled:
+            self.error = "Operation canceled"
+        if self.on_disk:
+            self._graph.changes(4 if cancelled else 5)
+            self._event("BLOCK_JOB_CANCELLED" if cancelled else "BLOCK_JOB_COMPLETED")
         self._to("concluded")
         if self.auto_dismiss:
             self._to("null")
-        self._on_graph(1)
+        if self.on_disk:
+            self._graph.changes(1)

@@ -8,44 +8,58 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from disks import DEVICE, Copy, Disks
+import starts
+from commands import type_of
+from disks import Disks
+from errors import StepError
 from faults import Rule
-from jobs import Job, QmpError, StepError
+from jobs import Job
+from motion import Motion, Pace
 from profiles import Profile
+from schema import schema_of
 
 Args = dict[str, Any]
 Send = Callable[[dict[str, Any]], None]
 
-_KINDS = {
-    "drive-mirror": "mirror",
-    "blockdev-mirror": "mirror",
-    "block-commit": "commit",
-    "block-stream": "stream",
-    "drive-backup": "backup",
-    "blockdev-backup": "backup",
-}
+
+class Later(Exception):
+    """The reply comes when this job is gone."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
 
 
 class Machine:
     """One QEMU. `broadcast` sends an event to every client that has negotiated."""
 
-    def __init__(self, index: int, profile: Profile, length: int, broadcast: Send) -> None:
+    def __init__(
+        self,
+        index: int,
+        profile: Profile,
+        length: int,
+        broadcast: Send,
+        on_move: Callable[[Machine], None],
+    ) -> None:
         self.index = index
         self.profile = profile
         self.length = length
         self.jobs: dict[str, Job] = {}
+        self.disks = Disks(length)
         self.rules: list[Rule] = []
         self.held: list[tuple[str, Callable[[], None]]] = []
         """Replies held back: the command and what sends its reply."""
         self.hold_ends = False
-        self.rate = 0
+        self.pace = Pace()
+        """How new jobs move."""
         self.running = True
         """Else it has quit or died, and nobody listens."""
         self.quitting = False
         self._left = False
 
-        self._disks = Disks(length)
         self._broadcast = broadcast
+        self._on_move = on_move
+        self._motions: dict[str, Motion] = {}
         self._captured: list[dict[str, Any]] | None = None
 
     # Events
@@ -81,7 +95,7 @@ class Machine:
         self.quitting = self._left = False
         if not keep_jobs:
             self.jobs.clear()
-            self._disks = Disks(self.length)
+            self.disks = Disks(self.length)
 
     # Jobs
 
@@ -96,7 +110,7 @@ class Machine:
     def settle(self) -> None:
         """Lets every job go where the verbs it accepted lead, and forgets those that are gone."""
         if self.quitting and not self._left:
-            self._leave()
+            self.leave("host-qmp-quit")
         for job in list(self.jobs.values()):
             job.settle()
         self.sweep()
@@ -113,90 +127,87 @@ class Machine:
             for job in jobs:
                 job.leave_pause()
 
-    def tick(self, seconds: float) -> None:
-        """Moves the jobs that go by a rate."""
-        for job in list(self.jobs.values()):
-            if job.rate and job.status == "running":
-                step = int(min(job.rate, job.speed or job.rate) * seconds) + 1
-                job.progress(min(job.length, job.offset + step), None)
-                if job.offset == job.length:
-                    job.ready() if job.can_ready else job.finish()
+    def busy(self) -> list[Job]:
+        """Those that a change of the graph of nodes disturbs, in the versions that do so."""
+        return [job for job in self.jobs.values() if job.status in ("running", "ready")]
+
+    def move(self, job: Job, pace: Pace) -> None:
+        """The job moves by itself from now on; or no more."""
+        self._motions.pop(job.id, None)
+        if pace:
+            self._motions[job.id] = Motion(job, pace)
+            self._on_move(self)
+
+    def tick(self, seconds: float) -> bool:
+        """Moves the jobs that move by themselves; False if there are none."""
+        for job_id, motion in list(self._motions.items()):
+            motion.tick(seconds)
+            if motion.over:
+                self._motions.pop(job_id, None)
         self.sweep()
+        return bool(self._motions)
 
     # Commands
 
     def execute(self, name: str, args: Args) -> Any:
         """Does a command and returns what its reply carries. Raises QmpError."""
+        self.check(name, args)
+        if name == "transaction":
+            return starts.transaction(self, args)
+        if name in starts.KINDS:
+            return starts.start(self, name, args)
+        if name.startswith(("block-job-", "block_job_", "job-")):
+            prefix, _, verb = name.replace("_", "-").partition("job-")
+            return self._verb(prefix, verb, args)
+        handlers: dict[str, Callable[[], Any]] = {
+            "query-commands": lambda: [{"name": name} for name in self.profile.commands],
+            "query-events": lambda: [{"name": name} for name in sorted(self.profile.events)],
+            "query-version": self._query_version,
+            "query-status": lambda: {"status": "prelaunch", "singlestep": False, "running": False},
+            "query-block-jobs": lambda: [job.block_row() for job in self._listed() if job.on_disk],
+            "query-jobs": lambda: [job.job_row() for job in self._listed()],
+            "query-block": lambda: self.disks.query_block(),
+            "query-named-block-nodes": lambda: self.disks.query_named_block_nodes(),
+            "x-debug-query-block-graph": self._graph,
+            "query-qmp-schema": lambda: schema_of(self.profile),
+            "quit": self._quit,
+            "__com.redhat_drive-reopen": lambda: self._reopen(args),
+        }
+        return handlers[name]()
+
+    def check(self, name: str, args: Args) -> None:
+        """Raises QmpError unless there is such a command, and it takes these arguments."""
+        errors = self.profile.errors
         known = self.profile.commands.get(name)
         if known is None:
-            raise QmpError(f"The command {name} has not been found", "CommandNotFound")
+            raise errors.no_command(name)
         for argument in args:
-            if argument not in known:
-                raise QmpError(f"Parameter '{argument}' is unexpected")
+            if argument not in known and not self.profile.ignores_unknown_arguments:
+                raise errors.unexpected(argument)
         for argument, needed in known.items():
             if needed and argument not in args:
-                raise QmpError(f"Parameter '{argument}' is missing")
-        if name in _KINDS:
-            return self._start(name, args)
-        if name.startswith(("block-job-", "job-")):
-            prefix, _, verb = name.partition("job-")
-            return self._verb(prefix, verb, args)
-        handler: Callable[[], Any] = getattr(self, "_" + name.replace("-", "_"))
-        return handler()
-
-    def _start(self, name: str, args: Args) -> Args:
-        device: str = args["device"]
-        for node in (device, args.get("target", "")):
-            if node.startswith("missing"):
-                raise QmpError(f"Cannot find device='{node}' nor node-name='{node}'")
-        if "job-id" not in args and device != DEVICE:
-            raise QmpError("An explicit job ID is required")
-        job_id: str = args.get("job-id", device)
-        if job_id in self.jobs:
-            raise QmpError(f"Job ID '{job_id}' already in use")
-
-        root = self._disks.use(device)
-        kind = _KINDS[name]
-        top = args.get("top-node") or args.get("top", root)
-        base = args.get("base-node") or args.get("base", f"{device}-base")
-        can_ready = kind == "mirror" or (kind == "commit" and top in (root, device))
-        copy = Copy(device, args.get("target") or base, filtered=can_ready)
-        job = Job(
-            job_id,
-            kind,
-            emit=self.emit,
-            profile=self.profile,
-            can_ready=can_ready,
-            arguments=args,
-            length=self.length,
-            copy=copy,
-            on_pivot=lambda: self._disks.pivot(copy),
-            on_graph=lambda times: self._graph_changed(job_id, times),
-        )
-        job.held = self.hold_ends
-        job.rate = self.rate
-        self.jobs[job_id] = job
-        job.start()
-        return {}
-
-    def _graph_changed(self, by: str, times: int) -> None:
-        if self.profile.graph_bounces:
-            busy = [job for job in self.jobs.values() if job.status in ("running", "ready")]
-            self.bounce([job for job in busy if job.id != by], times)
+                raise errors.missing(argument)
+            kind, word = type_of(argument)
+            # To Python, truths are numbers.
+            if argument in args and type(args[argument]) is not kind:
+                raise errors.bad_type(argument, word)
 
     def _verb(self, prefix: str, verb: str, args: Args) -> Args:
         job_id: str = args.get("device") or args["id"]
         job = self.jobs.get(job_id)
-        if job is None and prefix:
-            raise QmpError(f"Block job '{job_id}' not found", "DeviceNotActive")
-        if job is None:
-            raise QmpError("Job not found")
+        if job is None or (prefix and not job.on_disk):
+            raise self.profile.errors.no_job(prefix, job_id)
+        if verb == "cancel" and self.profile.synchronous_cancel:
+            if job.cancelled:
+                raise self.profile.errors.in_use(job_id, job.kind)
+            job.cancel(force=True)
+            raise Later(job)
         if verb == "cancel":
             job.cancel(force=args.get("force", prefix == ""))
         elif verb == "set-speed":
-            job.set_speed(args["speed"])
+            job.set_speed(args["speed"] if "speed" in args else args["value"])
         elif verb == "change":
-            job.change(args["type"])
+            job.change(args["type"], args["copy-mode"])
         else:
             {
                 "complete": job.complete,
@@ -208,59 +219,43 @@ class Machine:
         self.sweep()
         return {}
 
-    def _query_commands(self) -> list[Args]:
-        return [{"name": name} for name in self.profile.commands]
+    def _reopen(self, args: Args) -> Args:
+        """RHEL 6's way to pivot: it is all done when the reply comes."""
+        device: str = args["device"]
+        job = self.jobs.get(device)
+        if job is not None:
+            ready = job.status == "ready"
+            job.cancel(force=False)
+            job.held = False
+            job.settle()
+            self.sweep()
+            if not ready:
+                raise self.profile.errors.in_use(device, job.kind)
+        self.disks.switch(device, args["new-image-file"])
+        return {}
 
-    def _query_events(self) -> list[Args]:
-        return [{"name": name} for name in sorted(self.profile.events)]
+    def _listed(self) -> list[Job]:
+        jobs = list(self.jobs.values())
+        return jobs[::-1] if self.profile.newest_first else jobs
 
     def _query_version(self) -> Args:
         major, minor, micro = self.profile.version
         qemu = {"micro": micro, "minor": minor, "major": major}
         return {"qemu": qemu, "package": self.profile.package}
 
-    def _query_status(self) -> Args:
-        return {"status": "prelaunch", "singlestep": False, "running": False}
-
-    def _query_block_jobs(self) -> list[Args]:
-        return [job.block_row() for job in self.jobs.values()]
-
-    def _query_jobs(self) -> list[Args]:
-        return [job.job_row() for job in self.jobs.values()]
-
-    def _query_block(self) -> list[Args]:
-        return self._disks.query_block()
-
-    def _query_named_block_nodes(self) -> list[Args]:
-        return self._disks.query_named_block_nodes()
-
-    def _x_debug_query_block_graph(self) -> Args:
-        at_work = [job for job in self.jobs.values() if job.status != "concluded"]
-        return self._disks.graph({job.id: job.copy for job in at_work})
-
-    def _query_qmp_schema(self) -> list[Args]:
-        """The commands and their arguments; enough to see which of them exist."""
-        schema: list[Args] = []
-        for name, arguments in self.profile.commands.items():
-            members = [
-                {"name": argument, "type": "any"} | ({} if needed else {"default": None})
-                for argument, needed in arguments.items()
-            ]
-            entry = {"name": name, "meta-type": "command", "ret-type": "any"}
-            schema.append(entry | {"arg-type": f"{name}-arg"})
-            schema.append({"name": f"{name}-arg", "meta-type": "object", "members": members})
-        return schema
+    def _graph(self) -> Args:
+        return self.disks.graph({job.id: job.copy for job in self.jobs.values() if job.copy})
 
     def _quit(self) -> Args:
         self.quitting = True
-        if self.profile.effects_first:
-            self._leave()
+        if self.profile.quit_first:
+            self.leave("host-qmp-quit")
         return {}
 
-    def _leave(self) -> None:
+    def leave(self, reason: str) -> None:
         """QEMU ends its jobs and says so."""
-        self._left = True
-        data = {"guest": False, "reason": "host-qmp-quit"}
+        self.quitting = self._left = True
+        data = {"guest": False, "reason": reason}
         known = {key: data[key] for key in data if key in self.profile.shutdown_keys}
         self.emit("SHUTDOWN", known or None)
         for job in list(self.jobs.values()):

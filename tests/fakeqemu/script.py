@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from errors import QmpError, StepError
 from faults import Rule
-from jobs import Job, QmpError, StepError
+from jobs import Job
+from motion import Pace
 from profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ _OF_JOB: dict[Any, Callable[[Job, Step], None]] = {
     "ready": lambda job, step: job.ready(),
     "io-error": _io_error,
     "hold-end": _hold_end,
+    "dirty": lambda job, step: job.dirtied(step["bytes"]),
     "settle": lambda job, step: job.settle(),
     "finish": lambda job, step: job.finish(),
     "fail": _fail,
@@ -161,6 +164,19 @@ def _execute(machine: Machine, step: Step) -> Step:
 
 def _bounce(machine: Machine, step: Step) -> None:
     machine.bounce([machine.job(step.get("job"))], step.get("times", 1))
+
+
+def _move(machine: Machine, step: Step) -> None:
+    pace = Pace(step.get("rate", 0), step.get("dirty", 0), step.get("flush", 0.0))
+    machine.move(machine.job(step.get("job")), pace)
+
+
+def _graph_change(machine: Machine, step: Step) -> None:
+    machine.bounce(machine.busy(), step.get("times", 1))
+
+
+def _size(machine: Machine, step: Step) -> None:
+    machine.length = step["bytes"]
 
 
 def _vanish(machine: Machine, step: Step) -> None:
@@ -202,11 +218,17 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "huge": _huge,
     "bounce": _bounce,
     "vanish": _vanish,
+    "move": _move,
+    "size": _size,
+    "graph-change": _graph_change,
+    "terminate": lambda machine, step: machine.leave("host-signal"),
     "hold-ends": _hold_ends,
     "release": _release,
     "die": lambda machine, step: None,
     "start": _start,
-    **dict.fromkeys(("hold", "drop", "duplicate", "change-id", "answer", "order", "when"), _rule),
+    **dict.fromkeys(
+        ("hold", "late", "drop", "duplicate", "change-id", "answer", "order", "when"), _rule
+    ),
 }
 
 

@@ -1,44 +1,28 @@
 # SPDX-License-Identifier: MIT
-# The sockets of the QEMUs: who is connected, what is said on the wire, and the log of it all.
+# The sockets of the QEMUs: who is connected, and the log of what clients did.
 """QMP monitors on unix sockets."""
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
-import json
 import os
-import re
 import socket
-import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import script
-from faults import Rule, Wire, WireFaults, take
-from jobs import QmpError, StepError
+from faults import Wire, WireFaults
 from machine import Machine
 from profiles import Profile
+from session import Session
 
 Message = dict[str, Any]
 
 _BACKLOG = 1  # as QEMU's: further connects get EAGAIN
 _TICK = 0.02
 _GARBAGE = b"\x00\xff SSH-2.0-not_qmp }{]\r\n"
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_JSON = json.JSONDecoder()
-_KEYS = {"execute", "arguments", "id"}
-
-
-def encode(message: Any) -> bytes:
-    return json.dumps(message).encode() + b"\r\n"
-
-
-def _incomplete(text: str) -> bool:
-    """More bytes could still make this JSON."""
-    bare = _STRING.sub("", text)
-    return '"' in bare or sum(map(bare.count, "{[")) > sum(map(bare.count, "}]"))
 
 
 class Monitor:
@@ -47,10 +31,8 @@ class Monitor:
     __slots__ = (
         "_hub",
         "_listener",
-        "_negotiated",
         "_over",
-        "_text",
-        "_utf8",
+        "_session",
         "_wire",
         "faults",
         "index",
@@ -64,10 +46,8 @@ class Monitor:
         self.path = path
         self.faults = WireFaults()
         self._hub = hub
+        self._session = Session(self, machine)
         self._wire: Wire | None = None
-        self._negotiated = False
-        self._text = ""
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._over = False
         self._listener: socket.socket | None = None
         self._listen()
@@ -85,8 +65,19 @@ class Monitor:
             self._wire.send(data)
 
     def send_event(self, message: Message) -> None:
-        if self._negotiated:
-            self.send(encode(message))
+        self._session.send_event(message)
+
+    def run(self, step: Message) -> None:
+        script.run(self._hub, step)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
+
+    def note(self, what: str, **fields: Any) -> None:
+        self._hub.note(self, what, **fields)
+
+    def machine_ends(self) -> None:
+        self._hub.end_machine(self.machine)
 
     def hang_up(self) -> None:
         if self._wire is not None:
@@ -134,159 +125,22 @@ class Monitor:
             return
         # The next client waits in the backlog, ungreeted, until this one leaves.
         self._unlisten(close=self._hub.thrifty)
-        self._negotiated = False
-        self._text = ""
-        self._utf8.reset()
-        self._hub.note(self, "connect")
-        self._wire = Wire(sock, self.faults, self._on_bytes, self._on_end)
+        self._session.begin()
+        self.note("connect")
+        self._wire = Wire(sock, self.faults, self._session.receive, self._on_end)
         self._wire.send(self._greeting())
 
     def _on_end(self) -> None:
         self._wire = None
-        self._negotiated = False
-        self._hub.note(self, "disconnect")
+        self._session.begin()
+        self.note("disconnect")
         if not self._over:
             self._listen()
 
     def _greeting(self) -> bytes:
-        profile = self.machine.profile
-        version = self.machine.execute("query-version", {})
-        capabilities = ["oob"] if profile.oob else []
-        full = encode({"QMP": {"version": version, "capabilities": capabilities}})
+        full = self._session.greeting()
         known = {"full": full, "never": b"", "half": full[: len(full) // 2], "garbage": _GARBAGE}
         return known.get(self.faults.greeting, self.faults.greeting.encode())
-
-    def _on_bytes(self, data: bytes) -> None:
-        self._text += self._utf8.decode(data)
-        while self._wire is not None and (text := self._text.lstrip()):
-            try:
-                message, used = _JSON.raw_decode(text)
-                self._text = text[used:]
-            except (json.JSONDecodeError, RecursionError) as error:
-                if _incomplete(text):
-                    self._text = text
-                    return
-                _, _, self._text = text.partition("\n")
-                self._hub.note(self, "garbage", text=text[:200])
-                self._refuse(QmpError(f"JSON parse error, {error}"), {})
-                continue
-            self._on_message(message)
-        self._text = self._text.lstrip()
-
-    def _on_message(self, message: Any) -> None:
-        request = message if isinstance(message, dict) else {}
-        keys = _KEYS | ({"exec-oob"} if self.machine.profile.oob else set())
-        echo = {"id": request["id"]} if "id" in request else {}
-        unexpected = set(request) - keys
-        name = request.get("execute", request.get("exec-oob"))
-        arguments = request.get("arguments", {})
-        if not isinstance(message, dict):
-            problem = "QMP input must be a JSON object"
-        elif unexpected:
-            problem = f"QMP input member '{min(unexpected)}' is unexpected"
-        elif not isinstance(name, str):
-            problem = "QMP input lacks member 'execute'"
-        elif not isinstance(arguments, dict):
-            problem = "QMP input member 'arguments' must be an object"
-        elif "exec-oob" in request:
-            problem = f"The command {name} does not support OOB"
-        else:
-            self._on_command(name, arguments, echo, message)
-            return
-        self._hub.note(self, "garbage", message=message)
-        self._refuse(QmpError(problem), echo)
-
-    def _refuse(self, error: QmpError, echo: Message) -> None:
-        self.send(encode(echo | _error(error)))
-
-    def _on_command(self, name: str, arguments: Message, echo: Message, message: Message) -> None:
-        try:
-            self._do_command(name, arguments, echo, message)
-        except StepError as error:
-            # A script that asks for the impossible must not leave its test waiting.
-            self._hub.note(self, "broken", error=str(error))
-            print(f"fakeqemu: at {name}: {error}", file=sys.stderr, flush=True)
-            self.hang_up()
-
-    def _do_command(self, name: str, arguments: Message, echo: Message, message: Message) -> None:
-        machine = self.machine
-        rules = take(machine.rules, name)
-        self._hub.note(self, "command", command=name, message=message)
-        job_id = arguments.get("job-id", arguments.get("id", arguments.get("device")))
-
-        def steps(moment: str) -> None:
-            for rule in rules:
-                if rule.verb == "when" and rule.step["at"] == moment:
-                    for step in rule.step["steps"]:
-                        script.run(self._hub, {"qemu": machine.index, "job": job_id} | step)
-
-        def has(verb: str, **fields: str) -> bool:
-            wanted = fields.items()
-            return any(rule.verb == verb and wanted <= rule.step.items() for rule in rules)
-
-        client = self._wire
-        steps("received")
-        if self._wire is not client:
-            return  # died of it, before it did the command
-        if has("order", events="after"):
-            machine.capture()
-        reply = self._answer(name, arguments, rules)
-        if has("order", events="before"):
-            machine.settle()
-        steps("done")
-        self._reply(name, _with_id(reply, echo, rules), rules)
-        machine.release()
-        machine.settle()
-        steps("replied")
-        if machine.quitting:
-            self._hub.end_machine(machine)
-
-    def _answer(self, name: str, arguments: Message, rules: list[Rule]) -> Message:
-        for rule in rules:
-            if rule.verb == "answer":
-                return {key: rule.step[key] for key in ("return", "error") if key in rule.step}
-        try:
-            return {"return": self._execute(name, arguments)}
-        except QmpError as error:
-            return _error(error)
-
-    def _execute(self, name: str, arguments: Message) -> Any:
-        if self._negotiated == (name == "qmp_capabilities"):
-            desc = (
-                "Capabilities negotiation is already complete, command ignored"
-                if self._negotiated
-                else "Expecting capabilities negotiation with 'qmp_capabilities'"
-            )
-            raise QmpError(desc, "CommandNotFound")
-        if name == "qmp_capabilities":
-            self._negotiated = True
-            return {}
-        return self.machine.execute(name, arguments)
-
-    def _reply(self, name: str, reply: Message, rules: list[Rule]) -> None:
-        data = encode(reply)
-        verbs = {rule.verb for rule in rules}
-        if "duplicate" in verbs:
-            data += data
-        if "hold" in verbs:
-            # A client that comes later must not get what was meant for this one.
-            send = self._wire.send if self._wire is not None else self.send
-            self.machine.held.append((name, lambda: send(data)))
-            self._hub.note(self, "held", command=name)
-        elif "drop" not in verbs:
-            self.send(data)
-
-
-def _error(error: QmpError) -> Message:
-    return {"error": {"class": error.error_class, "desc": str(error)}}
-
-
-def _with_id(reply: Message, echo: Message, rules: list[Rule]) -> Message:
-    for rule in rules:
-        if rule.verb == "change-id":
-            echo = {"id": rule.step["to"]} if "to" in rule.step else {}
-    # The order of the keys is QEMU's.
-    return echo | reply if "error" in reply else reply | echo
 
 
 class Waiter:
@@ -315,6 +169,7 @@ class Hub:
         """Of each machine."""
         self.log: list[Message] = []
         self._waiters: list[Waiter] = []
+        self._moving: set[Machine] = set()
         self._ticker: asyncio.Task[None] | None = None
 
     def add(self, profile: Profile, length: int, paths: list[str]) -> Machine:
@@ -325,7 +180,7 @@ class Hub:
             for monitor in monitors:
                 monitor.send_event(message)
 
-        machine = Machine(len(self.machines), profile, length, broadcast)
+        machine = Machine(len(self.machines), profile, length, broadcast, self._moves)
         self.machines.append(machine)
         self.monitors.append(monitors)
         for index, path in enumerate(paths):
@@ -351,15 +206,16 @@ class Hub:
         finally:
             self._waiters.remove(waiter)
 
-    def start_ticking(self) -> None:
-        """Moves the jobs that have a rate."""
-        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+    def _moves(self, machine: Machine) -> None:
+        """The machine has a job that moves by itself."""
+        self._moving.add(machine)
+        if self._ticker is None:
+            self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            for machine in self.machines:
-                machine.tick(_TICK)
+            self._moving = {machine for machine in self._moving if machine.tick(_TICK)}
 
     def end_machine(self, machine: Machine) -> None:
         """QEMU has quit."""

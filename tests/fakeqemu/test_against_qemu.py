@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import features_of
 from control import FakeQemu
 from profiles import PROFILES
 from qmpclient import Client, Message
@@ -435,6 +436,7 @@ def test_profile_is_a_part_of_the_schema(real: Client) -> None:
             continue  # its arguments depend on the type of the job
         members = {m["name"]: m for m in schema[schema[name]["arg-type"]]["members"]}
         assert arguments == {key: "default" not in members[key] for key in arguments}, name
+        assert schema[name].get("features", []) == features_of(name, profile.version), name
         unknown = set(members) - set(arguments)
         assert not unknown or name.startswith("x-"), f"{name} lacks {unknown}"
     for name in profile.events:
