@@ -200,6 +200,7 @@ static void ask_part(struct part *part, struct job_waiter question)
     part->linked = true;
     part->wait->linked++;
     job_ask(&part->job->machine, &part->asker.waiter);
+    job_wanted(part->job);
 }
 
 static void leave_part(struct part *part)

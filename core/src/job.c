@@ -289,9 +289,8 @@ static bool cancel_is_due(const struct job *job)
 
 bool job_can_pivot(const struct job *job)
 {
-    bool could =
-        !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job) && !job->away;
-    return could || is_under_way(job->complete);
+    bool could = !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job);
+    return !job->away && (could || is_under_way(job->complete));
 }
 
 /* Once, when QEMU will take it (B31), and never beside an abort (B34). */
