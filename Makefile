@@ -66,6 +66,7 @@ example_programs := $(examples:%.c=$(BUILD)/%)
 bench_programs := $(benches:%.c=$(BUILD)/%)
 all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
 
+comma := ,
 # make V=1 shows the commands.
 quiet := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-6s %s\n' '$(1)' '$(patsubst $(CURDIR)/%,%,$@)')
@@ -155,6 +156,11 @@ $(example_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME)
 $(bench_programs): %: %.o $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ $(libraries)
+
+# These look at each allocation (tests/core/heap.h).
+heap_programs := $(patsubst %,$(BUILD)/tests/core/%,test_hostile test_memory)
+$(heap_programs): private LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup \
+	free vasprintf asprintf tsearch)
 
 examples: $(example_programs)
 bench-programs: $(bench_programs)
