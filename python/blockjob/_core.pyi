@@ -69,6 +69,8 @@ LIMIT_WATCH_RING: Final[int]
 LIMIT_CONNECT_MS: Final[int]
 LIMIT_COMMAND_MS: Final[int]
 LIMIT_STALL_MS: Final[int]
+LIMIT_POLL_MS: Final[int]
+LIMIT_CONVERGE_MS: Final[int]
 
 DONE_OVER: Final[int]
 DONE_RELEASED: Final[int]
