@@ -63,7 +63,7 @@ static void b51_attach_to_a_paused_job(void **state)
 static void b21_attach_to_a_cancelled_job(void **state)
 {
     world *w = *state;
-    start_theirs(w, JSON(, "auto-dismiss": false));
+    start_theirs(w, JSON(, "auto-dismiss": false, "speed": 1));
     json_decref(client_do(w->other, "job-cancel", JSON({"id": "theirs"})));
     client_await_status(w->other, "theirs", "concluded");
     bj_job *job = attach(w, "theirs");

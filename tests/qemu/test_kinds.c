@@ -196,7 +196,7 @@ static void b20_an_id_used_again_is_another_job(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *first = mirror(w, "disk", "copy", JSON({"job-id": "again"}));
+    bj_job *first = mirror(w, "disk", "copy", JSON({"job-id": "again", "speed": 1}));
     expect(w, bj_job_abort(first, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_done(first, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
 

@@ -203,11 +203,12 @@ static void b22_released_nodes_can_be_used_at_once(void **state)
     add_disk(w, "disk");
     add_empty(w, "copy");
 
+    /* Aborted at any moment: once in a while QEMU 5.2 completes what it was told to cancel (B17).
+     */
     for (int i = 0; i < 20; i++) {
         bj_job *job = mirror(w, "disk", "copy", NULL);
         expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
-        expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
-                   BJ_OUTCOME_CANCELLED);
+        expect(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
     }
     expect(w, bj_monitor_execute(w->monitor, "blockdev-del",
                                  JSON({"node-name": "copy"}), BJ_TIMEOUT_DEFAULT), BJ_OK);

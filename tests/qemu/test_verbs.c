@@ -9,7 +9,7 @@ static void b44_pause_and_resume(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", HALTED);
+    bj_job *job = mirror(w, "disk", "copy", CREEPING);
 
     expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_OK);
     client_await_status(w->other, bj_job_id(job), "paused");
@@ -189,7 +189,8 @@ static void b40_the_caller_dismisses_if_it_said_so(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false}));
+    bj_job *job =
+        mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false, "speed": 1}));
     expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
     client_await_status(w->other, "mine", "concluded");
 
@@ -218,7 +219,8 @@ static void b40_another_client_may_dismiss_first(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    bj_job *job = mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false}));
+    bj_job *job =
+        mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false, "speed": 1}));
     expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
     client_await_status(w->other, "mine", "concluded");
 

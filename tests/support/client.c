@@ -23,19 +23,31 @@ struct client {
     json_t *events; /* not asked for yet, oldest first */
 };
 
-static json_t *next_message(client *c)
+/* NULL when the connection is over. */
+static json_t *next_message_or_end(client *c)
 {
     char *line = NULL;
     size_t size = 0;
+    errno = 0;
     if (getline(&line, &size, c->in) < 0) {
         free(line);
-        fail_msg("the server said nothing more to the other client");
+        if (errno == EAGAIN)
+            fail_msg("the server said nothing more to the other client");
+        return NULL;
     }
     json_error_t error;
     json_t *message = json_loads(line, 0, &error);
     if (!message)
         fail_msg("not JSON to the other client: %s: %s", error.text, line);
     free(line);
+    return message;
+}
+
+static json_t *next_message(client *c)
+{
+    json_t *message = next_message_or_end(c);
+    if (!message)
+        fail_msg("the server has left the other client");
     return message;
 }
 
@@ -157,4 +169,17 @@ void client_await(client *c, const char *event, const char *key, const char *val
 void client_await_status(client *c, const char *id, const char *status)
 {
     await_event(c, "JOB_STATUS_CHANGE", (const char *const[]){"id", id, "status", status, NULL});
+}
+
+const char *client_last_of(client *c, const char *id)
+{
+    static const char *const ends[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED"};
+    json_t *message;
+    while ((message = next_message_or_end(c)))
+        json_array_append_new(c->events, message);
+    for (int i = 0; i < 2; i++) {
+        if (take_event(c, ends[i], (const char *const[]){"device", id, NULL}))
+            return ends[i];
+    }
+    return "";
 }

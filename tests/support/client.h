@@ -29,4 +29,8 @@ void client_await(client *c, const char *event, const char *key, const char *val
 /* JOB_STATUS_CHANGE of the job `id` to `status`. */
 void client_await_status(client *c, const char *id, const char *status);
 
+/* Reads to the end of the connection: how the job `id` ended, BLOCK_JOB_COMPLETED or _CANCELLED; ""
+ * if it did not say. */
+const char *client_last_of(client *c, const char *id);
+
 #endif

@@ -89,8 +89,32 @@ void add_failing(world *w, const char *name, const char *iotype)
 #define BRAKED                                                                                     \
     JSON({"driver": "throttle", "node-name": "%s", "throttle-group": "brake", "file": "%s"})
 
+static json_t *find(json_t *array, const char *key, json_t *value)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(array, i, entry)
+    {
+        if (json_equal(json_object_get(entry, key), value))
+            return entry;
+    }
+    return NULL;
+}
+
+static bool has_command(world *w, const char *command)
+{
+    json_t *commands = client_do(w->other, "query-commands", NULL);
+    json_t *name = json_string(command);
+    bool found = find(commands, "name", name) != NULL;
+    json_decref(name);
+    json_decref(commands);
+    return found;
+}
+
 void add_braked(world *w, const char *name)
 {
+    if (!has_command(w, "object-add") || !has_command(w, "blockdev-reopen"))
+        skip();
     const char *below = text_of(w, "below-%s", name);
     add_empty(w, below);
     json_decref(
@@ -135,18 +159,6 @@ void add_chain(world *w)
 bool same_data(world *w, const char *one, const char *other)
 {
     return system(text_of(w, "cmp -s %s.raw %s.raw", path_of(w, one), path_of(w, other))) == 0;
-}
-
-static json_t *find(json_t *array, const char *key, json_t *value)
-{
-    size_t i;
-    json_t *entry;
-    json_array_foreach(array, i, entry)
-    {
-        if (json_equal(json_object_get(entry, key), value))
-            return entry;
-    }
-    return NULL;
 }
 
 const char *backing_of(world *w, const char *name)

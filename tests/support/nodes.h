@@ -14,6 +14,10 @@
 #define HALTED JSON({"speed": 1})
 #define HALTED_EARLY JSON({"speed": 1, "buf-size": 65536})
 
+/* As options of a mirror: it is under way for long enough to be met in the middle, and wakes up
+ * often enough to notice that it shall pause: an old QEMU's job sleeps on. */
+#define CREEPING JSON({"speed": 262144, "buf-size": 65536})
+
 /* A raw disk full of data, and an empty one of the same size; NAME.raw in the directory. */
 void add_disk(world *w, const char *name);
 void add_empty(world *w, const char *name);
@@ -28,7 +32,7 @@ void add_failing_once(world *w, const char *name, const char *iotype);
 void add_failing(world *w, const char *name, const char *iotype);
 
 /* An empty disk that takes its first write and hardly any more, until the brake is released. What
- * is in flight then can't be cancelled. */
+ * is in flight then can't be cancelled. Skips the test where QEMU has no such brake. */
 void add_braked(world *w, const char *name);
 void release_brake(world *w, const char *name);
 
