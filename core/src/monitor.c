@@ -74,7 +74,6 @@ static void come_back(bj_monitor *monitor)
     bool is_another = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
 
     monitor->peer = peer;
-    reconnect_done(monitor);
     tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
     if (is_another)
         monitor_lose_jobs(monitor, BJ_E_JOB_LOST,
@@ -89,6 +88,8 @@ static void on_up(void *user, struct text *version)
     bool was_away = monitor->state == MONITOR_AWAY;
 
     ctx_lock(monitor->ctx);
+    if (was_away)
+        monitor->driver = reconnect_done(monitor);
     monitor->state = MONITOR_OPEN;
     if (!monitor->version)
         monitor->version = text_ref(version);
@@ -235,7 +236,8 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
-    reconnect_done(monitor);
+    reconnect_free(monitor->reconnect);
+    monitor->reconnect = NULL;
     loop_timer_free(monitor->linger);
     monitor->linger = NULL;
     monitor->lingering = false;
@@ -281,7 +283,6 @@ static void on_down(void *user, int error, struct text *text)
     bj_monitor *monitor = user;
 
     if (monitor->state == MONITOR_AWAY) {
-        monitor->driver = NULL;
         reconnect_failed(monitor, text);
     } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
         text_unref(text);
@@ -439,16 +440,17 @@ static void start_connect(bj_future *future)
     monitor->connect = future;
 }
 
-/* Why not; NULL: a driver is on its way. */
-struct text *monitor_dial(bj_monitor *monitor)
+struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 {
+    const char *uri = text_str(monitor->uri);
     struct address address;
-    struct text *text = NULL;
 
-    if (address_parse(text_str(monitor->uri), &address, &text) != BJ_OK)
-        return text;
-    monitor->driver = qmp_open(monitor->ctx, text_str(monitor->uri), &address, &sink, monitor);
-    return monitor->driver ? NULL : text_printf("%s", bj_error_text(BJ_E_NOMEM));
+    if (address_parse(uri, &address, ret_why) != BJ_OK)
+        return NULL;
+    struct driver *driver = qmp_open(monitor->ctx, uri, &address, &sink, monitor);
+    if (!driver)
+        *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
+    return driver;
 }
 
 int64_t monitor_reconnect_ms(bj_monitor *monitor)

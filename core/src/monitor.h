@@ -93,8 +93,8 @@ void monitor_want_all_rows(bj_monitor *monitor);
 /* Tells those who watch events of an end that QEMU has no event for. */
 void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);
 
-/* Connects anew; NULL, or why not. */
-struct text *monitor_dial(bj_monitor *monitor);
+/* Connects anew; NULL: *ret_why says why not. */
+struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why);
 
 /* Ends it at once; gently: after the jobs that are ours and over have been dismissed. Both answer
  * everyone at once and take over the reference to `text`. */

@@ -12,6 +12,7 @@
 
 struct reconnect {
     bj_monitor *monitor;
+    struct driver *driver;    /* connecting; the monitor's once it is up */
     struct loop_timer *timer; /* of the next attempt; while one is under way, its deadline */
     int64_t deadline_ms;      /* monotonic; -1: none */
     int64_t delay_ms;
@@ -19,10 +20,18 @@ struct reconnect {
     struct text *why;   /* why the latest attempt failed; NULL: there was none */
 };
 
+static void close_driver(struct reconnect *reconnect, const char *why)
+{
+    if (reconnect->driver)
+        reconnect->driver->ops->close(reconnect->driver, BJ_E_CLOSED, why);
+    reconnect->driver = NULL;
+}
+
 void reconnect_free(struct reconnect *reconnect)
 {
     if (!reconnect)
         return;
+    close_driver(reconnect, "connecting was given up");
     loop_timer_free(reconnect->timer);
     text_unref(reconnect->ended);
     text_unref(reconnect->why);
@@ -62,6 +71,7 @@ static void wait_for_next(struct reconnect *reconnect)
 void reconnect_failed(bj_monitor *monitor, struct text *why)
 {
     struct reconnect *reconnect = monitor->reconnect;
+    reconnect->driver = NULL;
     text_unref(reconnect->why);
     reconnect->why = why;
     wait_for_next(reconnect);
@@ -72,9 +82,10 @@ static void attempt(struct reconnect *reconnect)
     bj_monitor *monitor = reconnect->monitor;
     int64_t limit = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_CONNECT_MS);
     int64_t left = time_left(reconnect);
-    struct text *why = monitor_dial(monitor);
+    struct text *why = NULL;
 
-    if (why)
+    reconnect->driver = monitor_dial(monitor, &why);
+    if (!reconnect->driver)
         reconnect_failed(monitor, why);
     else
         loop_timer_set(reconnect->timer, left < limit ? left : limit);
@@ -84,12 +95,10 @@ static void attempt(struct reconnect *reconnect)
 static void abandon_attempt(struct reconnect *reconnect)
 {
     bj_monitor *monitor = reconnect->monitor;
-    struct driver *driver = monitor->driver;
-    struct text *why =
-        driver->ops->stage(driver, (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_CONNECT_MS));
+    int64_t limit = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_CONNECT_MS);
+    struct text *why = reconnect->driver->ops->stage(reconnect->driver, limit);
 
-    driver->ops->close(driver, BJ_E_CLOSED, text_str(why));
-    monitor->driver = NULL;
+    close_driver(reconnect, text_str(why));
     reconnect_failed(monitor, why);
 }
 
@@ -97,7 +106,7 @@ static void on_timer(void *user)
 {
     struct reconnect *reconnect = user;
 
-    if (reconnect->monitor->driver)
+    if (reconnect->driver)
         abandon_attempt(reconnect);
     else if (is_given_up(reconnect))
         give_up(reconnect);
@@ -129,8 +138,13 @@ bool reconnect_begin(bj_monitor *monitor, struct text *why)
     return true;
 }
 
-void reconnect_done(bj_monitor *monitor)
+struct driver *reconnect_done(bj_monitor *monitor)
 {
-    reconnect_free(monitor->reconnect);
+    struct reconnect *reconnect = monitor->reconnect;
+    struct driver *driver = reconnect->driver;
+
+    reconnect->driver = NULL;
     monitor->reconnect = NULL;
+    reconnect_free(reconnect);
+    return driver;
 }

@@ -12,10 +12,10 @@ struct reconnect;
 /* The connection has ended: tries until the monitor's time is over. False: no memory. */
 bool reconnect_begin(bj_monitor *monitor, struct text *why);
 
-/* An attempt has failed / succeeded. */
+/* An attempt has failed; one has succeeded, with this driver, and it is over. */
 void reconnect_failed(bj_monitor *monitor, struct text *why);
-void reconnect_done(bj_monitor *monitor);
+struct driver *reconnect_done(bj_monitor *monitor);
 
-void reconnect_free(struct reconnect *reconnect); /* takes NULL */
+void reconnect_free(struct reconnect *reconnect); /* gives up; takes NULL */
 
 #endif

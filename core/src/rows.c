@@ -112,7 +112,7 @@ static void note_asked(bj_job *job, void *user)
 static void ask_rows(bj_monitor *monitor)
 {
     struct driver *driver = monitor->driver;
-    if (monitor->rows_asked || !driver || monitor->state == MONITOR_AWAY)
+    if (monitor->rows_asked || !driver)
         return; /* asked again when the answer is there, or when QEMU is back */
 
     monitor_each_job(monitor, note_asked, NULL);

@@ -244,7 +244,8 @@ class Machine:
         return {"qemu": qemu, "package": self.profile.package}
 
     def _graph(self) -> Args:
-        return self.disks.graph({job.id: job.copy for job in self.jobs.values() if job.copy})
+        at_work = [job for job in self.jobs.values() if job.status != "concluded"]
+        return self.disks.graph({job.id: job.copy for job in at_work if job.copy})
 
     def _quit(self) -> Args:
         self.quitting = True
