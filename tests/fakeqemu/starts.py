@@ -140,7 +140,8 @@ def _create(machine: Machine, command: str, args: Args, group: Group) -> Job:
 
 
 def _id_of(machine: Machine, args: Args) -> str:
-    if "job-id" in args:
+    takes_id = not machine.profile.device_ids  # RHEL 6.2 ignores it, the others have refused it
+    if takes_id and "job-id" in args:
         job_id: str = args["job-id"]
         if not _ID.fullmatch(job_id):
             raise QmpError(f"Invalid job ID '{job_id}'")
