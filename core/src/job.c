@@ -574,7 +574,9 @@ static const char *const away_text = "the connection to QEMU is being made again
 
 static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
 {
-    if (job->released || job->traits.ours)
+    bool may_be_there = !job->released || (job->traits.kept && !job->traits.has_status);
+
+    if (!may_be_there || job->traits.ours)
         answer(job, waiter, BJ_OK, NULL, NULL); /* ours we dismiss ourselves, once (B40) */
     else if (job->away)
         answer(job, waiter, BJ_E_DISCONNECTED, NULL, away_text);

@@ -127,6 +127,7 @@ struct job_traits {
     bool never_ready; /* stream, backup, ...: ready will never come (B09) */
     bool switches;    /* a mirror: COMPLETED alone does not say how it ended */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
+    bool kept;        /* somebody else's, with auto-dismiss off: it stays after its end */
     bool has_status;  /* this QEMU tells statuses by events */
     bool silent;      /* it has no event for a cancel: gone is cancelled there (B57, B58) */
     bool no_repeats;  /* a cancel that is sent twice does harm there (RHEL 6.3, B59) */

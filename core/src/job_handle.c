@@ -85,6 +85,8 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
     job->last.current = info->current;
     job->last.total = info->total;
     job->last.speed = info->speed;
+    if (*info->status && !info->auto_dismiss && !job->machine.traits.ours)
+        job->machine.traits.kept = true;
 
     bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
     struct job_row row = {

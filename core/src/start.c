@@ -68,7 +68,8 @@ int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const js
     unsigned takes = (unsigned)driver->ops->takes(driver, command);
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
     const char *device = json_string_value(json_object_get(arguments, "device"));
-    bool dismiss_given = json_object_get(arguments, "auto-dismiss") != NULL;
+    const json_t *auto_dismiss = json_object_get(arguments, "auto-dismiss");
+    bool dismiss_given = auto_dismiss != NULL;
 
     /* A QEMU without a schema is older than job ids; RHEL 6.2 ignores what it does not know. */
     bool can_name = takes & TAKES_JOB_ID || driver->ops->has_command(driver, "query-qmp-schema");
@@ -86,6 +87,7 @@ int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const js
         .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
         .device = device ? strdup(device) : NULL,
         .type = starter ? starter->type : "",
+        .kept = json_is_false(auto_dismiss),
         .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
     };
     if (r == BJ_OK && ret->members && (!device || ret->device))
@@ -108,6 +110,7 @@ bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_err
     *ret_error = BJ_E_NOMEM;
     if (!job)
         return NULL;
+    job->machine.traits.kept = naming->kept;
     if (naming->device)
         job->device = text_new(naming->device, strlen(naming->device));
     if (naming->reopen)

@@ -17,6 +17,7 @@ struct naming {
     char *device;     /* what it runs on; NULL: not told */
     const char *type; /* "" if QEMU will have to tell it */
     bool ours;        /* dismissed by us once it is over (B40) */
+    bool kept;        /* the caller will dismiss it */
 };
 
 /* The command, or the name that this QEMU has for it. */
