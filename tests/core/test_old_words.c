@@ -152,6 +152,83 @@ static void b59_a_schema_that_is_odd_leaves_the_devices_name(void **state)
     }
 }
 
+static void b59_before_2_7_a_run_has_its_devices_name(void **state)
+{
+    static const char *const ages[] = {"1.3", "1.7", "2.0", "2.1", "2.2", "2.3"};
+    world *w = *state;
+    for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        be(w, ages[i]);
+        runs_by_its_device(w);
+        assert_int_equal(times_sent(w, "query-qmp-schema"), 0);
+    }
+}
+
+/* Auto-dismiss came to backup first. */
+static void b40_2_12_keeps_only_a_backup(void **state)
+{
+    world *w = *state;
+    be(w, "2.12");
+    bj_job *copy = drive_mirror(w);
+    assert_true(has_own_id(copy));
+    assert_false(log_has(w, "auto-dismiss"));
+    become_ready(w, copy);
+    expect_end(w, bj_job_abort(copy, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COPIED);
+    ends(done(w, copy), BJ_OK, BJ_OUTCOME_COPIED);
+    assert_int_equal(times_sent(w, "block-job-dismiss"), 0);
+
+    bj_job *backup =
+        start(w, "drive-backup", JSON({"device": "drive0", "target": "/images/b", "sync": "full"}));
+    assert_true(has_own_id(backup));
+    assert_true(log_has(w, "\"auto-dismiss\": false"));
+    step(w, JSON({"do": "finish"}));
+    ends(done(w, backup), BJ_OK, BJ_OUTCOME_COMPLETED);
+    assert_int_equal(times_sent(w, "block-job-dismiss"), 1);
+    expect(w, bj_monitor_attach(w->monitor, bj_job_id(backup), BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+}
+
+/* No event tells on 2.12 that it is dismissed. */
+static void b44_a_job_that_its_caller_keeps_is_dismissed_when_asked(void **state)
+{
+    world *w = *state;
+    be(w, "2.12");
+    const char *arguments = JSON({
+        "device": "drive0",
+        "job-id": "b",
+        "target": "/images/b",
+        "sync": "full",
+        "auto-dismiss": false
+    });
+    bj_job *job = start(w, "drive-backup", arguments);
+    step(w, JSON({"do": "finish"}));
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_COMPLETED);
+    assert_int_equal(times_sent(w, "block-job-dismiss"), 0);
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(times_sent(w, "block-job-dismiss"), 1);
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_monitor_attach(w->monitor, "b", BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+
+    step(w, JSON({"do": "execute", "command": "drive-backup", "arguments": %s}), arguments);
+    step(w, JSON({"do": "finish"}));
+    job = attach(w, "b");
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_COMPLETED);
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_monitor_attach(w->monitor, "b", BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+}
+
+static void b40_3_1_keeps_all(void **state)
+{
+    world *w = *state;
+    be(w, "3.1");
+    bj_job *job = drive_mirror(w);
+    assert_true(log_has(w, "\"auto-dismiss\": false"));
+    become_ready(w, job);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "job-dismiss"), 1);
+    assert_int_equal(times_sent(w, "query-qmp-schema"), 1);
+}
+
 /* ----------------------------------------------- while the schema is on its way */
 
 static bj_future *start_while_the_schema_is_held(world *w)
@@ -227,6 +304,138 @@ static void b38_what_2_8_has_no_word_for_is_unsupported(void **state)
     expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
 }
 
+static void b38_before_1_3_a_cancel_is_only_a_cancel(void **state)
+{
+    static const char *const ages[] = {"1.1", "rhel6.3"};
+    world *w = *state;
+    for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        be(w, ages[i]);
+        bj_job *job = start(w, "block-stream", JSON({"device": "drive0"}));
+        expect(w, bj_job_set_speed(job, 1 << 20, BJ_TIMEOUT_NONE), BJ_OK);
+        expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
+        expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK,
+                   BJ_OUTCOME_CANCELLED);
+        assert_false(log_has(w, "force"));
+    }
+}
+
+/* ------------------------------------------------------------------------ RHEL 6 */
+
+static void b57_rhel_6_2_streams_by_its_own_words(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.2");
+    bj_future *started =
+        expect(w, bj_monitor_stream(w->monitor, "drive0", NULL, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_job *job = bj_future_job(started);
+    assert_string_equal(bj_job_id(job), "drive0");
+    assert_string_equal(bj_job_type(job), "stream");
+    assert_int_equal(times_sent(w, "block_stream"), 1);
+    expect(w, bj_job_set_speed(job, 7, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_true(log_has(w, "\"value\": 7"));
+    step(w, JSON({"do": "finish"}));
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+/* It ignores what it does not know. */
+static void b59_an_id_that_rhel_6_2_does_not_take_is_not_the_runs(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.2");
+    bj_job *job = start(w, "block-stream", JSON({"device": "drive0", "job-id": "mine"}));
+    assert_string_equal(bj_job_id(job), "drive0");
+    step(w, JSON({"do": "finish"}));
+    ends(done(w, job), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+static bj_job *redhat_mirror(world *w, const char *format)
+{
+    return start(
+        w, "__com.redhat_drive-mirror",
+        text_of(w, JSON({"device": "drive0", "target": "/images/copy", "full": true%s}), format));
+}
+
+static void b59_rhel_6_3_pivots_by_drive_reopen(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    bj_job *job = redhat_mirror(w, ", \"format\": \"qcow2\"");
+    assert_string_equal(bj_job_id(job), "drive0");
+    assert_string_equal(bj_job_type(job), "mirror");
+    bj_future *pivots[3];
+    for (int i = 0; i < 3; i++)
+        pivots[i] = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
+    expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(times_sent(w, "__com.redhat_drive-reopen"), 0); /* it would cancel the job */
+    step(w, JSON({"do": "ready"}));
+    for (int i = 0; i < 3; i++)
+        ends(pivots[i], BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(times_sent(w, "__com.redhat_drive-reopen"), 1);
+    assert_true(log_has(w, "\"new-image-file\": \"/images/copy\""));
+    assert_true(log_has(w, "\"format\": \"qcow2\""));
+}
+
+/* The job was in sync when QEMU was asked, and is not any more: reopen cancels it. */
+static void b59_a_drive_reopen_that_cancels_the_job_is_no_pivot(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    bj_job *job = redhat_mirror(w, ", \"format\": \"raw\"");
+    step(w, JSON({
+             "do": "when",
+             "command": "__com.redhat_drive-reopen",
+             "at": "received",
+             "steps": [ {
+                 "do": "execute",
+                 "command": "block-job-cancel",
+                 "arguments": {"device": "drive0"}
+             } ]
+         }));
+    step(w, JSON({
+             "do": "answer",
+             "command": "__com.redhat_drive-reopen",
+             "error": {"class": "DeviceInUse", "desc": "Device 'drive0' is in use"}
+         }));
+    step(w, JSON({"do": "ready"}));
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_JOB_ENDED,
+               BJ_OUTCOME_COPIED);
+}
+
+static void cannot_be_pivoted(world *w, bj_job *job)
+{
+    step(w, JSON({"do": "ready"}));
+    names(expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED),
+          "__com.redhat_drive-reopen");
+    assert_int_equal(times_sent(w, "__com.redhat_drive-reopen"), 0);
+}
+
+static void b59_without_its_format_a_mirror_of_rhel_6_3_is_not_reopened(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    cannot_be_pivoted(w, redhat_mirror(w, ""));
+}
+
+static void b59_another_clients_mirror_of_rhel_6_3_is_pivoted_by_hand(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    step(w, JSON({
+             "do": "execute",
+             "command": "__com.redhat_drive-mirror",
+             "arguments": {"device": "drive0", "target": "/images/copy", "full": true}
+         }));
+    bj_job *job = attach(w, "drive0");
+    bj_future *end = done(w, job);
+    cannot_be_pivoted(w, job);
+    step(w, JSON({
+             "do": "execute",
+             "command": "__com.redhat_drive-reopen",
+             "arguments": {"device": "drive0", "new-image-file": "/images/copy"}
+         }));
+    ends(end, BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
 /* --------------------------------------------------------- another client's verb */
 
 static void sees_the_others_verb(world *w, bj_job *job, const char *verb, bj_outcome outcome)
@@ -238,18 +447,26 @@ static void sees_the_others_verb(world *w, bj_job *job, const char *verb, bj_out
     ends(end, BJ_OK, outcome);
 }
 
+static const char *const ages_of_complete[] = {"1.3", "1.7", "2.0",  "2.1", "2.2",
+                                               "2.3", "2.8", "2.12", "3.1"};
+enum { AGES = sizeof ages_of_complete / sizeof ages_of_complete[0] };
+
 static void b15_before_4_0_another_clients_pivot_is_seen_by_the_device(void **state)
 {
     world *w = *state;
-    be(w, "2.8");
-    sees_the_others_verb(w, drive_mirror(w), "block-job-complete", BJ_OUTCOME_PIVOTED);
+    for (int i = 0; i < AGES; i++) {
+        be(w, ages_of_complete[i]);
+        sees_the_others_verb(w, drive_mirror(w), "block-job-complete", BJ_OUTCOME_PIVOTED);
+    }
 }
 
 static void b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device(void **state)
 {
     world *w = *state;
-    be(w, "2.8");
-    sees_the_others_verb(w, drive_mirror(w), "block-job-cancel", BJ_OUTCOME_COPIED);
+    for (int i = 0; i < AGES; i++) {
+        be(w, ages_of_complete[i]);
+        sees_the_others_verb(w, drive_mirror(w), "block-job-cancel", BJ_OUTCOME_COPIED);
+    }
 }
 
 static void b15_a_job_that_was_attached_by_its_devices_name(void **state)
@@ -315,12 +532,23 @@ int main(void)
         UNCONNECTED_TEST(b40_a_given_id_is_kept),
         UNCONNECTED_TEST(b59_a_schema_that_is_refused_leaves_the_devices_name),
         UNCONNECTED_TEST(b59_a_schema_that_is_odd_leaves_the_devices_name),
+        UNCONNECTED_TEST(b59_before_2_7_a_run_has_its_devices_name),
+        UNCONNECTED_TEST(b40_2_12_keeps_only_a_backup),
+        UNCONNECTED_TEST(b44_a_job_that_its_caller_keeps_is_dismissed_when_asked),
+        UNCONNECTED_TEST(b40_3_1_keeps_all),
         UNCONNECTED_TEST(b07_who_leaves_before_the_schema_has_come_starts_nothing),
         UNCONNECTED_TEST(b06_the_deadline_of_a_start_covers_the_schema),
         UNCONNECTED_TEST(b45_a_start_is_answered_when_qemu_ends_before_its_schema_has_come),
         UNCONNECTED_TEST(b71_a_start_is_answered_when_the_monitor_is_closed_meanwhile),
         UNCONNECTED_TEST(b38_force_on_2_8_is_a_word_of_block_job_cancel),
         UNCONNECTED_TEST(b38_what_2_8_has_no_word_for_is_unsupported),
+        UNCONNECTED_TEST(b38_before_1_3_a_cancel_is_only_a_cancel),
+        UNCONNECTED_TEST(b57_rhel_6_2_streams_by_its_own_words),
+        UNCONNECTED_TEST(b59_an_id_that_rhel_6_2_does_not_take_is_not_the_runs),
+        UNCONNECTED_TEST(b59_rhel_6_3_pivots_by_drive_reopen),
+        UNCONNECTED_TEST(b59_a_drive_reopen_that_cancels_the_job_is_no_pivot),
+        UNCONNECTED_TEST(b59_without_its_format_a_mirror_of_rhel_6_3_is_not_reopened),
+        UNCONNECTED_TEST(b59_another_clients_mirror_of_rhel_6_3_is_pivoted_by_hand),
         UNCONNECTED_TEST(b15_before_4_0_another_clients_pivot_is_seen_by_the_device),
         UNCONNECTED_TEST(b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device),
         UNCONNECTED_TEST(b15_a_job_that_was_attached_by_its_devices_name),
