@@ -135,6 +135,11 @@ static struct text *late(bj_future *future)
         return text_printf(
             "no answer from %s to %s within %.10g s: job %s may yet start; attach to it", uri,
             ask->command, seconds, bj_job_id(ask->job));
+    if (ask->command && ask->jobs && ask->jobs->count > 0)
+        return text_printf("no answer from %s to %s within %.10g s: job %s%s may yet start; attach "
+                           "to what there is",
+                           uri, ask->command, seconds, bj_job_id(ask->jobs->jobs[0]),
+                           ask->jobs->count > 1 ? " and the others" : "");
     return text_printf(
         "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
         "told it may still do",
@@ -148,6 +153,7 @@ static void destroy(bj_future *future)
     free(ask->arguments);
     free(ask->id);
     bj_job_unref(ask->job);
+    job_list_free(ask->jobs);
     bj_job_unref(ask->target);
     monitor_unref_memory(ask->monitor);
 }

@@ -33,6 +33,8 @@ struct ask {
 
     /* What a kind needs; freed with it. */
     bj_job *job;
+    struct job_list *jobs; /* a transaction's */
+    bool is_grouped;       /* the same */
     char *command;
     char *arguments;
     char *id;

@@ -58,6 +58,13 @@ static bool is_static(const bj_future *future)
 
 /* ------------------------------------------------------------------- memory */
 
+void job_list_free(struct job_list *list)
+{
+    for (size_t i = 0; list && i < list->count; i++)
+        bj_job_unref(list->jobs[i]);
+    free(list);
+}
+
 void future_clear_result(struct future_result *result)
 {
     text_unref(result->text);
@@ -66,6 +73,7 @@ void future_clear_result(struct future_result *result)
     info_list_free(result->infos);
     bj_monitor_unref(result->monitor);
     bj_job_unref(result->job);
+    job_list_free(result->jobs);
     *result = (struct future_result){0};
 }
 
@@ -563,6 +571,18 @@ bj_job *bj_future_job(bj_future *future)
 {
     const struct future_result *result = answer_of(future);
     return result ? bj_job_ref(result->job) : NULL;
+}
+
+size_t bj_future_job_count(bj_future *future)
+{
+    const struct future_result *result = answer_of(future);
+    return result && result->jobs ? result->jobs->count : 0;
+}
+
+bj_job *bj_future_job_at(bj_future *future, size_t index)
+{
+    return index < bj_future_job_count(future) ? bj_job_ref(future->result.jobs->jobs[index])
+                                               : NULL;
 }
 
 size_t bj_future_info_count(bj_future *future)

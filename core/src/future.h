@@ -18,6 +18,13 @@
 
 #include <blockjob/blockjob.h>
 
+/* References. */
+struct job_list {
+    size_t count;
+    bj_job *jobs[];
+};
+void job_list_free(struct job_list *list); /* takes NULL */
+
 /* All references in it belong to it. */
 struct future_result {
     int error;
@@ -28,6 +35,7 @@ struct future_result {
     struct info_list *infos;
     bj_monitor *monitor;
     bj_job *job;
+    struct job_list *jobs;
 };
 
 /* Lets go of what is in it. */

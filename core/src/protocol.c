@@ -141,28 +141,31 @@ static size_t skip_space(const char *text, size_t len, size_t at)
     return at;
 }
 
-/* The text of the value of `key` in the object `text`, known to be valid. */
-static void find_raw(const char *text, size_t len, const char *key, struct message *m)
+/* The text of the value of `key` in the object `text`, known to be valid; without the spaces around
+ * it. NULL: there is none. */
+static const char *find_raw(const char *text, size_t len, const char *key, size_t *ret_len)
 {
+    const char *found = NULL;
     size_t key_len = strlen(key);
     size_t at = skip_space(text, len, 0);
 
     while (at < len && text[at] == '"') {
         size_t end = skip_string(text, len, at);
-        bool found = end - at - 1 == key_len && memcmp(text + at + 1, key, key_len) == 0;
+        bool is_it = end - at - 1 == key_len && memcmp(text + at + 1, key, key_len) == 0;
 
         at = end + 1;
         while (at < len && strchr(" \t\r\n:", text[at]) && text[at])
             at++;
         end = skip_value(text, len, at);
-        if (found) {
-            m->raw = text + at;
-            m->raw_len = end - at;
-            while (m->raw_len > 0 && strchr(" \t\r\n", m->raw[m->raw_len - 1]))
-                m->raw_len--;
+        if (is_it) {
+            found = text + at;
+            *ret_len = end - at;
+            while (*ret_len > 0 && strchr(" \t\r\n", found[*ret_len - 1]))
+                (*ret_len)--;
         }
         at = skip_space(text, len, end);
     }
+    return found;
 }
 
 static const char *string_of(const json_t *object, const char *key)
@@ -192,11 +195,11 @@ static int read_root(const char *text, size_t len, struct message *m)
         m->name = json_string_value(value);
         m->value = json_object_get(m->root, "data");
         m->timestamp_us = timestamp_of(m->root);
-        find_raw(text, len, "data", m);
+        m->raw = find_raw(text, len, "data", &m->raw_len);
     } else if ((value = json_object_get(m->root, "return"))) {
         m->kind = MESSAGE_RETURN;
         m->value = value;
-        find_raw(text, len, "return", m);
+        m->raw = find_raw(text, len, "return", &m->raw_len);
     } else if ((value = json_object_get(m->root, "error"))) {
         m->kind = MESSAGE_ERROR;
         m->name = string_of(value, "class");
@@ -333,16 +336,26 @@ static bool is_too_deep(const char *text, size_t len)
 }
 
 /* As strict as QEMU, whose error reply to bad syntax has no id. */
-json_t *protocol_object(const char *text)
+static json_t *load_strictly(const char *text, json_type type)
 {
     enum json_error_code code;
     size_t len = strlen(text);
     json_t *root = is_too_deep(text, len) ? NULL : load(text, len, JSON_REJECT_DUPLICATES, &code);
-    if (!json_is_object(root)) {
+    if (root && json_typeof(root) != type) {
         json_decref(root);
         return NULL;
     }
     return root;
+}
+
+json_t *protocol_object(const char *text)
+{
+    return load_strictly(text, JSON_OBJECT);
+}
+
+json_t *protocol_array(const char *text)
+{
+    return load_strictly(text, JSON_ARRAY);
 }
 
 char *protocol_add_members(const char *text, const char *members)
@@ -354,4 +367,76 @@ char *protocol_add_members(const char *text, const char *members)
     char *joined = NULL;
     const char *comma = *rest == '}' || !*members ? "" : ",";
     return asprintf(&joined, "{%s%s%s", members, comma, rest) < 0 ? NULL : joined;
+}
+
+/* The end of the object that begins at text[at], in a text known to be valid JSON. */
+static size_t skip_object(const char *text, size_t len, size_t at)
+{
+    size_t depth = 0;
+
+    do {
+        if (text[at] == '"')
+            at = skip_string(text, len, at);
+        else if (text[at] == '{' || text[at] == '[')
+            depth++;
+        else if (text[at] == '}' || text[at] == ']')
+            depth--;
+        at++;
+    } while (depth > 0 && at < len);
+    return at;
+}
+
+/* The object from text[begin] to text[end], with the members in it. */
+static int add_within(FILE *out, const char *text, size_t begin, size_t end, const char *key,
+                      const char *members)
+{
+    size_t len;
+    const char *value = find_raw(text + begin, end - begin, key, &len);
+    if (!value || *value != '{')
+        return BJ_E_INVAL;
+
+    bool is_empty = value[1 + strspn(value + 1, " \t\r\n")] == '}';
+    fwrite(text + begin, 1, (size_t)(value + 1 - (text + begin)), out);
+    fputs(members, out);
+    fputs(is_empty || !*members ? "" : ",", out);
+    fwrite(value + 1, 1, (size_t)(text + end - (value + 1)), out);
+    return BJ_OK;
+}
+
+static int add_within_all(FILE *out, const char *text, const char *key, const char *const *members)
+{
+    size_t len = strlen(text);
+    size_t done = 0, begin;
+    int r = BJ_OK;
+
+    for (size_t i = 0; r == BJ_OK && (begin = done + strcspn(text + done, "{")) < len; i++) {
+        size_t end = skip_object(text, len, begin);
+        fwrite(text + done, 1, begin - done, out);
+        if (members[i])
+            r = add_within(out, text, begin, end, key, members[i]);
+        else
+            fwrite(text + begin, 1, end - begin, out);
+        done = end;
+    }
+    fputs(text + done, out);
+    return r;
+}
+
+int protocol_add_members_in(const char *text, const char *key, const char *const *members,
+                            char **ret)
+{
+    char *joined = NULL;
+    size_t len;
+    FILE *out = open_memstream(&joined, &len);
+    if (!out)
+        return BJ_E_NOMEM;
+    int r = add_within_all(out, text, key, members);
+    bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed)
+        r = BJ_E_NOMEM;
+    if (r == BJ_OK)
+        *ret = joined;
+    else
+        free(joined);
+    return r;
 }

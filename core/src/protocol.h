@@ -45,7 +45,15 @@ char *protocol_command(const char *name, const char *arguments, uint64_t id, siz
  * that QEMU would not take (a member twice, a NUL, nested too deep). */
 json_t *protocol_object(const char *text);
 
+json_t *protocol_array(const char *text); /* the same for an array */
+
 /* `text`, a valid JSON object, with `members` ("\"a\":1,\"b\":2") put before its own. malloc'ed. */
 char *protocol_add_members(const char *text, const char *members);
+
+/* The same for the object that is the member `key` of each object in `text`, a valid JSON array;
+ * NULL: that one stays as it is. BJ_OK; BJ_E_NOMEM; BJ_E_INVAL: one has no such member, or spells
+ * the key with escapes. *ret is malloc'ed. */
+int protocol_add_members_in(const char *text, const char *key, const char *const *members,
+                            char **ret);
 
 #endif

@@ -158,16 +158,20 @@ static int send_start(struct ask *ask, struct driver *driver)
     return r;
 }
 
+void start_settle(bj_job *job, const struct driver_reply *reply)
+{
+    if (reply && reply->error == BJ_OK) {
+        monitor_job_started(job->monitor, job);
+        job_see_graph(job);
+    } else if (!reply || reply->error == BJ_E_REFUSED) {
+        monitor_job_refused(job->monitor, job);
+    }
+}
+
 static void start_over(struct ask *ask, const struct driver_reply *reply)
 {
-    if (!ask->job)
-        return;
-    if (reply && reply->error == BJ_OK) {
-        monitor_job_started(ask->monitor, ask->job);
-        job_see_graph(ask->job);
-    } else if (!reply || reply->error == BJ_E_REFUSED) {
-        monitor_job_refused(ask->monitor, ask->job);
-    }
+    if (ask->job)
+        start_settle(ask->job, reply);
 }
 
 static void start_replied(struct ask *ask, struct driver_reply *reply)

@@ -34,4 +34,7 @@ void start_name_clear(struct naming *naming);
  */
 bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error);
 
+/* What became of it: the reply to the command that starts it; NULL: nothing was sent. */
+void start_settle(bj_job *job, const struct driver_reply *reply);
+
 #endif
