@@ -284,7 +284,7 @@ static bool cancel_is_due(const struct job *job)
     bool too_late = job->complete == JOB_REQUEST_SENT ||
                     (job->complete == JOB_REQUEST_ACCEPTED && !job->pending);
     return !is_aborting(job) && !too_late && !job->cancel_refused && job->stall == JOB_STALL_NONE &&
-           job->soft_aborts > 0;
+           job->soft_aborts > 0 && job->raw == 0;
 }
 
 bool job_can_pivot(const struct job *job)
@@ -293,10 +293,11 @@ bool job_can_pivot(const struct job *job)
     return !job->away && (could || is_under_way(job->complete));
 }
 
-/* Once, when QEMU will take it (B31), and never beside an abort (B34). */
+/* Once, when QEMU will take it (B31), and never beside an abort (B34), nor beside what the program
+ * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct job *job)
 {
-    return !is_under_way(job->complete) && job_can_pivot(job) && job->pivots > 0;
+    return !is_under_way(job->complete) && job_can_pivot(job) && job->pivots > 0 && job->raw == 0;
 }
 
 /* The one place that decides what is sent, from what the waiters want now: whoever has left wants
@@ -452,6 +453,7 @@ static void set_end(struct job *job, enum job_end end, const char *error)
     if (job->end != JOB_END_NONE || job_is_over(job))
         return; /* the first terminal event wins (B18) */
     job->end = end;
+    job->heard = true;
     set_text(job, error);
     decide(job);
 }
@@ -489,6 +491,13 @@ static void unstall(struct job *job)
     job->stall = JOB_STALL_NONE;
     set_text(job, NULL);
     job->port->tell(job, JOB_NEWS_RESUMED, NULL);
+}
+
+static void goes_on(struct job *job)
+{
+    unstall(job);
+    if (job->pause_seen)
+        job->pausing = false;
 }
 
 /* Complete goes out first of all: the pivot must not wait for those who are told. */
@@ -570,6 +579,15 @@ static void ask_abort(struct job *job, struct job_waiter *waiter)
         answer(job, waiter, BJ_OK, NULL, NULL);
 }
 
+static void note_verb_sent(struct job *job, enum job_verb verb)
+{
+    job->resuming |= verb == JOB_RESUME;
+    if (verb == JOB_PAUSE) {
+        job->pausing = true;
+        job->pause_seen = false;
+    }
+}
+
 static const char *const away_text = "the connection to QEMU is being made again: ask when it is";
 
 static void ask_dismiss_over(struct job *job, struct job_waiter *waiter)
@@ -595,8 +613,7 @@ static void ask_verb(struct job *job, struct job_waiter *waiter)
     } else if (job->away) {
         answer(job, waiter, BJ_E_DISCONNECTED, NULL, away_text);
     } else {
-        if (waiter->verb == JOB_RESUME)
-            job->resuming = true;
+        note_verb_sent(job, waiter->verb);
         job->port->send(job, waiter->verb, waiter);
     }
 }
@@ -663,6 +680,7 @@ void job_unhold(struct job *job, struct job_waiter *waiter)
 
 void job_ready_event(struct job *job)
 {
+    job->heard = true;
     if (latch_ready(job))
         announce_ready(job);
 }
@@ -711,7 +729,7 @@ static void note_status(struct job *job, enum job_status status)
 {
     job->status = status;
     if (stands_still(job))
-        job->stood = true;
+        job->stood = job->pause_seen = true;
     if (status == JOB_STATUS_WAITING || status == JOB_STATUS_PENDING)
         job->finished = true;
     if (status == JOB_STATUS_ABORTING)
@@ -723,13 +741,14 @@ void job_status_event(struct job *job, enum job_status status)
     if (job->released || status == job->status || status == JOB_STATUS_NONE)
         return;
     job->traits.has_status = true;
+    job->heard = true;
     note_status(job, status);
     bool became_ready = status == JOB_STATUS_READY && latch_ready(job);
     if (status != JOB_STATUS_NULL)
         job->port->tell(job, JOB_NEWS_STATUS, job_status_name(status));
 
     if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
-        unstall(job);
+        goes_on(job);
     if (became_ready)
         announce_ready(job);
     if (status == JOB_STATUS_CONCLUDED)
@@ -755,6 +774,7 @@ void job_cancelled_event(struct job *job)
 
 void job_stopped_event(struct job *job, const char *reason)
 {
+    job->heard = true;
     job->resuming = false; /* what was resumed has stopped again */
     stall(job, JOB_STALL_ERROR, reason);
 }
@@ -768,6 +788,7 @@ static void set_pending(struct job *job)
 
 void job_pending_event(struct job *job)
 {
+    job->heard = true;
     if (job->end == JOB_END_NONE)
         set_pending(job);
 }
@@ -807,6 +828,21 @@ static void adopt_status(struct job *job, enum job_status status)
     note_status(job, status);
     if (status == JOB_STATUS_PENDING)
         set_pending(job); /* in a list it is only seen when it waits for finalize */
+    if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
+        goes_on(job);
+}
+
+/* Before 3.0 no event tells that another client has paused it, and a list shows the drains of a
+ * moment, too: so twice (B13). */
+static void adopt_pause(struct job *job, bool paused)
+{
+    if (job->traits.has_status)
+        return;
+    job->paused_rows = paused ? job->paused_rows + 1 : 0;
+    if (!paused)
+        unstall(job);
+    else if (job->paused_rows > 1)
+        stall(job, JOB_STALL_PAUSED, "it is paused");
 }
 
 /* QEMU lists a job that a verb was told is not there: then the verb was refused. */
@@ -861,6 +897,7 @@ void job_row(struct job *job, const struct job_row *row)
         return;
     }
     adopt_status(job, row->status);
+    adopt_pause(job, row->paused);
     if (row->io_error && job->status == row->status)
         stall(job, JOB_STALL_ERROR, "an I/O error stopped it");
     if (job->gone_asked)
@@ -1029,11 +1066,19 @@ static void verb_refused(struct job *job, struct job_waiter *waiter, const struc
         answer(job, waiter, reply->error, reply->error_class, reply->text);
 }
 
+/* Unless someone has resumed it again before we hear of it. */
+static void pause_accepted(struct job *job)
+{
+    if (job->pausing)
+        stall(job, JOB_STALL_PAUSED, "it is paused");
+    job->pausing = false;
+}
+
 static void verb_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
                        const struct job_reply *reply)
 {
     if (verb == JOB_PAUSE && reply->accepted)
-        stall(job, JOB_STALL_PAUSED, "it is paused");
+        pause_accepted(job);
     if (verb == JOB_RESUME && reply->accepted && job->resuming)
         unstall(job); /* no event need follow: it may not have come to a standstill yet */
 
@@ -1079,6 +1124,7 @@ void job_raw_sent(struct job *job, enum job_verb verb)
 {
     if (is_shared_verb(verb))
         job->raw++;
+    note_verb_sent(job, verb);
 }
 
 static enum job_request *request_of(struct job *job, enum job_verb verb)
@@ -1095,7 +1141,7 @@ void job_raw_reply(struct job *job, enum job_verb verb, bool accepted)
         if (accepted && verb != JOB_COMPLETE)
             ask_if_over(job);
     } else if (accepted && verb == JOB_PAUSE) {
-        stall(job, JOB_STALL_PAUSED, "it is paused");
+        pause_accepted(job);
     }
     decide(job);
     pursue(job);
@@ -1121,9 +1167,10 @@ void job_disconnected(struct job *job)
     if (job->released)
         return;
     job->away = true;
+    job->heard = false;
     job->raw = 0;
     job->dismissing = false;
-    job->gone_asked = job->graph_asked = job->doubted = job->resuming = false;
+    job->gone_asked = job->graph_asked = job->doubted = job->resuming = job->pausing = false;
     forget_reply(&job->complete);
     forget_reply(&job->cancel);
     forget_reply(&job->force);
@@ -1152,23 +1199,31 @@ static bool is_another_run(const struct job *job, const struct job_row *row)
             row->status == JOB_STATUS_PAUSED);
 }
 
-void job_found(struct job *job, const struct job_row *row)
+/* What it became while nobody listened. */
+static void adopt_row(struct job *job, const struct job_row *row)
 {
-    job->away = false;
-    if (is_another_run(job, row)) {
-        job_not_found(job);
-        return;
-    }
     if (row->status != JOB_STATUS_NONE && row->status != job->status) {
         note_status(job, row->status);
         if (row->status != JOB_STATUS_CONCLUDED)
             job->port->tell(job, JOB_NEWS_STATUS, job_status_name(row->status));
     }
-    if (job->end == JOB_END_NONE &&
-        (row->status == JOB_STATUS_RUNNING || row->status == JOB_STATUS_READY))
-        unstall(job);
+    if (row->status == JOB_STATUS_RUNNING || row->status == JOB_STATUS_READY)
+        goes_on(job);
     if (row->status == JOB_STATUS_PENDING && !job->pending)
         set_pending(job);
+}
+
+void job_found(struct job *job, const struct job_row *row)
+{
+    if (!job->heard && is_another_run(job, row)) {
+        job_not_found(job);
+        return;
+    }
+    job->away = false;
+    if (!job->heard && job->end == JOB_END_NONE)
+        adopt_row(job, row);
+    else if (row->status == JOB_STATUS_CONCLUDED)
+        note_status(job, row->status);
     doubt_cancels(job);
     decide(job);
     job_row(job, row);

@@ -143,12 +143,16 @@ struct job {
     bool ready;
     enum job_stall stall;
     bool timer_runs;
-    bool resuming; /* a resume was sent, and no stop came since */
+    bool resuming;   /* a resume was sent, and no stop came since */
+    bool pausing;    /* a pause was sent, and nothing ended it since */
+    bool pause_seen; /* a standstill came since */
+    int paused_rows; /* one after the other, where no event tells of a pause */
     bool released;
     bool pending;  /* waits for finalize (B42) */
     bool finished; /* was waiting or pending: what was to be done is done */
     bool aborted;  /* was aborting */
     bool away;     /* the connection has ended and is being made again: nothing is sent */
+    bool heard;    /* an event came since: it knows better than the list that was asked for */
     bool made_up;  /* its end is one that QEMU has no event for */
 
     enum job_end end;
@@ -217,6 +221,7 @@ void job_raw_reply(struct job *job, enum job_verb verb, bool accepted);
 struct job_row {
     enum job_status status;
     bool ready;
+    bool paused;
     bool io_error;     /* io-status is not ok, and it is paused */
     const char *error; /* of a concluded job; NULL if none */
 };

@@ -92,6 +92,7 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
     struct job_row row = {
         .status = job_status_of(info->status),
         .ready = info->ready,
+        .paused = info->paused,
         .io_error = io_error,
         .error = *info->error ? info->error : NULL,
     };
@@ -129,7 +130,10 @@ static bool needs_polling(const bj_job *job)
     const struct job *machine = &job->machine;
     bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
     bool is_wanted = machine->waiters || job->watches;
-    return (machine->traits.silent || misses_ready) && is_wanted && !job_is_over(machine);
+    bool misses_pause =
+        !machine->traits.has_status && (machine->pivots > 0 || machine->soft_aborts > 0);
+    return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
+           !job_is_over(machine);
 }
 
 static void set_poll_timer(bj_job *job)

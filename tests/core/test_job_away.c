@@ -204,6 +204,43 @@ static void b46_ours_is_dismissed_when_it_is_found_again(void **state)
     assert_said(m, "RELEASED");
 }
 
+static void b46_a_row_that_is_older_than_an_event_makes_no_other_run(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running");
+    seat *r = ready(m);
+    feed(m, "disconnected ~ready READY");
+    assert_answered(r, BJ_OK);
+    feed(m, "@running");
+    assert_outcome(m, BJ_OUTCOME_NONE);
+    seat *p = pivot(m);
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+}
+
+static void b28_a_row_that_is_older_than_an_end_changes_nothing(void **state)
+{
+    machine *m = *state;
+    become(m, our_mirror);
+    feed(m, "~created ~running disconnected ~aborting COMPLETED{error} ~concluded");
+    assert_outcome(m, BJ_OUTCOME_FAILED);
+    forget_said(m);
+    feed(m, "@running");
+    assert_said(m, "dismiss");
+    feed(m, "+dismiss ~null");
+    assert_said(m, "RELEASED");
+}
+
+static void b28_a_row_that_is_older_than_a_stop_is_no_resume(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running disconnected ERROR(stop) ~paused");
+    forget_said(m);
+    feed(m, "@running");
+    assert_said(m, "");
+    assert_answered(done(m), BJ_E_STALLED);
+}
+
 /* ----------------------------------------------------------------- old QEMU */
 
 static const struct job_traits an_old_stream = {
@@ -251,6 +288,31 @@ static void b58_cancelled_by_another_client_without_an_event(void **state)
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
 }
 
+static void b13_a_pause_without_an_event_is_found_out(void **state)
+{
+    machine *m = *state;
+    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    feed(m, "READY");
+    seat *p = pivot(m);
+    row_says(m, (struct job_row){.ready = true, .paused = true}); /* it may drain for a moment */
+    assert_waiting(p);
+    row_says(m, (struct job_row){.ready = true, .paused = true});
+    assert_answered(p, BJ_E_STALLED);
+    row_says(m, (struct job_row){.ready = true});
+    assert_waiting(pivot(m));
+}
+
+static void b13_a_pause_that_is_over_before_its_reply_is_no_stall(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *v = verb(m, JOB_PAUSE);
+    feed(m, "~standby ~ready +pause");
+    assert_answered(v, BJ_OK);
+    assert_waiting(pivot(m));
+    feed(m, "+complete " END_OK);
+}
+
 /* ------------------------------------------------------------- raw commands */
 
 static void b14_a_raw_complete_is_a_pivot(void **state)
@@ -291,6 +353,20 @@ static void b32_a_pivot_shares_a_raw_complete(void **state)
     assert_answered(p, BJ_OK);
 }
 
+static void b32_nothing_is_sent_beside_a_raw_complete(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    job_raw_sent(&m->job, JOB_COMPLETE);
+    forget_said(m);
+    seat *p = pivot(m);
+    assert_said(m, "");
+    job_raw_reply(&m->job, JOB_COMPLETE, false);
+    assert_said(m, "complete");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+}
+
 static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
 {
     machine *m = *state;
@@ -319,12 +395,18 @@ int main(void)
         on_a_mirror(b46_a_cancel_is_not_repeated_where_that_does_harm),
         on_a_mirror(b46_the_same_id_running_again_is_another_run),
         on_a_mirror(b46_ours_is_dismissed_when_it_is_found_again),
+        on_a_mirror(b46_a_row_that_is_older_than_an_event_makes_no_other_run),
+        on_a_mirror(b28_a_row_that_is_older_than_an_end_changes_nothing),
+        on_a_mirror(b28_a_row_that_is_older_than_a_stop_is_no_resume),
         on_a_mirror(b57_a_cancel_that_has_no_event_is_made_up),
         on_a_mirror(b57_the_same_words_with_an_event),
         on_a_mirror(b58_cancelled_by_another_client_without_an_event),
+        on_a_mirror(b13_a_pause_without_an_event_is_found_out),
+        on_a_mirror(b13_a_pause_that_is_over_before_its_reply_is_no_stall),
         on_a_mirror(b14_a_raw_complete_is_a_pivot),
         on_a_mirror(b31_a_raw_complete_that_was_refused_is_none),
         on_a_mirror(b32_a_pivot_shares_a_raw_complete),
+        on_a_mirror(b32_nothing_is_sent_beside_a_raw_complete),
         on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
