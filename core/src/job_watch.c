@@ -74,6 +74,39 @@ static bj_job *watched_job(bj_watch *watch)
 
 static void ask_progress(void *user);
 
+static void tell_convergence(bj_watch *watch, bool stalled, struct text *text)
+{
+    watch->told_stalled = stalled;
+    watch_push(watch, &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL,
+               text);
+}
+
+/* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
+static void check_convergence(bj_watch *watch, const bj_job_info *row)
+{
+    const struct job *machine = &watched_job(watch)->machine;
+    int64_t limit_ms = (int64_t)ctx_limit(watch->ctx, BJ_LIMIT_CONVERGE_MS);
+    int64_t left = row->total - row->current;
+    int64_t now_ms = clock_monotonic_ms();
+    bool shrinks = watch->least_left < 0 || left < watch->least_left;
+
+    if (machine->ready || machine->traits.never_ready || machine->stall != JOB_STALL_NONE ||
+        row->current < 0 || shrinks) {
+        watch->least_left = left;
+        watch->least_left_ms = now_ms;
+        if (watch->told_stalled)
+            tell_convergence(watch, false, NULL);
+    } else if (!watch->told_stalled && now_ms - watch->least_left_ms >= limit_ms) {
+        struct text *text = text_printf(
+            "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
+            "copied, or the speed is too low; raise the speed, or change its copy-mode to "
+            "write-blocking",
+            (double)limit_ms / 1000.);
+        tell_convergence(watch, true, text);
+        text_unref(text);
+    }
+}
+
 static void on_progress(struct driver_request *request, struct driver_reply *reply)
 {
     bj_watch *watch = (bj_watch *)((char *)request - offsetof(bj_watch, request));
@@ -81,6 +114,8 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
     const bj_job_info *row = reply->error == BJ_OK ? info_list_find(reply->infos, id) : NULL;
 
     watch->asking = false;
+    if (row && watch->listed)
+        check_convergence(watch, row);
     if (row && watch->listed && (row->current != watch->current || row->total != watch->total)) {
         watch->current = row->current;
         watch->total = row->total;
@@ -130,6 +165,7 @@ static void begin_watch(bj_watch *watch)
     job_wanted(job);
     if (watch->progress_ms == 0)
         return;
+    watch->least_left = -1;
     watch->timer = loop_timer_new(watch->ctx->loop, ask_progress, watch);
     if (watch->timer)
         ask_progress(watch);

@@ -65,6 +65,9 @@ struct bj_watch {
     bool asking; /* then it has a reference */
     int64_t progress_ms;
     int64_t current, total; /* told last */
+    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
+    int64_t least_left_ms;  /* when; monotonic */
+    bool told_stalled;      /* that it does not shrink (B30) */
 };
 
 struct watch_ops {

@@ -330,6 +330,25 @@ static void b25_progress_never_looks_complete_before_ready(void **state)
     assert_true(record->current < record->total);
 }
 
+static void b30_a_mirror_that_does_not_converge_is_told(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_CONVERGE_MS, 20), BJ_OK);
+    bj_job *job = fake_mirror(w);
+    step(w, JSON({"do": "progress", "offset": 1000, "len": 2000}));
+    bj_watch *watch = watch_job(w, job, 1);
+    assert_string_equal(news(w, watch, BJ_RECORD_STALLED), "STALLED");
+
+    step(w, JSON({"do": "progress", "offset": 3000, "len": 4000})); /* as much is left */
+    step(w, JSON({"do": "progress", "offset": 3500, "len": 4000}));
+    assert_string_equal(news(w, watch, BJ_RECORD_RESUMED), "RESUMED");
+    assert_string_equal(news(w, watch, BJ_RECORD_STALLED), "STALLED"); /* and told again */
+    step(w, JSON({"do": "ready"}));
+    assert_string_equal(news(w, watch, BJ_RECORD_READY), "READY");
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED); /* it disturbs no wait */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +370,7 @@ int main(void)
         FAKE_TEST(the_last_reference_closes_a_watch),
         FAKE_TEST(b63_progress_is_asked_only_while_watched),
         FAKE_TEST(b25_progress_never_looks_complete_before_ready),
+        FAKE_TEST(b30_a_mirror_that_does_not_converge_is_told),
     };
     return run_on_fake(tests);
 }
