@@ -63,20 +63,19 @@ static void send_now(struct ask *ask, struct driver *driver)
     }
 }
 
-/* Who has left meanwhile wants no job any more. */
+/* Who leaves meanwhile is withdrawn, as nothing of it is written. */
 static void on_probed(struct driver_request *request, struct driver_reply *reply)
 {
     struct ask *ask = (struct ask *)((char *)request - offsetof(struct ask, request));
 
-    if (reply->error == BJ_OK && !ask->left) {
+    if (reply->error == BJ_OK) {
         send_now(ask, ask->monitor->driver);
         return;
     }
     ask->under_way = false;
     if (ask->kind->over)
         ask->kind->over(ask, NULL);
-    if (!ask->left)
-        fail(ask, reply->error, reply);
+    fail(ask, reply->error, reply);
     future_unref_memory(&ask->future);
 }
 

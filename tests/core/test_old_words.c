@@ -229,6 +229,28 @@ static void b40_3_1_keeps_all(void **state)
     assert_int_equal(times_sent(w, "query-qmp-schema"), 1);
 }
 
+static void b40_what_could_not_be_dismissed_is_not_kept(void **state)
+{
+    world *w = *state;
+    step(w, JSON({"do": "die"}));
+    step(w, JSON({"do": "start", "profile": "2.12"}));
+    step(w, JSON({"do": "log", "clear": true}));
+    step(w, JSON({
+             "do": "answer",
+             "command": "query-commands",
+             "return": [
+                 {"name": "query-qmp-schema"},
+                 {"name": "query-block-jobs"},
+                 {"name": "drive-backup"}
+             ]
+         }));
+    w->monitor = connect_to(w, fake_path(w));
+    bj_job *job =
+        start(w, "drive-backup", JSON({"device": "drive0", "target": "/images/b", "sync": "full"}));
+    assert_true(has_own_id(job));
+    assert_false(log_has(w, "auto-dismiss"));
+}
+
 /* ----------------------------------------------- while the schema is on its way */
 
 static bj_future *start_while_the_schema_is_held(world *w)
@@ -536,6 +558,7 @@ int main(void)
         UNCONNECTED_TEST(b40_2_12_keeps_only_a_backup),
         UNCONNECTED_TEST(b44_a_job_that_its_caller_keeps_is_dismissed_when_asked),
         UNCONNECTED_TEST(b40_3_1_keeps_all),
+        UNCONNECTED_TEST(b40_what_could_not_be_dismissed_is_not_kept),
         UNCONNECTED_TEST(b07_who_leaves_before_the_schema_has_come_starts_nothing),
         UNCONNECTED_TEST(b06_the_deadline_of_a_start_covers_the_schema),
         UNCONNECTED_TEST(b45_a_start_is_answered_when_qemu_ends_before_its_schema_has_come),
