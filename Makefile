@@ -251,7 +251,7 @@ check-matrix:
 
 .check-matrix: $(python_ready) test-programs
 	@$(with_tools) .ci/matrix $(PYTHON) .ci/check c $(filter $(BUILD)/tests/qemu/%,$(test_programs)) \
-		-- pytest $(venv)/bin/pytest tests/python tests/fakeqemu/test_against_qemu.py -- $(go_tests)
+		-- $(python_tests) -m qemu -- $(go_tests)
 
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize:

@@ -22,6 +22,8 @@ from control import FakeQemu
 from profiles import PROFILES
 from qmpclient import Client, Message
 
+pytestmark = pytest.mark.qemu
+
 MIB = 1 << 20
 # Its options for a monitor on the channel `m`.
 SERVERS = {

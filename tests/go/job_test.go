@@ -460,7 +460,7 @@ func TestB20IDUsedAgainIsAnotherRun(t *testing.T) {
 	ctx := patience(t)
 	options := blockjob.MirrorOptions{Target: "copy", JobID: "same"}
 
-	first := mirror(t, m, options)
+	first := mirror(t, m, blockjob.MirrorOptions{Target: "copy", JobID: "same", Speed: 1})
 	ends(t, blockjob.Cancelled)(first.Abort(ctx, blockjob.Force()))
 	ends(t, blockjob.Cancelled)(first.WaitReleased(ctx))
 	second := mirror(t, m, options)

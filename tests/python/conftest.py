@@ -40,6 +40,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m qemu` are the tests that run a real QEMU."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"daemon", "system"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.qemu)
+
+
 @pytest.fixture(params=[connect_asyncio, connect_sync], ids=["asyncio", "sync"])
 def connect(request: pytest.FixtureRequest) -> Callable[..., Awaitable[Any]]:
     """`await connect(uri)` of one front-end, then of the other."""

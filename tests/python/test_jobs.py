@@ -331,7 +331,7 @@ async def test_b20_an_id_used_again_is_another_run(connect: Connect, daemon: Qem
     daemon.add_disk("drive")
     daemon.add_empty("copy")
     async with await connect(daemon.uri) as monitor:
-        first = await monitor.mirror("drive", target="copy", job_id="same")
+        first = await monitor.mirror("drive", target="copy", job_id="same", **HALTED)
         assert await first.abort(force=True) is Outcome.CANCELLED
         await first.done(released=True)
         second = await monitor.mirror("drive", target="copy", job_id="same")
