@@ -32,6 +32,7 @@ struct driver_reply {
 struct driver_request {
     void (*done)(struct driver_request *request, struct driver_reply *reply);
     struct driver_request *next; /* the driver's own */
+    void *prepared;              /* the same; NULL: nothing */
 };
 
 /* What a command that starts a job takes on this QEMU. */
@@ -45,6 +46,10 @@ struct driver_ops {
                    const char *arguments);
     int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
                 const char *type, enum job_verb verb, int64_t speed, const char *options);
+    /* Makes complete ready to be sent, so that READY has to wait for nothing. No memory: then it is
+     * made when it is sent. Given back by verb() or unprepare(), which also outlives the driver. */
+    void (*prepare)(struct driver *driver, struct driver_request *request, const char *id);
+    void (*unprepare)(struct driver_request *request);
     /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
     /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk

@@ -151,8 +151,18 @@ static void on_poll_timer(void *user)
     monitor_want_row(job->monitor, job);
 }
 
+static void prepare_pivot(bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    struct driver *driver = job->monitor->driver;
+
+    if (machine->pivots > 0 && !machine->ready && !job->complete.job && driver && job->tabled)
+        driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
+}
+
 void job_wanted(bj_job *job)
 {
+    prepare_pivot(job);
     if (job->polls || !job->tabled || !needs_polling(job))
         return;
     if (!job->poll_timer)
@@ -218,6 +228,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
     job->unsee = monitor->driver->ops->unsee;
+    job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !monitor->driver->has_ready_event;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
@@ -262,6 +273,7 @@ bj_job *bj_job_unref(bj_job *job)
         return NULL;
     job_clear(&job->machine);
     job->unsee(job->sight);
+    job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);
     text_unref(job->reopen);

@@ -74,6 +74,7 @@ struct bj_job {
     struct job_request_slot graph; /* and after its end */
     struct driver_sight *sight;    /* what the first look saw; NULL: nothing */
     void (*unsee)(struct driver_sight *sight);
+    void (*unprepare)(struct driver_request *request);
     int64_t event_us; /* the timestamp of the fact the machine is being fed; 0: it is none */
     int64_t seen_us;  /* when that began */
     struct bj_job *next_starting;

@@ -252,6 +252,7 @@ static void end(bj_monitor *monitor, int error, struct text *text)
 static void disconnect_job(bj_job *job, void *user)
 {
     (void)user;
+    job->unprepare(&job->complete.request); /* it has a number of that connection */
     job_disconnected(&job->machine);
 }
 

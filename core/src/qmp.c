@@ -227,27 +227,42 @@ static void add_queued(struct qmp *qmp, struct command *command)
     qmp->queued_count++;
 }
 
-static int ask(struct qmp *qmp, struct driver_request *request, const char *name,
-               const char *arguments, bool urgent)
+/* NULL: no memory. */
+static struct command *make_command(struct qmp *qmp, const char *name, const char *arguments,
+                                    bool urgent)
 {
-    if (qmp->stage == QMP_DOWN)
-        return BJ_E_DISCONNECTED;
     size_t name_size = strlen(name) + 1;
     struct command *command = calloc(1, sizeof *command + name_size);
     if (!command)
-        return BJ_E_NOMEM;
+        return NULL;
     memcpy(command->name, name, name_size);
     command->id = qmp->next_id++;
     command->line = protocol_command(name, arguments, command->id, &command->len);
     if (!command->line) {
         free(command);
-        return BJ_E_NOMEM;
+        return NULL;
     }
-    command->request = request;
     command->urgent = urgent;
     command->is_dismissal = strcmp(name, "job-dismiss") == 0 && urgent;
+    return command;
+}
+
+static void submit(struct qmp *qmp, struct command *command, struct driver_request *request)
+{
+    command->request = request;
     add_queued(qmp, command);
     flush(qmp);
+}
+
+static int ask(struct qmp *qmp, struct driver_request *request, const char *name,
+               const char *arguments, bool urgent)
+{
+    if (qmp->stage == QMP_DOWN)
+        return BJ_E_DISCONNECTED;
+    struct command *command = make_command(qmp, name, arguments, urgent);
+    if (!command)
+        return BJ_E_NOMEM;
+    submit(qmp, command, request);
     return BJ_OK;
 }
 
@@ -361,10 +376,34 @@ static bool qmp_is_verb(struct driver *driver, const char *command, const char *
     return *ret_id != NULL;
 }
 
+static void qmp_prepare(struct driver *driver, struct driver_request *request, const char *id)
+{
+    struct qmp *qmp = qmp_of(driver);
+    char *arguments = qmp->complete && !request->prepared
+                          ? qmp_verb_arguments(qmp->complete, JOB_COMPLETE, id, 0, has_command, qmp)
+                          : NULL;
+    if (arguments)
+        request->prepared = make_command(qmp, qmp->complete, arguments, true);
+    free(arguments);
+}
+
+static void qmp_unprepare(struct driver_request *request)
+{
+    if (request->prepared)
+        free_command(request->prepared);
+    request->prepared = NULL;
+}
+
 static int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
                     const char *type, enum job_verb verb, int64_t speed, const char *options)
 {
     struct qmp *qmp = qmp_of(driver);
+    struct command *prepared = request->prepared;
+    if (prepared && qmp->stage != QMP_DOWN) {
+        request->prepared = NULL;
+        submit(qmp, prepared, request);
+        return BJ_OK;
+    }
     bool shared =
         verb <= JOB_CANCEL_FORCE || verb == JOB_DISMISS; /* one a job: bounded by itself */
     if (!shared && qmp->queued_count >= qmp->queued_limit)
@@ -823,6 +862,8 @@ static uint64_t first_id(bj_ctx *ctx)
 static const struct driver_ops qmp_ops = {
     .execute = qmp_execute,
     .verb = qmp_verb,
+    .prepare = qmp_prepare,
+    .unprepare = qmp_unprepare,
     .query = qmp_query,
     .look = qmp_look,
     .unsee = qmp_unsee,
