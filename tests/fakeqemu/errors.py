@@ -47,7 +47,7 @@ class Errors:
     # Of the protocol
 
     def bad_json(self, detail: str) -> QmpError:
-        if self._version < (2, 12):
+        if self._version < (2, 8):
             return self._error("Invalid JSON syntax", "JSONParsing")
         return QmpError(f"JSON parse error, {detail}")
 
@@ -157,8 +157,9 @@ class Errors:
 
     def in_use(self, device: str, kind: str) -> QmpError:
         desc = f"Device '{device}' is in use"
-        if self._version >= (2, 2):
-            desc = f"Device '{device}' is busy: block device is in use by block job: {kind}"
+        if self._version >= (2, 1):
+            what = "Device" if self._version < (2, 7) else "Node"
+            desc = f"{what} '{device}' is busy: block device is in use by block job: {kind}"
         return self._error(desc, "DeviceInUse", device=device)
 
     # Of jobs

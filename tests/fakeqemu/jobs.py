@@ -87,6 +87,8 @@ class Job:
         self.io_status = "ok"
         self.held = False
         """The end waits for the script, as that of a real job waits for its last flush."""
+        self.pause_held = False
+        """So does a pause, as that of a job that sleeps or waits for I/O."""
 
         self._emit = emit
         self._profile = profile
@@ -181,6 +183,7 @@ class Job:
         else:
             self._asked = "force"
             self._user_paused = False
+            self.leave_pause()
         if self._profile.cancel_first and self.kind in ("stream", "backup"):
             self.settle()
 
@@ -190,8 +193,7 @@ class Job:
             if self._profile.verbs_know_states:
                 raise QmpError("Job is already paused")
             return
-        self._user_paused = True
-        self.enter_pause()
+        self._user_paused = True  # and it stands still as soon as it can
 
     def resume(self) -> None:
         self._check("resume")
@@ -208,7 +210,7 @@ class Job:
 
     def set_speed(self, speed: int) -> None:
         self._check("set-speed")
-        if speed < 0:
+        if speed < 0 and not self._profile.lax_arguments:
             raise self._errors.bad_speed()
         self.speed = speed
 
@@ -231,8 +233,15 @@ class Job:
         self._check("dismiss")
         self._to("null")
 
+    def pause_now(self) -> None:
+        """Stands still, if it was asked to."""
+        if self._user_paused and self.status in ("running", "ready"):
+            self.enter_pause()
+
     def settle(self) -> None:
         """What an accepted verb leads to, once its reply is out; unless the script holds it."""
+        if not self.pause_held:
+            self.pause_now()
         if self.held or not self._asked or self.status not in _LIVE:
             return
         if self._asked == "force":
@@ -263,7 +272,7 @@ class Job:
         if self.on_disk:
             self._graph.changes(2)
         self._to("running")
-        if self.kind == "backup":
+        if self.kind == "backup" and self._profile.backup_pauses:
             self.enter_pause()
 
     def started(self) -> None:

@@ -182,7 +182,7 @@ class Machine:
         if known is None:
             raise errors.no_command(name)
         for argument in args:
-            if argument not in known and not self.profile.ignores_unknown_arguments:
+            if argument not in known and not self.profile.lax_arguments:
                 raise errors.unexpected(argument)
         for argument, needed in known.items():
             if needed and argument not in args:

@@ -50,7 +50,8 @@ class Profile:
 
     oob: bool
     """The greeting offers out-of-band execution."""
-    ignores_unknown_arguments: bool
+    lax_arguments: bool
+    """Unknown arguments, and values that make no sense, are ignored."""
 
     # Starting
 
@@ -64,6 +65,8 @@ class Profile:
     """A stream with nothing to do completes before the start's reply; else after it."""
     refuses_with_events: bool
     """A start that is refused late has created the job, and tells that it is gone."""
+    backup_pauses: bool
+    """A backup that starts is paused for a moment."""
     newest_first: bool
     """The order of jobs in queries."""
 
@@ -122,13 +125,14 @@ def profile_of(text: str, package: str = "", rhel: str = "") -> Profile:
         row_keys=_known(_ROW_KEYS, version),
         shutdown_keys=_known({"guest": (2, 10), "reason": (4, 0)}, version),
         oob=version >= (4, 0),
-        ignores_unknown_arguments=rhel == "6.2",
+        lax_arguments=rhel == "6.2",
         device_ids=version < (2, 7),
         active_commit=version >= (2, 0),
         empty_mirror_is_ready=version >= (2, 1),
         empty_stream_ends_first=(2, 0) <= version < (2, 7) or version >= (7, 2),
         refuses_with_events=version >= (3, 0),
-        newest_first=version >= (2, 7),
+        backup_pauses=version >= (4, 2),
+        newest_first=rhel == "6.2" or version >= (2, 7),
         synchronous_cancel=rhel == "6.2",
         cancel_first=version < (2, 2) or version >= (7, 2),
         second_cancel_aborts=rhel == "6.3",

@@ -126,12 +126,18 @@ def _hold_end(job: Job, step: Step) -> None:
     job.held = True
 
 
+def _hold_pause(job: Job, step: Step) -> None:
+    job.pause_held = True
+
+
 _OF_JOB: dict[Any, Callable[[Job, Step], None]] = {
     "progress": _progress,
     "ready": lambda job, step: job.ready(),
     "io-error": _io_error,
     "hold-end": _hold_end,
     "dirty": lambda job, step: job.dirtied(step["bytes"]),
+    "hold-pause": _hold_pause,
+    "pause-now": lambda job, step: job.pause_now(),
     "settle": lambda job, step: job.settle(),
     "finish": lambda job, step: job.finish(),
     "fail": _fail,

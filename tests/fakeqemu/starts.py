@@ -103,13 +103,11 @@ def _started(machine: Machine, job: Job) -> None:
 def _create(machine: Machine, command: str, args: Args, group: Group) -> Job:
     errors = machine.profile.errors
     kind = KINDS[command]
-    job_id = _id_of(machine, args)
     copy = None if kind == "create" else _copy_of(machine, command, args)
-    if copy is not None and machine.profile.device_ids:
-        for other in machine.jobs.values():
-            if other.id == job_id:
-                raise errors.in_use(job_id, other.kind)
-    elif job_id in machine.jobs:
+    job_id = _id_of(machine, args)
+    if job_id in machine.jobs:
+        if "job-id" not in args:
+            raise errors.in_use(job_id, machine.jobs[job_id].kind)
         raise QmpError(f"Job ID '{job_id}' already in use")
 
     def pivot() -> None:
@@ -167,7 +165,7 @@ def _copy_of(machine: Machine, command: str, args: Args) -> Copy:
         raise errors.no_target(target) if by_file else errors.no_device(command, target)
     if top.startswith(_MISSING):
         raise errors.no_top(top)
-    if base.startswith(_MISSING) and not machine.profile.ignores_unknown_arguments:
+    if base.startswith(_MISSING) and not machine.profile.lax_arguments:
         raise errors.no_base(base)
     active = command == "block-commit" and top in (root, device)
     if active and not machine.profile.active_commit:
