@@ -71,7 +71,7 @@ static void b40_ids_of_2_8_are_learnt_from_its_schema_once(void **state)
                              text_of(w, JSON({"device": "d%d", "target": "c", "sync": "top"}), i));
     for (int i = 0; i < 5; i++) {
         answers(starts[i], BJ_OK);
-        assert_true(has_own_id(bj_future_job(starts[i])));
+        assert_true(has_own_id(hold_job(w, bj_future_job(starts[i]))));
     }
     assert_true(has_own_id(drive_mirror(w)));
     assert_int_equal(times_sent(w, "query-qmp-schema"), 1);
@@ -349,7 +349,7 @@ static void b57_rhel_6_2_streams_by_its_own_words(void **state)
     be(w, "rhel6.2");
     bj_future *started =
         expect(w, bj_monitor_stream(w->monitor, "drive0", NULL, BJ_TIMEOUT_NONE), BJ_OK);
-    bj_job *job = bj_future_job(started);
+    bj_job *job = hold_job(w, bj_future_job(started));
     assert_string_equal(bj_job_id(job), "drive0");
     assert_string_equal(bj_job_type(job), "stream");
     assert_int_equal(times_sent(w, "block_stream"), 1);
