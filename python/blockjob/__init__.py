@@ -21,7 +21,7 @@ the docstrings are those of the project's list of behaviours.
 """
 
 from . import sync
-from ._asyncio import Connecting, Job, Monitor, Stream, connect
+from ._asyncio import Connecting, Group, Job, Monitor, Stream, connect
 from ._core import version as _version
 from ._errors import (
     Busy,
@@ -45,7 +45,9 @@ from ._errors import (
 )
 from ._records import (
     Event,
+    EventKind,
     JobInfo,
+    Limit,
     Outcome,
     Progress,
     Record,
@@ -64,12 +66,15 @@ __all__ = [
     "Error",
     "ErrorCode",
     "Event",
+    "EventKind",
+    "Group",
     "InvalidArgument",
     "Job",
     "JobEnded",
     "JobFailed",
     "JobInfo",
     "JobLost",
+    "Limit",
     "Monitor",
     "NoJob",
     "NotReady",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The asyncio front-end: how a coroutine waits, and `Monitor` and `Job` as coroutines see them."""
+"""The asyncio front-end: how a coroutine waits, and what `Monitor`, `Job` and `Group` do then."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ import asyncio
 import itertools
 import os
 import weakref
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from . import _core
-from ._calls import Call, Inbox, milliseconds, new_context, take_monitor
-from ._errors import Error
-from ._objects import JobBase, MonitorBase
-from ._records import Event, JobInfo, Outcome, Progress, Record
+from ._calls import Call, Inbox, Limits, ask_connect, make_limits, new_context
+from ._errors import Error, InvalidArgument
+from ._objects import GroupBase, JobBase, MonitorBase
+from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
 from ._streams import EventReader, ProgressReader, Reader, RecordReader
 
 T = TypeVar("T")
 
-# A loop owns its context through the reader that it has for it, and by that alone: the context
-# ends when the loop is closed and the last monitor has gone.
-_contexts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Context]]
+# A loop owns its contexts through the reader that it has for each, and by that alone: they end when
+# the loop is closed and the last monitor has gone. All monitors of the same limits share one; a
+# child process starts anew.
+_Known = weakref.WeakValueDictionary[tuple[int, Limits], "_Context"]
+_contexts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Known]
 _contexts = weakref.WeakKeyDictionary()
 
 
 class _Context:
     """The library's context of one asyncio loop, with the one reader of all its answers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.handle = new_context()
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self.handle = new_context(limits)
         self._loop = weakref.ref(loop)
-        self._pid = os.getpid()
         self._inbox = Inbox(self.handle)
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         loop.add_reader(self._inbox.fd, self._read)
 
     @classmethod
-    def of_running_loop(cls) -> _Context:
+    def of_running_loop(cls, limits: Limits) -> _Context:
         loop = asyncio.get_running_loop()
-        known = _contexts.get(loop)
-        context = known() if known is not None else None
-        if context is None or context._pid != os.getpid():
-            context = cls(loop)
-            _contexts[loop] = weakref.ref(context)
+        known = _contexts.setdefault(loop, weakref.WeakValueDictionary())
+        key = (os.getpid(), limits)
+        context = known.get(key)
+        if context is None:
+            context = known[key] = cls(loop, limits)
         return context
 
     def running_loop(self) -> asyncio.AbstractEventLoop:
@@ -273,6 +274,14 @@ class Job(JobBase):
         """
         await self._wait(self._ask_dismiss(timeout))
 
+    async def change(self, *, timeout: float | None = None, **options: Any) -> None:
+        """Changes how the job works (block-job-change, QEMU 8.2); returns when QEMU has accepted.
+
+        `options` are QEMU's own, with underscores for dashes: `copy_mode="write-blocking"` makes a
+        mirror converge that else would not (B30). Raises `Unsupported` before 8.2.
+        """
+        await self._wait(self._ask_change(options, timeout))
+
     async def query(self, *, timeout: float | None = 60.0) -> JobInfo:
         """Asks QEMU how far the job is. Raises `NoJob` once it is gone."""
         return await self._wait(self._ask_query(timeout))
@@ -298,6 +307,64 @@ class Job(JobBase):
 
     def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
         return Stream(self._monitor._context, self._open_watch(interval), reader)
+
+
+class Group(GroupBase[Job]):
+    """Several jobs, of one monitor or of many, awaited, pivoted or given up together (B08):
+
+        group = blockjob.Group([boot, data])
+        await group.pivot(timeout=600)      # both disks are switched, or none
+
+    The monitors are to be of one event loop, and connected with the same limits. A timeout or a
+    cancelled task ends the wait and nothing else. Where a wait raises, `Error.job` is the job that
+    decided it; the others have their outcomes themselves.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        jobs = tuple(jobs)
+        if not jobs:
+            raise InvalidArgument("a group needs at least one job")
+        context = jobs[0]._monitor._context
+        super().__init__(jobs, context.handle)
+        self._wait = context.wait
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Waits until all are ready. Raises, as `Job.ready()`, for the first that will not be."""
+        await self._wait(self._ask_ready(timeout))
+
+    async def done(
+        self, *, released: bool = False, timeout: float | None = None
+    ) -> tuple[Outcome | None, ...]:
+        """Waits until all are over and says how each ended, in their order.
+
+        Raises, then, for the first that failed or was lost, if any; `Stalled` as soon as an I/O
+        error has stopped one. `released` as in `Job.done()`.
+        """
+        return await self._wait(self._ask_done(released, timeout))
+
+    async def any(self, *, released: bool = False, timeout: float | None = None) -> Job:
+        """Waits until any one is over and returns it; raises, as `Job.done()`, if it failed."""
+        return await self._wait(self._ask_any(released, timeout))
+
+    async def pivot(self, *, timeout: float | None = None) -> Outcome:
+        """Pivots all or none, and returns `Outcome.PIVOTED` when all disks are switched.
+
+        Nothing is completed before all are ready. When one ends, fails or stalls before that, all
+        others are aborted (softly; by force where they stand still), so that no disk is switched,
+        and that one's error is raised once they are over. From then on each goes its own way: one
+        that fails in its pivot does not bring back the others; its error is raised when all are
+        over. Raises `StateError`, and nothing is aborted, if one is of a kind that has no pivot.
+        """
+        return await self._wait(self._ask_pivot(timeout))
+
+    async def abort(
+        self, *, force: bool = False, wait: bool = True, timeout: float | None = None
+    ) -> tuple[Outcome | None, ...]:
+        """Aborts all and says how each really ended, in their order. As `Job.abort()`.
+
+        With `wait=False` it returns when QEMU has accepted all, with None for those that go on.
+        """
+        return await self._wait(self._ask_abort(force, wait, timeout))
 
 
 class Monitor(MonitorBase):
@@ -422,6 +489,33 @@ class Monitor(MonitorBase):
         """
         return Job(self, await self._wait(self._ask_start(command, arguments, keywords, timeout)))
 
+    async def transaction(
+        self,
+        actions: Iterable[Mapping[str, Any]],
+        *,
+        grouped: bool = False,
+        timeout: float | None = 60.0,
+    ) -> list[Job]:
+        """Starts several jobs as one (QEMU's transaction, B43):
+
+            jobs = await monitor.transaction(
+                [
+                    {"type": "blockdev-backup", "data": {"device": "disk0", ...}},
+                    {"type": "blockdev-backup", "data": {"device": "disk1", ...}},
+                ],
+                grouped=True,
+            )
+
+        Actions are in QEMU's own words; what starts no job (a bitmap, a snapshot) may be among
+        them. The jobs are returned in the order of the actions that started them, with what
+        `start()` adds. Each has a fate of its own; with `grouped`, when one fails or is cancelled
+        QEMU cancels the others, each of which is `Outcome.CANCELLED` then.
+
+        Raises as `mirror()`; refused, no job is left behind.
+        """
+        handles = await self._wait(self._ask_transaction(actions, grouped, timeout))
+        return [Job(self, handle) for handle in handles]
+
     async def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
         """The job of that id, whoever started it (B51). Raises `NoJob`.
 
@@ -440,7 +534,8 @@ class Monitor(MonitorBase):
                 print(event.name, event.data)
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
-        connection ends otherwise (B62).
+        connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
+        connection and the beginning of the next are events of another `Event.kind`, without a name.
         """
         return Stream(self._context, self._open_watch(), EventReader())
 
@@ -478,7 +573,13 @@ class Connecting(Coroutine[Any, Any, Monitor]):
         await self._monitor.close()
 
 
-def connect(uri: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Connecting:
+def connect(
+    uri: str | os.PathLike[str],
+    *,
+    timeout: float | None = 10.0,
+    reconnect: float | None = None,
+    limits: Mapping[Limit, float] | None = None,
+) -> Connecting:
     """Connects to a QEMU and negotiates:
 
         async with blockjob.connect("unix:/run/vm1.qmp") as monitor:
@@ -491,12 +592,17 @@ def connect(uri: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Con
     client a socket: while another holds it, no greeting comes. libvirt holds its domains' monitors;
     start QEMU with a second -qmp for such a case.
 
+    With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`.
+    `limits` are those of this monitor, by `Limit`; monitors of the same limits share a thread.
+
     Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`.
     """
-    return Connecting(_connect(uri, timeout))
+    return Connecting(_connect(uri, timeout, reconnect, make_limits(limits)))
 
 
-async def _connect(uri: str | os.PathLike[str], timeout: float | None) -> Monitor:
-    context = _Context.of_running_loop()
-    call = Call(_core.monitor_connect(context.handle, uri, milliseconds(timeout)), take_monitor)
+async def _connect(
+    uri: str | os.PathLike[str], timeout: float | None, reconnect: float | None, limits: Limits
+) -> Monitor:
+    context = _Context.of_running_loop(limits)
+    call = ask_connect(context.handle, uri, timeout, reconnect)
     return Monitor(context, await context.wait(call))

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from . import _core
 from ._errors import Error, InvalidArgument, check, make_error
-from ._records import JobInfo, Outcome, make_info, make_outcome
+from ._records import JobInfo, Limit, Outcome, make_info, make_outcome
 
 T = TypeVar("T")
+
+Limits = frozenset[tuple[Limit, int]]
+"""As the C library has them: times in milliseconds."""
 
 
 class Call(Generic[T]):
@@ -73,11 +77,14 @@ class Inbox:
         return records
 
 
-def new_context() -> _core.bj_ctx:
+def new_context(limits: Limits) -> _core.bj_ctx:
     """A context with a thread of its own. Both end with the last reference to the handle."""
     error, ctx = _core.ctx_new()
     check(error)
     assert ctx is not None
+    for limit, value in limits:
+        if _core.ctx_set_limit(ctx, limit.value, value) < 0:
+            raise InvalidArgument(f"{limit!r} can't be {value}")
     return ctx
 
 
@@ -93,10 +100,33 @@ def milliseconds(seconds: float | None, name: str = "timeout") -> int:
     return min(math.ceil(seconds * 1000), 2**62)
 
 
+_TIMES = {Limit.CONNECT, Limit.COMMAND, Limit.STALL, Limit.POLL, Limit.CONVERGE}
+
+
+def make_limits(given: Mapping[Limit, float] | None) -> Limits:
+    """The limits of a monitor; what they are not is the library's own."""
+    return frozenset((limit, _limit(limit, value)) for limit, value in (given or {}).items())
+
+
+def _limit(limit: Limit, value: float) -> int:
+    if not isinstance(limit, Limit):
+        raise TypeError(f"a limit is a blockjob.Limit, not {limit!r}")
+    if not 0 < value < math.inf:
+        raise InvalidArgument(f"{limit!r} must be more than 0, not {value!r}")
+    if limit in _TIMES:
+        return milliseconds(value)
+    if value != int(value):
+        raise InvalidArgument(f"{limit!r} must be an integer, not {value!r}")
+    return min(int(value), 2**62)
+
+
 def encode(what: str, arguments: Mapping[str, Any]) -> str | None:
-    """Arguments as JSON, None for none. Every integer is exact (B55)."""
-    if not arguments:
-        return None
+    """Arguments as JSON, None for none."""
+    return encode_any(what, arguments) if arguments else None
+
+
+def encode_any(what: str, arguments: Any) -> str:
+    """Anything as JSON. Every integer is exact (B55)."""
     try:
         return json.dumps(arguments, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -106,6 +136,40 @@ def encode(what: str, arguments: Mapping[str, Any]) -> str | None:
 def dashed(keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments in QEMU's spelling."""
     return {name.replace("_", "-"): value for name, value in keywords.items()}
+
+
+# ------------------------------------------------------------------ connecting
+
+
+def ask_connect(
+    ctx: _core.bj_ctx, uri: str | os.PathLike[str], timeout: float | None, reconnect: float | None
+) -> Call[_core.bj_monitor]:
+    """A connection, which is made again when it ends if `reconnect` says so."""
+    limit = milliseconds(timeout)
+    milliseconds(reconnect, "reconnect")  # refuses what is no time
+
+    def take(future: _core.bj_future) -> _core.bj_monitor:
+        monitor = _core.future_monitor(future)
+        assert monitor is not None
+        if reconnect:
+            try:
+                set_reconnect(monitor, reconnect)
+            except Error:
+                _core.monitor_close(monitor)
+                raise
+        return monitor
+
+    return Call(_core.monitor_connect(ctx, uri, limit), take)
+
+
+def set_reconnect(monitor: _core.bj_monitor, seconds: float | None) -> None:
+    """None, as 0, never tries."""
+    limit = milliseconds(0 if seconds is None else seconds, "reconnect")
+    error = _core.monitor_set_reconnect(monitor, limit)
+    if error == _core.E_INVAL:
+        uri = _core.monitor_uri(monitor)
+        raise InvalidArgument(f"a connection of {uri} can't be made again")
+    check(error)
 
 
 # -------------------------------------------------------------------- answers
@@ -125,18 +189,17 @@ def take_nothing(_future: _core.bj_future) -> None:
     """Of what is just done."""
 
 
-def take_monitor(future: _core.bj_future) -> _core.bj_monitor:
-    """Of a connect."""
-    monitor = _core.future_monitor(future)
-    assert monitor is not None
-    return monitor
-
-
 def take_job(future: _core.bj_future) -> _core.bj_job:
     """Of a start or an attach."""
     job = _core.future_job(future)
     assert job is not None
     return job
+
+
+def take_jobs(future: _core.bj_future) -> list[_core.bj_job]:
+    """Of a transaction."""
+    jobs = (_core.future_job_at(future, i) for i in range(_core.future_job_count(future)))
+    return [job for job in jobs if job is not None]
 
 
 def take_outcome(future: _core.bj_future) -> Outcome:

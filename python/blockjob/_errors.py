@@ -8,9 +8,13 @@ Each is a `blockjob.Error`; those that Python has a word for are that too (`Time
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from . import _core
 from ._records import Outcome
+
+if TYPE_CHECKING:
+    from ._objects import JobBase
 
 
 class ErrorCode(enum.IntEnum):
@@ -44,7 +48,8 @@ class Error(Exception):
     """Whatever went wrong; `str(error)` names the thing and the remedy.
 
     `code` says which error of the C library it is, `error_class` is QEMU's error class
-    ("GenericError", ...) or "", `outcome` is how the job had ended, if it had.
+    ("GenericError", ...) or "", `outcome` is how the job had ended, if it had, `job` is the job
+    that decided a wait on a `Group`.
 
     It is raised itself only where no better class fits: no memory, no thread or fd to be had, an
     object of the parent process used after `fork()`.
@@ -57,11 +62,13 @@ class Error(Exception):
         code: ErrorCode = ErrorCode.INVAL,
         error_class: str = "",
         outcome: Outcome | None = None,
+        job: JobBase | None = None,
     ) -> None:
         super().__init__(text)
         self.code = code
         self.error_class = error_class
         self.outcome = outcome
+        self.job = job
 
     def __repr__(self) -> str:
         fields = [repr(str(self))]
@@ -69,6 +76,8 @@ class Error(Exception):
             fields.append(f"error_class={self.error_class!r}")
         if self.outcome is not None:
             fields.append(f"outcome={self.outcome!r}")
+        if self.job is not None:
+            fields.append(f"job={self.job!r}")
         return f"{type(self).__name__}({', '.join(fields)})"
 
 

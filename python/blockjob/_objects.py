@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a monitor and a job are in both front-ends: what is known at once, and what can be asked.
+"""What a monitor, a job and a group are in both front-ends: what is known at once, and what can be
+asked.
 
 A method `_ask_...` asks; the front-end's method of that name waits for the answer.
 """
@@ -7,8 +8,8 @@ A method `_ask_...` asks; the front-end's method of that name waits for the answ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from . import _core
 from ._calls import (
@@ -16,17 +17,23 @@ from ._calls import (
     Ending,
     dashed,
     encode,
+    encode_any,
     milliseconds,
+    set_reconnect,
     take_info,
     take_infos,
     take_job,
+    take_jobs,
     take_json,
     take_nothing,
     take_outcome,
     take_outcome_so_far,
 )
-from ._errors import InvalidArgument, check
+from ._errors import Error, InvalidArgument, check
 from ._records import JobInfo, Outcome, Timeline, make_outcome, make_timeline
+
+T = TypeVar("T")
+J = TypeVar("J", bound="JobBase")
 
 
 class MonitorBase:
@@ -53,6 +60,20 @@ class MonitorBase:
         answer = _core.monitor_has_command(self._handle, command)
         check(answer)
         return answer == 1
+
+    def set_reconnect(self, seconds: float | None) -> None:
+        """From now on a connection that ends is made again, tried for so long each time (B45, B46).
+
+        `math.inf` never gives up; 0 or None, as it is at first, never tries. Waits on jobs, their
+        timeouts and their streams go on through it. Then QEMU is asked what became of each job:
+        still listed, it goes on; concluded, it has its outcome; gone, or when another process has
+        the socket, it is `Outcome.LOST`, never a success. Commands under way, and those given
+        before it is connected again, raise `Disconnected`. `events()` tells of both moments.
+
+        Raises `InvalidArgument` for a monitor of "fd:N", which can't be made again; `Closed`,
+        `Disconnected` or `ProtocolError` when the monitor is over already.
+        """
+        set_reconnect(self._handle, seconds)
 
     def _ask_execute(
         self,
@@ -113,6 +134,14 @@ class MonitorBase:
         text = encode("backup", dashed(options))
         limit = milliseconds(timeout)
         return Call(_core.monitor_backup(self._handle, device, target, sync, text, limit), take_job)
+
+    def _ask_transaction(
+        self, actions: Iterable[Mapping[str, Any]], grouped: bool, timeout: float | None
+    ) -> Call[list[_core.bj_job]]:
+        text = encode_any("transaction", [dict(action) for action in actions])
+        flags = _core.TRANSACTION_GROUPED if grouped else _core.TRANSACTION_EACH
+        limit = milliseconds(timeout)
+        return Call(_core.monitor_transaction(self._handle, text, flags, limit), take_jobs)
 
     def _ask_attach(self, job_id: str, timeout: float | None) -> Call[_core.bj_job]:
         limit = milliseconds(timeout)
@@ -184,7 +213,7 @@ class JobBase:
         return Call(_core.job_ready(self._handle, milliseconds(timeout)), take_nothing)
 
     def _ask_done(self, released: bool, timeout: float | None) -> Call[Outcome]:
-        flags = _core.DONE_RELEASED if released else _core.DONE_OVER
+        flags = _done_flags(released)
         return Call(_core.job_done(self._handle, flags, milliseconds(timeout)), take_outcome)
 
     def _ask_pivot(self, only_if_ready: bool, timeout: float | None) -> Call[Outcome]:
@@ -201,10 +230,7 @@ class JobBase:
             delay = milliseconds(force_after, "force_after")
             future = _core.job_abort_escalate(self._handle, delay, limit)
         else:
-            flags = _core.ABORT_FORCE if force else _core.ABORT_SOFT
-            if not wait:
-                flags |= _core.ABORT_ASYNC
-            future = _core.job_abort(self._handle, flags, limit)
+            future = _core.job_abort(self._handle, _abort_flags(force, wait), limit)
         return Call(future, take_outcome_so_far)
 
     def _ask_pause(self, timeout: float | None) -> Call[None]:
@@ -223,6 +249,10 @@ class JobBase:
     def _ask_dismiss(self, timeout: float | None) -> Call[None]:
         return Call(_core.job_dismiss(self._handle, milliseconds(timeout)), take_nothing)
 
+    def _ask_change(self, options: Mapping[str, Any], timeout: float | None) -> Call[None]:
+        text = encode("change", dashed(options))
+        return Call(_core.job_change(self._handle, text, milliseconds(timeout)), take_nothing)
+
     def _ask_query(self, timeout: float | None) -> Call[JobInfo]:
         return Call(_core.job_query(self._handle, milliseconds(timeout)), take_info)
 
@@ -237,3 +267,98 @@ class JobBase:
         check(error)
         assert watch is not None
         return watch
+
+
+class GroupBase(Generic[J]):
+    """Several jobs that are awaited, pivoted or given up together."""
+
+    def __init__(self, jobs: tuple[J, ...], ctx: _core.bj_ctx) -> None:
+        error, handle = _core.group_new(ctx)
+        check(error)
+        self._handle = handle
+        self._jobs = jobs
+        for job in jobs:
+            error = _core.group_add(handle, job._handle)
+            if error == _core.E_INVAL:
+                raise InvalidArgument(
+                    f"jobs {jobs[0].id} and {job.id} can't be in one group: their monitors are of"
+                    " different event loops, or have different limits"
+                )
+            check(error)
+
+    def __repr__(self) -> str:
+        return f"<Group {[job.id for job in self._jobs]}>"
+
+    @property
+    def jobs(self) -> tuple[J, ...]:
+        """Its jobs, in the order given."""
+        return self._jobs
+
+    def _ask_ready(self, timeout: float | None) -> Call[None]:
+        return self._call(_core.group_ready(self._handle, milliseconds(timeout)), take_nothing)
+
+    def _ask_done(self, released: bool, timeout: float | None) -> Call[tuple[Outcome | None, ...]]:
+        flags = _done_flags(released)
+        future = _core.group_done(self._handle, flags, milliseconds(timeout))
+        return self._call(future, self._take_outcomes)
+
+    def _ask_any(self, released: bool, timeout: float | None) -> Call[J]:
+        flags = _done_flags(released)
+        future = _core.group_any(self._handle, flags, milliseconds(timeout))
+        return self._call(future, self._take_decider)
+
+    def _ask_pivot(self, timeout: float | None) -> Call[Outcome]:
+        return self._call(_core.group_pivot(self._handle, milliseconds(timeout)), take_outcome)
+
+    def _ask_abort(
+        self, force: bool, wait: bool, timeout: float | None
+    ) -> Call[tuple[Outcome | None, ...]]:
+        flags = _abort_flags(force, wait)
+        future = _core.group_abort(self._handle, flags, milliseconds(timeout))
+        return self._call(future, self._take_outcomes)
+
+    def _call(self, future: _core.bj_future, take: Callable[[_core.bj_future], T]) -> Call[T]:
+        return GroupCall(future, take, self._find_decider)
+
+    def _take_outcomes(self, _future: _core.bj_future) -> tuple[Outcome | None, ...]:
+        return tuple(job.outcome for job in self._jobs)
+
+    def _take_decider(self, future: _core.bj_future) -> J:
+        job = self._find_decider(future)
+        assert job is not None
+        return job
+
+    def _find_decider(self, future: _core.bj_future) -> J | None:
+        handle = _core.future_job(future)
+        return next((job for job in self._jobs if job._handle == handle), None)
+
+
+class GroupCall(Call[T]):
+    """A wait on a group: its error tells the job that decided."""
+
+    __slots__ = ("_find_decider",)
+
+    def __init__(
+        self,
+        future: _core.bj_future,
+        take: Callable[[_core.bj_future], T],
+        find_decider: Callable[[_core.bj_future], JobBase | None],
+    ) -> None:
+        super().__init__(future, take)
+        self._find_decider = find_decider
+
+    def answer(self) -> T:
+        try:
+            return super().answer()
+        except Error as error:
+            error.job = self._find_decider(self.future)
+            raise
+
+
+def _done_flags(released: bool) -> int:
+    return _core.DONE_RELEASED if released else _core.DONE_OVER
+
+
+def _abort_flags(force: bool, wait: bool) -> int:
+    flags = _core.ABORT_FORCE if force else _core.ABORT_SOFT
+    return flags if wait else flags | _core.ABORT_ASYNC

@@ -45,17 +45,36 @@ class Outcome(enum.Enum):
         return self.name
 
 
+class EventKind(enum.Enum):
+    """Whose word an `Event` is."""
+
+    QEMU = _core.RECORD_EVENT
+    """QEMU's."""
+    DISCONNECTED = _core.RECORD_DISCONNECTED
+    """The library's: the connection has ended, and `Event.error` says why. It will be made again,
+    if the monitor was told to reconnect; else the stream is over."""
+    RECONNECTED = _core.RECORD_RECONNECTED
+    """The library's: there is a connection again. What QEMU sent in between is lost for good."""
+
+    def __repr__(self) -> str:
+        return f"EventKind.{self.name}"
+
+
 class Event(NamedTuple):
-    """An event as QEMU sent it."""
+    """An event as QEMU sent it; or, of a monitor that reconnects, the end of its connection and the
+    beginning of the next, which have no name."""
 
     name: str
-    """ "BLOCK_JOB_READY", ..."""
+    """ "BLOCK_JOB_READY", ...; "" where `kind` is not `EventKind.QEMU`."""
     data: dict[str, Any]
     """QEMU's own words."""
     timestamp: float
     """QEMU's own clock; 0.0 if it gave none."""
     lost: int = 0
     """How many events were dropped just before this one because nobody read them (B61)."""
+    kind: EventKind = EventKind.QEMU
+    error: Error | None = None
+    """Why the connection has ended."""
 
 
 class Progress(NamedTuple):
@@ -68,7 +87,7 @@ class Progress(NamedTuple):
     ready: bool = False
     """Ready, and nothing else, says that source and target are equal (B23)."""
     stalled: str = ""
-    """Why the job stands still; "" while it runs."""
+    """Why the job stands still, or what is left to copy does not shrink (B30); "" while it runs."""
 
     @property
     def fraction(self) -> float:
@@ -101,6 +120,44 @@ class JobInfo(NamedTuple):
     auto_finalize: bool
 
 
+class Limit(enum.Enum):
+    """What a peer, or a slow reader, can make the library use; and how long it waits.
+
+    Set for a monitor by `connect(limits={Limit.POLL: 0.2})`. Times are in seconds.
+    """
+
+    MESSAGE_BYTES = _core.LIMIT_MESSAGE_BYTES
+    """Of one message from QEMU; 16 MiB."""
+    MESSAGE_TOKENS = _core.LIMIT_MESSAGE_TOKENS
+    """Of one message; 1,048,576."""
+    MESSAGE_NESTING = _core.LIMIT_MESSAGE_NESTING
+    """Of one message; 256, at most 1,024."""
+    IN_FLIGHT = _core.LIMIT_IN_FLIGHT
+    """Commands sent and not answered; 64."""
+    QUEUED = _core.LIMIT_QUEUED
+    """Commands not sent yet; 1,024."""
+    JOBS = _core.LIMIT_JOBS
+    """Runs of jobs that are kept track of; 4,096."""
+    WATCH_RING = _core.LIMIT_WATCH_RING
+    """Events, or records of a job, that are kept for a stream's reader; 256."""
+    CONNECT = _core.LIMIT_CONNECT_MS
+    """Each try to connect again, greeting and negotiation included; 10 s."""
+    COMMAND = _core.LIMIT_COMMAND_MS
+    """A command that the library gives by itself; 60 s."""
+    STALL = _core.LIMIT_STALL_MS
+    """How long a job may stand still, with nobody known to have paused it, before a waiting pivot
+    is told `Stalled`; 1 s."""
+    POLL = _core.LIMIT_POLL_MS
+    """How often a QEMU that has no event for what is awaited (RHEL 6) is asked instead, while
+    someone waits (B58); 0.5 s."""
+    CONVERGE = _core.LIMIT_CONVERGE_MS
+    """How long what is left to copy may fail to shrink before a stream with progress is told so
+    (B30); 10 s."""
+
+    def __repr__(self) -> str:
+        return f"Limit.{self.name}"
+
+
 class Timeline(NamedTuple):
     """When things happened to a job; None if they have not.
 
@@ -125,7 +182,8 @@ class RecordKind(enum.Enum):
     READY = _core.RECORD_READY
     """The job is ready; comes once."""
     STALLED = _core.RECORD_STALLED
-    """The job stands still: `text` says why."""
+    """The job stands still: `text` says why. With progress also: what is left to copy does not
+    shrink (B30), which disturbs no wait."""
     RESUMED = _core.RECORD_RESUMED
     """It goes on after a stall."""
     PROGRESS = _core.RECORD_PROGRESS

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from . import _core
 from ._errors import Error, make_error
-from ._records import Event, Progress, Record, RecordKind, make_outcome
+from ._records import Event, EventKind, Progress, Record, RecordKind, make_outcome
 
 T = TypeVar("T")
 
@@ -54,7 +54,8 @@ class Reader(Generic[T]):
 
 
 class EventReader(Reader[Event]):
-    """Of a monitor's watch: every event of QEMU. A connection that fails is an error (B62)."""
+    """Of a monitor's watch: every event of QEMU, and where a connection ended and the next began.
+    One that ended for good is an error (B62)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,12 +67,18 @@ class EventReader(Reader[Event]):
             self._lost += lost
         elif kind == _core.RECORD_EVENT:
             data = json.loads(text) if text else {}
-            self._items.append(Event(name, data, timestamp_us / 1e6, self._lost))
-            self._lost = 0
+            self._tell(Event(name, data, timestamp_us / 1e6))
+        elif kind in (_core.RECORD_DISCONNECTED, _core.RECORD_RECONNECTED):
+            why = make_error(error, text) if error else None
+            self._tell(Event("", {}, 0.0, kind=EventKind(kind), error=why))
         elif kind == _core.RECORD_CLOSED:
             self.over = True
             if error not in (_core.OK, _core.E_CLOSED):
                 self._error = make_error(error, text)
+
+    def _tell(self, event: Event) -> None:
+        self._items.append(event._replace(lost=self._lost))
+        self._lost = 0
 
 
 class RecordReader(Reader[Record]):

@@ -18,40 +18,55 @@ from __future__ import annotations
 import inspect
 import os
 import select
+import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from . import _asyncio, _core
-from ._calls import Call, Inbox, milliseconds, new_context, take_monitor
-from ._errors import Error, ErrorCode, Timeout
-from ._objects import JobBase, MonitorBase
-from ._records import Event, JobInfo, Outcome, Progress, Record
+from ._calls import Call, Inbox, Limits, ask_connect, make_limits, milliseconds, new_context
+from ._errors import Error, ErrorCode, InvalidArgument, Timeout
+from ._objects import GroupBase, JobBase, MonitorBase
+from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
 from ._streams import EventReader, ProgressReader, Reader, RecordReader
 
-__all__ = ["Job", "Monitor", "Stream", "connect"]
+__all__ = ["Group", "Job", "Monitor", "Stream", "connect"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 
-class _Context:
-    """The library's context that all monitors of this process share; it ends with the last one."""
+# All monitors of the same limits share a context, which ends with the last of them; a child process
+# starts anew.
+_contexts: weakref.WeakValueDictionary[tuple[int, Limits], _Context]
+_contexts = weakref.WeakValueDictionary()
+_contexts_lock = threading.Lock()
 
-    def __init__(self) -> None:
-        self.handle = new_context()
-        self._pid = os.getpid()
+
+def _renew_lock() -> None:
+    """In a child: a thread that was not forked may have held it."""
+    global _contexts_lock
+    _contexts_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class _Context:
+    """The library's context of this process."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.handle = new_context(limits)
 
     @classmethod
-    def of_process(cls) -> _Context:
-        global _context
-        context = _context() if _context is not None else None
-        if context is None or context._pid != os.getpid():
-            # Two threads that come here at once make two contexts, which does no harm.
-            context = cls()
-            _context = weakref.ref(context)
+    def of_process(cls, limits: Limits) -> _Context:
+        key = (os.getpid(), limits)
+        with _contexts_lock:
+            context = _contexts.get(key)
+            if context is None:
+                context = _contexts[key] = cls(limits)
         return context
 
     def wait(self, call: Call[T], timeout: float | None = None) -> T:
@@ -65,9 +80,6 @@ class _Context:
                 _core.future_cancel(call.future)
                 raise
         return call.answer()
-
-
-_context: weakref.ref[_Context] | None = None
 
 
 def _wait_readable(inbox: Inbox, timeout: float | None) -> None:
@@ -220,6 +232,9 @@ class Job(JobBase):
     def dismiss(self, *, timeout: float | None = None) -> None:
         self._wait(self._ask_dismiss(timeout))
 
+    def change(self, *, timeout: float | None = None, **options: Any) -> None:
+        self._wait(self._ask_change(options, timeout))
+
     def query(self, *, timeout: float | None = 60.0) -> JobInfo:
         return self._wait(self._ask_query(timeout))
 
@@ -240,6 +255,46 @@ class Job(JobBase):
 
     def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
         return Stream(self._monitor._context, self._open_watch(interval), reader)
+
+
+@_documented_as(_asyncio.Group)
+class Group(GroupBase[Job]):
+    """Several jobs, of one monitor or of many, awaited, pivoted or given up together (B08):
+
+        group = blockjob.sync.Group([boot, data])
+        group.pivot(timeout=600)            # both disks are switched, or none
+
+    The monitors are to be connected with the same limits. A timeout or an interrupt ends the wait
+    and nothing else. Where a wait raises, `Error.job` is the job that decided it; the others have
+    their outcomes themselves.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        jobs = tuple(jobs)
+        if not jobs:
+            raise InvalidArgument("a group needs at least one job")
+        context = jobs[0]._monitor._context
+        super().__init__(jobs, context.handle)
+        self._wait = context.wait
+
+    def ready(self, timeout: float | None = None) -> None:
+        self._wait(self._ask_ready(timeout))
+
+    def done(
+        self, *, released: bool = False, timeout: float | None = None
+    ) -> tuple[Outcome | None, ...]:
+        return self._wait(self._ask_done(released, timeout))
+
+    def any(self, *, released: bool = False, timeout: float | None = None) -> Job:
+        return self._wait(self._ask_any(released, timeout))
+
+    def pivot(self, *, timeout: float | None = None) -> Outcome:
+        return self._wait(self._ask_pivot(timeout))
+
+    def abort(
+        self, *, force: bool = False, wait: bool = True, timeout: float | None = None
+    ) -> tuple[Outcome | None, ...]:
+        return self._wait(self._ask_abort(force, wait, timeout))
 
 
 @_documented_as(_asyncio.Monitor)
@@ -329,6 +384,16 @@ class Monitor(MonitorBase):
     ) -> Job:
         return Job(self, self._wait(self._ask_start(command, arguments, keywords, timeout)))
 
+    def transaction(
+        self,
+        actions: Iterable[Mapping[str, Any]],
+        *,
+        grouped: bool = False,
+        timeout: float | None = 60.0,
+    ) -> list[Job]:
+        handles = self._wait(self._ask_transaction(actions, grouped, timeout))
+        return [Job(self, handle) for handle in handles]
+
     def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
         return Job(self, self._wait(self._ask_attach(job_id, timeout)))
 
@@ -342,17 +407,24 @@ class Monitor(MonitorBase):
                 print(event.name, event.data)
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
-        connection ends otherwise (B62).
+        connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
+        connection and the beginning of the next are events of another `Event.kind`, without a name.
         """
         return Stream(self._context, self._open_watch(), EventReader())
 
 
-def connect(uri: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Monitor:
+def connect(
+    uri: str | os.PathLike[str],
+    *,
+    timeout: float | None = 10.0,
+    reconnect: float | None = None,
+    limits: Mapping[Limit, float] | None = None,
+) -> Monitor:
     """Connects to a QEMU and negotiates. As `blockjob.connect()`, for plain threads.
 
     with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
         ...
     """
-    context = _Context.of_process()
-    call = Call(_core.monitor_connect(context.handle, uri, milliseconds(timeout)), take_monitor)
+    context = _Context.of_process(make_limits(limits))
+    call = ask_connect(context.handle, uri, timeout, reconnect)
     return Monitor(context, context.wait(call))

@@ -46,7 +46,7 @@ class Threaded:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
-        if not callable(value) or name == "has_command":
+        if not callable(value) or name in ("has_command", "set_reconnect"):
             return value
         if name in ("events", "progress", "watch"):
             return lambda *args, **keywords: Threaded(value(*args, **keywords))

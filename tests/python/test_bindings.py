@@ -68,7 +68,7 @@ def test_arguments_of_wrong_types(function: ast.FunctionDef, wrong: Any) -> None
 
 
 def test_no_handle_is_made_by_hand() -> None:
-    for name in ("ctx", "monitor", "job", "future", "watch", "queue"):
+    for name in ("ctx", "monitor", "job", "group", "future", "watch", "queue"):
         with pytest.raises(TypeError):
             getattr(_core, f"bj_{name}")()
 
