@@ -47,6 +47,9 @@
 // Where no context sets a deadline, connecting has 10 seconds and a command 60; a wait on a job has
 // none.
 //
+// A [Group] awaits, pivots or aborts several jobs together (B08). A monitor that was told to reconnect,
+// by [WithReconnect], carries waits through the end of its connection (B45).
+//
 // # Errors
 //
 // Every error is an *[Error] with a [Code], a sentence, and for what QEMU refused its error class:

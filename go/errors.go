@@ -54,6 +54,7 @@ type Error struct {
 	Text    string  // a sentence that names the thing and the remedy; QEMU's own words where there are any
 	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, else ""
 	Outcome Outcome // how the job ended, NoOutcome if it has not or if it isn't about a job
+	Job     *Job    // of a wait on a Group: the job that decided it, else nil
 
 	cause error // of the context, or nil
 }

@@ -203,6 +203,18 @@ func (h *hub) forget(token uint64) {
 	h.mu.Unlock()
 }
 
+func (h *hub) newGroup() (core.Group, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if h.closed {
+		return nil, errClosed
+	}
+	var handle core.Group
+	err := check("making a group", core.GroupNew(h.ctx, &handle))
+	return handle, err
+}
+
 // close answers all that is pending, and returns when thread and goroutine have ended.
 func (h *hub) close() {
 	core.CtxClose(h.ctx)

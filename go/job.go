@@ -292,6 +292,18 @@ func (j *Job) Dismiss(ctx context.Context) error {
 	return j.command(ctx, "dismissing", core.JobDismiss)
 }
 
+// Change changes how the job works (block-job-change, QEMU 8.2): a CopyMode of "write-blocking" makes a
+// mirror converge that else would not (B30). ErrUnsupported before 8.2.
+func (j *Job) Change(ctx context.Context, options ChangeOptions) error {
+	text, err := options.marshal()
+	if err != nil {
+		return err
+	}
+	return j.command(ctx, "changing", func(job core.Job, timeout int64) core.Future {
+		return core.JobChange(job, text, timeout)
+	})
+}
+
 // Query asks QEMU how far the job is. ErrNoJob once it is gone.
 func (j *Job) Query(ctx context.Context) (JobInfo, error) {
 	if ctx.Err() != nil {
@@ -348,7 +360,7 @@ type UpdateKind int
 const (
 	UpdateStatus   UpdateKind = core.RecordStatus   // QEMU's own status, in Status
 	UpdateReady    UpdateKind = core.RecordReady    // ready, once
-	UpdateStalled  UpdateKind = core.RecordStalled  // stands still; Text says why
+	UpdateStalled  UpdateKind = core.RecordStalled  // stands still, or with an interval also: what is left to copy does not shrink (B30); Text says why
 	UpdateResumed  UpdateKind = core.RecordResumed  // goes on after a stall
 	UpdateProgress UpdateKind = core.RecordProgress // Progress
 	UpdateEnded    UpdateKind = core.RecordEnded    // the last: Outcome, Err

@@ -60,14 +60,14 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
-	var l limits
+	var d dialing
 	for _, option := range options {
-		if err := option(&l); err != nil {
+		if err := option(&d); err != nil {
 			return nil, err
 		}
 	}
 
-	h, err := joinHub(l)
+	h, err := joinHub(d.limits)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +75,12 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err != nil {
 		h.leave()
 		return nil, err
+	}
+	if d.reconnect > 0 {
+		if err := m.SetReconnect(d.reconnect); err != nil {
+			m.Close()
+			return nil, err
+		}
 	}
 	return m, nil
 }
@@ -136,7 +142,38 @@ func (m *Monitor) HasCommand(command string) (bool, error) {
 	return has == 1, check("HasCommand", has)
 }
 
-// Done returns a channel that is closed when the connection is over, however; Err says why.
+// SetReconnect has a connection that ends made again from now on, tried for so long each time (B45,
+// B46). Forever never gives up; 0, as it is at first, never tries.
+//
+// Waits on jobs, their contexts and their channels go on through it. Then QEMU is asked what became of
+// each job: still listed, it goes on; concluded, it has its outcome; gone, or when another process has
+// the socket, it is Lost, never a success. Commands under way, and those given before it is connected
+// again, fail with ErrDisconnected. Events tells of both moments; what QEMU sends in between is lost.
+//
+// Errors: ErrInvalid for a monitor of "fd:N", which can't be made again, or for a negative time;
+// ErrClosed, ErrDisconnected or ErrProtocol when the monitor is over already.
+func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
+	if giveUpAfter < 0 {
+		return invalid("SetReconnect needs a time that is not negative")
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if m.handle == nil {
+		return errClosed
+	}
+	limit := milliseconds(giveUpAfter)
+	if giveUpAfter == Forever {
+		limit = core.TimeoutNone
+	}
+	code := core.MonitorSetReconnect(m.handle, limit)
+	if Code(code) == ErrInvalid {
+		return invalid("a connection of " + m.uri + " can't be made again")
+	}
+	return check("reconnecting to "+m.uri, code)
+}
+
+// Done returns a channel that is closed when the connection is over for good, however; Err says why.
 func (m *Monitor) Done() <-chan struct{} {
 	return m.end.done
 }
@@ -311,6 +348,40 @@ func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptio
 	})
 }
 
+// Transaction starts several jobs as one (B43). Among the actions may be some that start no job (a
+// bitmap, a snapshot). The jobs are returned in the order of the actions that started them, and the
+// library adds to each what Start adds. Each has a fate of its own, unless the transaction is Grouped.
+// Errors as of Start; refused, no job is left behind.
+func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...TransactionOption) ([]*Job, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx, "transaction")
+	}
+	text, err := marshal(actions)
+	if err != nil {
+		return nil, err
+	}
+	flags := core.TransactionEach
+	for _, o := range options {
+		flags |= o.flag
+	}
+	f, err := m.await("transaction", func(monitor core.Monitor) core.Future {
+		return core.MonitorTransaction(monitor, text, flags, timeout(ctx, core.TimeoutDefault))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer f.free()
+
+	if _, err := f.wait(ctx); err != nil {
+		return nil, err
+	}
+	jobs := make([]*Job, core.FutureJobCount(f.handle))
+	for i := range jobs {
+		jobs[i] = newJob(m, core.FutureJobAt(f.handle, int64(i)))
+	}
+	return jobs, nil
+}
+
 // Attach finds a job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is
 // the device's name. Such a job is never dismissed by the library unless asked. Error: ErrNoJob.
 func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
@@ -360,26 +431,42 @@ func (m *Monitor) Jobs(ctx context.Context) ([]JobInfo, error) {
 	return infos(f.handle), nil
 }
 
-// An Event is one of QEMU's own.
+// An EventKind says whose word an [Event] is.
+type EventKind int
+
+// The kinds of events.
+const (
+	EventQEMU         EventKind = core.RecordEvent        // QEMU's
+	EventDisconnected EventKind = core.RecordDisconnected // the connection has ended, Err says why, and will be made again
+	EventReconnected  EventKind = core.RecordReconnected  // from here on events are seen again
+)
+
+// An Event is one of QEMU's own; or, of a monitor that reconnects, the end of its connection and the
+// beginning of the next, which have no name.
 type Event struct {
-	Name    string
+	Kind    EventKind
+	Name    string          // "" but for EventQEMU
 	Data    json.RawMessage // an object, or nil
-	Time    time.Time       // QEMU's
+	Err     error           // of EventDisconnected
+	Time    time.Time       // QEMU's; the zero time if it gave none
 	Dropped uint64          // events lost just before this one, because the receiver was slow
 }
 
 // Events returns all events of this QEMU from now on: what QEMU sends after Events has returned is
-// seen, in order, once (B60). The channel is closed when the connection is over, and Err says why; or
-// when ctx is done: a receiver that has seen enough cancels it. A slow receiver loses the oldest events
-// beyond the limit, is told how many, and hurts nobody else (B61).
+// seen, in order, once (B60). The channel is closed when the connection is over for good, and
+// Monitor.Err says why; or when ctx is done: a receiver that has seen enough cancels it. A slow receiver
+// loses the oldest events beyond the limit, is told how many, and hurts nobody else (B61).
 func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
 	all := func(int) bool { return true }
 
 	return open(ctx, m, newStream(m.hub.ring, all), func(watch *core.Watch) int {
 		return core.MonitorWatch(m.handle, watch)
 	}, func(n notice) Event {
-		e := Event{Name: n.name, Time: n.time, Dropped: n.dropped}
-		if n.text != "" {
+		e := Event{Kind: EventKind(n.kind), Name: n.name, Time: n.time, Dropped: n.dropped}
+		switch {
+		case n.code != core.OK:
+			e.Err = &Error{Code: Code(n.code), Text: n.text}
+		case n.text != "":
 			e.Data = json.RawMessage(n.text)
 		}
 		return e

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Options: limits of a monitor, arguments of the usual jobs, and how to pivot and abort.
+// Options: how to dial, arguments of the usual jobs, and how to pivot and abort.
 
 package blockjob
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
@@ -25,173 +28,183 @@ const (
 	LimitConnectMS      Limit = core.LimitConnectMS      // connect, greeting and negotiation; 10,000
 	LimitCommandMS      Limit = core.LimitCommandMS      // a command, where the context has no deadline; 60,000
 	LimitStallMS        Limit = core.LimitStallMS        // how long a job may stand still before a pivot is told ErrStalled; 1,000
+	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6) is asked (B58); 500
+	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long what is left to copy may fail to shrink before a Watch with an interval is told (B30); 10,000
 )
 
 // limits are what Dial was given; 0 stands for the library's own.
 type limits [core.LimitCount]uint64
 
+// dialing is what the options of Dial say.
+type dialing struct {
+	limits    limits
+	reconnect time.Duration
+}
+
 // A DialOption changes what Dial makes.
-type DialOption func(*limits) error
+type DialOption func(*dialing) error
 
 // WithLimit sets a limit of this monitor. Monitors of equal limits share the thread and the goroutine
 // of the library. Error of Dial: ErrInvalid for an unknown limit, or for a value that makes no sense.
 func WithLimit(limit Limit, value uint64) DialOption {
-	return func(l *limits) error {
-		if limit < 0 || int(limit) >= len(l) || value == 0 {
+	return func(d *dialing) error {
+		if limit < 0 || int(limit) >= len(d.limits) || value == 0 {
 			return invalid(fmt.Sprintf("there is no limit %d of %d", limit, value))
 		}
-		l[limit] = value
+		d.limits[limit] = value
+		return nil
+	}
+}
+
+// Forever is the time of a reconnect that is never given up.
+const Forever time.Duration = math.MaxInt64
+
+// WithReconnect has a connection that ends made again, as Monitor.SetReconnect does. Error of Dial:
+// ErrInvalid for "fd:N", or for a negative time.
+func WithReconnect(giveUpAfter time.Duration) DialOption {
+	return func(d *dialing) error {
+		if giveUpAfter < 0 {
+			return invalid("WithReconnect needs a time that is not negative")
+		}
+		d.reconnect = giveUpAfter
 		return nil
 	}
 }
 
 // MirrorOptions are the arguments of blockdev-mirror, in QEMU's words.
 type MirrorOptions struct {
-	Target         string // a node; needed
-	Sync           string // "full" (if empty), "top" or "none"
-	JobID          string // a unique one if empty
-	Replaces       string
-	Speed          int64 // bytes a second; 0 is no limit
-	Granularity    int64
-	BufSize        int64
-	OnSourceError  string
-	OnTargetError  string
-	FilterNodeName string
-	CopyMode       string
-	ManualFinalize bool           // "auto-finalize": false: the job waits, pending, for Finalize
-	ManualDismiss  bool           // "auto-dismiss": false: the job stays, concluded, until Dismiss
-	Extra          map[string]any // further arguments; they win over the fields
+	Target         string         `json:"-"`                // a node; needed
+	Sync           string         `json:"-"`                // "full" (if empty), "top" or "none"
+	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
+	Replaces       string         `json:"replaces,omitempty"`
+	Speed          int64          `json:"speed,omitempty"` // bytes a second; 0 is no limit
+	Granularity    int64          `json:"granularity,omitempty"`
+	BufSize        int64          `json:"buf-size,omitempty"`
+	OnSourceError  string         `json:"on-source-error,omitempty"`
+	OnTargetError  string         `json:"on-target-error,omitempty"`
+	FilterNodeName string         `json:"filter-node-name,omitempty"`
+	CopyMode       string         `json:"copy-mode,omitempty"`
+	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
+	ManualDismiss  bool           `json:"-"` // "auto-dismiss": false: the job stays, concluded, until Dismiss
+	Extra          map[string]any `json:"-"` // further arguments; they win over the fields
 }
 
 func (o *MirrorOptions) marshal() (string, error) {
-	a := arguments{}
-	a.common(o.JobID, o.Speed, o.FilterNodeName, o.ManualFinalize, o.ManualDismiss)
-	a.text("replaces", o.Replaces)
-	a.number("granularity", o.Granularity)
-	a.number("buf-size", o.BufSize)
-	a.text("on-source-error", o.OnSourceError)
-	a.text("on-target-error", o.OnTargetError)
-	a.text("copy-mode", o.CopyMode)
-	return a.marshal(o.Extra)
+	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
 // CommitOptions are the arguments of block-commit, in QEMU's words.
 type CommitOptions struct {
-	TopNode        string // the active layer if empty
-	BaseNode       string // the bottom of the chain if empty
-	BackingFile    string
-	JobID          string // a unique one if empty
-	Speed          int64  // bytes a second; 0 is no limit
-	OnError        string
-	FilterNodeName string
-	ManualFinalize bool           // "auto-finalize": false: the job waits, pending, for Finalize
-	ManualDismiss  bool           // "auto-dismiss": false: the job stays, concluded, until Dismiss
-	Extra          map[string]any // further arguments; they win over the fields
+	TopNode        string         `json:"top-node,omitempty"`  // the active layer if empty
+	BaseNode       string         `json:"base-node,omitempty"` // the bottom of the chain if empty
+	BackingFile    string         `json:"backing-file,omitempty"`
+	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
+	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	OnError        string         `json:"on-error,omitempty"`
+	FilterNodeName string         `json:"filter-node-name,omitempty"`
+	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
+	ManualDismiss  bool           `json:"-"` // "auto-dismiss": false: the job stays, concluded, until Dismiss
+	Extra          map[string]any `json:"-"` // further arguments; they win over the fields
 }
 
 func (o *CommitOptions) marshal() (string, error) {
-	a := arguments{}
-	a.common(o.JobID, o.Speed, o.FilterNodeName, o.ManualFinalize, o.ManualDismiss)
-	a.text("top-node", o.TopNode)
-	a.text("base-node", o.BaseNode)
-	a.text("backing-file", o.BackingFile)
-	a.text("on-error", o.OnError)
-	return a.marshal(o.Extra)
+	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
 // StreamOptions are the arguments of block-stream, in QEMU's words.
 type StreamOptions struct {
-	BaseNode       string // all backing files are pulled up if empty
-	Bottom         string
-	BackingFile    string
-	JobID          string // a unique one if empty
-	Speed          int64  // bytes a second; 0 is no limit
-	OnError        string
-	FilterNodeName string
-	ManualFinalize bool           // "auto-finalize": false: the job waits, pending, for Finalize
-	ManualDismiss  bool           // "auto-dismiss": false: the job stays, concluded, until Dismiss
-	Extra          map[string]any // further arguments; they win over the fields
+	BaseNode       string         `json:"base-node,omitempty"` // all backing files are pulled up if empty
+	Bottom         string         `json:"bottom,omitempty"`
+	BackingFile    string         `json:"backing-file,omitempty"`
+	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
+	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	OnError        string         `json:"on-error,omitempty"`
+	FilterNodeName string         `json:"filter-node-name,omitempty"`
+	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
+	ManualDismiss  bool           `json:"-"` // "auto-dismiss": false: the job stays, concluded, until Dismiss
+	Extra          map[string]any `json:"-"` // further arguments; they win over the fields
 }
 
 func (o *StreamOptions) marshal() (string, error) {
-	a := arguments{}
-	a.common(o.JobID, o.Speed, o.FilterNodeName, o.ManualFinalize, o.ManualDismiss)
-	a.text("base-node", o.BaseNode)
-	a.text("bottom", o.Bottom)
-	a.text("backing-file", o.BackingFile)
-	a.text("on-error", o.OnError)
-	return a.marshal(o.Extra)
+	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
 // BackupOptions are the arguments of blockdev-backup, in QEMU's words.
 type BackupOptions struct {
-	Target         string // a node; needed
-	Sync           string // "full" (if empty), "top", "none", "incremental" or "bitmap"
-	Bitmap         string
-	BitmapMode     string
-	Compress       bool
-	JobID          string // a unique one if empty
-	Speed          int64  // bytes a second; 0 is no limit
-	OnSourceError  string
-	OnTargetError  string
-	FilterNodeName string
-	ManualFinalize bool           // "auto-finalize": false: the job waits, pending, for Finalize
-	ManualDismiss  bool           // "auto-dismiss": false: the job stays, concluded, until Dismiss
-	Extra          map[string]any // further arguments; they win over the fields
+	Target         string         `json:"-"` // a node; needed
+	Sync           string         `json:"-"` // "full" (if empty), "top", "none", "incremental" or "bitmap"
+	Bitmap         string         `json:"bitmap,omitempty"`
+	BitmapMode     string         `json:"bitmap-mode,omitempty"`
+	Compress       bool           `json:"compress,omitempty"`
+	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
+	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	OnSourceError  string         `json:"on-source-error,omitempty"`
+	OnTargetError  string         `json:"on-target-error,omitempty"`
+	FilterNodeName string         `json:"filter-node-name,omitempty"`
+	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
+	ManualDismiss  bool           `json:"-"` // "auto-dismiss": false: the job stays, concluded, until Dismiss
+	Extra          map[string]any `json:"-"` // further arguments; they win over the fields
 }
 
 func (o *BackupOptions) marshal() (string, error) {
-	a := arguments{}
-	a.common(o.JobID, o.Speed, o.FilterNodeName, o.ManualFinalize, o.ManualDismiss)
-	a.text("bitmap", o.Bitmap)
-	a.text("bitmap-mode", o.BitmapMode)
-	a.flag("compress", o.Compress)
-	a.text("on-source-error", o.OnSourceError)
-	a.text("on-target-error", o.OnTargetError)
-	return a.marshal(o.Extra)
+	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// arguments leaves out what was not set.
-type arguments map[string]any
-
-func (a arguments) text(key, value string) {
-	if value != "" {
-		a[key] = value
-	}
+// ChangeOptions are the arguments of block-job-change, in QEMU's words.
+type ChangeOptions struct {
+	CopyMode string         `json:"copy-mode,omitempty"` // "write-blocking"
+	Extra    map[string]any `json:"-"`                   // further arguments; they win over the fields
 }
 
-func (a arguments) number(key string, value int64) {
-	if value != 0 {
-		a[key] = value
-	}
+func (o *ChangeOptions) marshal() (string, error) {
+	return arguments(o, false, false, o.Extra)
 }
 
-func (a arguments) flag(key string, value bool) {
-	if value {
-		a[key] = value
+// arguments makes the JSON object of the fields that are set, and of what goes beyond them.
+func arguments(fields any, manualFinalize, manualDismiss bool, extra map[string]any) (string, error) {
+	text, err := marshal(fields)
+	if err != nil {
+		return "", err
 	}
-}
+	all := make(map[string]any)
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&all); err != nil {
+		return "", invalid(err.Error())
+	}
 
-func (a arguments) common(id string, speed int64, filter string, finalize, dismiss bool) {
-	a.text("job-id", id)
-	a.number("speed", speed)
-	a.text("filter-node-name", filter)
-	if finalize {
-		a["auto-finalize"] = false
+	if manualFinalize {
+		all["auto-finalize"] = false
 	}
-	if dismiss {
-		a["auto-dismiss"] = false
+	if manualDismiss {
+		all["auto-dismiss"] = false
 	}
-}
-
-func (a arguments) marshal(extra map[string]any) (string, error) {
 	for key, value := range extra {
-		a[key] = value
+		all[key] = value
 	}
-	if len(a) == 0 {
+	if len(all) == 0 {
 		return "", nil
 	}
-	return marshal(map[string]any(a))
+	return marshal(all)
+}
+
+// An Action is one of a transaction, in QEMU's words:
+//
+//	blockjob.Action{"blockdev-backup", map[string]any{"device": "disk0", "target": "copy0", "sync": "full"}}
+type Action struct {
+	Type string `json:"type"`
+	Data any    `json:"data"` // becomes a JSON object by encoding/json
+}
+
+// A TransactionOption changes how Monitor.Transaction works.
+type TransactionOption struct {
+	flag int
+}
+
+// Grouped has QEMU cancel all jobs of a transaction when one fails or is cancelled: each of the others
+// is Cancelled then.
+func Grouped() TransactionOption {
+	return TransactionOption{core.TransactionGrouped}
 }
 
 // A PivotOption changes how Job.Pivot works.

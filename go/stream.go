@@ -24,7 +24,7 @@ type notice struct {
 
 // A stream keeps the records of one watch until the receiver takes them. The reader of the queue must
 // not wait for a slow receiver, so what is beyond the limit is dropped, the oldest first, and counted
-// (B61); READY, STALLED and ENDED only if there is nothing else to drop.
+// (B61); what says where a job or the connection stands, only if there is nothing else to drop.
 type stream struct {
 	keep  func(kind int) bool // which records the receiver wants
 	limit int
@@ -82,7 +82,7 @@ func (s *stream) push(n notice) {
 func (s *stream) drop() {
 	victim := 0
 	for i, n := range s.notices {
-		if n.kind != core.RecordReady && n.kind != core.RecordStalled && n.kind != core.RecordEnded {
+		if !matters(n.kind) {
 			victim = i
 			break
 		}
@@ -95,6 +95,15 @@ func (s *stream) drop() {
 	} else {
 		s.dropped += lost
 	}
+}
+
+func matters(kind int) bool {
+	switch kind {
+	case core.RecordReady, core.RecordStalled, core.RecordEnded,
+		core.RecordDisconnected, core.RecordReconnected:
+		return true
+	}
+	return false
 }
 
 // next waits for the next notice; false if there is none any more, or one of the channels is closed.

@@ -499,6 +499,34 @@ bj_job *_wrap_FutureJob_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
+long long _wrap_FutureJobCount_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+  bj_future *arg1 = (bj_future *) 0 ;
+  size_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(bj_future **)&_swig_go_0; 
+  
+  result = bj_future_job_count(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+bj_job *_wrap_FutureJobAt_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long _swig_go_1) {
+  bj_future *arg1 = (bj_future *) 0 ;
+  size_t arg2 ;
+  bj_job *result = 0 ;
+  bj_job *_swig_go_result;
+  
+  arg1 = *(bj_future **)&_swig_go_0; 
+  arg2 = (size_t)_swig_go_1; 
+  
+  result = (bj_job *)bj_future_job_at(arg1,arg2);
+  *(bj_job **)&_swig_go_result = (bj_job *)result; 
+  return _swig_go_result;
+}
+
+
 char *_wrap_FutureJson_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
@@ -606,6 +634,21 @@ bj_future *_wrap_MonitorClosed_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
   
   result = (bj_future *)bj_monitor_closed(arg1);
   *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, long long _swig_go_1) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  int64_t arg2 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  result = (int)bj_monitor_set_reconnect(arg1,arg2);
+  _swig_go_result = result; 
   return _swig_go_result;
 }
 
@@ -801,6 +844,26 @@ bj_future *_wrap_MonitorBackup_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
   
   
   
+  
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_MonitorTransaction_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, long long _swig_go_3) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  char *arg2 = (char *) 0 ;
+  int arg3 ;
+  int64_t arg4 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  arg2 = _swig_go_1.p; 
+  arg3 = (int)_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  
+  result = (bj_future *)bj_monitor_transaction(arg1,(char const *)arg2,arg3,arg4);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
   
   return _swig_go_result;
 }
@@ -1105,6 +1168,26 @@ bj_future *_wrap_JobDismiss_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long 
 }
 
 
+bj_future *_wrap_JobChange_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  char *arg2 = (char *) 0 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  
+  arg2 = _swig_go_1.n > 1 ? _swig_go_1.p : NULL;
+  
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_job_change(arg1,(char const *)arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  
+  return _swig_go_result;
+}
+
+
 bj_future *_wrap_JobQuery_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
@@ -1115,6 +1198,143 @@ bj_future *_wrap_JobQuery_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _s
   arg2 = (int64_t)_swig_go_1; 
   
   result = (bj_future *)bj_job_query(arg1,arg2);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, bj_group **_swig_go_1) {
+  bj_ctx *arg1 = (bj_ctx *) 0 ;
+  bj_group **arg2 = (bj_group **) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_ctx **)&_swig_go_0; 
+  arg2 = *(bj_group ***)&_swig_go_1; 
+  
+  result = (int)bj_group_new(arg1,arg2);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+bj_group *_wrap_GroupRef_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  bj_group *result = 0 ;
+  bj_group *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  
+  result = (bj_group *)bj_group_ref(arg1);
+  *(bj_group **)&_swig_go_result = (bj_group *)result; 
+  return _swig_go_result;
+}
+
+
+bj_group *_wrap_GroupUnref_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  bj_group *result = 0 ;
+  bj_group *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  
+  result = (bj_group *)bj_group_unref(arg1);
+  *(bj_group **)&_swig_go_result = (bj_group *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, bj_job *_swig_go_1) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  bj_job *arg2 = (bj_job *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = *(bj_job **)&_swig_go_1; 
+  
+  result = (int)bj_group_add(arg1,arg2);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_GroupReady_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long long _swig_go_1) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  int64_t arg2 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  result = (bj_future *)bj_group_ready(arg1,arg2);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_GroupDone_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  int arg2 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = (int)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_group_done(arg1,arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_GroupAny_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  int arg2 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = (int)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_group_any(arg1,arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_GroupPivot_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long long _swig_go_1) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  int64_t arg2 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  result = (bj_future *)bj_group_pivot(arg1,arg2);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_GroupAbort_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+  bj_group *arg1 = (bj_group *) 0 ;
+  int arg2 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_group **)&_swig_go_0; 
+  arg2 = (int)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_group_abort(arg1,arg2,arg3);
   *(bj_future **)&_swig_go_result = (bj_future *)result; 
   return _swig_go_result;
 }

@@ -64,7 +64,9 @@ const (
 	LimitConnectMS      = C.BJ_LIMIT_CONNECT_MS
 	LimitCommandMS      = C.BJ_LIMIT_COMMAND_MS
 	LimitStallMS        = C.BJ_LIMIT_STALL_MS
-	LimitCount          = LimitStallMS + 1
+	LimitPollMS         = C.BJ_LIMIT_POLL_MS
+	LimitConvergeMS     = C.BJ_LIMIT_CONVERGE_MS
+	LimitCount          = LimitConvergeMS + 1
 )
 
 // Timeouts and flags.
@@ -79,20 +81,25 @@ const (
 	AbortSoft        = C.BJ_ABORT_SOFT
 	AbortForce       = C.BJ_ABORT_FORCE
 	AbortAsync       = C.BJ_ABORT_ASYNC
+
+	TransactionEach    = C.BJ_TRANSACTION_EACH
+	TransactionGrouped = C.BJ_TRANSACTION_GROUPED
 )
 
 // Kinds of bj_record.
 const (
-	RecordFuture   = C.BJ_RECORD_FUTURE
-	RecordEvent    = C.BJ_RECORD_EVENT
-	RecordStatus   = C.BJ_RECORD_STATUS
-	RecordReady    = C.BJ_RECORD_READY
-	RecordStalled  = C.BJ_RECORD_STALLED
-	RecordResumed  = C.BJ_RECORD_RESUMED
-	RecordProgress = C.BJ_RECORD_PROGRESS
-	RecordEnded    = C.BJ_RECORD_ENDED
-	RecordLagged   = C.BJ_RECORD_LAGGED
-	RecordClosed   = C.BJ_RECORD_CLOSED
+	RecordFuture       = C.BJ_RECORD_FUTURE
+	RecordEvent        = C.BJ_RECORD_EVENT
+	RecordDisconnected = C.BJ_RECORD_DISCONNECTED
+	RecordReconnected  = C.BJ_RECORD_RECONNECTED
+	RecordStatus       = C.BJ_RECORD_STATUS
+	RecordReady        = C.BJ_RECORD_READY
+	RecordStalled      = C.BJ_RECORD_STALLED
+	RecordResumed      = C.BJ_RECORD_RESUMED
+	RecordProgress     = C.BJ_RECORD_PROGRESS
+	RecordEnded        = C.BJ_RECORD_ENDED
+	RecordLagged       = C.BJ_RECORD_LAGGED
+	RecordClosed       = C.BJ_RECORD_CLOSED
 )
 
 // String copies a string of the library; "" for NULL.
