@@ -230,7 +230,7 @@ static int send_execute(struct ask *ask, struct driver *driver)
 static void execute_over(struct ask *ask, const struct driver_reply *reply)
 {
     if (ask->target)
-        job_raw_reply(&ask->target->machine, ask->verb, reply && reply->error == BJ_OK);
+        job_feed_raw_reply(ask->target, ask->verb, reply && reply->error == BJ_OK);
 }
 
 static void execute_replied(struct ask *ask, struct driver_reply *reply)

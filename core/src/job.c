@@ -290,14 +290,14 @@ static bool cancel_is_due(const struct job *job)
 bool job_can_pivot(const struct job *job)
 {
     bool could = !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job);
-    return !job->away && (could || is_under_way(job->complete));
+    return !job->away && job->raw == 0 && (could || is_under_way(job->complete));
 }
 
 /* Once, when QEMU will take it (B31), and never beside an abort (B34), nor beside what the program
  * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct job *job)
 {
-    return !is_under_way(job->complete) && job_can_pivot(job) && job->pivots > 0 && job->raw == 0;
+    return !is_under_way(job->complete) && job_can_pivot(job) && job->pivots > 0;
 }
 
 /* The one place that decides what is sent, from what the waiters want now: whoever has left wants

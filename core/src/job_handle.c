@@ -116,6 +116,12 @@ void job_feed_listed(bj_job *job, const bj_job_info *row)
     tell_listeners(job);
 }
 
+void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted)
+{
+    job_raw_reply(&job->machine, verb, accepted);
+    tell_listeners(job);
+}
+
 /* A question by the clock is asked again; any other was about an end that only the list tells. */
 void job_feed_silence(bj_job *job)
 {

@@ -56,6 +56,8 @@ static void null_futures(void **state)
     assert_null(bj_future_monitor(NULL));
     assert_null(bj_future_job(NULL));
     assert_null(bj_future_json(NULL));
+    assert_int_equal(bj_future_job_count(NULL), 0);
+    assert_null(bj_future_job_at(NULL, 0));
     assert_int_equal(bj_future_info_count(NULL), 0);
     assert_null(bj_future_info(NULL, 0));
 }
@@ -69,6 +71,7 @@ static void null_monitors(void **state)
     assert_null(bj_monitor_ref(NULL));
     assert_null(bj_monitor_unref(NULL));
     assert_int_equal(bj_monitor_close(NULL), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_set_reconnect(NULL, 0), BJ_E_INVAL);
     is_inval(bj_monitor_closed(NULL));
     assert_non_null(bj_monitor_uri(NULL));
     assert_non_null(bj_monitor_qemu_version(NULL));
@@ -79,6 +82,7 @@ static void null_monitors(void **state)
     is_inval(bj_monitor_commit(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_stream(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_backup(NULL, NULL, NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
+    is_inval(bj_monitor_transaction(NULL, NULL, BJ_TRANSACTION_EACH, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_attach(NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_list(NULL, BJ_TIMEOUT_DEFAULT));
     assert_int_equal(bj_monitor_watch(NULL, &watch), BJ_E_INVAL);
@@ -109,9 +113,27 @@ static void null_jobs(void **state)
     is_inval(bj_job_set_speed(NULL, 0, BJ_TIMEOUT_NONE));
     is_inval(bj_job_finalize(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_dismiss(NULL, BJ_TIMEOUT_NONE));
+    is_inval(bj_job_change(NULL, NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_query(NULL, BJ_TIMEOUT_NONE));
     assert_int_equal(bj_job_watch(NULL, 0, &watch), BJ_E_INVAL);
     assert_null(watch);
+}
+
+static void null_groups(void **state)
+{
+    (void)state;
+    bj_group *group = NULL;
+
+    assert_int_equal(bj_group_new(NULL, &group), BJ_E_INVAL);
+    assert_null(group);
+    assert_null(bj_group_ref(NULL));
+    assert_null(bj_group_unref(NULL));
+    assert_int_equal(bj_group_add(NULL, NULL), BJ_E_INVAL);
+    is_inval(bj_group_ready(NULL, BJ_TIMEOUT_NONE));
+    is_inval(bj_group_done(NULL, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+    is_inval(bj_group_any(NULL, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+    is_inval(bj_group_pivot(NULL, BJ_TIMEOUT_NONE));
+    is_inval(bj_group_abort(NULL, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
 }
 
 static void null_watches_and_queues(void **state)
@@ -201,6 +223,7 @@ int main(void)
         cmocka_unit_test(null_futures),
         cmocka_unit_test(null_monitors),
         cmocka_unit_test(null_jobs),
+        cmocka_unit_test(null_groups),
         cmocka_unit_test(null_watches_and_queues),
         cmocka_unit_test(names_and_texts_are_never_null),
         cmocka_unit_test(the_version_is_that_of_the_header),

@@ -506,6 +506,56 @@ static void b55_added_members_leave_the_others_text_alone(void **state)
     free(joined);
 }
 
+static void members_are_put_into_each_object_of_an_array(void **state)
+{
+    (void)state;
+    static const char *const members[] = {"\"n\":1", NULL, "", "\"n\":4"};
+    static const struct {
+        const char *array, *joined;
+    } cases[] = {
+        {"[]", "[]"},
+        {" [ ] ", " [ ] "},
+        {"[{\"d\":{}}]", "[{\"d\":{\"n\":1}}]"},
+        {"[{\"d\" : { } }]", "[{\"d\" : {\"n\":1 } }]"},
+        {"[{\"d\": {\"a\": [{}, {\"d\": {}}]}, \"e\": 1}]",
+         "[{\"d\": {\"n\":1,\"a\": [{}, {\"d\": {}}]}, \"e\": 1}]"},
+        {"[{\"e\": {\"d\": {}}, \"d\": {}}]", "[{\"e\": {\"d\": {}}, \"d\": {\"n\":1}}]"},
+        {"[{\"d\": {}}, {}, {\"d\": {\"a\":18446744073709551617}},\n{\"d\": {\"}]\\\"\": \"{\"}}]",
+         "[{\"d\": {\"n\":1}}, {}, {\"d\": {\"a\":18446744073709551617}},\n{\"d\": "
+         "{\"n\":4,\"}]\\\"\": \"{\"}}]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *joined = NULL;
+        assert_int_equal(protocol_add_members_in(cases[i].array, "d", members, &joined), BJ_OK);
+        assert_string_equal(joined, cases[i].joined);
+        free(joined);
+    }
+}
+
+static void an_array_without_room_for_members(void **state)
+{
+    (void)state;
+    static const char *const members[] = {"\"n\":1"};
+    static const char *const others[] = {"[{}]", "[{\"d\": []}]", "[{\"e\": {\"d\": {}}}]",
+                                         "[{\"\\u0064\": {}}]", "[{\"d\": 1}]"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char *joined = NULL;
+        assert_int_equal(protocol_add_members_in(others[i], "d", members, &joined), BJ_E_INVAL);
+        assert_null(joined);
+    }
+}
+
+static void arrays_that_callers_give(void **state)
+{
+    (void)state;
+    json_t *array = protocol_array(" [1, 18446744073709551617] ");
+    assert_int_equal(json_array_size(array), 2);
+    json_decref(array);
+    assert_null(protocol_array("{}"));
+    assert_null(protocol_array("[{\"a\":1,\"a\":2}]"));
+    assert_null(protocol_array("[] []"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -541,6 +591,9 @@ int main(void)
         cmocka_unit_test(objects_that_callers_give),
         cmocka_unit_test(members_are_put_before_an_objects_own),
         cmocka_unit_test(b55_added_members_leave_the_others_text_alone),
+        cmocka_unit_test(members_are_put_into_each_object_of_an_array),
+        cmocka_unit_test(an_array_without_room_for_members),
+        cmocka_unit_test(arrays_that_callers_give),
     };
     return cmocka_run_group_tests(tests, NULL, free_text);
 }

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine with pivots that are held back until a group is ready.
+ */
+#include "machine.h"
+
+static seat *held(machine *m)
+{
+    return ask(m, (struct job_waiter){.question = JOB_ASK_PIVOT, .held = true});
+}
+
+static void unhold(machine *m, seat *s)
+{
+    job_unhold(&m->job, &s->waiter);
+    machine_check(m);
+}
+
+static void b08_nothing_is_sent_for_a_held_pivot(void **state)
+{
+    machine *m = *state;
+    seat *p = held(m);
+    assert_false(job_can_pivot(&m->job));
+    feed(m, TO_READY);
+    assert_true(job_can_pivot(&m->job));
+    assert_waiting(p);
+    assert_said(m, "READY");
+
+    unhold(m, p);
+    assert_said(m, "complete");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+static void b08_one_let_go_before_ready_waits_for_it(void **state)
+{
+    machine *m = *state;
+    seat *p = held(m);
+    unhold(m, p);
+    feed(m, TO_READY);
+    assert_said(m, "complete READY");
+    feed(m, "+complete " END_OK);
+    assert_answered(p, BJ_OK);
+}
+
+static void b07_one_that_leaves_wants_nothing(void **state)
+{
+    machine *m = *state;
+    seat *p = held(m);
+    seat *other = held(m);
+    feed(m, TO_READY);
+    leave(m, p);
+    forget_said(m);
+    assert_said(m, "");
+    unhold(m, other);
+    assert_said(m, "complete");
+    feed(m, "+complete " END_OK);
+    assert_answered(other, BJ_OK);
+}
+
+static void b32_it_shares_the_complete_of_another(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = held(m);
+    seat *other = pivot(m);
+    assert_true(job_can_pivot(&m->job)); /* it is under way */
+    unhold(m, p);
+    feed(m, "+complete " END_OK);
+
+    assert_answered(p, BJ_OK);
+    assert_answered(other, BJ_OK);
+    assert_said(m, "READY complete ENDED RELEASED");
+}
+
+static void b33_the_refusal_of_anothers_complete_is_not_its_own(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = held(m);
+    seat *other = pivot(m);
+    feed(m, "-complete");
+    assert_answered(other, BJ_E_REFUSED);
+    assert_waiting(p);
+    assert_true(job_can_pivot(&m->job));
+
+    unhold(m, p);
+    feed(m, "-complete");
+    assert_answered(p, BJ_E_REFUSED);
+    feed(m, END_CANCELLED);
+}
+
+static void b13_it_is_told_of_every_standstill(void **state)
+{
+    machine *m = *state;
+    seat *by_error = held(m);
+    feed(m, "~created ~running ERROR(stop)");
+    assert_answered(by_error, BJ_E_STALLED);
+    feed(m, "~paused ~running ~ready READY ~standby");
+    seat *by_nobody = held(m);
+    assert_false(job_can_pivot(&m->job));
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "tick");
+    assert_answered(by_nobody, BJ_E_STALLED);
+    feed(m, "~ready PENDING");
+    assert_answered(held(m), BJ_E_STALLED);
+}
+
+static void b09_it_is_told_of_every_end(void **state)
+{
+    machine *m = *state;
+    seat *p = held(m);
+    feed(m, "~created ~running " END_CANCELLED);
+    assert_answered(p, BJ_E_JOB_ENDED);
+    assert_answered(held(m), BJ_E_JOB_ENDED);
+}
+
+static void b34_it_is_refused_while_an_abort_is_under_way(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *before = held(m);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    assert_false(job_can_pivot(&m->job));
+    assert_answered(held(m), BJ_E_STATE);
+    feed(m, "+cancel " END_OK " unswitched");
+    assert_answered(a, BJ_OK);
+    assert_answered(before, BJ_E_JOB_ENDED);
+}
+
+static void b45_it_waits_for_the_connection(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *p = held(m);
+    feed(m, "disconnected");
+    assert_false(job_can_pivot(&m->job));
+    assert_waiting(p);
+    feed(m, "@ready");
+    assert_true(job_can_pivot(&m->job));
+
+    feed(m, "disconnected not-found");
+    assert_answered(p, BJ_E_JOB_LOST);
+}
+
+#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, machine_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        on_a_mirror(b08_nothing_is_sent_for_a_held_pivot),
+        on_a_mirror(b08_one_let_go_before_ready_waits_for_it),
+        on_a_mirror(b07_one_that_leaves_wants_nothing),
+        on_a_mirror(b32_it_shares_the_complete_of_another),
+        on_a_mirror(b33_the_refusal_of_anothers_complete_is_not_its_own),
+        on_a_mirror(b13_it_is_told_of_every_standstill),
+        on_a_mirror(b09_it_is_told_of_every_end),
+        on_a_mirror(b34_it_is_refused_while_an_abort_is_under_way),
+        on_a_mirror(b45_it_waits_for_the_connection),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
