@@ -8,6 +8,7 @@
 #                        the tests in one language
 #   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
 #   make check-valgrind  the tests in C under valgrind
+#   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
@@ -53,16 +54,19 @@ headers := $(wildcard core/include/blockjob/*.h)
 sources := $(wildcard core/src/*.c)
 support := $(wildcard tests/support/*.c)
 tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
-test_scripts := tests/core/exported_symbols
+stress_sources := $(wildcard tests/stress/*.c)
+stress := $(BUILD)/tests/stress/stress
+test_scripts := tests/core/exported_symbols $(stress)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
 c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/*/*.h bench/*.h) $(support) \
-	$(tests) $(examples) $(benches)
+	$(tests) $(stress_sources) $(examples) $(benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
 support_objects := $(support:%.c=$(BUILD)/%.o)
 test_programs := $(tests:%.c=$(BUILD)/%)
 example_programs := $(examples:%.c=$(BUILD)/%)
+stress_objects := $(stress_sources:%.c=$(BUILD)/%.o)
 bench_programs := $(benches:%.c=$(BUILD)/%)
 all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
 
@@ -84,7 +88,7 @@ $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
 
 $(objects): private pic := -fPIC
 # Tests look inside; examples and benchmarks are users.
-$(support_objects) $(tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support
+$(support_objects) $(stress_objects) $(tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support
 
 # A bare make says what is missing; it installs nothing.
 $(BUILD)/.dependencies: .ci/dependencies
@@ -148,6 +152,10 @@ $(test_programs): %: %.o $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
 
+$(stress): $(stress_objects) $(support_objects) $(STATIC)
+	$(call say,LINK)
+	$(quiet)$(link) $^ -lcmocka $(libraries)
+
 # As a user links it, and to be run from here as it is.
 $(example_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME)
 	$(call say,LINK)
@@ -164,7 +172,7 @@ $(heap_programs): private LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc cal
 
 examples: $(example_programs)
 bench-programs: $(bench_programs)
-test-programs: $(test_programs)
+test-programs: $(test_programs) $(stress)
 
 # ------------------------------------------------------------------------------------- Python
 
@@ -243,6 +251,12 @@ check-go:
 	$(run_tests) $(python_tests)
 .check-go: $(python_ready)
 	$(run_tests) $(go_tests)
+
+SECONDS ?= 60
+check-stress:
+	@.ci/dependencies test
+	@$(MAKE) $(again) $(stress)
+	$(stress) $(SECONDS) $(SEED)
 
 # On every QEMU that Debian has: what runs a real one.
 check-matrix:
@@ -357,7 +371,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-matrix check-sanitize check-valgrind demo bench lint lint-format \
+	check-c check-python check-go check-stress check-matrix check-sanitize check-valgrind demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
 	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
 .DELETE_ON_ERROR:
