@@ -374,7 +374,7 @@ static json_t *ask_guests(round *r)
 
 static bool has_copy(json_t *guests, int s)
 {
-    char id[16], path[64], copy[16];
+    char id[32], path[64], copy[32];
     snprintf(id, sizeof(id), "guest%d", s);
     snprintf(path, sizeof(path), "/machine/peripheral/guest%d/virtio-backend", s);
     snprintf(copy, sizeof(copy), "copy%d", s);
@@ -980,7 +980,7 @@ static void pivot_again(round *r, int s)
     known *first = &r->side[owner].runs[s];
     const bj_outcome before = first->job ? bj_job_outcome(first->job) : BJ_OUTCOME_NONE;
     const bool back = r->guests && has_copy(r->guests, s);
-    char source[16], target[16], id[64];
+    char source[32], target[32], id[64];
     snprintf(source, sizeof(source), "%s%d", back ? "copy" : "disk", s);
     snprintf(target, sizeof(target), "%s%d", back ? "disk" : "copy", s);
     snprintf(id, sizeof(id), "{\"job-id\": \"%s\"}", r->slot[s].id);
