@@ -7,6 +7,7 @@
 #   make check-c, check-python, check-go
 #                        the tests in one language
 #   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
+#   make check-explore   every order of facts for the job machine; DEPTH=3, SECONDS=60
 #   make check-valgrind  the tests in C under valgrind
 #   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
@@ -56,16 +57,19 @@ support := $(wildcard tests/support/*.c)
 tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
 stress_sources := $(wildcard tests/stress/*.c)
 stress := $(BUILD)/tests/stress/stress
+explorer_sources := $(wildcard tests/core/explore*.c)
+explorer := $(BUILD)/tests/core/explore
 test_scripts := tests/core/exported_symbols $(stress)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
 c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/*/*.h bench/*.h) $(support) \
-	$(tests) $(stress_sources) $(examples) $(benches)
+	$(tests) $(stress_sources) $(explorer_sources) $(examples) $(benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
 support_objects := $(support:%.c=$(BUILD)/%.o)
 test_programs := $(tests:%.c=$(BUILD)/%)
 example_programs := $(examples:%.c=$(BUILD)/%)
+explorer_objects := $(explorer_sources:%.c=$(BUILD)/%.o)
 stress_objects := $(stress_sources:%.c=$(BUILD)/%.o)
 bench_programs := $(benches:%.c=$(BUILD)/%)
 all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
@@ -88,7 +92,8 @@ $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
 
 $(objects): private pic := -fPIC
 # Tests look inside; examples and benchmarks are users.
-$(support_objects) $(stress_objects) $(tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support
+$(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o): \
+	private includes = -Icore/src -Itests/support
 
 # A bare make says what is missing; it installs nothing.
 $(BUILD)/.dependencies: .ci/dependencies
@@ -155,6 +160,10 @@ $(test_programs): %: %.o $(support_objects) $(STATIC)
 $(stress): $(stress_objects) $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
+
+$(explorer): $(explorer_objects) $(STATIC)
+	$(call say,LINK)
+	$(quiet)$(link) $^ $(libraries)
 
 # As a user links it, and to be run from here as it is.
 $(example_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME)
@@ -285,6 +294,12 @@ check-sanitize:
 .check-race:
 	@GOTESTFLAGS=-race $(MAKE) $(again) .check-go
 
+# Every order of facts for the job machine (docs/explorer.md), with so many acts from outside, within
+# so many seconds; then broken machines, each of which must be caught.
+check-explore: $(explorer)
+	$(explorer) -d $(or $(DEPTH),3) -s $(or $(SECONDS),60)
+	BUILD=$(BUILD) $(PYTHON) tests/core/explore_mutations.py
+
 check-valgrind:
 	@.ci/dependencies valgrind
 	@$(MAKE) $(again) .check-valgrind
@@ -371,7 +386,8 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-stress check-matrix check-sanitize check-valgrind demo bench lint lint-format \
+	check-c check-python check-go check-stress check-explore check-matrix check-sanitize \
+	check-valgrind demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
 	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
 .DELETE_ON_ERROR:
