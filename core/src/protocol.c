@@ -94,11 +94,13 @@ static bool blank_huge_numbers(char *text, size_t len)
     return true;
 }
 
-static json_t *load_huge(const char *text, size_t len, size_t flags)
+static json_t *load_huge(const char *text, size_t len, size_t flags, enum json_error_code *ret_code)
 {
     char *copy = malloc(len ? len : 1);
-    if (!copy)
+    if (!copy) {
+        *ret_code = json_error_out_of_memory;
         return NULL;
+    }
     memcpy(copy, text, len);
     json_t *root = blank_huge_numbers(copy, len) ? json_loadb(copy, len, flags, NULL) : NULL;
     free(copy);
@@ -111,7 +113,7 @@ static json_t *load(const char *text, size_t len, size_t flags, enum json_error_
     json_t *root = json_loadb(text, len, flags, &error);
     *ret_code = json_error_code(&error);
     if (!root && *ret_code == json_error_numeric_overflow)
-        root = load_huge(text, len, flags);
+        root = load_huge(text, len, flags, ret_code);
     return root;
 }
 
@@ -221,8 +223,10 @@ int protocol_parse(const char *text, size_t len, struct message *ret, const char
 {
     *ret = (struct message){.name = "", .text = ""};
 
-    enum json_error_code code;
-    ret->root = load(text, len, JSON_ALLOW_NUL, &code);
+    /* jansson overlooks a NUL after a word or a number, and then the value's own text ends there.
+     */
+    enum json_error_code code = json_error_null_byte_in_key;
+    ret->root = memchr(text, '\0', len) ? NULL : load(text, len, JSON_ALLOW_NUL, &code);
     if (!ret->root) {
         *ret_reason = "something that is not JSON";
         bool no_memory = code == json_error_out_of_memory || code == json_error_unknown;

@@ -397,10 +397,19 @@ static void b56_a_nul_in_a_string_is_a_letter(void **state)
 static void b56_a_nul_byte_is_no_json(void **state)
 {
     (void)state;
-    static const char bytes[] = "{\"return\": {}\0}";
-    struct message m;
-    assert_int_equal(parse_bytes(bytes, sizeof bytes - 1, &m), BJ_E_PROTOCOL);
-    assert_int_equal(parse_bytes("{\"return\": \"\0\"}", 14, &m), BJ_E_PROTOCOL);
+    static const char *const texts[] = {
+        "{\"return\": {}#}",     "{\"return\": \"#\"}",        "{\"return\": [1#, 2]}",
+        "{\"return\": [true#]}", "{\"return\": null#}",        "{#\"return\": {}}",
+        "{\"return\": {}, #}",   "{\"return\": 1, \"a\": 2#}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char bytes[64];
+        struct message m;
+        size_t len = strlen(texts[i]);
+        strcpy(bytes, texts[i]);
+        *strchr(bytes, '#') = '\0';
+        assert_int_equal(parse_bytes(bytes, len, &m), BJ_E_PROTOCOL);
+    }
 }
 
 static void b56_as_deep_as_a_limit_can_be_set(void **state)
