@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from disks import Copy
 from errors import QmpError, StepError
+from graphs import Graph
 from groups import Group
 from profiles import Profile
 
@@ -29,6 +30,7 @@ _NEXT = {
 }
 
 _LIVE = {"created", "running", "paused", "ready", "standby"}
+_COPY_MODES = ("background", "write-blocking")
 _VERBS = {
     "cancel": _LIVE | {"waiting", "pending"},
     "pause": _LIVE,
@@ -39,15 +41,6 @@ _VERBS = {
     "finalize": {"pending"},
     "dismiss": {"concluded"},
 }
-
-
-class Graph(Protocol):
-    """The graph of nodes, which a job changes, as other jobs notice."""
-
-    def changes(self, times: int) -> None: ...
-
-    def drained(self, action: Callable[[], None]) -> None:
-        """Does this, while all other jobs stand still if they do."""
 
 
 class Job:
@@ -218,6 +211,8 @@ class Job:
         self._check("change")
         if kind != self.kind or kind != "mirror":
             raise QmpError(f"Job '{self.id}' is '{self.kind}' job, not '{kind}'")
+        if copy_mode not in _COPY_MODES:
+            raise QmpError(f"Parameter 'copy-mode' does not accept value '{copy_mode}'")
         if copy_mode == self._copy_mode:
             return
         if copy_mode != "write-blocking":
@@ -252,11 +247,7 @@ class Job:
     # Starting
 
     def create(self) -> None:
-        if self.on_disk:
-            self._graph.changes(2)
-            self._graph.drained(lambda: self._to("created"))
-        else:
-            self._to("created")
+        self._graph.create(lambda: self._to("created"))
 
     def refuse(self) -> None:
         """The start comes to nothing after all."""
@@ -269,8 +260,7 @@ class Job:
             self._to(status)
 
     def run(self) -> None:
-        if self.on_disk:
-            self._graph.changes(2)
+        self._graph.run()
         self._to("running")
         if self.kind == "backup" and self._profile.backup_pauses:
             self.enter_pause()
@@ -417,11 +407,10 @@ class Job:
             self._on_pivot()
         if cancelled:
             self.error = "Operation canceled"
+        self._graph.conclude(cancelled)
         if self.on_disk:
-            self._graph.changes(4 if cancelled else 5)
             self._event("BLOCK_JOB_CANCELLED" if cancelled else "BLOCK_JOB_COMPLETED")
         self._to("concluded")
         if self.auto_dismiss:
             self._to("null")
-        if self.on_disk:
-            self._graph.changes(1)
+        self._graph.vanish()

@@ -119,17 +119,10 @@ class Machine:
         for job in [job for job in self.jobs.values() if job.gone]:
             del self.jobs[job.id]
 
-    def bounce(self, jobs: list[Job], times: int) -> None:
-        """Sends these jobs to standby (or paused) and back."""
-        for _ in range(times):
-            for job in jobs:
-                job.enter_pause()
-            for job in jobs:
-                job.leave_pause()
-
-    def busy(self) -> list[Job]:
+    def busy(self, but: str = "") -> list[Job]:
         """Those that a change of the graph of nodes disturbs, in the versions that do so."""
-        return [job for job in self.jobs.values() if job.status in ("running", "ready")]
+        jobs = self.jobs.values()
+        return [job for job in jobs if job.status in ("running", "ready") and job.id != but]
 
     def move(self, job: Job, pace: Pace) -> None:
         """The job moves by itself from now on; or no more."""

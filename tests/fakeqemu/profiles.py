@@ -69,6 +69,8 @@ class Profile:
     """A backup that starts is paused for a moment."""
     newest_first: bool
     """The order of jobs in queries."""
+    newest_runs_first: bool
+    """The order in which the jobs of a transaction begin to run."""
 
     # Cancelling and completing
 
@@ -133,6 +135,7 @@ def profile_of(text: str, package: str = "", rhel: str = "") -> Profile:
         refuses_with_events=version >= (3, 0),
         backup_pauses=version >= (4, 2),
         newest_first=rhel == "6.2" or version >= (2, 7),
+        newest_runs_first=version >= (10, 0),
         synchronous_cancel=rhel == "6.2",
         cancel_first=version < (2, 2) or version >= (7, 2),
         second_cancel_aborts=rhel == "6.3",

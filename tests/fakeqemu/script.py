@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import QmpError, StepError
 from faults import Rule
+from graphs import bounce
 from jobs import Job
 from motion import Pace
 from profiles import PROFILES
@@ -169,7 +170,7 @@ def _execute(machine: Machine, step: Step) -> Step:
 
 
 def _bounce(machine: Machine, step: Step) -> None:
-    machine.bounce([machine.job(step.get("job"))], step.get("times", 1))
+    bounce([machine.job(step.get("job"))], step.get("times", 1))
 
 
 def _move(machine: Machine, step: Step) -> None:
@@ -178,7 +179,7 @@ def _move(machine: Machine, step: Step) -> None:
 
 
 def _graph_change(machine: Machine, step: Step) -> None:
-    machine.bounce(machine.busy(), step.get("times", 1))
+    bounce(list(machine.busy()), step.get("times", 1))
 
 
 def _size(machine: Machine, step: Step) -> None:

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from disks import Copy, is_device
 from errors import QmpError
+from graphs import Graph
 from groups import Group
 from jobs import Job
 
@@ -34,29 +34,6 @@ _MISSING = ("missing", "nosuch", "/no/such")
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 
-class _Graph:
-    """The machine's graph, as one job changes it."""
-
-    def __init__(self, machine: Machine, job_id: str) -> None:
-        self._machine = machine
-        self._job_id = job_id
-
-    def _others(self) -> list[Job]:
-        return [job for job in self._machine.busy() if job.id != self._job_id]
-
-    def changes(self, times: int) -> None:
-        if self._machine.profile.graph_bounces:
-            self._machine.bounce(self._others(), times)
-
-    def drained(self, action: Callable[[], None]) -> None:
-        others = self._others() if self._machine.profile.creation_drains else []
-        for job in others:
-            job.enter_pause()
-        action()
-        for job in others:
-            job.leave_pause()
-
-
 def start(machine: Machine, command: str, args: Args) -> Args:
     """One job, alone."""
     job = _create(machine, command, args, Group())
@@ -68,7 +45,9 @@ def start(machine: Machine, command: str, args: Args) -> Args:
 def transaction(machine: Machine, args: Args) -> Args:
     """Several jobs at once, or none of them."""
     properties: Args = args.get("properties", {})
-    grouped = properties.get("completion-mode", "individual") == "grouped"
+    mode = properties.get("completion-mode", "individual")
+    if mode not in ("individual", "grouped"):
+        raise QmpError(f"Parameter 'completion-mode' does not accept value '{mode}'")
     group = Group()
     for action in args["actions"]:
         if action["type"] not in (*_IN_TRANSACTIONS, "abort"):
@@ -79,13 +58,15 @@ def transaction(machine: Machine, args: Args) -> Args:
             if action["type"] == "abort":
                 raise QmpError("Transaction aborted using Abort action")
             machine.check(action["type"], action["data"])
-            own = group if grouped else Group()
+            own = group if mode == "grouped" else Group()
             jobs.append(_create(machine, action["type"], action["data"], own))
     except QmpError:
         for job in jobs:
             job.undo()
         machine.sweep()
         raise
+    if machine.profile.newest_runs_first:
+        jobs.reverse()
     for job in jobs:
         job.run()
     for job in jobs:
@@ -125,7 +106,7 @@ def _create(machine: Machine, command: str, args: Args, group: Group) -> Job:
         copy=copy,
         group=group,
         on_pivot=pivot,
-        graph=_Graph(machine, job_id),
+        graph=Graph(machine.profile, kind, lambda: list(machine.busy(but=job_id))),
     )
     job.held = machine.hold_ends
     machine.jobs[job_id] = job

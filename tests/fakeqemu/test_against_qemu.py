@@ -49,7 +49,7 @@ class Step:
     command: str
     arguments: dict[str, Any] = field(default_factory=dict)
     until: str = ""
-    """The last thing that follows: an event, or `~status`."""
+    """The last thing that follows: an event, or `~status`; ` of ` a job, if there are several."""
     racy: bool = False
     """The reply can come at any place among the events."""
     fake: tuple[dict[str, Any], ...] = ()
@@ -89,6 +89,7 @@ OTHER = Step(
     "blockdev-mirror",
     {"job-id": "k", "device": "disk2", "target": "copy2", "sync": "full", "speed": 1},
 )
+OTHER_BACKUP = Step("blockdev-backup", OTHER.arguments)
 # Unthrottled, as a throttled job fails only when it wakes up.
 BROKEN = {"job-id": "j", "device": "top", "target": "broken", "sync": "full"}
 KEPT = {"auto_dismiss": False}
@@ -103,6 +104,35 @@ def backup(**arguments: Any) -> Step:
     return start("blockdev-backup", device="disk", target="copy", sync="full", **arguments)
 
 
+def action(job: str, number: str = "", target: str = "", **more: Any) -> dict[str, Any]:
+    """A backup as a part of a transaction, stopped after its first piece."""
+    disks = {"device": f"disk{number}", "target": target or f"copy{number}"}
+    data = {"job-id": job, "sync": "full", "speed": 1} | disks
+    data |= {key.replace("_", "-"): value for key, value in more.items()}
+    return {"type": "blockdev-backup", "data": data}
+
+
+def together(
+    *actions: dict[str, Any],
+    mode: str = "grouped",
+    until: str = "",
+    fake: tuple[dict[str, Any], ...] = (),
+) -> Step:
+    arguments = {"actions": list(actions), "properties": {"completion-mode": mode}}
+    return Step("transaction", arguments, until, racy=bool(until), fake=fake)
+
+
+def done(job: str, until: str) -> Step:
+    """One of several jobs gets to the end of its work."""
+    speed = {"device": job, "speed": 0}
+    fake = ({"do": "finish", "job": job},)
+    return Step("block-job-set-speed", speed, until, racy=True, fake=fake)
+
+
+def cancel(job: str, until: str) -> Step:
+    return ask("block-job-cancel", until, racy=True, device=job)
+
+
 def unknown(prefix: str, key: str) -> list[Step]:
     """Every verb, of a job that isn't there."""
     return [
@@ -113,6 +143,13 @@ def unknown(prefix: str, key: str) -> list[Step]:
         *(Step(f"{prefix}-{verb}", {"id": "no"}) for verb in ("finalize", "dismiss")),
     ]
 
+
+def change(job: str, kind: str, mode: str = "") -> Step:
+    arguments = {"id": job, "type": kind}
+    return Step("block-job-change", arguments | ({"copy-mode": mode} if mode else {}))
+
+
+TWO = together(action("j"), action("k", "2"))
 
 SCRIPTS: dict[str, list[Step]] = {
     "mirror, pivot": [MIRROR, *ROWS, READY, *ROWS, COMPLETE, *ROWS],
@@ -226,12 +263,104 @@ SCRIPTS: dict[str, list[Step]] = {
         COMPLETE,
         ask("query-jobs"),
     ],
+    "a backup beside a mirror": [
+        *(MIRROR, READY, OTHER_BACKUP, cancel("k", "~null of k"), ask("query-jobs")),
+        *(OTHER_BACKUP, done("k", "~null of k"), ask("query-jobs")),
+    ],
+    "transaction, both done": [
+        *(TWO, *ROWS, done("j", "~waiting of j"), *ROWS),
+        *(done("k", "~null of j"), *ROWS),
+    ],
+    "transaction, the newer is done first": [
+        *(TWO, done("k", "~waiting of k"), done("j", "~null of j")),
+    ],
+    "transaction, one cancelled": [TWO, cancel("j", "~null of j"), *ROWS],
+    "transaction, one cancelled while the other waits": [
+        *(TWO, done("j", "~waiting of j"), cancel("k", "~null of j")),
+    ],
+    "transaction, the waiting one cancelled": [
+        *(TWO, done("j", "~waiting of j"), cancel("j", "~null of j")),
+    ],
+    "transaction, one fails": [
+        together(
+            action("j", target="broken", speed=0),
+            action("k", "2"),
+            until="~null of j",
+            fake=(
+                {"do": "io-error", "job": "j", "nospace": True},
+                {"do": "fail", "job": "j", "error": "No space left on device"},
+            ),
+        ),
+    ],
+    "transaction, each for itself": [
+        together(action("j"), action("k", "2"), mode="individual"),
+        cancel("j", "~null of j"),
+        done("k", "~null of k"),
+    ],
+    "transaction, finalized": [
+        together(action("j", auto_finalize=False), action("k", "2")),
+        done("j", "~waiting of j"),
+        done("k", "BLOCK_JOB_PENDING"),
+        *ROWS,
+        ask("job-finalize", id="j"),
+        *ROWS,
+    ],
+    "transaction, cancelled when pending": [
+        together(action("j", auto_finalize=False), action("k", "2", auto_finalize=False)),
+        done("j", "~waiting of j"),
+        done("k", "BLOCK_JOB_PENDING of j"),
+        ask("job-cancel", "~null of j", racy=True, id="k"),
+    ],
+    "transaction, refused": [
+        together(action("j"), action("k", "2", "missing")),
+        together(action("j"), action("j", "2")),
+        together(action("j"), {"type": "abort", "data": {}}, mode="individual"),
+        together({"type": "odd", "data": {}}),
+        together(),
+        together(mode="odd"),
+        ask("transaction"),
+        *ROWS,
+    ],
+    "no disk, fails": [
+        Step(
+            "blockdev-create",
+            {"job-id": "j", "options": {"driver": "file", "filename": "/no/such", "size": MIB}},
+            "~concluded",
+            racy=True,
+            fake=({"do": "fail", "error": "No such file or directory"},),
+        ),
+        *ROWS,
+        ask("block-job-cancel", device="j"),
+        ask("job-cancel", id="j"),
+        ask("job-dismiss", id="j"),
+        *ROWS,
+    ],
+    "changed": [
+        MIRROR,
+        change("j", "mirror", "background"),
+        *ROWS,
+        change("j", "mirror", "write-blocking"),
+        READY,
+        *ROWS,
+        change("j", "mirror", "background"),
+        change("j", "backup"),
+        change("no", "mirror", "background"),
+        change("j", "mirror", "odd"),
+        change("j", "mirror"),
+        CANCEL,
+    ],
     "no such job": [*unknown("block-job", "device"), *unknown("job", "id")],
     "refused starts": [
         ask("blockdev-mirror", device="missing", target="copy", sync="full", job_id="j"),
         ask("blockdev-mirror", device="disk", target="missing", sync="full", job_id="j"),
         ask("blockdev-mirror", device="disk", target="copy", sync="full"),
         ask("blockdev-mirror", device="disk", sync="full", job_id="j"),
+        ask("blockdev-mirror", device="disk", sync="full", target=5, job_id="j"),
+        ask("blockdev-mirror", device="disk", target="copy", sync="full", job_id="9 j"),
+        ask("blockdev-mirror", device="disk", target="copy", sync="full", job_id="j", speed=-1),
+        ask("blockdev-backup", device="disk", target="copy", sync="full", job_id="j", speed=-1),
+        ask("block-commit", device="missing", job_id="j"),
+        ask("block-stream", device="missing", job_id="j"),
         ask("blockdev-mirror", device="disk", target="copy", sync="full", job_id="j", odd=1),
         ask("no-such-command"),
         ask("qmp_capabilities"),
@@ -258,7 +387,7 @@ def line(message: Message) -> str:
 
 
 # Before, a complete in standby is refused.
-SINCE = {"mirror, completed in standby": (6, 0)}
+SINCE = {"mirror, completed in standby": (6, 0), "changed": (8, 2)}
 
 QUITS: dict[str, list[Step]] = {
     "running": [MIRROR],
@@ -271,8 +400,9 @@ QUITS: dict[str, list[Step]] = {
 
 
 def is_last(message: Message, until: str) -> bool:
-    status = message.get("data", {}).get("status", "")
-    return until in (message.get("event"), f"~{status}")
+    data = message.get("data", {})
+    names = (message.get("event"), f"~{data.get('status', '')}")
+    return until in (*names, *(f"{name} of {data.get('id')}" for name in names))
 
 
 def play(client: Client, steps: list[Step], fake: FakeQemu | None) -> list[str]:

@@ -16,9 +16,11 @@ from session import Message
 from transcript import DATA, Transcript
 
 # What of a row of a query, and of an event, is compared by its value; of all else, the type.
-_TELLING = {"device", "id", "type", "ready", "paused", "status", "action", "operation", "error"}
-# How a QEMU at work differs from one without disks from moment to moment.
-_FLICKERS = {"busy", "io-status"}
+_TELLING = {"event", "device", "id", "type", "ready", "paused", "status"} | {
+    "action",
+    "operation",
+    "error",
+}
 # What of the names in query-commands and query-events is fakeqemu's business.
 _OURS = re.compile(
     r"block[-_](stream|commit|job)|blockdev-(mirror|backup|create)$|drive-(mirror|backup)$|job-"
@@ -46,7 +48,7 @@ def shape(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         if value.get("paused") is True and "status" in value:
             value = value | {"status": "paused"}  # or soon
-        return {k: shape(v, k) for k, v in sorted(value.items()) if k not in _FLICKERS}
+        return {k: shape(v, k) for k, v in sorted(value.items())}
     if isinstance(value, list):
         return [shape(item, key) for item in value]
     return value if key in _TELLING else type(value).__name__
@@ -63,7 +65,7 @@ class Told:
         if message is None:
             return None
         if "event" in message:
-            return {"event": message["event"]} | shape(message)
+            return shape(message)
         known = {"id": message.get("id", "none")}
         if "error" in message:
             error = message["error"]
