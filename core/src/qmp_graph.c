@@ -20,6 +20,8 @@ struct driver_sight {
     json_t *users; /* an array of {type, name, edge} */
     json_t *source;
     json_t *target;
+    size_t on_source; /* users without a name, which can only be counted: exports */
+    size_t on_target;
 
     json_t *device; /* before 4.0: {device, qdev, node-name, file, drv} */
 };
@@ -136,6 +138,28 @@ static bool collect_users(struct driver_sight *sight, const struct graph *graph,
     return true;
 }
 
+/* How many users of that type and name a node has. */
+static size_t count_users(const struct graph *graph, const json_t *node_name, const char *type,
+                          const char *name)
+{
+    size_t count = 0;
+    size_t i;
+    const json_t *edge;
+    json_array_foreach(graph->edges, i, edge)
+    {
+        const json_t *used = node_by_id(graph, json_object_get(edge, "child"));
+        const json_t *user = node_by_id(graph, json_object_get(edge, "parent"));
+        count += json_equal(json_object_get(used, "name"), node_name) &&
+                 is_called(user, "type", type) && (!name || is_called(user, "name", name));
+    }
+    return count;
+}
+
+static size_t count_nameless(const struct graph *graph, const json_t *node_name)
+{
+    return count_users(graph, node_name, "block-backend", "");
+}
+
 static struct driver_sight *see(const struct graph *graph, const char *id)
 {
     const json_t *job = find_job(graph, id);
@@ -151,6 +175,8 @@ static struct driver_sight *see(const struct graph *graph, const char *id)
     sight->users = json_array();
     sight->source = json_incref(json_object_get(source, "name"));
     sight->target = json_incref(json_object_get(target, "name"));
+    sight->on_source = count_nameless(graph, sight->source);
+    sight->on_target = count_nameless(graph, sight->target);
     if (!sight->users || !collect_users(sight, graph, filter)) {
         qmp_unsee(sight);
         return NULL;
@@ -319,6 +345,23 @@ static const json_t *used_by(const struct graph *graph, const json_t *user)
     return json_object_get(found, "name");
 }
 
+/* An export has no name in the graph: it is above the filter while the job runs, and then above the
+ * target or the source. The one above the target before is the job's own; so are those of another
+ * job that was started meanwhile. */
+static enum job_switch compare_nameless(const struct driver_sight *before,
+                                        const struct graph *graph)
+{
+    bool came_to_source = count_nameless(graph, before->source) > before->on_source;
+    bool came_to_target = count_nameless(graph, before->target) > 0;
+
+    bool is_used_again = count_users(graph, before->source, "block-job", NULL) > 0 ||
+                         count_users(graph, before->target, "block-job", NULL) > 0;
+
+    if (before->on_target > 1 || is_used_again || came_to_source == came_to_target)
+        return JOB_SWITCH_UNKNOWN;
+    return came_to_target ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+}
+
 static enum job_switch compare(const struct driver_sight *before, const struct graph *graph)
 {
     enum job_switch result = JOB_SWITCH_UNKNOWN;
@@ -337,7 +380,7 @@ static enum job_switch compare(const struct driver_sight *before, const struct g
             return JOB_SWITCH_UNKNOWN; /* they disagree: something else happened as well */
         result = told;
     }
-    return result;
+    return result == JOB_SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
 }
 
 enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Was the disk switched? Told from query-block, as QEMUs before 4.0 have it. (What newer ones say
- * is tested on real ones.) The rows are of recorded sessions, less what does not matter.
+ * Was the disk switched? Told from query-block, as QEMUs before 4.0 have it, and by the exports in
+ * the block graph. All is of recorded sessions, less what does not matter.
  */
 #include "qmp_graph.h"
 
@@ -110,6 +110,61 @@ static void b15_what_is_not_there_is_not_seen(void **state)
                      JOB_SWITCH_UNKNOWN);
 }
 
+/* -------------------------------------------------------------------- exports */
+
+/* Nodes: the job 1, its filter 2, the source 3, the target 4; block-backends without a name from 10
+ * on, which are exports, and the job's own above the target (and on 5.2 above the filter). */
+#define GRAPH(edges)                                                                               \
+    "{\"nodes\": ["                                                                                \
+    "{\"id\": 1, \"type\": \"block-job\", \"name\": \"j\"},"                                       \
+    "{\"id\": 2, \"type\": \"block-driver\", \"name\": \"#block011\"},"                            \
+    "{\"id\": 3, \"type\": \"block-driver\", \"name\": \"a\"},"                                    \
+    "{\"id\": 4, \"type\": \"block-driver\", \"name\": \"b\"},"                                    \
+    "{\"id\": 5, \"type\": \"block-job\", \"name\": \"next\"},"                                    \
+    "{\"id\": 10, \"type\": \"block-backend\", \"name\": \"\"},"                                   \
+    "{\"id\": 11, \"type\": \"block-backend\", \"name\": \"\"},"                                   \
+    "{\"id\": 12, \"type\": \"block-backend\", \"name\": \"\"}"                                    \
+    "], \"edges\": [" edges "]}"
+#define EDGE(parent, name, child)                                                                  \
+    "{\"parent\": " #parent ", \"name\": \"" name "\", \"child\": " #child "}"
+#define ROOT(parent, child) EDGE(parent, "root", child)
+#define RUNNING                                                                                    \
+    EDGE(2, "backing", 3)                                                                          \
+    ", " EDGE(1, "main node", 2) ", " EDGE(1, "source", 3) ", " EDGE(1, "target", 4)
+#define EXPORTED GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(11, 2))
+
+static void b15_an_export_was_switched_or_not(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *after;
+        enum job_switch result;
+    } cases[] = {
+        {EXPORTED, GRAPH(ROOT(11, 4)), JOB_SWITCHED},
+        {EXPORTED, GRAPH(ROOT(11, 3)), JOB_NOT_SWITCHED},
+        /* 5.2: the job has one above the filter, and keeps it */
+        {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(11, 2) ", " ROOT(12, 2)),
+         GRAPH(EDGE(2, "backing", 4) ", " ROOT(12, 2) ", " ROOT(11, 4)), JOB_SWITCHED},
+        {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(11, 2) ", " ROOT(12, 2)),
+         GRAPH(EDGE(2, "backing", 3) ", " ROOT(12, 2) ", " ROOT(11, 3)), JOB_NOT_SWITCHED},
+        /* nobody used it */
+        {GRAPH(RUNNING ", " ROOT(10, 4)), GRAPH(""), JOB_SWITCH_UNKNOWN},
+        /* the export has gone, or another came to the other node */
+        {EXPORTED, GRAPH(""), JOB_SWITCH_UNKNOWN},
+        {EXPORTED, GRAPH(ROOT(11, 3) ", " ROOT(12, 4)), JOB_SWITCH_UNKNOWN},
+        /* the target was exported as well */
+        {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(12, 4) ", " ROOT(11, 2)), GRAPH(ROOT(12, 4)),
+         JOB_SWITCH_UNKNOWN},
+        /* a mirror to the same target was started meanwhile */
+        {EXPORTED, GRAPH(EDGE(5, "source", 3) ", " EDGE(5, "target", 4) ", " ROOT(12, 4)),
+         JOB_SWITCH_UNKNOWN},
+        {EXPORTED, GRAPH(EDGE(5, "source", 4) ", " ROOT(11, 4)), JOB_SWITCH_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (compare(cases[i].before, "j", cases[i].after) != cases[i].result)
+            fail_msg("%s, then %s", cases[i].before, cases[i].after);
+}
+
 /* A peer that wants our memory. */
 static void b56_only_short_names_are_kept(void **state)
 {
@@ -132,6 +187,7 @@ int main(void)
         cmocka_unit_test(b15_a_device_with_another_image_was_switched),
         cmocka_unit_test(b15_a_device_without_a_name_is_found_by_its_node),
         cmocka_unit_test(b15_what_is_not_there_is_not_seen),
+        cmocka_unit_test(b15_an_export_was_switched_or_not),
         cmocka_unit_test(b56_only_short_names_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,15 +151,6 @@ static void b16_cancelled_by_another_client(void **state)
     ends(done, BJ_OK, BJ_OUTCOME_CANCELLED);
 }
 
-/* PIVOTED where the block graph could tell it, else COMPLETED with a text; never anything else. */
-static void assert_tells_a_foreign_switch(bj_job *job)
-{
-    if (bj_job_outcome(job) == BJ_OUTCOME_PIVOTED)
-        return;
-    assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_COMPLETED);
-    assert_string_not_equal(bj_job_text(job), "");
-}
-
 static void b15_completed_by_another_client(void **state)
 {
     world *w = *state;
@@ -172,11 +163,11 @@ static void b15_completed_by_another_client(void **state)
 
     json_decref(client_do(w->other, "job-complete", JSON({"id": "%s"}), bj_job_id(job)));
 
-    answers(done, BJ_OK);
-    assert_tells_a_foreign_switch(job);
+    ends(done, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_string_equal(disk_of_guest(w), "copy");
 }
 
-static void b15_copied_by_another_client_is_never_pivoted(void **state)
+static void b15_copied_by_another_client_is_not_pivoted(void **state)
 {
     world *w = *state;
     add_disk(w, "disk");
@@ -188,14 +179,27 @@ static void b15_copied_by_another_client_is_never_pivoted(void **state)
 
     json_decref(client_do(w->other, "block-job-cancel", JSON({"device": "%s"}), bj_job_id(job)));
 
-    answers(done, BJ_OK);
-    if (bj_job_outcome(job) != BJ_OUTCOME_COPIED) {
-        assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_COMPLETED);
-        assert_string_not_equal(bj_job_text(job), "");
-    }
+    ends(done, BJ_OK, BJ_OUTCOME_COPIED);
+    assert_string_equal(disk_of_guest(w), "disk");
 }
 
-static void b15_a_verb_by_execute_is_another_clients(void **state)
+/* Nobody uses the disk: then nothing shows whether it was switched. */
+static void b15_a_disk_that_nobody_uses(void **state)
+{
+    world *w = *state;
+    add_disk(w, "disk");
+    add_empty(w, "copy");
+    bj_job *job = mirror(w, "disk", "copy", NULL);
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+
+    json_decref(client_do(w->other, "job-complete", JSON({"id": "%s"}), bj_job_id(job)));
+
+    ends(done, BJ_OK, BJ_OUTCOME_COMPLETED);
+    assert_string_not_equal(bj_job_text(job), "");
+}
+
+static void b15_a_verb_by_execute_is_known(void **state)
 {
     world *w = *state;
     add_disk(w, "disk");
@@ -205,8 +209,7 @@ static void b15_a_verb_by_execute_is_another_clients(void **state)
 
     expect(w, bj_monitor_execute(w->monitor, "job-complete",
                                  JSON({"id": "mine"}), BJ_TIMEOUT_DEFAULT), BJ_OK);
-    expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK);
-    assert_tells_a_foreign_switch(job);
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_PIVOTED);
 }
 
 static void b60_a_watch_sees_the_verbs_of_others(void **state)
@@ -225,9 +228,10 @@ static void b60_a_watch_sees_the_verbs_of_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(b15_a_verb_by_execute_is_another_clients),
+        TEST(b15_a_verb_by_execute_is_known),
         TEST(b15_completed_by_another_client),
-        TEST(b15_copied_by_another_client_is_never_pivoted),
+        TEST(b15_a_disk_that_nobody_uses),
+        TEST(b15_copied_by_another_client_is_not_pivoted),
         TEST(b16_cancelled_by_another_client),
         TEST(b21_attach_to_a_cancelled_job),
         TEST(b21_attach_to_a_completed_job),
