@@ -11,6 +11,7 @@
 #   make check-valgrind  the tests in C under valgrind
 #   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
+#   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
 #   make install, uninstall
@@ -60,14 +61,18 @@ stress := $(BUILD)/tests/stress/stress
 explorer_sources := $(wildcard tests/core/explore*.c)
 explorer := $(BUILD)/tests/core/explore
 test_scripts := tests/core/exported_symbols $(stress)
+fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
 c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/*/*.h bench/*.h) $(support) \
-	$(tests) $(stress_sources) $(explorer_sources) $(examples) $(benches)
+	$(tests) $(stress_sources) $(explorer_sources) $(fuzz_targets) tests/fuzz/replay.c \
+	$(examples) $(benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
 support_objects := $(support:%.c=$(BUILD)/%.o)
-test_programs := $(tests:%.c=$(BUILD)/%)
+replay_object := $(BUILD)/tests/fuzz/replay.o
+replay_programs := $(fuzz_targets:%.c=$(BUILD)/%)
+test_programs := $(tests:%.c=$(BUILD)/%) $(replay_programs)
 example_programs := $(examples:%.c=$(BUILD)/%)
 explorer_objects := $(explorer_sources:%.c=$(BUILD)/%.o)
 stress_objects := $(stress_sources:%.c=$(BUILD)/%.o)
@@ -92,7 +97,8 @@ $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
 
 $(objects): private pic := -fPIC
 # Tests look inside; examples and benchmarks are users.
-$(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o): \
+$(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o) \
+	$(replay_programs:%=%.o) $(replay_object): \
 	private includes = -Icore/src -Itests/support
 
 # A bare make says what is missing; it installs nothing.
@@ -153,6 +159,8 @@ uninstall:
 
 # ---------------------------------------------------------------------------- programs in C
 
+# A fuzz target is given its corpus here; see check-fuzz.
+$(replay_programs): $(replay_object)
 $(test_programs): %: %.o $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
@@ -176,7 +184,7 @@ $(bench_programs): %: %.o $(STATIC)
 
 # These look at each allocation (tests/core/heap.h).
 heap_programs := $(patsubst %,$(BUILD)/tests/core/%,test_hostile test_memory)
-$(heap_programs): private LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup \
+$(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup \
 	free vasprintf asprintf tsearch)
 
 examples: $(example_programs)
@@ -311,6 +319,25 @@ valgrind := valgrind --quiet --error-exitcode=99 --fair-sched=yes --leak-check=f
 .check-valgrind:
 	@CHECK_WRAPPER='$(valgrind)' $(MAKE) $(again) .check-c
 
+# FUZZ_SECONDS over all targets; what is found is left in build/fuzz, and goes to tests/fuzz/corpus
+# once it is mended. Only clang has libFuzzer.
+FUZZ_SECONDS ?= 60
+FUZZ_CC ?= clang
+
+check-fuzz:
+	@.ci/dependencies test
+	@if command -v $(FUZZ_CC) >/dev/null; then \
+		$(MAKE) $(again) BUILD=$(BUILD)/fuzz CC=$(FUZZ_CC) WERROR= \
+			SANITIZE=address,undefined,fuzzer-no-link .check-fuzz; \
+	else echo 'check-fuzz: skipped, there is no $(FUZZ_CC)'; fi
+
+fuzz_programs := $(fuzz_targets:tests/fuzz/fuzz_%.c=$(BUILD)/%)
+.check-fuzz: $(fuzz_programs)
+	@tests/fuzz/run $(BUILD) $(FUZZ_SECONDS) $(fuzz_programs)
+$(fuzz_programs): $(BUILD)/%: $(BUILD)/tests/fuzz/fuzz_%.o $(STATIC)
+	$(call say,LINK)
+	$(quiet)$(link) -fsanitize=fuzzer $^ -lcmocka $(libraries)
+
 # ---------------------------------------------------------------------------- demo and benchmarks
 
 demo:
@@ -387,7 +414,7 @@ clean:
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
 	check-c check-python check-go check-stress check-explore check-matrix check-sanitize \
-	check-valgrind demo bench lint lint-format \
+	check-valgrind check-fuzz demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .demo .bench .lint
+	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
 .DELETE_ON_ERROR:
