@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import blockjob
-from blockjob import _core
-from blockjob._asyncio import _Context
 from oracle import Run
 from replay import PATIENCE, Mismatch, Player
-from transcript import STARTERS, Line, Request, Transcript, command_of
+from transcript import Line, Request, Transcript, command_of
 
 # So often that a test does not wait for it (B58).
-_POLL_MS = 5
+_POLL_SECONDS = 0.005
 
 
 @dataclass
@@ -43,15 +42,15 @@ class PythonClient:
         self.tasks: dict[int, asyncio.Task[Any]] = {}  # by the line of the command
         self.runs: dict[int, Run] = {}
         self.events: list[blockjob.Event] = []
-        self.expected: list[Line] = []
+        self.expected: list[tuple[Line, dict[str, Any]]] = []
         self.reader: asyncio.Task[None] | None = None
         self.made_up = 0
 
     # ---------------------------------------------------------------- connection
 
     async def connect(self, uri: str) -> None:
-        _core.ctx_set_limit(_Context.of_running_loop().handle, _core.LIMIT_POLL_MS, _POLL_MS)
-        self.monitor = await blockjob.connect(uri, timeout=PATIENCE)
+        limits = {blockjob.Limit.POLL: _POLL_SECONDS}
+        self.monitor = await blockjob.connect(uri, timeout=PATIENCE, limits=limits)
         self.reader = asyncio.create_task(self._read_events(self.monitor.events()))
 
     async def _read_events(self, stream: Any) -> None:
@@ -83,7 +82,7 @@ class PythonClient:
     def _check_events(self) -> None:
         """All events, in order, once (B60)."""
         told = [(event.name, event.data, round(event.timestamp, 6)) for event in self.events]
-        sent = [(line.event, line.data, round(line.timestamp, 6)) for line in self.expected]
+        sent = [(line.event, data, round(line.timestamp, 6)) for line, data in self.expected]
         silent = {run.id for run in self.player.runs if run.silent and run.end_line is None}
         made_up = [
             each
@@ -103,7 +102,7 @@ class PythonClient:
         self.expected.clear()
 
     async def said(self, line: Line) -> None:
-        self.expected.append(line)
+        self.expected.append((line, self.player.server.renamed(line.data)))
         if len(self.expected) % 100 == 0:  # less than a watch's ring holds
             deadline = asyncio.get_running_loop().time() + PATIENCE
             while len(self.events) < len(self.expected):
@@ -123,17 +122,18 @@ class PythonClient:
             held.records.append(record)
 
     async def attach(self, run: Run) -> None:
-        job = await self.monitor.attach(run.id, timeout=PATIENCE)
+        name = self.player.server.names.get(run.id, run.id)
+        job = await self.monitor.attach(name, timeout=PATIENCE)
         self._hold(run, job, run.known)
 
-    async def start(self, run: Run, line: Line) -> None:
+    async def start(self, run: Run, line: Line, own: bool) -> None:
         arguments = dict(line.message.get("arguments", {}))
-        version = self.transcript.version
         command = command_of(line.message)
-        if version >= (2, 7, 0):
+        if own:
+            arguments.pop("job-id", None)
+        elif self.transcript.version >= (2, 7, 0):
             arguments.setdefault("job-id", run.id)
-        backup = version >= (2, 12, 0) and STARTERS[command] == "backup"
-        if backup or (version >= (3, 1, 0) and STARTERS[command] != "create"):
+        if not own and self.player.has_auto_dismiss(line.request):
             arguments.setdefault("auto-dismiss", True)
         self.runs[line.index] = run
         self._begin(line, self.monitor.start(command, arguments, timeout=PATIENCE))
@@ -162,7 +162,9 @@ class PythonClient:
 
     async def replied(self, line: Line) -> None:
         """The reply to what was begun has been sent."""
-        task = self.tasks[line.index]
+        task = self.tasks.get(line.index)
+        if task is None:
+            return  # what the library has sent on its own
         request = line.request
         run = self.runs.get(line.index)
         if run is not None and request.verb in ("complete", "finalize"):
@@ -215,6 +217,9 @@ class PythonClient:
         }
         if verb in ("complete", "finalize") and isinstance(error, fits.get(outcome, ())):
             return
+        pending = any(status == "pending" for _, status in run.statuses) or run.accepted("finalize")
+        if verb == "complete" and pending and isinstance(error, blockjob.Stalled):
+            return  # it waits for its finalize (B42)
         if not line.accepted and isinstance(error, (blockjob.Stalled, blockjob.StateError)):
             return  # our own state says more than QEMU's class and text (B39)
         raise Mismatch(f"{line.request} of a job that is {outcome}: {error!r}")
@@ -237,14 +242,24 @@ class PythonClient:
 
     async def ready(self, run: Run) -> None:
         job = self.held[id(run)].job
-        try:
-            await job.ready(timeout=PATIENCE)
-        except blockjob.Error as error:
-            raise Mismatch(f"{run.id} is ready, and it is told as {error!r}") from None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                await job.ready(timeout=PATIENCE)
+                return
+            except blockjob.Stalled as error:  # so it was, before the events that are on their way
+                stalled = error
+                await asyncio.sleep(0.001)
+            except blockjob.Error as error:
+                raise Mismatch(f"{run.id} is ready, and it is told as {error!r}") from None
+            if time.monotonic() > deadline:
+                raise Mismatch(f"{run.id} is ready, and it is told as {stalled!r}")
 
     async def over(self, run: Run, outcomes: tuple[str, ...]) -> None:
         held = self.held[id(run)]
         error: blockjob.Error | None = None
+        assert held.reader is not None
+        await asyncio.wait([held.reader], timeout=PATIENCE)  # until then done() may be Stalled
         try:
             outcome = await held.job.done(timeout=PATIENCE)
         except (blockjob.JobFailed, blockjob.JobLost) as failure:
@@ -257,7 +272,6 @@ class PythonClient:
             raise Mismatch(f"{run.id} is {outcomes}, and it is told to be {outcome} ({error!r})")
         if run.error not in ("", "?") and (str(error) != run.error or held.job.error != run.error):
             raise Mismatch(f"{run.id} failed by {run.error!r}, and it is told as {error!r}")
-        assert held.reader is not None
         await asyncio.wait_for(held.reader, PATIENCE)
         self._check_records(run, held, str(outcome))
         self._check_timeline(run, held.job)
@@ -287,12 +301,9 @@ class PythonClient:
         most = [status for _, status in after]
         if told[: len(least)] != least or told != most[: len(told)]:
             raise Mismatch(f"{run.id}: the statuses were {least} {most}, and told are {told}")
-        if run.ready is not None and "ready" in told:
-            kinds = [record.kind.name for record in held.records]
-            place = next(
-                i for i, record in enumerate(held.records) if record.status in ("ready", "standby")
-            )
-            if kinds[place + 1] != "READY":
+        if run.ready is not None and run.ready > held.opened and "ready" in told:
+            kinds = [(record.kind.name, record.status) for record in held.records]
+            if kinds[kinds.index(("STATUS", "ready")) + 1][0] != "READY":
                 raise Mismatch(f"{run.id}: READY has its place after ~ready: {held.records}")
 
     def _check_timeline(self, run: Run, job: blockjob.Job) -> None:

@@ -54,7 +54,7 @@ class Run:
     stops: list[int] = field(default_factory=list)
     """BLOCK_JOB_ERROR, action stop."""
     keeps: bool = False
-    """auto-dismiss is off: concluded, it stays."""
+    """Concluded, it stays listed until it is dismissed."""
 
     def accepted(self, name: str) -> bool:
         return any(verb.name == name for verb in self.verbs)
@@ -64,7 +64,7 @@ class Run:
         """How it ended, for someone who knows which verbs were accepted."""
         if self.lost or self.end is None:
             return "LOST"
-        if self.error:
+        if self.error and not self.silent:
             return "FAILED"
         if self.silent or (self.end_line is not None and "CANCEL" in self.end_line.event):
             return "CANCELLED"
@@ -87,8 +87,9 @@ class Run:
     @property
     def outcomes(self) -> tuple[str, ...]:
         """The truths for someone who gave the verbs."""
-        if self.kind == "mirror" and self.outcome == "COMPLETED":
-            # By itself: an empty one before 2.1, or a ready one at quit before 6.2. Not switched.
+        if self.kind in _SWITCHING and self.outcome == "COMPLETED":
+            # By itself: an intermediate commit; an empty mirror before 2.1; a ready one at quit
+            # before 6.2, which was not switched.
             return ("COMPLETED", "COPIED")
         return (self.outcome,)
 
@@ -102,9 +103,13 @@ class _Reader:
         self.runs: list[Run] = []
         self.live: dict[str, Run] = {}
         self.generations: dict[str, int] = {}
+        self.starts: dict[str, list[Line]] = {}  # accepted while the run before was still there
         self.has_statuses = any(line.event == "JOB_STATUS_CHANGE" for line in transcript)
 
     def begin(self, job: str, kind: str, line: Line, start: Line | None = None) -> Run:
+        if start is None and self.starts.get(job):
+            start = self.starts[job].pop(0)
+            kind = next(STARTERS[s.command] for s in actions_of(start.request) if s.job == job)
         generation = self.generations[job] = self.generations.get(job, 0) + 1
         run = Run(job, kind, generation, line.index, start)
         known = start.partner if start is not None else None
@@ -158,8 +163,9 @@ class _Reader:
             return
         request = line.request
         for start in actions_of(request):
-            if start.job in self.live:
-                continue  # the job of that id is over, and its dismissal is on its way
+            if start.job in self.live:  # its end is on its way
+                self.starts.setdefault(start.job, []).append(line)
+                continue
             run = self.begin(start.job, STARTERS[start.command], line, line)
             run.keeps = start.arguments.get("auto-dismiss") is False
 
@@ -211,7 +217,17 @@ class _Reader:
             run = self.live.get(job)
             if run is None:
                 run = self.begin(job, row.get("type", ""), reply)
+                self.read_old(run, row, reply)
             self.read_row(run, row, reply)
+
+    @staticmethod
+    def read_old(run: Run, row: dict[str, Any], reply: Line) -> None:
+        """A run that this client sees for the first time; it may be over."""
+        if row.get("status") != "concluded":
+            return
+        run.end, run.keeps = reply.index, True
+        run.error = row.get("error", "")
+        run.silent = run.error == "Operation canceled"
 
     def read_row(self, run: Run, row: dict[str, Any], reply: Line) -> None:
         run.kind = run.kind or row.get("type", "")
@@ -264,8 +280,39 @@ class _Reader:
         run.statuses.append((line.index, status))
         if status == "ready" and run.ready is None:
             run.ready = line.index
+        if status == "concluded":
+            self.read_concluded(run, line)
         if status == "null":
             self.read_null(run, line)
+
+    def read_concluded(self, run: Run, line: Line) -> None:
+        """A job without a disk has no other end; it stays, and the list has its error."""
+        run.keeps = self.stays(run.id, line.index)
+        if run.end is not None or not run.keeps:
+            return
+        run.end = line.index
+        row = self.row_after(run.id, line.index)
+        run.kind = run.kind or row.get("type", "")
+        run.error = row.get("error", "")
+        run.silent = run.error == "Operation canceled"
+
+    def stays(self, job: str, index: int) -> bool:
+        """Whether anyone could see it between concluded and null."""
+        for line in self.transcript.lines[index + 1 :]:
+            if line.event == "JOB_STATUS_CHANGE" and line.data["id"] == job:
+                return False
+            if line.kind != "in":
+                return True
+        return True
+
+    def row_after(self, job: str, index: int) -> dict[str, Any]:
+        for line in self.transcript.lines[index:]:
+            if line.partner is None or not line.is_reply or "return" not in line.message:
+                continue
+            if command_of(line.partner.message) == "query-jobs":
+                rows = (row for row in line.message["return"] if row["id"] == job)
+                return next(rows, {})
+        return {}
 
     def read_null(self, run: Run, line: Line) -> None:
         """Without a BLOCK_JOB event the statuses are all that is told."""

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from oracle import ENDS, Run, runs_of
-from transcript import DATA, POLLS, STARTERS, Line, Request, Transcript, command_of, read_request
+from transcript import (
+    DATA,
+    POLLS,
+    STARTERS,
+    Line,
+    Request,
+    Transcript,
+    actions_of,
+    command_of,
+    read_request,
+)
 
 # Far beyond what ends well.
 PATIENCE = 20.0
@@ -91,7 +101,9 @@ class Disks:
             if row["device"] == arguments.get("device", run.id):
                 file, node = arguments.get("target", f"/images/base{number}"), number
         inserted = row["inserted"]
-        inserted["file"] = inserted["image"]["filename"] = file
+        inserted["file"] = file
+        if "image" in inserted:
+            inserted["image"]["filename"] = file
         if "node-name" in inserted:
             inserted["node-name"] = f"#block9{node}"
 
@@ -104,11 +116,12 @@ class State:
         self.disks = Disks(transcript, runs)
         self.at = 0
         self.commands = _commands_of(transcript)
-        self.graph: Any = None
         self.block_jobs: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.keeps: set[str] = set()
         self._started: dict[str, int] = {}
+        self._requests: dict[str, Request] = {}
+        self._graphs = _graphs_of(transcript, runs)
+        self._runs = runs
 
     def note(self, line: Line) -> None:
         """A line that QEMU has just said."""
@@ -125,8 +138,7 @@ class State:
     def start(self, request: Request, index: int) -> None:
         """A start that QEMU accepts: from now on the job may be listed."""
         self._started[request.job] = index
-        if request.arguments.get("auto-dismiss") is False:
-            self.keeps.add(request.job)
+        self._requests[request.job] = request
         kind = STARTERS[request.command]
         if kind != "create":
             self.block_jobs.setdefault(request.job, self._fresh(request, kind))
@@ -141,10 +153,12 @@ class State:
             },
         )
 
+    def _graph(self) -> Any:
+        return self._graphs.get(_epoch(self._runs, self.at), {"nodes": [], "edges": []})
+
     def drop(self, job: str) -> None:
         self.block_jobs.pop(job, None)
         self.jobs.pop(job, None)
-        self.keeps.discard(job)
 
     def _fresh(self, request: Request, kind: str) -> dict[str, Any]:
         speed = request.arguments.get("speed", 0)
@@ -155,16 +169,25 @@ class State:
             row["ready"] = False
         if self.version >= (2, 12, 0):
             row |= {"status": "running", "auto-finalize": True}
-            row["auto-dismiss"] = request.job not in self.keeps
+            row["auto-dismiss"] = request.arguments.get("auto-dismiss", True)
         return row
 
     def _note_status(self, job: str, status: str) -> None:
-        if status == "null":
-            self.drop(job)
+        run = self._run_at(job)
+        if status == "null" or (status == "concluded" and run is not None and not run.keeps):
+            self.drop(job)  # what QEMU dismisses is never listed as concluded
             return
+        if status == "created" and job in self._requests and job not in self.jobs:
+            self.start(self._requests[job], self._started[job])
         row = self.jobs.setdefault(job, {"current-progress": 0, "total-progress": 0, "id": job})
         for each in (row, self.block_jobs.get(job, {})):
             each["status"] = status
+            if run is not None and run.error and run.end == self.at:
+                each["error"] = run.error
+
+    def _run_at(self, job: str) -> Run | None:
+        runs = [run for run in self._runs if run.id == job and run.begun <= self.at]
+        return runs[-1] if runs else None
 
     def _note_ready(self, job: str) -> None:
         row = self.block_jobs.get(job)
@@ -182,7 +205,8 @@ class State:
         error = line.data.get("error")
         if "CANCELLED" in line.event:
             error = "Operation canceled"
-        if job not in self.keeps and self.version < (3, 0, 0):
+        run = self._run_at(job)
+        if self.version < (3, 0, 0) and not (run is not None and run.keeps):
             self.drop(job)
         for each in (row, self.jobs.get(job, {})):
             if "status" in each or each is self.jobs.get(job):
@@ -198,8 +222,6 @@ class State:
             self.block_jobs = listed | {row["device"]: dict(row) for row in value}
         elif name == "query-jobs":
             self.jobs = {row["id"]: dict(row) for row in value}
-        elif name == "x-debug-query-block-graph":
-            self.graph = value
         elif command.request.verb == "dismiss":
             self.drop(command.request.job)
 
@@ -213,12 +235,27 @@ class State:
             "query-jobs": lambda: list(self.jobs.values()),
             "query-block": lambda: self.disks.answer(self.at),
             "query-qmp-schema": lambda: _schema(self.version),
-            "x-debug-query-block-graph": lambda: self.graph,
+            "x-debug-query-block-graph": lambda: self._graph(),
         }
         if command in values and (command in known or command == "qmp_capabilities"):
             return {"return": values[command]()}
         desc = f"The command {command} has not been found"
         return {"error": {"class": "CommandNotFound", "desc": desc}}
+
+
+def _epoch(runs: list[Run], index: int) -> tuple[int, int]:
+    """How many runs have begun and ended: between them the graph stays as it is."""
+    begun = sum(run.known <= index for run in runs)
+    return begun, sum(run.end is not None and run.end <= index for run in runs)
+
+
+def _graphs_of(transcript: Transcript, runs: list[Run]) -> dict[tuple[int, int], Any]:
+    graphs: dict[tuple[int, int], Any] = {}
+    for line in transcript:
+        asked = command_of(line.partner.message) if line.partner is not None else ""
+        if asked == "x-debug-query-block-graph" and "return" in line.message:
+            graphs[_epoch(runs, line.index)] = line.message["return"]
+    return graphs
 
 
 # What the library asks for itself.
@@ -264,6 +301,8 @@ class Server:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.log: list[str] = []
+        self.names: dict[str, str] = {}
+        """What the library calls the transcript's jobs where it has named them."""
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -301,13 +340,49 @@ class Server:
         self.log.append(json.dumps(message))
         async with self._news:
             if command in OWN:
-                reply = self.state.answer(command)
+                reply = self._rename(self.state.answer(command), command)
                 quiet = "error" in reply and self.state.version[:2] == (2, 12)
                 self._write(reply if quiet else reply | {"id": message["id"]})
                 self.polls += command == "query-block-jobs"
             else:
-                self.arrived.append(message)
+                self.arrived.append(self._rename_back(message))
             self._news.notify_all()
+
+    def _rename(self, message: dict[str, Any], command: str = "") -> dict[str, Any]:
+        """The message with the library's own names of jobs."""
+        if not self.names or (command and command not in (*POLLS, "x-debug-query-block-graph")):
+            return message
+        if "event" in message:
+            return (
+                message | {"data": self.renamed(message["data"])} if "data" in message else message
+            )
+        value = message.get("return")
+        if isinstance(value, list):
+            return message | {"return": [self._renamed(row, ("device", "id")) for row in value]}
+        if isinstance(value, dict) and "nodes" in value:
+            nodes = [self._renamed(node, ("name",)) for node in value["nodes"]]
+            return message | {"return": value | {"nodes": nodes}}
+        return message
+
+    def renamed(self, data: dict[str, Any]) -> dict[str, Any]:
+        """An event's data as the client is told it."""
+        return self._renamed(data, ("device", "id"))
+
+    def _renamed(self, row: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+        return row | {key: self.names.get(row[key], row[key]) for key in keys if key in row}
+
+    def _rename_back(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The command with the transcript's names of jobs."""
+        names = {own: name for name, own in self.names.items()}
+        if not names or read_request(message).verb == "start":
+            return message
+        arguments = message.get("arguments", {})
+        back = {k: names.get(v, v) if k in ("device", "id") else v for k, v in arguments.items()}
+        return message | {"arguments": back} if arguments else message
+
+    def reply(self, command: dict[str, Any]) -> None:
+        """Accepts a command of which the transcript does not know."""
+        self._write({"return": {}, "id": command["id"]})
 
     def _write(self, message: dict[str, Any]) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -318,7 +393,7 @@ class Server:
         message = dict(line.message)
         if command is not None and "id" in message:
             message["id"] = command["id"]
-        self._write(message)
+        self._write(self._rename(message) if line.event else message)
 
     async def arrival(self, wanted: Callable[[Request], bool], what: str) -> dict[str, Any]:
         """The first command of that kind that the client has sent, or sends now."""
@@ -353,7 +428,7 @@ class Client(Protocol):
 
     async def connect(self, uri: str) -> None: ...
     async def attach(self, run: Run) -> None: ...
-    async def start(self, run: Run, line: Line) -> None: ...
+    async def start(self, run: Run, line: Line, own: bool) -> None: ...
     async def verb(self, run: Run, line: Line, request: Request) -> None: ...
     async def execute(self, line: Line) -> None: ...
     async def replied(self, line: Line) -> None: ...
@@ -368,8 +443,9 @@ class Client(Protocol):
 # How the library is used.
 OBSERVE = "observe"  # another client gives the commands; the library looks on
 ACT = "act"  # by the functions of the library
+OWN_NAMES = "own"  # the same, and the library names the jobs and dismisses them
 RAW = "raw"  # by bj_monitor_execute() and attach
-MODES = (OBSERVE, ACT, RAW)
+MODES = (OBSERVE, ACT, OWN_NAMES, RAW)
 
 
 class Player:
@@ -382,7 +458,10 @@ class Player:
         self.runs = runs_of(transcript)
         self.held: set[int] = set()  # the runs (by id()) that the client has a handle of
         self.sent: dict[int, dict[str, Any]] = {}  # what the client sent, by the line of its twin
+        self.own: set[int] = set()  # the runs (by id()) that the library is to dismiss
         self.verbs: dict[int, set[str]] = {}  # what was asked of a run by the library's functions
+        self.dismissal: dict[str, Any] | None = None
+        self.owed: Run | None = None
         self.server: Server
 
     async def play(self) -> None:
@@ -444,16 +523,18 @@ class Player:
     async def _play_command(self, line: Line) -> None:
         command = command_of(line.message)
         request = line.request
-        if line.accepted and request.verb == "start":
-            self.server.state.start(request, line.index)
+        for start in actions_of(request) if line.accepted else ():
+            self.server.state.start(start, line.index)
         if command in OWN or self.mode == OBSERVE:
             return
         if line.partner is None:
             return  # nobody knows what QEMU would have answered
         run = self._run_of(line, request)
-        if self.mode == ACT and request.verb == "start" and command in self.server.state.commands:
-            started = run if run is not None and run.start is line else None
-            await self.client.start(started or _unborn(request, line), line)
+        if self.acts and request.verb == "start" and command in self.server.state.commands:
+            await self._play_start(run or _unborn(request, line), line)
+            return
+        if request.verb == "dismiss" and run is not None and self._is_dismissed(run):
+            pass  # by the library, as soon as it was over
         elif run is not None and self._has_function(run, line, request):
             self.verbs.setdefault(id(run), set()).add(request.verb)
             await self.client.verb(run, line, request)
@@ -463,44 +544,78 @@ class Player:
             lambda sent: _is_same(sent, request), f"{command} {request.arguments}"
         )
 
+    @property
+    def acts(self) -> bool:
+        return self.mode in (ACT, OWN_NAMES)
+
+    def _is_dismissed(self, run: Run) -> bool:
+        """Started by the library without a word on it; of a kind that QEMU never dismisses."""
+        return self.acts and run.kind == "create" and id(run) in self.held
+
+    async def _play_start(self, run: Run, line: Line) -> None:
+        request = line.request
+        own = self.mode == OWN_NAMES and self._may_name(run, request)
+        await self.client.start(run, line, own)
+        sent = self.sent[line.index] = await self.server.arrival(
+            lambda sent: _is_same(sent, request, own), f"{request.command} {request.arguments}"
+        )
+        if not own:
+            return
+        arguments = sent.get("arguments", {})
+        self.server.names[request.job] = arguments.get("job-id", request.job)
+        if arguments.get("auto-dismiss") is False and run.generation:
+            self.own.add(id(run))
+        elif "auto-dismiss" in arguments or self.has_auto_dismiss(request):
+            raise Mismatch(f"{request.command} was sent with {arguments}")
+
+    def has_auto_dismiss(self, request: Request) -> bool:
+        """Whether this QEMU's command takes it."""
+        version = self.transcript.version
+        kind = STARTERS[request.command]
+        return kind != "create" and version >= ((2, 12, 0) if kind == "backup" else (3, 1, 0))
+
+    def _may_name(self, run: Run, request: Request) -> bool:
+        """Not a start that overtakes the run before, whose events still have the name."""
+        if "auto-dismiss" in request.arguments or not run.generation:
+            return False
+        before = (r for r in self.runs if r.id == run.id and r.begun < run.begun)
+        sent = run.start.index if run.start is not None else run.begun
+        return all(r.gone is not None and r.gone < sent for r in before)
+
     def _run_of(self, line: Line, request: Request) -> Run | None:
         """The run that the command is for."""
+        if request.verb == "start":
+            return next((run for run in self.runs if run.start is line), None)
         runs = (run for run in self.runs if run.id == request.job and run.begun <= line.index)
         return max(runs, key=lambda run: run.begun, default=None)
 
     def _has_function(self, run: Run, line: Line, request: Request) -> bool:
         """Whether the library's function sends this command now, and sends nothing else."""
-        if (
-            self.mode != ACT
-            or id(run) not in self.held
-            or command_of(line.message) == "transaction"
-        ):
+        if not self.acts or id(run) not in self.held:
             return False
         done = self.verbs.get(id(run), set())
         over = run.end is not None and run.end < line.index
+        gone = run.gone is not None and run.gone < line.index
         if request.verb == "dismiss":
-            return over and run.keeps
+            return over and run.keeps and not gone
         if over:
             return False
+        free = not self._is_paused(run, line) and not {"complete", "cancel", "force"} & done
         if request.verb == "complete":
             ready = run.ready is not None and run.ready < line.index
-            return (
-                ready
-                and not self._is_paused(run, line)
-                and not {"complete", "cancel", "force"} & done
-            )
+            return ready and free and not self._is_ending(run, line)
         if request.verb == "cancel":
-            pending = any(status == "pending" for i, status in run.statuses if i < line.index)
-            return (
-                not pending
-                and not self._is_paused(run, line)
-                and not {"complete", "cancel", "force"} & done
-            )
+            return free and not self._is_ending(run, line)
         if request.verb == "force":
-            return "force" not in done
+            return "force" not in done and self.transcript.version >= (1, 3, 0)
         if request.verb == "set-speed":
             return int(request.detail or -1) >= 0
         return request.verb in ("pause", "resume", "finalize")
+
+    @staticmethod
+    def _is_ending(run: Run, line: Line) -> bool:
+        last = ("waiting", "pending", "aborting")
+        return any(status in last for index, status in run.statuses if index < line.index)
 
     @staticmethod
     def _is_paused(run: Run, line: Line) -> bool:
@@ -518,6 +633,7 @@ class Player:
 
     async def _play_message(self, line: Line) -> None:
         partner = line.partner
+        await self._play_dismissal(line)
         sent = self.sent.get(partner.index) if partner is not None else None
         self.server.state.note(line)
         for run in self.runs:
@@ -531,14 +647,41 @@ class Player:
             await self.client.replied(partner)
         await self._hold_runs(line)
         await self._check_runs(line)
+        if self.owed is not None:
+            self.dismissal, self.owed = await self._dismissal_of(self.owed), None
+        if self.dismissal is not None:
+            self.server.reply(self.dismissal)
+            self.dismissal = None
+        for run in self.runs:
+            if run.gone == line.index:
+                self.server.names.pop(run.id, None)
+
+    async def _play_dismissal(self, line: Line) -> None:
+        """QEMU lets go of a run of the library's own when the library says so."""
+        for run in self.runs:
+            gone = run.gone == line.index or (run.end == line.index and not run.statuses)
+            if id(run) not in self.own or not gone or run.lost:
+                continue
+            if run.end == line.index:  # it has to know the end first, and there is no event later
+                self.owed = run
+                continue
+            self.dismissal = await self._dismissal_of(run)
+
+    async def _dismissal_of(self, run: Run) -> dict[str, Any]:
+        self.own.discard(id(run))
+        return await self.server.arrival(
+            lambda sent: sent.verb == "dismiss" and sent.job == run.id, f"the dismissal of {run.id}"
+        )
 
     async def _hold_runs(self, line: Line) -> None:
         """From where the client can have a handle of a run it has one."""
         for run in self.runs:
-            started = run.start is not None and run.start.index in self.sent
+            start = run.start
+            started = start is not None and start.index in self.sent
+            started = started and start is not None and start.request.verb == "start"
             if run.known != line.index or id(run) in self.held:
                 continue
-            if self.mode == ACT and started:
+            if self.acts and started:
                 self.held.add(id(run))
             elif self._is_listed(run, line):
                 self.held.add(id(run))
@@ -582,12 +725,15 @@ def _unborn(request: Request, line: Line) -> Run:
     return Run(request.job, STARTERS[request.command], 0, line.index, line)
 
 
-def _is_same(sent: Request, wanted: Request) -> bool:
+def _is_same(sent: Request, wanted: Request, own: bool = False) -> bool:
     """Whether the client's command is the transcript's, whatever the words."""
     if sent.verb != wanted.verb:
         return False
     if wanted.verb == "start":
-        return sent.command == wanted.command and sent.job == wanted.job
+        same = all(
+            sent.arguments.get(key) == wanted.arguments.get(key) for key in ("device", "target")
+        )
+        return sent.command == wanted.command and same and (own or sent.job == wanted.job)
     return sent.job == wanted.job and sent.detail == wanted.detail
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Takes the polls that tell nothing new out of transcripts.
-"""thin.py FROM TO: copies FROM/VERSION/*.jsonl to TO, without the polls that nothing depends on.
+"""thin.py FROM TO: copies FROM/VERSION/*.jsonl to TO, without the polls that nothing depends on,
+and without the permissions in block graphs.
 
 A poll goes, with its reply, when it stands between two others of its kind with nothing else between
 the three, and all three replies say the same but for how far the jobs are; where offset reaches
@@ -15,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transcript import POLLS, Line, Transcript, command_of
+from transcript import POLLS, STARTERS, Line, Transcript, actions_of, command_of
+
+GRAPH = "x-debug-query-block-graph"
 
 # What changes from poll to poll and is no news.
 _MEASURES = ("offset", "len", "busy", "current-progress", "total-progress")
@@ -52,14 +55,36 @@ def needless(transcript: Transcript) -> set[int]:
     return gone
 
 
+def idle_looks(transcript: Transcript) -> set[int]:
+    """Looks at the block graph where no job switches a disk."""
+    starts = (start for line in transcript for start in actions_of(line.request))
+    kinds = {STARTERS[start.command] for start in starts}
+    if kinds & {"mirror", "commit"}:
+        return set()
+    looks = [line for line in transcript if command_of(line.message) == GRAPH]
+    return {i for line in looks if line.partner for i in (line.index, line.partner.index)}
+
+
+def _slim(line: str) -> str:
+    """Without the permissions of the block graph's edges, which fill pages."""
+    record = json.loads(line)
+    value = record["msg"].get("return") if isinstance(record["msg"], dict) else None
+    if not isinstance(value, dict) or "edges" not in value:
+        return line
+    for edge in value["edges"]:
+        del edge["perm"], edge["shared-perm"]
+    return json.dumps(record) + "\n"
+
+
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
     for path in sorted(source.glob("*/*.jsonl")):
-        gone = needless(Transcript(path))
+        transcript = Transcript(path)
+        gone = needless(transcript) | idle_looks(transcript)
         copy = target / path.parent.name / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for index, line in enumerate(lines) if index not in gone]
+        kept = [_slim(line) for index, line in enumerate(lines) if index not in gone]
         copy.write_text("".join(kept), encoding="utf-8")
 
 
