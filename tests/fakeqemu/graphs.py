@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from commands import Version
 from profiles import Profile
 
 
@@ -20,23 +21,34 @@ class Pausable(Protocol):
 
 @dataclass(frozen=True)
 class Changes:
-    """How often a kind of job changes the graph: measured on 10.0 and 11.1."""
+    """How often a kind of job changes the graph so that others notice."""
 
-    before_created: int
-    before_running: int
-    completed: int
-    cancelled: int
-    gone: int
+    before_created: int = 0
+    before_running: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    gone: int = 0
 
 
-_CHANGES = {
-    "mirror": Changes(2, 2, 5, 4, 1),
-    "commit": Changes(2, 2, 5, 4, 1),
-    "backup": Changes(5, 1, 3, 3, 1),
-    "stream": Changes(2, 2, 3, 3, 1),
-    "create": Changes(0, 0, 0, 0, 0),
+# As measured on 7.2, 10.0 and 11.1; those between may differ.
+_SINCE: dict[Version, dict[str, Changes]] = {
+    (7, 2): {"backup": Changes(before_created=1)},
+    (10, 0): {
+        "mirror": Changes(2, 2, 5, 4, 1),
+        "commit": Changes(2, 2, 5, 4, 1),
+        "backup": Changes(5, 1, 3, 3, 1),
+        "stream": Changes(3, 2, 2, 2, 2),
+    },
+    (11, 0): {"stream": Changes(2, 2, 3, 3, 1)},
 }
-_STREAM_10 = Changes(3, 2, 2, 2, 2)
+
+
+def _changes(version: Version, kind: str) -> Changes:
+    found = Changes()
+    for since, changes in _SINCE.items():
+        if since <= version:
+            found = changes.get(kind, found)
+    return found
 
 
 def bounce(jobs: list[Pausable], times: int) -> None:
@@ -53,9 +65,7 @@ class Graph:
 
     def __init__(self, profile: Profile, kind: str, others: Callable[[], list[Pausable]]) -> None:
         self._profile = profile
-        self._changes = _CHANGES[kind]
-        if kind == "stream" and not profile.creation_drains:
-            self._changes = _STREAM_10
+        self._changes = _changes(profile.version, kind)
         self._others = others
 
     def create(self, action: Callable[[], None]) -> None:
@@ -77,5 +87,4 @@ class Graph:
         self._bounce(self._changes.gone)
 
     def _bounce(self, times: int) -> None:
-        if self._profile.graph_bounces:
-            bounce(self._others(), times)
+        bounce(self._others() if times else [], times)

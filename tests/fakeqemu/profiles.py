@@ -101,8 +101,6 @@ class Profile:
     """quit ends a ready mirror by CANCELLED; else by COMPLETED."""
     quit_drains: int
     """How often quit pauses and resumes each job first."""
-    graph_bounces: bool
-    """Whatever changes the graph of nodes sends all other jobs to standby and back."""
     creation_drains: bool
     """All other jobs stand still while one is created."""
     dirty_grows: bool
@@ -148,7 +146,6 @@ def profile_of(text: str, package: str = "", rhel: str = "") -> Profile:
         quit_first=version >= (7, 2),
         quit_cancels_ready=version >= (6, 2),
         quit_drains=2 if version >= (10, 0) else int(version >= (7, 2)),
-        graph_bounces=version >= (10, 0),
         creation_drains=version >= (11, 0),
         dirty_grows=version >= (2, 2),
     )

@@ -265,7 +265,6 @@ SCRIPTS: dict[str, list[Step]] = {
     ],
     "a backup beside a mirror": [
         *(MIRROR, READY, OTHER_BACKUP, cancel("k", "~null of k"), ask("query-jobs")),
-        *(OTHER_BACKUP, done("k", "~null of k"), ask("query-jobs")),
     ],
     "transaction, both done": [
         *(TWO, *ROWS, done("j", "~waiting of j"), *ROWS),
