@@ -228,7 +228,7 @@ static void graph_known(struct job_request_slot *slot, const struct driver_reply
 {
     if (reply->error == BJ_OK)
         job_graph(&slot->job->machine, reply->switched);
-    else if (!is_about_connection(reply->error))
+    else if (!is_about_connection(reply->error) || !slot->job->tabled)
         job_graph(&slot->job->machine, JOB_SWITCH_UNKNOWN);
     job_give_slot_back(slot);
 }

@@ -143,16 +143,27 @@ static void leave_wake(struct loop *loop)
 }
 
 /* One round of tasks; those they post are for the next, after sockets and timers had their turn. */
+static void run_round(struct loop *loop)
+{
+    bool first = true;
+    for (struct loop_task *task; (task = take_task(loop, first)); first = false)
+        task->run(task);
+}
+
+void loop_run_posted(struct loop *loop)
+{
+    enter_wake(loop);
+    run_round(loop);
+    leave_wake(loop);
+}
+
 static void on_wake(struct ev_loop *ev, ev_async *async, int events)
 {
     (void)ev, (void)events;
     struct loop *loop = async->data;
-    bool first = true;
 
     enter_wake(loop);
-    for (struct loop_task *task; (task = take_task(loop, first)); first = false)
-        task->run(task);
-
+    run_round(loop);
     bool idle = shut_if_idle(loop);
     if (!loop->stopped || !loop->theirs)
         set_held(loop, !idle);

@@ -38,6 +38,10 @@ struct loop_task {
 };
 bool loop_post(struct loop *loop, struct loop_task *task); /* any thread */
 
+/* Not in a task. Runs now what has been posted by now: for who has just taken from the world what
+ * must not overtake it. */
+void loop_run_posted(struct loop *loop);
+
 /* A socket. `ready` is called while it is readable, or writable if asked for. */
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };
 struct loop_io;

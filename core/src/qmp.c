@@ -810,12 +810,18 @@ static void on_ready(void *user, int events)
 
     if (events & LOOP_READ) {
         ssize_t n = recv(qmp->fd, qmp->ctx->read_buffer, READ_BUFFER, MSG_DONTWAIT);
+        int error = errno;
+
+        /* Who began to watch before QEMU sent this is to see it, however late we got to run. */
+        loop_run_posted(qmp->ctx->loop);
+        if (qmp->stage == QMP_DOWN)
+            return;
         if (n > 0)
             feed(qmp, (size_t)n);
         else if (n == 0)
             end_of_stream(qmp, 0);
-        else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-            end_of_stream(qmp, errno);
+        else if (error != EAGAIN && error != EWOULDBLOCK && error != EINTR)
+            end_of_stream(qmp, error);
     }
     if ((events & LOOP_WRITE) && qmp->stage != QMP_DOWN)
         flush(qmp);

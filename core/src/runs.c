@@ -40,16 +40,25 @@ void monitor_job_released(bj_monitor *monitor, bj_job *job)
     monitor_finish_if_dismissed(monitor);
 }
 
-/* Gives the id to a run; whoever had it is over, whether we saw it or not (B20). */
+/* Whoever had the id is over, whether we saw it or not (B20); one whose end was seen may still be
+ * waiting for the graph, which tells it how. */
+static void vacate(bj_monitor *monitor, bj_job *before)
+{
+    bj_job_ref(before);
+    if (before->graph.job)
+        untable(monitor, before);
+    else
+        job_feed_lost(before, BJ_E_JOB_LOST,
+                      "its id was given to another job, and its end was not seen");
+    bj_job_unref(before);
+}
+
+/* Gives the id to a run. */
 static bool table(bj_monitor *monitor, bj_job *job)
 {
     bj_job *before = monitor_find_job(monitor, text_str(job->id));
-    if (before) {
-        bj_job_ref(before);
-        job_feed_lost(before, BJ_E_JOB_LOST,
-                      "its id was given to another job, and its end was not seen");
-        bj_job_unref(before);
-    }
+    if (before)
+        vacate(monitor, before);
     if (!tsearch(&job->key, &monitor->jobs, compare_keys))
         return false;
     bj_job_ref(job);

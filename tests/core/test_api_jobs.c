@@ -493,6 +493,28 @@ static void b45_a_hang_up_at_every_byte_answers_everyone(void **state)
     }
 }
 
+static void b20_an_id_used_again_does_not_hide_how_the_first_ended(void **state)
+{
+    world *w = *state;
+    static const char theirs[] = JSON({"do": "execute", "command": "blockdev-mirror", "arguments": {
+              "job-id": "theirs", "device": "drive0", "target": "copy", "sync": "full"}});
+    step(w, "%s", theirs);
+    bj_job *first = attach(w, "theirs");
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK); /* who uses the disk is known */
+    bj_future *over = done(w, first);
+    step(w, JSON({"do": "hold", "command": "x-debug-query-block-graph"}));
+    step(w, JSON({"do": "ready"}));
+    step(w, JSON({"do": "execute", "command": "job-complete", "arguments": {"id": "theirs"}}));
+    await_sent(w, "x-debug-query-block-graph");
+    step(w, "%s", theirs);
+    bj_job *second = attach(w, "theirs");
+    assert_ptr_not_equal(first, second);
+
+    step(w, JSON({"do": "release"}));
+    ends(over, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(bj_job_outcome(second), BJ_OUTCOME_NONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -528,6 +550,7 @@ int main(void)
         FAKE_TEST(b20_an_id_used_again_at_once_is_another_job),
         FAKE_TEST(b45_a_hang_up_is_lost_with_a_reason),
         UNCONNECTED_TEST(b45_a_hang_up_at_every_byte_answers_everyone),
+        FAKE_TEST(b20_an_id_used_again_does_not_hide_how_the_first_ended),
     };
     return run_on_fake(tests);
 }
