@@ -117,7 +117,7 @@ static bool has_queue(bj_future *future)
     return has;
 }
 
-void future_drop_handle(bj_future *future)
+static void drop_handle(bj_future *future)
 {
     if (atomic_fetch_sub(&future->handles, 1) != 1)
         return;
@@ -136,7 +136,7 @@ bj_future *bj_future_ref(bj_future *future)
 bj_future *bj_future_unref(bj_future *future)
 {
     if (future && !is_static(future) && !ctx_is_forked(future->ctx))
-        future_drop_handle(future);
+        drop_handle(future);
     return NULL;
 }
 
@@ -362,7 +362,7 @@ static void run_callback(struct loop_task *task)
     callback->closure.fn(callback->future, callback->closure.user);
     if (callback->closure.free)
         callback->closure.free(callback->closure.user);
-    future_drop_handle(callback->future);
+    drop_handle(callback->future);
     free(callback);
 }
 
@@ -389,7 +389,7 @@ static int add_callback(bj_future *future, bj_closure closure)
 
     if (posted)
         return BJ_OK;
-    future_drop_handle(future);
+    drop_handle(future);
     free(callback);
     return BJ_E_CLOSED;
 }

@@ -102,7 +102,6 @@ void future_fail(bj_future *future, int error, const char *format, ...)
 void future_fill_record(bj_future *future, bj_record *record, struct text **ret_name,
                         struct text **ret_text);
 
-void future_drop_handle(bj_future *future);
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);
 
