@@ -108,7 +108,7 @@ static bool make_room(bj_group *group)
     if (group->count < group->room)
         return true;
     size_t room = group->room ? 2 * group->room : 8;
-    bj_job **jobs = reallocarray(group->jobs, room, sizeof *jobs);
+    bj_job **jobs = reallocarray(group->jobs, room, sizeof(bj_job *));
     if (!jobs)
         return false;
     group->jobs = jobs;
