@@ -3,6 +3,9 @@
  * Changing a job on a fake QEMU: what is sent, and what is refused before anything is.
  */
 #include "fake.h"
+#include "qmp_jobs.h"
+
+#include <stdlib.h>
 
 /* Connected to a QEMU of that version. */
 static bj_job *mirror_on(world *w, const char *profile)
@@ -49,6 +52,23 @@ static void b44_a_type_that_the_caller_gives_is_sent(void **state)
     assert_string_equal(bj_future_error_class(refused), "GenericError");
 }
 
+static void change_is(const char *id, const char *type, const char *options, const char *sent)
+{
+    char *arguments = qmp_change_arguments(id, type, options);
+    assert_string_equal(arguments, sent);
+    free(arguments);
+}
+
+static void b44_whose_job_it_is_goes_before_the_options(void **state)
+{
+    (void)state;
+    change_is("j", "mirror", "{}", "{\"id\":\"j\",\"type\":\"mirror\"}");
+    change_is("j", "", "{ }", "{\"id\":\"j\"}");
+    change_is("j\"", "mirror", " {\"n\": 18446744073709551617}",
+              "{\"id\":\"j\\\"\",\"type\":\"mirror\",\"n\": 18446744073709551617}");
+    change_is("j", "mirror", "{\"type\": \"x\"}", "{\"id\":\"j\",\"type\": \"x\"}");
+}
+
 static void b44_options_that_are_none_are_refused_here(void **state)
 {
     static const char *const bad[] = {
@@ -92,6 +112,7 @@ int main(void)
         UNCONNECTED_TEST(b30_the_copy_mode_of_a_mirror_is_switched),
         UNCONNECTED_TEST(b30_a_qemu_without_it_is_told),
         UNCONNECTED_TEST(b44_a_type_that_the_caller_gives_is_sent),
+        cmocka_unit_test(b44_whose_job_it_is_goes_before_the_options),
         UNCONNECTED_TEST(b44_options_that_are_none_are_refused_here),
         UNCONNECTED_TEST(b44_a_change_of_what_is_over_is_refused),
         UNCONNECTED_TEST(b06_a_change_that_is_not_answered_in_time),

@@ -171,22 +171,24 @@ static void a_qemu_without_transactions_is_told(void **state)
 
 static void misuse_is_told(void **state)
 {
-    static const char *const bad[] = {
-        NULL,
-        "",
-        "{}",
-        "[",
-        "[7]",
-        "[{}]",
-        "[{\"type\": 7, \"data\": {}}]",
-        "[{\"type\": \"blockdev-backup\"}]",
-        "[{\"type\": \"blockdev-backup\", \"data\": []}]",
-        "[{\"type\": \"blockdev-backup\", \"data\": {}, \"data\": {}}]",
-        "[{\"type\": \"blockdev-backup\", \"d\\u0061ta\": {}}]",
+    static const struct {
+        const char *actions, *word;
+    } bad[] = {
+        {NULL, "not a JSON array"},
+        {"", "not a JSON array"},
+        {"{}", "not a JSON array"},
+        {"[", "not a JSON array"},
+        {"[{\"type\": \"blockdev-backup\", \"data\": {}, \"data\": {}}]", "twice"},
+        {"[7]", "action 0"},
+        {"[{}]", "action 0"},
+        {"[{\"type\": 7, \"data\": {}}]", "action 0"},
+        {"[{\"type\": \"abort\", \"data\": {}}, {\"type\": \"blockdev-backup\"}]", "action 1"},
+        {"[{\"type\": \"blockdev-backup\", \"data\": []}]", "action 0"},
+        {"[{\"type\": \"blockdev-backup\", \"d\\u0061ta\": {}}]", "escapes"},
     };
     world *w = *state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        names(answers(begin(w, bad[i], BJ_TRANSACTION_EACH), BJ_E_INVAL), "transaction:");
+        names(answers(begin(w, bad[i].actions, BJ_TRANSACTION_EACH), BJ_E_INVAL), bad[i].word);
 
     names(answers(begin(w, "[]", 2), BJ_E_INVAL), "0x2");
     expect(w, bj_monitor_transaction(w->monitor, "[]", 0, -9), BJ_E_INVAL);
