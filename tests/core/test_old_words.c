@@ -397,6 +397,35 @@ static void b59_rhel_6_3_pivots_by_drive_reopen(void **state)
     assert_true(log_has(w, "\"format\": \"qcow2\""));
 }
 
+static void b59_a_raw_drive_reopen_is_a_pivot(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    bj_job *job = redhat_mirror(w, "");
+    bj_future *end = done(w, job);
+    step(w, JSON({"do": "ready"}));
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_monitor_execute(w->monitor, "__com.redhat_drive-reopen",
+                                 JSON({"device": "drive0", "new-image-file": "/images/copy"}),
+                                      BJ_TIMEOUT_NONE),
+                                 BJ_OK);
+    ends(end, BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
+/* Before it is in sync, it cancels the job (B17). */
+static void b59_a_raw_drive_reopen_that_is_too_early_cancels(void **state)
+{
+    world *w = *state;
+    be(w, "rhel6.3");
+    bj_job *job = redhat_mirror(w, "");
+    bj_future *end = done(w, job);
+    expect(w, bj_monitor_execute(w->monitor, "__com.redhat_drive-reopen",
+                                 JSON({"device": "drive0", "new-image-file": "/images/copy"}),
+                                      BJ_TIMEOUT_NONE),
+                                 BJ_E_REFUSED);
+    ends(end, BJ_OK, BJ_OUTCOME_CANCELLED);
+}
+
 /* The job was in sync when QEMU was asked, and is not any more: reopen cancels it. */
 static void b59_a_drive_reopen_that_cancels_the_job_is_no_pivot(void **state)
 {
@@ -491,6 +520,18 @@ static void b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device(voi
     }
 }
 
+static void b15_before_4_0_an_active_commit_is_seen_by_the_device(void **state)
+{
+    static const char *const ages[] = {"2.0", "2.1", "2.3", "2.8", "2.12", "3.1"};
+    world *w = *state;
+    for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        be(w, ages[i]);
+        bj_job *job = start(w, "block-commit",
+                            JSON({"device": "drive0", "top": "drive0", "base": "/images/base"}));
+        sees_the_others_verb(w, job, "block-job-complete", BJ_OUTCOME_PIVOTED);
+    }
+}
+
 static void b15_a_job_that_was_attached_by_its_devices_name(void **state)
 {
     world *w = *state;
@@ -569,11 +610,14 @@ int main(void)
         UNCONNECTED_TEST(b57_rhel_6_2_streams_by_its_own_words),
         UNCONNECTED_TEST(b59_an_id_that_rhel_6_2_does_not_take_is_not_the_runs),
         UNCONNECTED_TEST(b59_rhel_6_3_pivots_by_drive_reopen),
+        UNCONNECTED_TEST(b59_a_raw_drive_reopen_is_a_pivot),
+        UNCONNECTED_TEST(b59_a_raw_drive_reopen_that_is_too_early_cancels),
         UNCONNECTED_TEST(b59_a_drive_reopen_that_cancels_the_job_is_no_pivot),
         UNCONNECTED_TEST(b59_without_its_format_a_mirror_of_rhel_6_3_is_not_reopened),
         UNCONNECTED_TEST(b59_another_clients_mirror_of_rhel_6_3_is_pivoted_by_hand),
         UNCONNECTED_TEST(b15_before_4_0_another_clients_pivot_is_seen_by_the_device),
         UNCONNECTED_TEST(b15_before_4_0_another_clients_soft_cancel_is_seen_by_the_device),
+        UNCONNECTED_TEST(b15_before_4_0_an_active_commit_is_seen_by_the_device),
         UNCONNECTED_TEST(b15_a_job_that_was_attached_by_its_devices_name),
         UNCONNECTED_TEST(b15_where_the_device_is_not_known_the_switch_is_not),
         UNCONNECTED_TEST(b15_a_look_that_came_too_late_is_none),
