@@ -348,6 +348,16 @@ static void schema_known(struct driver_request *request, struct driver_reply *re
     starters_answer(starters, &known);
 }
 
+/* A schema beyond the program's limits would end the connection: then it is not asked for. */
+#define SCHEMA_BYTES (512 * 1024)
+#define SCHEMA_TOKENS (128 * 1024)
+
+static bool can_read_schema(bj_ctx *ctx)
+{
+    return ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES) >= SCHEMA_BYTES &&
+           ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS) >= SCHEMA_TOKENS;
+}
+
 static int qmp_probe(struct driver *driver, struct driver_request *request)
 {
     struct qmp *qmp = qmp_of(driver);
@@ -597,6 +607,8 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     qmp->driver.no_repeats = has_command(qmp, "__com.redhat_drive-mirror");
     qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", has_command, qmp) != NULL;
     starters_init(&qmp->starters, has_command, qmp);
+    if (!can_read_schema(qmp->ctx))
+        qmp->starters.known = true;
     qmp->complete = qmp_verb_command(JOB_COMPLETE, "", has_command, qmp);
     qmp->stage = QMP_UP;
     qmp->sink->up(qmp->user, qmp->version);

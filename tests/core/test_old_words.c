@@ -152,6 +152,22 @@ static void b59_a_schema_that_is_odd_leaves_the_devices_name(void **state)
     }
 }
 
+static void b54_a_schema_beyond_the_limits_is_not_asked_for(void **state)
+{
+    static const struct {
+        bj_limit limit;
+        uint64_t value;
+    } limits[] = {{BJ_LIMIT_MESSAGE_BYTES, 65536}, {BJ_LIMIT_MESSAGE_TOKENS, 10000}};
+    world *w = *state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(bj_ctx_set_limit(w->ctx, limits[i].limit, limits[i].value), BJ_OK);
+        be(w, "2.8");
+        runs_by_its_device(w);
+        assert_int_equal(times_sent(w, "query-qmp-schema"), 0);
+        assert_int_equal(bj_ctx_set_limit(w->ctx, limits[i].limit, 1 << 20), BJ_OK);
+    }
+}
+
 static void b59_before_2_7_a_run_has_its_devices_name(void **state)
 {
     static const char *const ages[] = {"1.3", "1.7", "2.0", "2.1", "2.2", "2.3"};
@@ -595,6 +611,7 @@ int main(void)
         UNCONNECTED_TEST(b40_a_given_id_is_kept),
         UNCONNECTED_TEST(b59_a_schema_that_is_refused_leaves_the_devices_name),
         UNCONNECTED_TEST(b59_a_schema_that_is_odd_leaves_the_devices_name),
+        UNCONNECTED_TEST(b54_a_schema_beyond_the_limits_is_not_asked_for),
         UNCONNECTED_TEST(b59_before_2_7_a_run_has_its_devices_name),
         UNCONNECTED_TEST(b40_2_12_keeps_only_a_backup),
         UNCONNECTED_TEST(b44_a_job_that_its_caller_keeps_is_dismissed_when_asked),
