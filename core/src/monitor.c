@@ -74,12 +74,19 @@ static void come_back(bj_monitor *monitor)
     bool is_another = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
 
     monitor->peer = peer;
-    tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
+    monitor->returning = true;
     if (is_another)
         monitor_lose_jobs(monitor, BJ_E_JOB_LOST,
                           "the socket belongs to another QEMU now, and its end was not seen");
-    else
-        monitor_want_all_rows(monitor);
+    monitor_want_all_rows(monitor);
+}
+
+void monitor_rows_told(bj_monitor *monitor)
+{
+    if (!monitor->returning)
+        return;
+    monitor->returning = false;
+    tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
 }
 
 static void on_up(void *user, struct text *version)
@@ -266,6 +273,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     ctx_unlock(monitor->ctx);
 
     /* Nobody has those that were starting: their starts have been answered. */
+    monitor->returning = false;
     monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
     monitor_each_job(monitor, disconnect_job, NULL);
     tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);

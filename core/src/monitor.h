@@ -46,6 +46,7 @@ struct bj_monitor {
     struct driver *driver; /* NULL while there is no connection */
     int64_t peer;          /* the process at the other end; 0: not known */
     struct reconnect *reconnect;
+    bool returning;                     /* connected again, and the jobs not looked up yet */
     bj_future *connect;                 /* who waits for it to open; NULL: nobody */
     void *jobs;                         /* tsearch(3), by id: the run that has the id now */
     size_t job_count;                   /* of those and of the starting ones */
@@ -89,6 +90,7 @@ void monitor_finish_if_dismissed(bj_monitor *monitor);
 /* What QEMU's list says of the run is fed to it, later. */
 void monitor_want_row(bj_monitor *monitor, bj_job *job);
 void monitor_want_all_rows(bj_monitor *monitor);
+void monitor_rows_told(bj_monitor *monitor); /* all that was asked for so far */
 
 /* Tells those who watch events of an end that QEMU has no event for. */
 void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);

@@ -87,6 +87,8 @@ static void rows_done(bj_monitor *monitor, const struct driver_reply *reply)
         tell_rows(monitor, reply);
     if (monitor->rows_wanted)
         ask_rows(monitor);
+    if (!is_about_connection(reply->error) && !monitor->rows_asked)
+        monitor_rows_told(monitor);
     monitor_unref_memory(monitor);
 }
 

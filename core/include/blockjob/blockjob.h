@@ -529,7 +529,7 @@ typedef enum bj_record_kind {
                              class), text (sentence, or the JSON of bj_monitor_execute()) */
     BJ_RECORD_EVENT, /* monitors: any event of QEMU: name, text (its data, JSON), timestamp_us */
     BJ_RECORD_DISCONNECTED, /* monitors that reconnect: the connection has ended; text says why */
-    BJ_RECORD_RECONNECTED,  /* monitors that reconnect: from here on events are seen again */
+    BJ_RECORD_RECONNECTED,  /* the same: it is there again, and so is what is known of the jobs */
     BJ_RECORD_STATUS,       /* jobs: QEMU's own status: name ("running", "paused", ...) */
     BJ_RECORD_READY,        /* jobs: ready, once */
     BJ_RECORD_STALLED,  /* jobs: stands still; text says why. With progress also: what is left to
