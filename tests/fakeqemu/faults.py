@@ -48,6 +48,8 @@ class WireFaults:
     split: int = 0
     cut: int | None = None
     """Hang up after so many bytes more."""
+    endless: bytes = b""
+    """What is sent again and again, once all else is."""
     stopped: set[str] = field(default_factory=set)
     """Of accepting, reading, writing."""
 
@@ -159,6 +161,10 @@ class Wire:
             self.close()
         elif self._ending and not self._out:
             self.close()
+        elif faults.endless and not (self._out or self.closed or "writing" in faults.stopped):
+            self._out += faults.endless * (_CHUNK // len(faults.endless) + 1)
+            # Not at once: others want to be served too, however fast this client reads.
+            self._loop.call_soon(self._flush)
 
     def _write(self, size: int) -> bool:
         """Sends that much from the buffer; False if the socket takes no more now."""

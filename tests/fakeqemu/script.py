@@ -163,6 +163,10 @@ def _huge(machine: Machine, step: Step) -> None:
     machine.emit_any("HUGE", {"padding": "x" * step["bytes"]})
 
 
+def _tokens(machine: Machine, step: Step) -> None:
+    machine.emit_any("TOKENS", {"list": [0] * step["count"]})
+
+
 def _execute(machine: Machine, step: Step) -> Step:
     result = machine.execute(step["command"], step.get("arguments", {}))
     machine.settle()
@@ -223,6 +227,7 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "emit": _emit,
     "deep": _deep,
     "huge": _huge,
+    "tokens": _tokens,
     "bounce": _bounce,
     "vanish": _vanish,
     "move": _move,
@@ -245,6 +250,10 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
 def _raw(monitor: Monitor, step: Step) -> None:
     piece = bytes.fromhex(step["hex"]) if "hex" in step else step["text"].encode()
     monitor.send(piece * step.get("times", 1))
+
+
+def _endless(monitor: Monitor, step: Step) -> None:
+    monitor.faults.endless = step["text"].encode()
 
 
 def _greeting(monitor: Monitor, step: Step) -> None:
@@ -276,6 +285,7 @@ def _go(monitor: Monitor, step: Step) -> None:
 
 _OF_MONITOR: dict[Any, Callable[[Monitor, Step], None]] = {
     "raw": _raw,
+    "endless": _endless,
     "greeting": _greeting,
     "split": _split,
     "hang-up": _hang_up,

@@ -213,9 +213,14 @@ class Hub:
             self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
         while True:
             await asyncio.sleep(_TICK)
-            self._moving = {machine for machine in self._moving if machine.tick(_TICK)}
+            # With many to move it can take longer.
+            now = loop.time()
+            self._moving = {m for m in list(self._moving) if m.tick(now - before)}
+            before = now
 
     def end_machine(self, machine: Machine) -> None:
         """QEMU has quit."""

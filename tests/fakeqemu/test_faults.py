@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +131,29 @@ def test_emit_beyond_int64_deep_and_huge(qemu: FakeQemu, client: Client) -> None
     assert client.read()["data"] == {"n": 1 << 70}
     assert len(json.dumps(client.read())) > 600
     assert len(client.read()["data"]["padding"]) == 100_000
+
+
+def test_a_token_flood_is_one_message(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("tokens", count=100_000)
+    assert len(client.read()["data"]["list"]) == 100_000
+
+
+def test_an_endless_line_never_ends(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("endless", text="[1,")
+    seen = 0
+    while seen < 1 << 24:
+        piece = client.socket.recv(1 << 20)
+        assert b"\n" not in piece
+        seen += len(piece)
+    # Meanwhile others are served.
+    assert qemu.do("execute", command="query-jobs") == {"return": []}
+
+
+def test_a_late_reply_comes_after_others(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("late", command="query-jobs", seconds=0.05)
+    both = ({"execute": name, "id": name} for name in ("query-jobs", "query-version"))
+    client.socket.sendall("".join(map(json.dumps, both)).encode())
+    assert [client.read()["id"] for _ in range(2)] == ["query-version", "query-jobs"]
 
 
 def test_split_gives_single_bytes(qemu: FakeQemu) -> None:
@@ -285,11 +310,15 @@ def test_ends_on_eof_and_removes_its_sockets(qemu: FakeQemu, client: Client) -> 
 
 
 def test_a_thousand_monitors() -> None:
-    with FakeQemu(monitors=1000) as fake, contextlib.ExitStack() as stack:
+    """Ten thousand, too: FAKEQEMU_MONITORS=10000, with as many file descriptors."""
+    count = int(os.environ.get("FAKEQEMU_MONITORS", "1000"))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with FakeQemu(monitors=count) as fake, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(path)) for path in fake.paths]
         for client in clients:
             client.send("blockdev-mirror", **MIRROR)
-        fake.wait("blockdev-mirror", count=1000)
+        fake.wait("blockdev-mirror", count=count)
         fake.do("ready", qemu="all")
         for client in clients:
             assert client.read_until("BLOCK_JOB_READY")[-1]["data"]["device"] == "j"
