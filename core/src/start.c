@@ -88,6 +88,7 @@ int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const js
         .device = device ? strdup(device) : NULL,
         .type = starter ? starter->type : "",
         .kept = json_is_false(auto_dismiss),
+        .replaces = json_object_get(arguments, "replaces") != NULL,
         .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
     };
     if (r == BJ_OK && ret->members && (!device || ret->device))
@@ -111,6 +112,7 @@ bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_err
     if (!job)
         return NULL;
     job->machine.traits.kept = naming->kept;
+    job->machine.traits.replaces = naming->replaces;
     if (naming->device)
         job->device = text_new(naming->device, strlen(naming->device));
     if (naming->reopen)

@@ -18,6 +18,7 @@ struct naming {
     const char *type; /* "" if QEMU will have to tell it */
     bool ours;        /* dismissed by us once it is over (B40) */
     bool kept;        /* the caller will dismiss it */
+    bool replaces;    /* a second complete might end QEMU (B32) */
 };
 
 /* The command, or the name that this QEMU has for it. */
