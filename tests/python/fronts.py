@@ -83,6 +83,8 @@ class Threaded:
 
 
 def _wrap(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_wrap(item) for item in value]
     kinds = (blockjob.sync.Monitor, blockjob.sync.Job)
     return Threaded(value) if isinstance(value, kinds) else value
 
