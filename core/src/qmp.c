@@ -68,6 +68,9 @@ struct qmp {
     struct starters starters;
     struct text *version;
     struct driver_request handshake;
+    struct driver_request look_request;
+    struct look *looks_asked;  /* whom the look under way serves */
+    struct look *looks_wanted; /* whom the next one will */
 
     uint64_t next_id;
     struct command *queued; /* the first may be half written */
@@ -88,6 +91,43 @@ static struct qmp *qmp_of(struct driver *driver)
 static const char *uri_of(const struct qmp *qmp)
 {
     return text_str(qmp->uri);
+}
+
+/* ---------------------------------------------------------------------- looks */
+
+/* Each look at the block graph of a QEMU with many disks takes it a while, and no command is served
+ * meanwhile: one serves all jobs that wait for it. One under way is too old for who comes now. */
+struct look {
+    struct look *next;
+    struct driver_request *asker;
+    const struct driver_sight *before;
+    char id[];
+};
+
+static void serve_look(struct look *look, const struct driver_reply *reply)
+{
+    struct driver_reply seen = {.error = reply->error, .text = reply->text};
+
+    if (reply->error == BJ_OK && look->before)
+        seen.switched = qmp_compare(look->before, reply->value);
+    else if (reply->error == BJ_OK)
+        seen.sight = qmp_see(reply->value, look->id);
+    look->asker->done(look->asker, &seen);
+    qmp_unsee(seen.sight);
+    free(look);
+}
+
+/* Takes them first: who is served may look again. */
+static void serve_looks(struct look **looks, const struct driver_reply *reply)
+{
+    struct look *look = *looks;
+
+    *looks = NULL;
+    while (look) {
+        struct look *next = look->next;
+        serve_look(look, reply);
+        look = next;
+    }
 }
 
 /* --------------------------------------------------------------------- ending */
@@ -143,6 +183,7 @@ static void hang_up(struct qmp *qmp, int error, const char *text)
     qmp->in_flight = qmp->queued = NULL;
     fail_commands(in_flight, error, text);
     fail_commands(queued, error, text);
+    serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
 
     qmp->free_task.run = run_free;
     if (!loop_post(qmp->ctx->loop, &qmp->free_task))
@@ -309,6 +350,7 @@ static void qmp_abandon(struct driver *driver, int error, const char *text)
 {
     struct qmp *qmp = qmp_of(driver);
 
+    serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
     for (struct command *c = qmp->in_flight; c; c = c->next)
         if (!c->is_dismissal)
             abandon_command(c, error, text);
@@ -510,47 +552,71 @@ static int qmp_query(struct driver *driver, struct driver_request *request, bool
 
 /* ---------------------------------------------------------------------- graph */
 
-/* A look at the block graph. */
-struct look {
-    struct driver_request request;
-    struct driver_request *asker;
-    const struct driver_sight *before;
-    char id[];
-};
-
 static void looked(struct driver_request *request, struct driver_reply *reply)
 {
-    struct look *look = (struct look *)request;
-    struct driver_reply seen = {.error = reply->error, .text = reply->text};
+    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, look_request));
+    serve_looks(&qmp->looks_asked, reply);
+}
 
-    if (reply->error == BJ_OK && look->before)
-        seen.switched = qmp_compare(look->before, reply->value);
-    else if (reply->error == BJ_OK)
-        seen.sight = qmp_see(reply->value, look->id);
-    look->asker->done(look->asker, &seen);
-    qmp_unsee(seen.sight);
-    free(look);
+/* Who only wants to know what is there now lets all commands go first; who has to tell how a job
+ * ended does not. */
+static bool looks_can_wait(const struct qmp *qmp)
+{
+    if (!qmp->queued && !qmp->in_flight)
+        return false;
+    for (const struct look *look = qmp->looks_wanted; look; look = look->next)
+        if (look->before)
+            return false;
+    return true;
+}
+
+static int look_for_all(struct qmp *qmp)
+{
+    if (!qmp->looks_wanted || qmp->looks_asked || looks_can_wait(qmp))
+        return BJ_OK;
+    bool has_graph = has_command(qmp, "x-debug-query-block-graph"); /* 4.0 */
+    const char *command = has_graph ? "x-debug-query-block-graph" : "query-block";
+
+    qmp->look_request.done = looked;
+    int r = ask(qmp, &qmp->look_request, command, NULL, false);
+    if (r == BJ_OK) {
+        qmp->looks_asked = qmp->looks_wanted;
+        qmp->looks_wanted = NULL;
+    }
+    return r;
+}
+
+/* A command is over: now they may be let through. */
+static void look_again(struct qmp *qmp)
+{
+    int r = look_for_all(qmp);
+    if (r != BJ_OK)
+        serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = r});
 }
 
 static int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
                     const char *device, const struct driver_sight *before)
 {
     struct qmp *qmp = qmp_of(driver);
-    bool has_graph = has_command(qmp, "x-debug-query-block-graph"); /* 4.0 */
-    const char *command = has_graph ? "x-debug-query-block-graph" : "query-block";
-    if (!has_graph && device)
+    if (qmp->stage == QMP_DOWN)
+        return BJ_E_DISCONNECTED;
+    if (device && !has_command(qmp, "x-debug-query-block-graph"))
         id = device;
 
     struct look *look = calloc(1, sizeof *look + strlen(id) + 1);
     if (!look)
         return BJ_E_NOMEM;
-    look->request.done = looked;
     look->asker = request;
     look->before = before;
     memcpy(look->id, id, strlen(id) + 1);
-    int r = ask(qmp, &look->request, command, NULL, false);
-    if (r != BJ_OK)
+    look->next = qmp->looks_wanted;
+    qmp->looks_wanted = look;
+
+    int r = look_for_all(qmp);
+    if (r != BJ_OK) {
+        qmp->looks_wanted = look->next;
         free(look);
+    }
     return r;
 }
 
@@ -697,6 +763,8 @@ static void read_reply(struct qmp *qmp, const struct message *message)
     free_command(command);
     if (qmp->stage != QMP_DOWN)
         flush(qmp);
+    if (qmp->stage != QMP_DOWN)
+        look_again(qmp);
 }
 
 /* Before it is up nobody can hold a job, and it is not known yet what this QEMU tells. */
