@@ -127,14 +127,8 @@ class PythonClient:
         self._hold(run, job, run.known)
 
     async def start(self, run: Run, line: Line, own: bool) -> None:
-        arguments = dict(line.message.get("arguments", {}))
+        arguments = self.player.start_arguments(run, line, own)
         command = command_of(line.message)
-        if own:
-            arguments.pop("job-id", None)
-        elif self.transcript.version >= (2, 7, 0):
-            arguments.setdefault("job-id", run.id)
-        if not own and self.player.has_auto_dismiss(line.request):
-            arguments.setdefault("auto-dismiss", True)
         self.runs[line.index] = run
         self._begin(line, self.monitor.start(command, arguments, timeout=PATIENCE))
 

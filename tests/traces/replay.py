@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # A QMP server that plays a transcript at a client; see README.md.
 """`Server` speaks QMP as the transcript's QEMU did; `Player` goes through the transcript line by
@@ -48,7 +47,8 @@ def _schema(version: tuple[int, int, int]) -> list[dict[str, Any]]:
         names = ["device", "speed", "on-error"]
         if version >= (2, 7, 0):
             names.append("job-id")
-        if version >= (3, 1, 0) or (version >= (2, 12, 0) and "backup" in command):
+        kind = STARTERS[command]
+        if kind != "create" and version >= ((2, 12, 0) if kind == "backup" else (3, 1, 0)):
             names += ["auto-finalize", "auto-dismiss"]
         members = [{"name": name, "type": "str", "default": None} for name in names]
         types.append({"name": command, "meta-type": "command", "arg-type": f"a{number}"})
@@ -278,9 +278,6 @@ def _commands_of(transcript: Transcript) -> set[str]:
             if line.kind == "out" and command_of(line.message) == "query-commands":
                 assert line.partner is not None
                 names |= {each["name"] for each in line.partner.message["return"]}
-    graphs = (command_of(line.message) == "x-debug-query-block-graph" for line in transcript)
-    if not any(graphs):
-        names.discard("x-debug-query-block-graph")
     return names
 
 
@@ -567,6 +564,17 @@ class Player:
             self.own.add(id(run))
         elif "auto-dismiss" in arguments or self.has_auto_dismiss(request):
             raise Mismatch(f"{request.command} was sent with {arguments}")
+
+    def start_arguments(self, run: Run, line: Line, own: bool) -> dict[str, Any]:
+        """Without what the library adds, or with what keeps it from adding anything."""
+        arguments = dict(line.message.get("arguments", {}))
+        if own:
+            arguments.pop("job-id", None)
+        elif self.transcript.version >= (2, 7, 0):
+            arguments.setdefault("job-id", run.id)
+        if not own and self.has_auto_dismiss(line.request):
+            arguments.setdefault("auto-dismiss", True)
+        return arguments
 
     def has_auto_dismiss(self, request: Request) -> bool:
         """Whether this QEMU's command takes it."""
