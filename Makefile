@@ -15,7 +15,7 @@
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
 #   make install, uninstall
-#                        PREFIX, LIBDIR, INCLUDEDIR and DESTDIR as usual
+#                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
 #   make examples, bench-programs, test-programs
 #                        only builds them
@@ -24,8 +24,10 @@
 # New sources, tests, examples and benchmarks are found by their place; see the wildcards below.
 
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
 INSTALL ?= install
 PYTHON ?= python3
 PKG_CONFIG ?= pkg-config
@@ -138,6 +140,11 @@ refresh_linker = case '$(DESTDIR)$(LIBDIR)' in \
 	/usr/lib | /usr/lib/* | /usr/local/lib | /usr/local/lib/*) \
 		test "$$(id -u)" != 0 || PATH="$$PATH:/sbin:/usr/sbin" ldconfig ;; esac
 
+# A QMP server for the tests of others: docs/fakeqemu.md.
+fakeqemu_files := docs/fakeqemu.md $(filter-out tests/fakeqemu/test_% %/retell.py %/qmpclient.py, \
+	$(wildcard tests/fakeqemu/*.py))
+fakeqemu_folder = $(DATADIR)/libblockjob/fakeqemu
+
 install: library
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	$(INSTALL) -m 644 $(headers) '$(DESTDIR)$(INCLUDEDIR)/blockjob'
@@ -147,6 +154,10 @@ install: library
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libblockjob.so'
 	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
 		>'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+	$(INSTALL) -d '$(DESTDIR)$(fakeqemu_folder)' '$(DESTDIR)$(BINDIR)'
+	$(INSTALL) -m 644 $(fakeqemu_files) '$(DESTDIR)$(fakeqemu_folder)'
+	chmod 755 '$(DESTDIR)$(fakeqemu_folder)/fakeqemu.py'
+	ln -sf '$(fakeqemu_folder)/fakeqemu.py' '$(DESTDIR)$(BINDIR)/blockjob-fakeqemu'
 	@$(refresh_linker)
 
 uninstall:
@@ -154,6 +165,9 @@ uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)/libblockjob.a' '$(DESTDIR)$(LIBDIR)/libblockjob.so' \
 		'$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))' \
 		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+	rm -f '$(DESTDIR)$(BINDIR)/blockjob-fakeqemu'
+	rm -rf '$(DESTDIR)$(fakeqemu_folder)'
+	test ! -d '$(DESTDIR)$(DATADIR)/libblockjob' || rmdir '$(DESTDIR)$(DATADIR)/libblockjob'
 	test ! -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' || rmdir '$(DESTDIR)$(INCLUDEDIR)/blockjob'
 	@$(refresh_linker)
 

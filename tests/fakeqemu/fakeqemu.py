@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # A scripted QMP server: one or thousands of QEMUs without disks, for the tests of QMP clients.
 # docs/fakeqemu.md is its manual.
@@ -14,6 +15,7 @@ import resource
 import signal
 import sys
 from functools import partial
+from pathlib import Path
 
 import script
 from errors import QmpError, StepError
@@ -24,9 +26,27 @@ from server import Hub
 _FILES = 64  # for the process itself and the control socket
 
 
+def _manual() -> Path:
+    """Installed, it is beside us."""
+    here = Path(__file__).resolve().parent
+    beside = here / "fakeqemu.md"
+    return beside if beside.exists() else here.parents[1] / "docs" / "fakeqemu.md"
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fakeqemu", description="A scripted QMP server.")
-    parser.add_argument("--profile", choices=PROFILES, default=DEFAULT, help="the QEMU to be")
+    parser = argparse.ArgumentParser(
+        description="A scripted QMP server: one or thousands of QEMUs without disks, in the"
+        " manners of a version, for the tests of QMP clients. It prints `ready` once it listens,"
+        " and ends on the end of its standard input.",
+        epilog=f"The steps of --control, --script and --do: {_manual()}",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default=DEFAULT,
+        metavar="VERSION",
+        help=f"the QEMU to be, {DEFAULT} unless told: {', '.join(PROFILES)}",
+    )
     parser.add_argument(
         "--socket",
         action="append",
