@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from qemu import HALTED_MIRROR, Qemu
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "python"
+BUILT = ROOT / os.environ.get("BUILD", "build") / "examples"
 
 
 def start(name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -46,6 +49,53 @@ def test_pivot_that_fails(daemon: Qemu, name: str) -> None:
     daemon.add_failing("copy", errno=28)
     status, _, complaints = run(name, daemon.uri, "drive", "copy")
     assert (status, complaints) == (1, f"{name}: No space left on device\n")
+
+
+C_EXAMPLES = sorted(path.stem for path in (ROOT / "examples" / "c").glob("*.c"))
+
+
+@pytest.fixture(scope="module")
+def go_example(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of the example in Go; `make` has said where the library is."""
+    program = str(tmp_path_factory.mktemp("examples") / "pivot")
+    folder = ROOT / "examples" / "go" / "pivot"
+    subprocess.run(["go", "build", "-buildvcs=false", "-o", program, "."], cwd=folder, check=True)
+    return program
+
+
+def copies_and_pivots(daemon: Qemu, program: str) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.add_guest("drive")
+    result = subprocess.run(
+        [program, daemon.uri, "drive", "copy"], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("PIVOTED\n")
+    assert daemon.disk_of_guest() == "copy"
+
+
+@pytest.mark.parametrize("name", C_EXAMPLES)
+def test_c(daemon: Qemu, name: str) -> None:
+    copies_and_pivots(daemon, str(BUILT / "c" / name))
+
+
+def test_go(daemon: Qemu, go_example: str) -> None:
+    copies_and_pivots(daemon, go_example)
+
+
+@pytest.mark.parametrize("name", C_EXAMPLES)
+def test_c_that_fails(daemon: Qemu, name: str) -> None:
+    daemon.add_disk("drive")
+    daemon.add_failing("copy", errno=28)
+    result = subprocess.run(
+        [str(BUILT / "c" / name), daemon.uri, "drive", "copy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == f"{name}: No space left on device\n"
 
 
 def test_backup(daemon: Qemu) -> None:
