@@ -515,6 +515,55 @@ static void b20_an_id_used_again_does_not_hide_how_the_first_ended(void **state)
     assert_int_equal(bj_job_outcome(second), BJ_OUTCOME_NONE);
 }
 
+static void b01_what_a_start_leads_to_is_heard_before_its_reply(void **state)
+{
+    world *w = *state;
+    step(w, JSON({"do": "when", "command": "blockdev-mirror", "at": "done", "steps": [
+                  {"do": "ready"},
+                  {"do": "io-error", "action": "stop", "operation": "write", "nospace": true}]}));
+    bj_job *job = fake_mirror(w);
+    assert_true(bj_job_is_ready(job));
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_STALLED);
+}
+
+static void b29_a_flood_of_bounces_disturbs_nobody(void **state)
+{
+    enum { JOBS = 8, BOUNCES = 200 };
+    world *w = *state;
+    bj_job *jobs[JOBS];
+    bj_future *pivots[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i] = fake_mirror(w);
+        step(w, "{\"do\": \"ready\", \"job\": \"%s\"}", bj_job_id(jobs[i]));
+        step(w, "{\"do\": \"hold-end\", \"job\": \"%s\"}", bj_job_id(jobs[i]));
+    }
+    bj_watch *watch = watch_job(w, jobs[0], 0);
+    int queries = times_sent(w, "query-block-jobs");
+    for (int i = 0; i < JOBS; i++) {
+        for (int other = 0; other < JOBS; other++)
+            step(w, "{\"do\": \"bounce\", \"job\": \"%s\", \"times\": %d}", bj_job_id(jobs[other]),
+                 BOUNCES);
+        pivots[i] = pivot(w, jobs[i]);
+    }
+    expect(w, bj_monitor_execute(w->monitor, "query-version", NULL, BJ_TIMEOUT_NONE), BJ_OK);
+    for (int i = 0; i < JOBS; i++)
+        step(w, "{\"do\": \"finish\", \"job\": \"%s\"}", bj_job_id(jobs[i]));
+
+    for (int i = 0; i < JOBS; i++)
+        ends(pivots[i], BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(completes_sent(w), JOBS);
+    assert_int_equal(times_sent(w, "query-block-jobs"), queries);
+    const bj_record *record;
+    int readies = 0;
+    do {
+        record = next_record(watch);
+        readies += record->kind == BJ_RECORD_READY;
+    } while (record->kind == BJ_RECORD_STATUS || record->kind == BJ_RECORD_LAGGED ||
+             record->kind == BJ_RECORD_READY);
+    assert_int_equal(record->kind, BJ_RECORD_ENDED); /* and no stall before it */
+    assert_int_equal(readies, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +600,8 @@ int main(void)
         FAKE_TEST(b45_a_hang_up_is_lost_with_a_reason),
         UNCONNECTED_TEST(b45_a_hang_up_at_every_byte_answers_everyone),
         FAKE_TEST(b20_an_id_used_again_does_not_hide_how_the_first_ended),
+        FAKE_TEST(b01_what_a_start_leads_to_is_heard_before_its_reply),
+        FAKE_TEST(b29_a_flood_of_bounces_disturbs_nobody),
     };
     return run_on_fake(tests);
 }
