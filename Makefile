@@ -374,7 +374,7 @@ bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check $(wildcard python tests bench examples)
+python_folders := setup.py .ci/check .ci/behaviours $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Itests/support $(jansson_cflags)
 
@@ -408,6 +408,8 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/ruff format --quiet --check $(python_folders)
 	$(venv)/bin/mypy setup.py python/blockjob
 	$(venv)/bin/mypy .ci/check
+	$(venv)/bin/mypy .ci/behaviours
+	$(PYTHON) .ci/behaviours --check
 	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		$(venv)/bin/mypy $$program || exit; done
