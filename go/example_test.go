@@ -212,3 +212,60 @@ func ExampleMonitor_Start() {
 	}
 	fmt.Println(job.WaitReleased(ctx))
 }
+
+// Switch two disks, or none.
+func ExampleGroup_Pivot() {
+	var ctx context.Context
+	var boot, data *blockjob.Job
+
+	err := blockjob.NewGroup(boot, data).Pivot(ctx)
+
+	var e *blockjob.Error
+	if errors.As(err, &e) && e.Job != nil {
+		fmt.Println("no disk is switched, because of", e.Job.ID(), e.Text)
+	}
+}
+
+// Two backups of one moment.
+func ExampleMonitor_Transaction() {
+	var ctx context.Context
+	var monitor *blockjob.Monitor
+
+	var actions []blockjob.Action
+	for _, disk := range []string{"disk0", "disk1"} {
+		actions = append(actions, blockjob.Action{Type: "blockdev-backup", Data: map[string]any{
+			"device": disk, "target": disk + "-backup", "sync": "full",
+		}})
+	}
+	jobs, err := monitor.Transaction(ctx, actions, blockjob.Grouped())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(blockjob.NewGroup(jobs...).Wait(ctx))
+}
+
+// A wait that goes on when the connection ends, for as long as that can be made again within a minute.
+func ExampleWithReconnect() {
+	var ctx context.Context
+
+	monitor, err := blockjob.Dial(ctx, "unix:/run/vm1.qmp", blockjob.WithReconnect(time.Minute))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer monitor.Close()
+
+	events, err := monitor.Events(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for event := range events {
+		switch event.Kind {
+		case blockjob.EventDisconnected:
+			fmt.Println("away:", event.Err)
+		case blockjob.EventReconnected:
+			fmt.Println("back")
+		default:
+			fmt.Println(event.Name)
+		}
+	}
+}

@@ -188,12 +188,10 @@ func arguments(fields any, manualFinalize, manualDismiss bool, extra map[string]
 	return marshal(all)
 }
 
-// An Action is one of a transaction, in QEMU's words:
-//
-//	blockjob.Action{"blockdev-backup", map[string]any{"device": "disk0", "target": "copy0", "sync": "full"}}
+// An Action is one of a transaction, in QEMU's words.
 type Action struct {
-	Type string `json:"type"`
-	Data any    `json:"data"` // becomes a JSON object by encoding/json
+	Type string `json:"type"` // "blockdev-backup", ...
+	Data any    `json:"data"` // its arguments; becomes a JSON object by encoding/json
 }
 
 // A TransactionOption changes how Monitor.Transaction works.

@@ -35,15 +35,29 @@ type QEMU struct {
 // Daemon starts a qemu-storage-daemon.
 func Daemon(t testing.TB) *QEMU {
 	t.Helper()
-	return start(t, "qemu-storage-daemon",
-		"--chardev", "socket,id=first,fd=3,server=on,wait=off", "--monitor", "chardev=first",
-		"--chardev", "socket,id=second,fd=4,server=on,wait=on", "--monitor", "chardev=second")
+	return start(t, TempDir(t), "qemu-storage-daemon", daemonArguments...)
+}
+
+// Again starts another qemu-storage-daemon on the sockets of one that was killed.
+func (q *QEMU) Again() *QEMU {
+	q.t.Helper()
+	for _, path := range []string{q.Path, q.Second} {
+		if err := os.Remove(path); err != nil {
+			q.t.Fatal(err)
+		}
+	}
+	return start(q.t, q.dir, "qemu-storage-daemon", daemonArguments...)
+}
+
+var daemonArguments = []string{
+	"--chardev", "socket,id=first,fd=3,server=on,wait=off", "--monitor", "chardev=first",
+	"--chardev", "socket,id=second,fd=4,server=on,wait=on", "--monitor", "chardev=second",
 }
 
 // System starts a qemu-system-x86_64 without a machine.
 func System(t testing.TB) *QEMU {
 	t.Helper()
-	return start(t, "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S",
+	return start(t, TempDir(t), "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S",
 		"-chardev", "socket,id=first,fd=3,server=on,wait=off", "-mon", "chardev=first,mode=control",
 		"-chardev", "socket,id=second,fd=4,server=on,wait=on", "-mon", "chardev=second,mode=control")
 }
@@ -59,9 +73,8 @@ func TempDir(t testing.TB) string {
 	return dir
 }
 
-func start(t testing.TB, program string, arguments ...string) *QEMU {
+func start(t testing.TB, dir, program string, arguments ...string) *QEMU {
 	t.Helper()
-	dir := TempDir(t)
 	q := &QEMU{
 		t:       t,
 		dir:     dir,
