@@ -104,14 +104,15 @@ struct look {
     char id[];
 };
 
-static void serve_look(struct look *look, const struct driver_reply *reply)
+static void serve_look(struct look *look, const struct driver_reply *reply,
+                       const struct qmp_graph *graph)
 {
     struct driver_reply seen = {.error = reply->error, .text = reply->text};
 
     if (reply->error == BJ_OK && look->before)
-        seen.switched = qmp_compare(look->before, reply->value);
+        seen.switched = qmp_compare(look->before, graph);
     else if (reply->error == BJ_OK)
-        seen.sight = qmp_see(reply->value, look->id);
+        seen.sight = qmp_see(graph, look->id);
     look->asker->done(look->asker, &seen);
     qmp_unsee(seen.sight);
     free(look);
@@ -121,13 +122,15 @@ static void serve_look(struct look *look, const struct driver_reply *reply)
 static void serve_looks(struct look **looks, const struct driver_reply *reply)
 {
     struct look *look = *looks;
+    struct qmp_graph *graph = look && reply->error == BJ_OK ? qmp_graph_open(reply->value) : NULL;
 
     *looks = NULL;
     while (look) {
         struct look *next = look->next;
-        serve_look(look, reply);
+        serve_look(look, reply, graph);
         look = next;
     }
+    qmp_graph_close(graph);
 }
 
 /* --------------------------------------------------------------------- ending */

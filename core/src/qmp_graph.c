@@ -11,161 +11,314 @@
  */
 #include "qmp_graph.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Nodes are told apart by type and name: the ids in the graph are made anew for each query. */
 struct driver_sight {
     json_t *users; /* an array of {type, name, edge} */
-    json_t *source;
-    json_t *target;
+    char *source;
+    char *target;
     size_t on_source; /* users without a name, which can only be counted: exports */
     size_t on_target;
 
     json_t *device; /* before 4.0: {device, qdev, node-name, file, drv} */
 };
 
-/* A graph, with its nodes by id: looking them up one by one would cost the square of a long list.
- */
-struct graph {
-    const json_t *nodes;
-    const json_t *edges;
-    json_t *by_id;
+struct node {
+    json_int_t id;
+    const char *type;
+    const char *name;
+};
+
+struct edge {
+    const struct node *parent;
+    const struct node *child;
+    const char *name;
+};
+
+struct device {
+    const char *name;
+    const char *qdev;
+    const char *node_name;
+    const json_t *json;
+};
+
+/* All strings are those of the reply. Sorted, so that many jobs can look at it. */
+struct qmp_graph {
+    size_t node_count;
+    struct node *nodes;          /* by id */
+    const struct node **by_name; /* and type */
+    size_t edge_count;
+    struct edge *below; /* by parent */
+    struct edge *above; /* by child */
+
+    size_t device_count;
+    struct device *devices; /* query-block's */
 };
 
 /* More than that no QEMU has; the graph is not looked at then. */
-#define EDGES_MAX 16384
-#define USERS_MAX 64
+#define NODES_MAX 16384
+#define USERS_MAX 16
+#define FAN_MAX 1024
 #define NAME_MAX_BYTES 1024
 
-static const char *id_key(const json_t *id, char *key, size_t size)
+static const char *string_at(const json_t *object, const char *key)
 {
-    snprintf(key, size, "%lld", (long long)json_integer_value(id));
-    return key;
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
 }
 
-static bool open_graph(struct graph *graph, const json_t *root)
-{
-    *graph = (struct graph){
-        .nodes = json_object_get(root, "nodes"),
-        .edges = json_object_get(root, "edges"),
-        .by_id = json_object(),
-    };
-    if (json_array_size(graph->nodes) > EDGES_MAX || json_array_size(graph->edges) > EDGES_MAX)
-        return false;
+/* -------------------------------------------------------------------- opening */
 
-    size_t i;
-    json_t *node;
-    char key[32];
-    json_array_foreach(
-        graph->nodes, i,
-        node) if (json_object_set(graph->by_id,
-                                  id_key(json_object_get(node, "id"), key, sizeof key),
-                                  node) != 0) return false;
-    return graph->by_id != NULL;
+static int compare_ids(const void *a, const void *b)
+{
+    json_int_t one = ((const struct node *)a)->id;
+    json_int_t other = ((const struct node *)b)->id;
+    return (one > other) - (one < other);
 }
 
-static void close_graph(struct graph *graph)
+static int compare_nodes(const struct node *a, const struct node *b)
 {
-    json_decref(graph->by_id);
+    int names = strcmp(a->name, b->name);
+    return names ? names : strcmp(a->type, b->type);
 }
 
-static const json_t *node_by_id(const struct graph *graph, const json_t *id)
+static int compare_names(const void *a, const void *b)
 {
-    char key[32];
-    return json_object_get(graph->by_id, id_key(id, key, sizeof key));
+    return compare_nodes(*(const struct node *const *)a, *(const struct node *const *)b);
 }
 
-static bool is_called(const json_t *object, const char *key, const char *value)
+static int compare_parents(const void *a, const void *b)
 {
-    const char *s = json_string_value(json_object_get(object, key));
-    return s && strcmp(s, value) == 0;
+    const struct node *one = ((const struct edge *)a)->parent;
+    const struct node *other = ((const struct edge *)b)->parent;
+    return (one > other) - (one < other);
 }
 
-/* What a job's edge of that name leads to; NULL: it has none. */
-static const json_t *end_of_edge(const struct graph *graph, const json_t *parent, const char *name)
+static int compare_children(const void *a, const void *b)
 {
-    size_t i;
-    const json_t *edge;
-    json_array_foreach(
-        graph->edges, i,
-        edge) if (is_called(edge, "name", name) &&
-                  json_equal(json_object_get(edge, "parent"),
-                             json_object_get(parent, "id"))) return node_by_id(graph,
-                                                                               json_object_get(
-                                                                                   edge, "child"));
-    return NULL;
+    const struct node *one = ((const struct edge *)a)->child;
+    const struct node *other = ((const struct edge *)b)->child;
+    return (one > other) - (one < other);
 }
 
-static const json_t *find_job(const struct graph *graph, const char *id)
+static const struct node *node_by_id(const struct qmp_graph *graph, const json_t *id)
+{
+    struct node key = {.id = json_integer_value(id)};
+    return bsearch(&key, graph->nodes, graph->node_count, sizeof key, compare_ids);
+}
+
+static void open_nodes(struct qmp_graph *graph, const json_t *nodes)
 {
     size_t i;
     const json_t *node;
-    json_array_foreach(graph->nodes, i, node) if (is_called(node, "type", "block-job") &&
-                                                  is_called(node, "name", id)) return node;
-    return NULL;
+
+    json_array_foreach(nodes, i, node)
+    {
+        graph->nodes[graph->node_count++] = (struct node){
+            .id = json_integer_value(json_object_get(node, "id")),
+            .type = string_at(node, "type"),
+            .name = string_at(node, "name"),
+        };
+    }
+    qsort(graph->nodes, graph->node_count, sizeof *graph->nodes, compare_ids);
+    for (i = 0; i < graph->node_count; i++)
+        graph->by_name[i] = &graph->nodes[i];
+    qsort(graph->by_name, graph->node_count, sizeof *graph->by_name, compare_names);
 }
 
-/* A user without a name, or another job, can't be found again. */
-static bool can_be_recognised(const json_t *node)
-{
-    return node && json_string_length(json_object_get(node, "name")) <= NAME_MAX_BYTES &&
-           !is_called(node, "name", "") && !is_called(node, "type", "block-job");
-}
-
-static json_t *user_of(const json_t *node, const json_t *edge)
-{
-    return json_pack("{s:O, s:O, s:O}", "type", json_object_get(node, "type"), "name",
-                     json_object_get(node, "name"), "edge", json_object_get(edge, "name"));
-}
-
-static bool collect_users(struct driver_sight *sight, const struct graph *graph, const json_t *used)
+static void open_edges(struct qmp_graph *graph, const json_t *edges)
 {
     size_t i;
     const json_t *edge;
-    json_array_foreach(graph->edges, i, edge)
+
+    json_array_foreach(edges, i, edge)
     {
-        if (json_array_size(sight->users) == USERS_MAX)
-            break;
-        if (!json_equal(json_object_get(edge, "child"), json_object_get(used, "id")))
+        struct edge known = {
+            .parent = node_by_id(graph, json_object_get(edge, "parent")),
+            .child = node_by_id(graph, json_object_get(edge, "child")),
+            .name = string_at(edge, "name"),
+        };
+        if (known.parent && known.child)
+            graph->below[graph->edge_count++] = known;
+    }
+    memcpy(graph->above, graph->below, graph->edge_count * sizeof *graph->above);
+    qsort(graph->below, graph->edge_count, sizeof *graph->below, compare_parents);
+    qsort(graph->above, graph->edge_count, sizeof *graph->above, compare_children);
+}
+
+static void open_devices(struct qmp_graph *graph, const json_t *devices)
+{
+    size_t i;
+    const json_t *device;
+
+    json_array_foreach(devices, i, device)
+    {
+        graph->devices[graph->device_count++] = (struct device){
+            .name = string_at(device, "device"),
+            .qdev = string_at(device, "qdev"),
+            .node_name = string_at(json_object_get(device, "inserted"), "node-name"),
+            .json = device,
+        };
+    }
+}
+
+struct qmp_graph *qmp_graph_open(const json_t *root)
+{
+    const json_t *nodes = json_object_get(root, "nodes");
+    const json_t *edges = json_object_get(root, "edges");
+    size_t node_count = json_array_size(nodes);
+    size_t edge_count = json_array_size(edges);
+    size_t device_count = json_array_size(root);
+    if (node_count > NODES_MAX || edge_count > NODES_MAX || device_count > NODES_MAX)
+        return NULL;
+
+    struct qmp_graph *graph = calloc(1, sizeof *graph);
+    if (!graph)
+        return NULL;
+    graph->nodes = calloc(node_count + 1, sizeof *graph->nodes);
+    graph->by_name = calloc(node_count + 1, sizeof *graph->by_name);
+    graph->below = calloc(edge_count + 1, sizeof *graph->below);
+    graph->above = calloc(edge_count + 1, sizeof *graph->above);
+    graph->devices = calloc(device_count + 1, sizeof *graph->devices);
+    if (!graph->nodes || !graph->by_name || !graph->below || !graph->above || !graph->devices) {
+        qmp_graph_close(graph);
+        return NULL;
+    }
+    open_nodes(graph, nodes);
+    open_edges(graph, edges);
+    open_devices(graph, root);
+    return graph;
+}
+
+void qmp_graph_close(struct qmp_graph *graph)
+{
+    if (!graph)
+        return;
+    free(graph->nodes);
+    free(graph->by_name);
+    free(graph->below);
+    free(graph->above);
+    free(graph->devices);
+    free(graph);
+}
+
+/* -------------------------------------------------------------------- finding */
+
+struct edges {
+    const struct edge *first;
+    size_t count;
+};
+
+/* Of the sorted edges those that are equal to `key`. */
+static struct edges find_edges(const struct edge *sorted, size_t count, const struct edge *key,
+                               int (*order)(const void *, const void *))
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (order(&sorted[middle], key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    struct edges found = {.first = &sorted[low]};
+    while (low + found.count < count && found.count < FAN_MAX &&
+           order(&sorted[low + found.count], key) == 0)
+        found.count++;
+    return found;
+}
+
+static struct edges edges_below(const struct qmp_graph *graph, const struct node *parent)
+{
+    struct edge key = {.parent = parent};
+    return find_edges(graph->below, graph->edge_count, &key, compare_parents);
+}
+
+static struct edges edges_above(const struct qmp_graph *graph, const struct node *child)
+{
+    struct edge key = {.child = child};
+    return find_edges(graph->above, graph->edge_count, &key, compare_children);
+}
+
+/* NULL: there is none, or there are several and no telling which. */
+static const struct node *find_node(const struct qmp_graph *graph, const char *type,
+                                    const char *name)
+{
+    const struct node key = {.type = type, .name = name};
+    const struct node *key_at = &key;
+    const struct node **at =
+        bsearch(&key_at, graph->by_name, graph->node_count, sizeof *graph->by_name, compare_names);
+    if (!at)
+        return NULL;
+    const struct node **end = graph->by_name + graph->node_count;
+    bool is_one = (at == graph->by_name || compare_nodes(at[-1], &key) != 0) &&
+                  (at + 1 == end || compare_nodes(at[1], &key) != 0);
+    return is_one ? *at : NULL;
+}
+
+/* What an edge of that name leads to; NULL: there is none. */
+static const struct node *end_of_edge(const struct qmp_graph *graph, const struct node *parent,
+                                      const char *name)
+{
+    struct edges edges = edges_below(graph, parent);
+    for (size_t i = 0; i < edges.count; i++)
+        if (strcmp(edges.first[i].name, name) == 0)
+            return edges.first[i].child;
+    return NULL;
+}
+
+/* How many users of that type, and name unless it is NULL, a node has. */
+static size_t count_users(const struct qmp_graph *graph, const char *node_name, const char *type,
+                          const char *name)
+{
+    const struct node *node = find_node(graph, "block-driver", node_name);
+    struct edges edges = node ? edges_above(graph, node) : (struct edges){0};
+    size_t count = 0;
+    for (size_t i = 0; i < edges.count; i++)
+        count += strcmp(edges.first[i].parent->type, type) == 0 &&
+                 (!name || strcmp(edges.first[i].parent->name, name) == 0);
+    return count;
+}
+
+static size_t count_nameless(const struct qmp_graph *graph, const char *node_name)
+{
+    return count_users(graph, node_name, "block-backend", "");
+}
+
+/* --------------------------------------------------------------------- before */
+
+/* A user without a name, or another job, can't be found again. */
+static bool can_be_recognised(const struct node *node)
+{
+    return *node->name && strlen(node->name) <= NAME_MAX_BYTES &&
+           strlen(node->type) <= NAME_MAX_BYTES && strcmp(node->type, "block-job") != 0;
+}
+
+static bool collect_users(struct driver_sight *sight, const struct qmp_graph *graph,
+                          const struct node *used)
+{
+    struct edges edges = edges_above(graph, used);
+
+    for (size_t i = 0; i < edges.count && json_array_size(sight->users) < USERS_MAX; i++) {
+        const struct edge *edge = &edges.first[i];
+        if (!can_be_recognised(edge->parent) || strlen(edge->name) > NAME_MAX_BYTES)
             continue;
-        const json_t *node = node_by_id(graph, json_object_get(edge, "parent"));
-        if (can_be_recognised(node) &&
-            json_array_append_new(sight->users, user_of(node, edge)) != 0)
+        json_t *user = json_pack("{s:s, s:s, s:s}", "type", edge->parent->type, "name",
+                                 edge->parent->name, "edge", edge->name);
+        if (json_array_append_new(sight->users, user) != 0)
             return false;
     }
     return true;
 }
 
-/* How many users of that type and name a node has. */
-static size_t count_users(const struct graph *graph, const json_t *node_name, const char *type,
-                          const char *name)
+static struct driver_sight *see_job(const struct qmp_graph *graph, const char *id)
 {
-    size_t count = 0;
-    size_t i;
-    const json_t *edge;
-    json_array_foreach(graph->edges, i, edge)
-    {
-        const json_t *used = node_by_id(graph, json_object_get(edge, "child"));
-        const json_t *user = node_by_id(graph, json_object_get(edge, "parent"));
-        count += json_equal(json_object_get(used, "name"), node_name) &&
-                 is_called(user, "type", type) && (!name || is_called(user, "name", name));
-    }
-    return count;
-}
-
-static size_t count_nameless(const struct graph *graph, const json_t *node_name)
-{
-    return count_users(graph, node_name, "block-backend", "");
-}
-
-static struct driver_sight *see(const struct graph *graph, const char *id)
-{
-    const json_t *job = find_job(graph, id);
-    const json_t *filter = job ? end_of_edge(graph, job, "main node") : NULL;
-    const json_t *source = job ? end_of_edge(graph, job, "source") : NULL;
-    const json_t *target = job ? end_of_edge(graph, job, "target") : NULL;
+    const struct node *job = find_node(graph, "block-job", id);
+    const struct node *filter = job ? end_of_edge(graph, job, "main node") : NULL;
+    const struct node *source = job ? end_of_edge(graph, job, "source") : NULL;
+    const struct node *target = job ? end_of_edge(graph, job, "target") : NULL;
     if (!filter || !source || !target)
         return NULL;
 
@@ -173,60 +326,33 @@ static struct driver_sight *see(const struct graph *graph, const char *id)
     if (!sight)
         return NULL;
     sight->users = json_array();
-    sight->source = json_incref(json_object_get(source, "name"));
-    sight->target = json_incref(json_object_get(target, "name"));
-    sight->on_source = count_nameless(graph, sight->source);
-    sight->on_target = count_nameless(graph, sight->target);
-    if (!sight->users || !collect_users(sight, graph, filter)) {
+    sight->source = strdup(source->name);
+    sight->target = strdup(target->name);
+    sight->on_source = count_nameless(graph, source->name);
+    sight->on_target = count_nameless(graph, target->name);
+    if (!sight->users || !sight->source || !sight->target || !collect_users(sight, graph, filter)) {
         qmp_unsee(sight);
         return NULL;
     }
     return sight;
 }
 
-/* -------------------------------------------------------------------- devices */
+/* By its name; a device that has none may be meant by its node. */
+static const json_t *find_device(const struct qmp_graph *graph, const char *name)
+{
+    for (size_t i = 0; *name && i < graph->device_count; i++)
+        if (strcmp(graph->devices[i].name, name) == 0)
+            return graph->devices[i].json;
+    for (size_t i = 0; *name && i < graph->device_count; i++)
+        if (strcmp(graph->devices[i].node_name, name) == 0)
+            return graph->devices[i].json;
+    return NULL;
+}
 
-/* More than that no QEMU lists, and an image's name is a path, or JSON. */
-#define DEVICES_MAX 16384
+/* An image's name is a path, or JSON. "" for what is not told, or of a length that only a peer who
+ * wants our memory sends. */
 #define FILE_MAX_BYTES 4096
 
-static const json_t *inserted_in(const json_t *device)
-{
-    return json_object_get(device, "inserted");
-}
-
-/* By its name; a device that has none may be meant by its node. */
-static const json_t *find_device(const json_t *devices, const char *name)
-{
-    size_t i;
-    const json_t *device;
-
-    if (!*name || json_array_size(devices) > DEVICES_MAX)
-        return NULL;
-    json_array_foreach(devices, i, device) if (is_called(device, "device", name)) return device;
-    json_array_foreach(devices, i,
-                       device) if (is_called(inserted_in(device), "node-name", name)) return device;
-    return NULL;
-}
-
-static const json_t *find_again(const json_t *devices, const json_t *before)
-{
-    static const char *const keys[] = {"device", "qdev"};
-    size_t i;
-    const json_t *device;
-
-    if (json_array_size(devices) > DEVICES_MAX)
-        return NULL;
-    for (int k = 0; k < 2; k++) {
-        const json_t *name = json_object_get(before, keys[k]);
-        json_array_foreach(devices, i, device) if (json_string_length(name) > 0 &&
-                                                   json_equal(json_object_get(device, keys[k]),
-                                                              name)) return device;
-    }
-    return NULL;
-}
-
-/* "" for what is not told, or of a length that only a peer who wants our memory sends. */
 static json_t *short_string_at(const json_t *object, const char *key)
 {
     json_t *value = json_object_get(object, key);
@@ -234,10 +360,10 @@ static json_t *short_string_at(const json_t *object, const char *key)
     return is_usable ? json_incref(value) : json_string("");
 }
 
-static struct driver_sight *see_device(const json_t *devices, const char *name)
+static struct driver_sight *see_device(const struct qmp_graph *graph, const char *name)
 {
-    const json_t *device = find_device(devices, name);
-    const json_t *inserted = device ? inserted_in(device) : NULL;
+    const json_t *device = find_device(graph, name);
+    const json_t *inserted = device ? json_object_get(device, "inserted") : NULL;
     if (!inserted)
         return NULL;
 
@@ -251,6 +377,94 @@ static struct driver_sight *see_device(const json_t *devices, const char *name)
     if (sight->device)
         return sight;
     free(sight);
+    return NULL;
+}
+
+struct driver_sight *qmp_see(const struct qmp_graph *graph, const char *id)
+{
+    if (!graph)
+        return NULL;
+    return graph->device_count > 0 ? see_device(graph, id) : see_job(graph, id);
+}
+
+void qmp_unsee(struct driver_sight *sight)
+{
+    if (!sight)
+        return;
+    json_decref(sight->users);
+    json_decref(sight->device);
+    free(sight->source);
+    free(sight->target);
+    free(sight);
+}
+
+/* ---------------------------------------------------------------------- after */
+
+/* The node that a user uses now; NULL: it is gone, or not to be told from another. */
+static const struct node *used_by(const struct qmp_graph *graph, const json_t *user)
+{
+    const struct node *node = find_node(graph, string_at(user, "type"), string_at(user, "name"));
+    struct edges edges = node ? edges_below(graph, node) : (struct edges){0};
+    const struct node *found = NULL;
+
+    for (size_t i = 0; i < edges.count; i++) {
+        if (strcmp(edges.first[i].name, string_at(user, "edge")) != 0)
+            continue;
+        if (found)
+            return NULL;
+        found = edges.first[i].child;
+    }
+    return found;
+}
+
+/* An export has no name in the graph: it is above the filter while the job runs, and then above the
+ * target or the source. The one above the target before is the job's own; so are those of another
+ * job that was started meanwhile. */
+static enum job_switch compare_nameless(const struct driver_sight *before,
+                                        const struct qmp_graph *graph)
+{
+    bool came_to_source = count_nameless(graph, before->source) > before->on_source;
+    bool came_to_target = count_nameless(graph, before->target) > 0;
+    bool is_used_again = count_users(graph, before->source, "block-job", NULL) > 0 ||
+                         count_users(graph, before->target, "block-job", NULL) > 0;
+
+    if (before->on_target > 1 || is_used_again || came_to_source == came_to_target)
+        return JOB_SWITCH_UNKNOWN;
+    return came_to_target ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+}
+
+static enum job_switch compare_users(const struct driver_sight *before,
+                                     const struct qmp_graph *graph)
+{
+    enum job_switch result = JOB_SWITCH_UNKNOWN;
+    size_t i;
+    const json_t *user;
+
+    json_array_foreach(before->users, i, user)
+    {
+        const struct node *used = used_by(graph, user);
+        enum job_switch told = !used                                     ? JOB_SWITCH_UNKNOWN
+                               : strcmp(used->name, before->target) == 0 ? JOB_SWITCHED
+                               : strcmp(used->name, before->source) == 0 ? JOB_NOT_SWITCHED
+                                                                         : JOB_SWITCH_UNKNOWN;
+        if (told == JOB_SWITCH_UNKNOWN)
+            continue;
+        if (result != JOB_SWITCH_UNKNOWN && result != told)
+            return JOB_SWITCH_UNKNOWN; /* they disagree: something else happened as well */
+        result = told;
+    }
+    return result == JOB_SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
+}
+
+static const json_t *find_again(const struct qmp_graph *graph, const json_t *before)
+{
+    const char *name = string_at(before, "device");
+    const char *qdev = string_at(before, "qdev");
+
+    for (size_t i = 0; i < graph->device_count; i++)
+        if (*name ? strcmp(graph->devices[i].name, name) == 0
+                  : *qdev && strcmp(graph->devices[i].qdev, qdev) == 0)
+            return graph->devices[i].json;
     return NULL;
 }
 
@@ -278,13 +492,13 @@ static bool tells(const json_t *file)
  * one from QEMU since 2.5. */
 static bool has_telling_node(const json_t *inserted)
 {
-    return json_string_length(json_object_get(inserted, "node-name")) > 0 &&
-           !is_called(inserted, "drv", "mirror_top");
+    return *string_at(inserted, "node-name") &&
+           strcmp(string_at(inserted, "drv"), "mirror_top") != 0;
 }
 
-static enum job_switch compare_device(const json_t *before, const json_t *devices)
+static enum job_switch compare_device(const json_t *before, const struct qmp_graph *graph)
 {
-    const json_t *now = inserted_in(find_again(devices, before));
+    const json_t *now = json_object_get(find_again(graph, before), "inserted");
     const json_t *file = json_object_get(now, "file");
     const json_t *old_file = json_object_get(before, "file");
     bool nodes_tell = has_telling_node(before) && has_telling_node(now);
@@ -300,96 +514,9 @@ static enum job_switch compare_device(const json_t *before, const json_t *device
     return files_tell || nodes_tell ? JOB_NOT_SWITCHED : JOB_SWITCH_UNKNOWN;
 }
 
-/* ----------------------------------------------------------------------- both */
-
-struct driver_sight *qmp_see(const json_t *root, const char *id)
+enum job_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph)
 {
-    if (json_is_array(root))
-        return see_device(root, id);
-    struct graph graph;
-    struct driver_sight *sight = open_graph(&graph, root) ? see(&graph, id) : NULL;
-    close_graph(&graph);
-    return sight;
-}
-
-void qmp_unsee(struct driver_sight *sight)
-{
-    if (!sight)
-        return;
-    json_decref(sight->users);
-    json_decref(sight->source);
-    json_decref(sight->target);
-    json_decref(sight->device);
-    free(sight);
-}
-
-/* The name of the node that a user uses now; NULL: it is gone, or not to be told from another. */
-static const json_t *used_by(const struct graph *graph, const json_t *user)
-{
-    const json_t *found = NULL;
-    size_t i;
-    const json_t *edge;
-
-    json_array_foreach(graph->edges, i, edge)
-    {
-        if (!json_equal(json_object_get(edge, "name"), json_object_get(user, "edge")))
-            continue;
-        const json_t *node = node_by_id(graph, json_object_get(edge, "parent"));
-        if (!json_equal(json_object_get(node, "name"), json_object_get(user, "name")) ||
-            !json_equal(json_object_get(node, "type"), json_object_get(user, "type")))
-            continue;
-        if (found)
-            return NULL;
-        found = node_by_id(graph, json_object_get(edge, "child"));
-    }
-    return json_object_get(found, "name");
-}
-
-/* An export has no name in the graph: it is above the filter while the job runs, and then above the
- * target or the source. The one above the target before is the job's own; so are those of another
- * job that was started meanwhile. */
-static enum job_switch compare_nameless(const struct driver_sight *before,
-                                        const struct graph *graph)
-{
-    bool came_to_source = count_nameless(graph, before->source) > before->on_source;
-    bool came_to_target = count_nameless(graph, before->target) > 0;
-
-    bool is_used_again = count_users(graph, before->source, "block-job", NULL) > 0 ||
-                         count_users(graph, before->target, "block-job", NULL) > 0;
-
-    if (before->on_target > 1 || is_used_again || came_to_source == came_to_target)
+    if (!graph)
         return JOB_SWITCH_UNKNOWN;
-    return came_to_target ? JOB_SWITCHED : JOB_NOT_SWITCHED;
-}
-
-static enum job_switch compare(const struct driver_sight *before, const struct graph *graph)
-{
-    enum job_switch result = JOB_SWITCH_UNKNOWN;
-    size_t i;
-    const json_t *user;
-
-    json_array_foreach(before->users, i, user)
-    {
-        const json_t *name = used_by(graph, user);
-        enum job_switch told = json_equal(name, before->target)   ? JOB_SWITCHED
-                               : json_equal(name, before->source) ? JOB_NOT_SWITCHED
-                                                                  : JOB_SWITCH_UNKNOWN;
-        if (told == JOB_SWITCH_UNKNOWN)
-            continue;
-        if (result != JOB_SWITCH_UNKNOWN && result != told)
-            return JOB_SWITCH_UNKNOWN; /* they disagree: something else happened as well */
-        result = told;
-    }
-    return result == JOB_SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
-}
-
-enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root)
-{
-    if (before->device)
-        return compare_device(before->device, root);
-    struct graph graph;
-    enum job_switch result =
-        open_graph(&graph, root) ? compare(before, &graph) : JOB_SWITCH_UNKNOWN;
-    close_graph(&graph);
-    return result;
+    return before->device ? compare_device(before->device, graph) : compare_users(before, graph);
 }

@@ -10,16 +10,21 @@
 
 #include <jansson.h>
 
-/* Who used the source of a job when it was looked at, and what is source and target. Taken from
- * `root`, what x-debug-query-block-graph (QEMU 4.0) says while the job runs; before 4.0 from what
- * query-block says of a device. */
+/* What x-debug-query-block-graph (QEMU 4.0) says, or before 4.0 query-block, made ready for any
+ * number of looks; `root` must outlive it. NULL: larger than any QEMU's, or no memory. */
+struct qmp_graph;
+struct qmp_graph *qmp_graph_open(const json_t *root);
+void qmp_graph_close(struct qmp_graph *graph); /* takes NULL */
+
+/* Who used the source of a job when it was looked at, and what is source and target; or what was in
+ * the device. */
 struct driver_sight;
 
-/* `id` is the job's; of query-block's list the device's. NULL: it does not show that job, or no
- * memory. */
-struct driver_sight *qmp_see(const json_t *root, const char *id);
+/* `id` is the job's; in query-block's list the device's. NULL: it does not show that job, or no
+ * memory; so for a graph that is NULL. */
+struct driver_sight *qmp_see(const struct qmp_graph *graph, const char *id);
 void qmp_unsee(struct driver_sight *sight); /* takes NULL */
 
-enum job_switch qmp_compare(const struct driver_sight *before, const json_t *root);
+enum job_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph);
 
 #endif

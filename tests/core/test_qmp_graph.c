@@ -29,7 +29,9 @@ static struct driver_sight *see(const char *text, const char *id)
 {
     json_t *root = json_loads(text, JSON_DECODE_ANY, NULL);
     assert_non_null(root);
-    struct driver_sight *sight = qmp_see(root, id);
+    struct qmp_graph *graph = qmp_graph_open(root);
+    struct driver_sight *sight = qmp_see(graph, id);
+    qmp_graph_close(graph);
     json_decref(root);
     return sight;
 }
@@ -40,7 +42,9 @@ static enum job_switch compare(const char *before, const char *id, const char *a
     assert_non_null(sight);
     json_t *root = json_loads(after, JSON_DECODE_ANY, NULL);
     assert_non_null(root);
-    enum job_switch result = qmp_compare(sight, root);
+    struct qmp_graph *graph = qmp_graph_open(root);
+    enum job_switch result = qmp_compare(sight, graph);
+    qmp_graph_close(graph);
     json_decref(root);
     qmp_unsee(sight);
     return result;

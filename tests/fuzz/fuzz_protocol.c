@@ -61,13 +61,15 @@ static void check_rows(const json_t *value)
 
 static void check_graph(const json_t *value)
 {
-    struct driver_sight *sight = qmp_see(value, "j");
+    struct qmp_graph *graph = qmp_graph_open(value);
+    struct driver_sight *sight = qmp_see(graph, "j");
     if (sight)
-        must(qmp_compare(sight, value) == JOB_SWITCH_UNKNOWN ||
-                 qmp_compare(sight, value) == JOB_SWITCHED ||
-                 qmp_compare(sight, value) == JOB_NOT_SWITCHED,
+        must(qmp_compare(sight, graph) == JOB_SWITCH_UNKNOWN ||
+                 qmp_compare(sight, graph) == JOB_SWITCHED ||
+                 qmp_compare(sight, graph) == JOB_NOT_SWITCHED,
              "a graph tells one of three things");
     qmp_unsee(sight);
+    qmp_graph_close(graph);
 }
 
 static void check_fact(const struct message *m)
