@@ -209,7 +209,10 @@ class Session:
                 known = echo if self._requests == requests else {}
                 self._reply(name, _with_id({"return": {}}, known, rules), rules)
 
-        job.replies_later.append(reply)
+        if job.status == "null":
+            reply()  # it has ended at once
+        else:
+            job.replies_later.append(reply)
 
     def _reply(self, name: str, reply: Message, rules: list[Rule]) -> None:
         data = encode(reply)
