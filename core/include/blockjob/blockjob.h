@@ -49,8 +49,9 @@
  * never return NULL: what went wrong, even a NULL handle, a negative timeout or a lack of memory,
  * is the future's answer. Every failed future has a sentence, bj_future_text(), that names the
  * thing and the remedy. No error is kept per thread or per process. Nothing that a peer sends and
- * no lack of memory aborts the process, but for libev, which does when it can't note an fd or a
- * timer.
+ * no lack of memory aborts the process, but for the libraries below: libev does when it can't note
+ * an fd or a timer, and so does jansson's lexer when it can't hold a number (of a string it then
+ * loses letters).
  *
  * TIMEOUTS
  *
