@@ -102,16 +102,21 @@ static json_t *load_huge(const char *text, size_t len, size_t flags, enum json_e
         return NULL;
     }
     memcpy(copy, text, len);
+    errno = 0;
     json_t *root = blank_huge_numbers(copy, len) ? json_loadb(copy, len, flags, NULL) : NULL;
+    if (errno == ENOMEM)
+        *ret_code = json_error_out_of_memory;
     free(copy);
     return root;
 }
 
+/* jansson calls some of its failures to get memory bad syntax; errno knows better. */
 static json_t *load(const char *text, size_t len, size_t flags, enum json_error_code *ret_code)
 {
     json_error_t error = {0};
+    errno = 0;
     json_t *root = json_loadb(text, len, flags, &error);
-    *ret_code = json_error_code(&error);
+    *ret_code = errno == ENOMEM ? json_error_out_of_memory : json_error_code(&error);
     if (!root && *ret_code == json_error_numeric_overflow)
         root = load_huge(text, len, flags, ret_code);
     return root;
@@ -228,8 +233,9 @@ int protocol_parse(const char *text, size_t len, struct message *ret, const char
     enum json_error_code code = json_error_null_byte_in_key;
     ret->root = memchr(text, '\0', len) ? NULL : load(text, len, JSON_ALLOW_NUL, &code);
     if (!ret->root) {
-        *ret_reason = "something that is not JSON";
         bool no_memory = code == json_error_out_of_memory || code == json_error_unknown;
+        *ret_reason =
+            no_memory ? "what can't be read for lack of memory" : "something that is not JSON";
         return no_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
     }
     if (read_root(text, len, ret) != 0) {
