@@ -198,7 +198,7 @@ $(bench_programs): %: %.o $(STATIC)
 
 # These look at each allocation (tests/core/heap.h).
 heap_programs := $(patsubst %,$(BUILD)/tests/core/%,test_hostile test_memory)
-$(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup \
+$(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc reallocarray strdup \
 	free vasprintf asprintf tsearch)
 
 examples: $(example_programs)

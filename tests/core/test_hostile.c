@@ -394,11 +394,11 @@ static void say_events(peer *p, const attack *a)
         {BLOCK_EVENT("CANCELLED"), 20000},
         {BLOCK_EVENT("ERROR"), 20000},
         {BLOCK_EVENT("PENDING"), 20000},
-        {STATUS_EVENT("created") STATUS_EVENT("concluded") STATUS_EVENT("null"), 20000},
+        {STATUS_EVENT("created") STATUS_EVENT("concluded") STATUS_EVENT("null"), 50000},
     };
     say_numbered(p, floods[a->number].format, many(floods[a->number].count));
 }
-#define FLOODS 13
+#define FLOODS 14
 
 /* 4,096 runs, with what each may have asked. */
 #define MANY_JOBS (16 * MIB)

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The Nth allocation fails, for every N: nothing crashes, hangs or leaks; everyone is told, and
+ * what they are told is that memory is short, or what followed from it, or the truth.
+ *
+ * MEMORY_STRIDE=1 tries every N; without it enough of them for the time that a test may take.
+ */
+#include "counts.h"
+#include "heap.h"
+#include "peer.h"
+#include "world.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PATIENCE_MS (60 * 1000)
+#define PATIENCE_OF_A_TEST_S 600
+#define RUNS_USUALLY 300
+#define RUNS_WHERE_IT_IS_SLOW 40 /* a sanitizer or valgrind, which keeps the books itself */
+
+/* A program, from its beginning to its end. What fails ends it early. */
+typedef struct program {
+    peer *peer;
+    bj_ctx *ctx;
+    bj_monitor *monitor;
+    bj_queue *queue;
+    bj_watch *watches[4];
+    int watch_count;
+    bj_future *futures[32];
+    int future_count;
+    bj_job *jobs[8];
+    int job_count;
+    bj_group *group;
+    int callbacks, frees; /* that ran */
+    int promised;         /* callbacks that were registered */
+} program;
+
+typedef void deeds(program *p);
+
+/* A job whose connection had to end is lost. What a caller gave, and can't be looked at, is no
+ * JSON. */
+static bool is_allowed(int error)
+{
+    if (error == BJ_OK)
+        return true;
+    if (!atomic_load(&heap_failed))
+        return false;
+    return error == BJ_E_NOMEM || error == BJ_E_JOB_LOST || error == BJ_E_INVAL;
+}
+
+static long long number_now; /* of the allocation that fails */
+
+static void check_error(int error, const char *text)
+{
+    if (!is_allowed(error))
+        fail_msg("allocation %lld: %s: %s", number_now, bj_error_name(error), text);
+}
+
+/* ----------------------------------------------------------------------- asking */
+
+/* Waits for the answer, and keeps the future. True if it is the one that was hoped for. */
+static bool get(program *p, bj_future *future)
+{
+    assert_non_null(future);
+    p->futures[p->future_count++] = future;
+    if (bj_future_wait(future, PATIENCE_MS) != BJ_OK)
+        fail_msg("allocation %lld: answer %d never came", number_now, p->future_count);
+    int error = bj_future_error(future);
+    check_error(error, bj_future_text(future));
+    assert_true(error == BJ_OK || *bj_future_text(future));
+    return error == BJ_OK;
+}
+
+static void count_call(bj_future *future, void *user)
+{
+    (void)future;
+    ((program *)user)->callbacks++;
+}
+
+static void count_free(void *user)
+{
+    ((program *)user)->frees++;
+}
+
+static void call_back(program *p, bj_future *future)
+{
+    bj_closure closure = {.fn = count_call, .user = p, .free = count_free};
+    int r = bj_future_on_done(future, closure);
+    check_error(r, "a callback");
+    if (r == BJ_OK)
+        p->promised++;
+    else
+        p->frees--; /* at once */
+}
+
+static bj_job *start_mirror(program *p)
+{
+    bj_future *started = bj_monitor_mirror(p->monitor, "drive0", "copy", "full",
+                                           "{\"buf-size\": 18446744073709551615}", PATIENCE_MS);
+    if (!get(p, started))
+        return NULL;
+    bj_job *job = bj_future_job(started);
+    assert_non_null(job);
+    p->jobs[p->job_count++] = job;
+    return job;
+}
+
+static void keep_watch(program *p, int error, bj_watch *const *watch)
+{
+    check_error(error, "a watch");
+    if (error == BJ_OK)
+        p->watches[p->watch_count++] = *watch;
+}
+
+/* ------------------------------------------------------------------------- acts */
+
+static void do_nothing(program *p)
+{
+    (void)p;
+}
+
+static void pivot_and_watch(program *p)
+{
+    bj_watch *watch = NULL;
+    keep_watch(p, bj_monitor_watch(p->monitor, &watch), &watch);
+    bj_job *job = start_mirror(p);
+    if (!job)
+        return;
+    keep_watch(p, bj_job_watch(job, 1000000, &watch), &watch);
+    int r = bj_queue_new(p->ctx, &p->queue);
+    check_error(r, "a queue");
+    bj_future *ready = bj_job_ready(job, PATIENCE_MS);
+    call_back(p, ready);
+    get(p, ready);
+
+    bj_future *pivoted = bj_job_pivot(job, BJ_PIVOT_WAIT_READY, PATIENCE_MS);
+    if (p->queue)
+        check_error(bj_future_deliver(pivoted, p->queue, 7), "delivering");
+    if (!get(p, pivoted))
+        return;
+    assert_int_equal(bj_future_outcome(pivoted), BJ_OUTCOME_PIVOTED);
+    get(p, bj_job_done(job, BJ_DONE_RELEASED, PATIENCE_MS));
+    if (p->queue) {
+        bj_record records[4];
+        r = bj_queue_read(p->queue, records, 4);
+        check_error(r < 0 ? r : BJ_OK, "reading a queue");
+    }
+}
+
+static void steer(program *p)
+{
+    bj_job *job = start_mirror(p);
+    if (!job)
+        return;
+    bj_future *attached = bj_monitor_attach(p->monitor, bj_job_id(job), PATIENCE_MS);
+    if (get(p, attached))
+        p->jobs[p->job_count++] = bj_future_job(attached);
+    if (!get(p, bj_monitor_execute(p->monitor, "query-status", "{\"a\": [1e999]}", PATIENCE_MS)) ||
+        !get(p, bj_monitor_list(p->monitor, PATIENCE_MS)) ||
+        !get(p, bj_job_query(job, PATIENCE_MS)) ||
+        !get(p, bj_job_set_speed(job, 1000, PATIENCE_MS)) ||
+        !get(p, bj_job_change(job, "{\"copy-mode\": \"write-blocking\"}", PATIENCE_MS)) ||
+        !get(p, bj_job_pause(job, PATIENCE_MS)) || !get(p, bj_job_resume(job, PATIENCE_MS)))
+        return;
+    get(p, bj_job_abort_escalate(job, 100, PATIENCE_MS));
+
+    job = start_mirror(p);
+    if (!job)
+        return;
+    if (!get(p, bj_job_abort(job, BJ_ABORT_FORCE | BJ_ABORT_ASYNC, PATIENCE_MS)))
+        return;
+    bj_future *done = bj_job_done(job, BJ_DONE_OVER, PATIENCE_MS);
+    if (get(p, done))
+        assert_int_equal(bj_future_outcome(done), BJ_OUTCOME_CANCELLED);
+}
+
+static void move_together(program *p)
+{
+    static const char actions[] =
+        "[{\"type\": \"blockdev-mirror\", \"data\": {\"device\": \"a\", \"target\": \"b\", \"sync\": "
+        "\"full\"}}, {\"type\": \"blockdev-mirror\", \"data\": {\"device\": \"c\", \"target\": \"d\", "
+        "\"sync\": \"full\"}}]";
+    check_error(bj_group_new(p->ctx, &p->group), "a group");
+    bj_future *started =
+        bj_monitor_transaction(p->monitor, actions, BJ_TRANSACTION_EACH, PATIENCE_MS);
+    if (!get(p, started) || !p->group)
+        return;
+    for (size_t i = 0; i < bj_future_job_count(started); i++) {
+        bj_job *job = bj_future_job_at(started, i);
+        p->jobs[p->job_count++] = job;
+        check_error(bj_group_add(p->group, job), "adding to a group");
+    }
+    if (!get(p, bj_group_ready(p->group, PATIENCE_MS)) ||
+        !get(p, bj_group_pivot(p->group, PATIENCE_MS)))
+        return;
+    get(p, bj_group_any(p->group, BJ_DONE_OVER, PATIENCE_MS));
+    get(p, bj_group_done(p->group, BJ_DONE_OVER, PATIENCE_MS));
+    get(p, bj_group_abort(p->group, BJ_ABORT_SOFT, PATIENCE_MS));
+}
+
+/* --------------------------------------------------------------------- programs */
+
+static void serve(peer *p, void *user)
+{
+    (void)user;
+    if (peer_greet(p, peer_modern))
+        peer_serve(p);
+}
+
+static void drain_watch(bj_watch *watch)
+{
+    const bj_record *record;
+    int r;
+    while ((r = bj_watch_next(watch, PATIENCE_MS, &record)) == BJ_OK)
+        assert_true(record->name && record->text);
+    assert_int_equal(r, BJ_E_CLOSED);
+}
+
+static void end_program(program *p)
+{
+    if (p->monitor)
+        bj_monitor_close(p->monitor);
+    if (p->ctx)
+        assert_int_equal(bj_ctx_close(p->ctx), BJ_OK);
+    for (int i = 0; i < p->watch_count; i++) {
+        drain_watch(p->watches[i]);
+        bj_watch_unref(p->watches[i]);
+    }
+    assert_int_equal(p->callbacks, p->promised);
+    assert_int_equal(p->frees, p->promised);
+    for (int i = 0; i < p->future_count; i++)
+        bj_future_unref(p->futures[i]);
+    for (int i = 0; i < p->job_count; i++)
+        bj_job_unref(p->jobs[i]);
+    bj_group_unref(p->group);
+    bj_queue_unref(p->queue);
+    bj_monitor_unref(p->monitor);
+    bj_ctx_unref(p->ctx);
+}
+
+static void play(program *p, deeds *act)
+{
+    int r = bj_ctx_new(&p->ctx);
+    check_error(r, "a context");
+    if (r != BJ_OK)
+        return;
+    bj_future *connected = bj_monitor_connect(p->ctx, peer_uri(p->peer), PATIENCE_MS);
+    peer_connected(p->peer);
+    if (!get(p, connected))
+        return;
+    p->monitor = bj_future_monitor(connected);
+    act(p);
+}
+
+/* The whole program, in which that allocation fails. False if it has not as many. */
+static bool play_with_failure(deeds *act, long long number, long long *ret_count)
+{
+    program p = {0};
+    long long before = atomic_load(&heap_bytes);
+    p.peer = peer_start(serve, NULL);
+
+    number_now = number;
+    heap_fail_at(number);
+    play(&p, act);
+    end_program(&p);
+    *ret_count = number - heap_stop();
+    bool failed = atomic_load(&heap_failed);
+
+    peer_end(p.peer);
+    long long left = atomic_load(&heap_bytes) - before;
+    if (left > 0) /* what open_memstream() has allocated is freed, too */
+        fail_msg("allocation %lld: %lld bytes leaked", number, left);
+    return failed;
+}
+
+static void fail_each(deeds *act)
+{
+    alarm(PATIENCE_OF_A_TEST_S);
+    const long long never = INT64_MAX;
+    const char *asked = getenv("MEMORY_STRIDE");
+    long long all, count;
+    play_with_failure(act, never, &all);
+    long long runs = count_heap() == 0 ? RUNS_WHERE_IT_IS_SLOW : RUNS_USUALLY;
+    long long stride = asked ? strtoll(asked, NULL, 10) : all / runs + 1;
+
+    long long number = 1;
+    while (play_with_failure(act, number, &count))
+        number += stride;
+    print_message("of %lld allocations one in %lld failed, in a run of its own\n", all, stride);
+    alarm(0);
+}
+
+static void no_memory_to_connect(void **state)
+{
+    (void)state;
+    fail_each(do_nothing);
+}
+
+static void no_memory_to_pivot_and_watch(void **state)
+{
+    (void)state;
+    fail_each(pivot_and_watch);
+}
+
+static void no_memory_to_steer(void **state)
+{
+    (void)state;
+    fail_each(steer);
+}
+
+static void no_memory_for_groups_and_transactions(void **state)
+{
+    (void)state;
+    fail_each(move_together);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_memory_to_connect),
+        cmocka_unit_test(no_memory_to_pivot_and_watch),
+        cmocka_unit_test(no_memory_to_steer),
+        cmocka_unit_test(no_memory_for_groups_and_transactions),
+    };
+    heap_begin();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
