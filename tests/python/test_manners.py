@@ -18,6 +18,7 @@ import blockjob.sync
 import pytest
 from blockjob import Outcome
 from children import end_child, read_line, run_child, running, wait_asleep
+from control import FakeQemu
 from qemu import HALTED_MIRROR, Qemu
 
 Connect = Callable[..., Awaitable[Any]]
@@ -127,6 +128,151 @@ def test_b73_gevent(halted: Qemu) -> None:
     patch = "import gevent.monkey; gevent.monkey.patch_all()"
     program = GREEN.format(green="gevent", patch=patch, uri=halted.uri, result="get")
     assert run_child(program) == "None PIVOTED PIVOTED\n"
+
+
+# A server for green threads is made of them: each waits for something else, and none holds up the
+# others.
+GREEN_SERVER = """
+    import warnings
+    warnings.simplefilter("ignore")
+    import {green}
+    {patch}
+    import blockjob.sync
+    seen = []
+    def watch(stream, last):
+        for item in stream:
+            if str(item).find(last) >= 0:
+                return last
+    with blockjob.sync.connect({uri!r}, reconnect=60) as monitor:
+        job = monitor.attach("job")
+        events, progress = monitor.events(), job.progress(0.001)
+        readers = [
+            {green}.spawn(watch, events, "BLOCK_JOB_COMPLETED"),
+            {green}.spawn(watch, progress, "ready=True"),
+            {green}.spawn(blockjob.sync.Group([job]).pivot),
+        ]
+        killed = {green}.spawn(job.pivot)
+        {green}.sleep(0.01)
+        killed.kill()
+        {timeout}
+        job.set_speed(0)
+        print(*(reader.{result}() for reader in readers))
+"""
+
+
+def test_b73_eventlet_streams_groups_and_timeouts(halted: Qemu) -> None:
+    pytest.importorskip("eventlet")
+    timeout = """
+        try:
+            with eventlet.Timeout(0.01):
+                job.done()
+        except eventlet.Timeout:
+            print("the job goes on")
+    """
+    program = GREEN_SERVER.format(
+        green="eventlet",
+        patch="eventlet.monkey_patch()",
+        uri=halted.uri,
+        timeout=timeout.strip(),
+        result="wait",
+    )
+    expected = "the job goes on\nBLOCK_JOB_COMPLETED ready=True PIVOTED\n"
+    assert run_child(program) == expected
+
+
+def test_b73_gevent_streams_groups_and_timeouts(halted: Qemu) -> None:
+    pytest.importorskip("gevent")
+    timeout = """
+        try:
+            with gevent.Timeout(0.01):
+                job.done()
+        except gevent.Timeout:
+            print("the job goes on")
+    """
+    program = GREEN_SERVER.format(
+        green="gevent",
+        patch="import gevent.monkey; gevent.monkey.patch_all()",
+        uri=halted.uri,
+        timeout=timeout.strip(),
+        result="get",
+    )
+    expected = "the job goes on\nBLOCK_JOB_COMPLETED ready=True PIVOTED\n"
+    assert run_child(program) == expected
+
+
+def test_b73_eventlet_with_real_threads(halted: Qemu) -> None:
+    """As in programs that hand what blocks to eventlet's pool of threads."""
+    pytest.importorskip("eventlet")
+    program = f"""
+        import warnings
+        warnings.simplefilter("ignore")
+        import eventlet, eventlet.tpool
+        eventlet.monkey_patch()
+        import blockjob.sync
+        with blockjob.sync.connect({halted.uri!r}) as monitor:
+            job = monitor.attach("job")
+            waits = [eventlet.spawn(eventlet.tpool.execute, job.done) for _ in range(5)]
+            waits += [eventlet.spawn(job.done) for _ in range(5)]
+            eventlet.sleep(0.01)
+            print(job.abort(), {{wait.wait() for wait in waits}})
+        eventlet.tpool.killall()
+        """
+    assert run_child(program) == "CANCELLED {Outcome.CANCELLED}\n"
+
+
+def test_b73_uvloop_streams_groups_and_reconnecting(fake: FakeQemu) -> None:
+    pytest.importorskip("uvloop")
+    program = f"""
+        import asyncio, os, uvloop, blockjob
+        async def main():
+            async with blockjob.connect({fake.path!r}, reconnect=60) as monitor:
+                events = monitor.events()
+                job = await monitor.attach("job")
+                pivot = asyncio.create_task(blockjob.Group([job]).pivot())
+                progress = job.progress(0.001)
+                print("waiting", flush=True)
+                async for event in events:
+                    if event.kind is blockjob.EventKind.RECONNECTED:
+                        break
+                print("back", flush=True)
+                async for last in progress:
+                    pass
+                print(last.ready, await pivot)
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(main())
+        print(len(os.listdir("/proc/self/task")), "thread")
+        """
+    arguments = {"job-id": "job", "device": "drive0", "target": "copy0", "sync": "full"}
+    fake.do("execute", command="blockdev-mirror", arguments=arguments)
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        fake.do("hang-up")
+        assert read_line(child) == "back"
+        fake.do("ready")
+        assert end_child(child) == "True PIVOTED\n1 thread\n"
+
+
+def test_b73_uvloop_ctrl_c(halted: Qemu) -> None:
+    pytest.importorskip("uvloop")
+    program = f"""
+        import asyncio, uvloop, blockjob
+        async def main():
+            async with blockjob.connect({halted.uri!r}) as monitor:
+                job = await monitor.attach("job")
+                print("waiting", flush=True)
+                await job.pivot()
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        wait_asleep(child)
+        child.send_signal(signal.SIGINT)
+        assert end_child(child) == "interrupted\n"
+    assert halted.jobs() == {"job": "running"}
 
 
 def test_b73_uvloop(halted: Qemu) -> None:
@@ -271,6 +417,23 @@ def test_b73_nothing_hangs_at_exit(halted: Qemu, program: str) -> None:
     assert halted.jobs() == {"job": "running"}
 
 
+def test_b45_b73_nothing_hangs_at_exit_while_reconnecting(fake: FakeQemu) -> None:
+    program = f"""
+        import blockjob.sync
+        monitor = blockjob.sync.connect({fake.path!r}, reconnect=3600)
+        job = monitor.mirror("drive0", target="copy0")
+        events = monitor.events()
+        print("waiting", flush=True)
+        for event in events:
+            if event.kind is blockjob.EventKind.DISCONNECTED:
+                break
+        """
+    with running(program) as child:
+        assert read_line(child) == "waiting"
+        fake.do("die")
+        assert end_child(child) == ""
+
+
 def test_an_fd_beyond_what_select_can(halted: Qemu) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
@@ -358,7 +521,7 @@ async def test_b75_a_thousand_watches_and_leaves(connect: Connect, halted: Qemu)
 
 def test_documented() -> None:
     for module in (blockjob, blockjob.sync):
-        for kind in (module.Monitor, module.Job, module.Stream):
+        for kind in (module.Monitor, module.Job, module.Group, module.Stream):
             assert kind.__doc__
             for name, value in vars(kind).items():
                 if not name.startswith("_"):
@@ -366,7 +529,7 @@ def test_documented() -> None:
 
 
 def test_both_front_ends_have_the_same_names() -> None:
-    for kind in ("Monitor", "Job"):
+    for kind in ("Monitor", "Job", "Group"):
         names = [
             {name for name in dir(getattr(module, kind)) if not name.startswith("_")}
             for module in (blockjob, blockjob.sync)

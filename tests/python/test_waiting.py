@@ -7,12 +7,13 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import blockjob
 import blockjob.sync
 import pytest
-from blockjob import Outcome, _core
+from blockjob import Limit, Outcome, _core
 from blockjob._calls import milliseconds
 from control import FakeQemu
 from qemu import HALTED_MIRROR, Qemu
@@ -153,6 +154,49 @@ async def test_negative_timeout(connect: Connect, disks: Qemu, timeout: float) -
 def test_only_zero_is_now() -> None:
     assert [milliseconds(seconds) for seconds in (0, 1e-9, 0.001, 2.5)] == [0, 1, 1, 2500]
     assert milliseconds(None) == milliseconds(math.inf) == _core.TIMEOUT_NONE
+
+
+async def test_limits_are_a_monitors_own(connect: Connect, fake: FakeQemu) -> None:
+    limits = {Limit.MESSAGE_BYTES: 20_000, Limit.STALL: 0.001, Limit.JOBS: 10.0}
+    async with await connect(fake.path, limits=limits) as monitor:
+        fake.do("huge", bytes=30_000)
+        assert isinstance(await monitor.closed(), blockjob.ProtocolError)
+    async with await connect(fake.path) as monitor:
+        fake.do("huge", bytes=30_000)
+        assert await monitor.jobs() == []
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1.5])
+async def test_what_is_no_limit(connect: Connect, fake: FakeQemu, value: float) -> None:
+    with pytest.raises(blockjob.InvalidArgument, match="WATCH_RING"):
+        await connect(fake.path, limits={Limit.WATCH_RING: value})
+    with pytest.raises(blockjob.InvalidArgument, match="MESSAGE_NESTING"):
+        await connect(fake.path, limits={Limit.MESSAGE_NESTING: 1025})
+    with pytest.raises(TypeError, match="Limit"):
+        await connect(fake.path, limits={"poll": 1})
+
+
+def test_threads_that_connect_at_once_share_a_context(fake: FakeQemu, tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}") for number in range(8)]
+    sockets = (word for path in paths for word in ("--socket", path))
+    with FakeQemu(*sockets):
+        barrier = threading.Barrier(len(paths))
+        monitors: list[Any] = []
+
+        def connect(path: str) -> None:
+            barrier.wait()
+            monitors.append(blockjob.sync.connect(path))
+
+        threads = [threading.Thread(target=connect, args=[path]) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        jobs = [monitor.mirror("drive0", target="copy0") for monitor in monitors]
+        # Else there could be no such group.
+        assert len(blockjob.sync.Group(jobs).jobs) == len(paths)
+        for monitor in monitors:
+            monitor.close()
 
 
 async def test_no_limit(connect: Connect, disks: Qemu) -> None:
