@@ -231,8 +231,8 @@ func (m *Monitor) await(what string, ask func(monitor core.Monitor) core.Future)
 // nil. Integers are exact in both directions: where reply holds an any, they are json.Number.
 //
 // The deadline is the context's, or else 60 seconds. When it passes a late reply is dropped, but QEMU
-// may still do what it was told. For jobs use the other methods: a verb sent this way is another
-// client's verb to the library.
+// may still do what it was told. For jobs use the other methods: a verb sent this way is sent as it is,
+// ready or not.
 //
 // Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
 func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {

@@ -12,12 +12,15 @@
 
     asyncio.run(main())
 
+Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
+`reconnect` carries waits through the end of its connection.
+
 This is the asyncio front-end; `blockjob.sync` has the same names for plain threads. Nothing is
 polled: QEMU's own events decide. Every exception is a `blockjob.Error`.
 
-One thread of the C library serves all monitors of an event loop; it never runs Python. After a
-`fork()` the child connects anew: what it has of its parent raises an `Error`. Numbers like B07 in
-the docstrings are those of the project's list of behaviours.
+One thread of the C library serves all monitors of an event loop that have the same limits; it
+never runs Python. After a `fork()` the child connects anew: what it has of its parent raises an
+`Error`. Numbers like B07 in the docstrings are those of the project's list of behaviours.
 """
 
 from . import sync

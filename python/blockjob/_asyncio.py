@@ -415,7 +415,7 @@ class Monitor(MonitorBase):
 
         Arguments are a mapping in QEMU's own words, or keywords, whose underscores become QEMU's
         dashes, or both. When the deadline passes, QEMU may still do what it was told (B48). For
-        jobs use the methods below: a verb sent this way is another client's verb to the library.
+        jobs use the methods below: a verb sent this way is sent as it is, ready or not.
 
         Raises `Refused` with QEMU's text and class, `InvalidArgument`, `Busy`, `Closed`,
         `Disconnected`, `Timeout`.
