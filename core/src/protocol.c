@@ -442,7 +442,7 @@ int protocol_add_members_in(const char *text, const char *key, const char *const
         return BJ_E_NOMEM;
     int r = add_within_all(out, text, key, members);
     bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed)
+    if (fclose(out) != 0 || failed || !joined) /* glibc's fclose() is silent about it */
         r = BJ_E_NOMEM;
     if (r == BJ_OK)
         *ret = joined;
