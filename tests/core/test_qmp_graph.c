@@ -169,6 +169,104 @@ static void b15_an_export_was_switched_or_not(void **state)
             fail_msg("%s, then %s", cases[i].before, cases[i].after);
 }
 
+/* -------------------------------------------------------------------- guests */
+
+/* Nodes as above; guests' disks 20 and 21 have names, as devices have. */
+#define GUESTS(edges)                                                                              \
+    "{\"nodes\": ["                                                                                \
+    "{\"id\": 20, \"type\": \"block-backend\", \"name\": \"vda\"},"                                \
+    "{\"id\": 21, \"type\": \"block-backend\", \"name\": \"vdb\"},"                                \
+    "{\"id\": 4, \"type\": \"block-driver\", \"name\": \"b\"},"                                    \
+    "{\"id\": 2, \"type\": \"block-driver\", \"name\": \"#block011\"},"                            \
+    "{\"id\": 1, \"type\": \"block-job\", \"name\": \"j\"},"                                       \
+    "{\"id\": 3, \"type\": \"block-driver\", \"name\": \"a\"}], \"edges\": [" edges "]}"
+#define TWO_GUESTS GUESTS(RUNNING ", " ROOT(20, 2) ", " ROOT(21, 2))
+
+static void b15_named_users_were_switched_or_not(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *after;
+        enum job_switch result;
+    } cases[] = {
+        {GUESTS(ROOT(20, 4) ", " ROOT(21, 4)), JOB_SWITCHED},
+        {GUESTS(ROOT(20, 3) ", " ROOT(21, 3)), JOB_NOT_SWITCHED},
+        {GUESTS(ROOT(20, 4)), JOB_SWITCHED},
+        {GUESTS(ROOT(20, 3) ", " ROOT(21, 4)), JOB_SWITCH_UNKNOWN}, /* they disagree */
+        {GUESTS(ROOT(20, 2) ", " ROOT(21, 2)), JOB_SWITCH_UNKNOWN}, /* still at the filter */
+        {GUESTS(EDGE(20, "other", 4) ", " EDGE(21, "other", 4)), JOB_SWITCH_UNKNOWN},
+        {GUESTS(ROOT(20, 4) ", " ROOT(20, 3)), JOB_SWITCH_UNKNOWN}, /* both */
+        {GUESTS(ROOT(20, 77)), JOB_SWITCH_UNKNOWN},
+        {GUESTS(""), JOB_SWITCH_UNKNOWN},
+        {"{}", JOB_SWITCH_UNKNOWN},
+        {"{\"nodes\": 7, \"edges\": {}}", JOB_SWITCH_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (compare(TWO_GUESTS, "j", cases[i].after) != cases[i].result)
+            fail_msg("%s", cases[i].after);
+}
+
+/* Many disks: each job finds its own. */
+static void b15_each_of_many_finds_its_own(void **state)
+{
+    (void)state;
+    enum { DISKS = 300 };
+    json_t *before = json_pack("{s:[], s:[]}", "nodes", "edges");
+    json_t *after = json_pack("{s:[], s:[]}", "nodes", "edges");
+    static const char *const kinds[] = {"block-job", "block-driver", "block-driver", "block-driver",
+                                        "block-backend"};
+    for (int i = 0; i < DISKS; i++) {
+        for (int k = 0; k < 5; k++) {
+            char name[32];
+            snprintf(name, sizeof name, "%c%d", "jfstu"[k], i);
+            json_t *node =
+                json_pack("{s:i, s:s, s:s}", "id", 5 * i + k, "type", kinds[k], "name", name);
+            json_array_append(json_object_get(before, "nodes"), node);
+            json_array_insert_new(json_object_get(after, "nodes"), 0, node);
+        }
+        const struct {
+            const char *name;
+            int parent, child;
+        } edges[] = {{"main node", 0, 1}, {"source", 0, 2}, {"target", 0, 3}, {"root", 4, 1}};
+        for (int e = 0; e < 4; e++)
+            json_array_insert_new(json_object_get(before, "edges"), 0,
+                                  json_pack("{s:s, s:i, s:i}", "name", edges[e].name, "parent",
+                                            5 * i + edges[e].parent, "child",
+                                            5 * i + edges[e].child));
+        json_array_append_new(json_object_get(after, "edges"),
+                              json_pack("{s:s, s:i, s:i}", "name", "root", "parent", 5 * i + 4,
+                                        "child", 5 * i + (i % 2 ? 2 : 3)));
+    }
+    struct qmp_graph *graph = qmp_graph_open(before);
+    struct qmp_graph *graph_after = qmp_graph_open(after);
+    for (int i = 0; i < DISKS; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "j%d", i);
+        struct driver_sight *sight = qmp_see(graph, id);
+        assert_non_null(sight);
+        assert_int_equal(qmp_compare(sight, graph_after), i % 2 ? JOB_NOT_SWITCHED : JOB_SWITCHED);
+        qmp_unsee(sight);
+    }
+    qmp_graph_close(graph);
+    qmp_graph_close(graph_after);
+    json_decref(before);
+    json_decref(after);
+}
+
+static void b56_a_graph_beyond_any_qemus_is_not_looked_at(void **state)
+{
+    (void)state;
+    json_t *nodes = json_array();
+    for (int i = 0; i < 16385; i++)
+        json_array_append_new(nodes, json_object());
+    json_t *root = json_pack("{s:O, s:[]}", "nodes", nodes, "edges");
+    assert_null(qmp_graph_open(root));
+    assert_null(qmp_graph_open(nodes));
+    assert_null(qmp_see(NULL, "j"));
+    json_decref(root);
+    json_decref(nodes);
+}
+
 /* A peer that wants our memory. */
 static void b56_only_short_names_are_kept(void **state)
 {
@@ -192,6 +290,9 @@ int main(void)
         cmocka_unit_test(b15_a_device_without_a_name_is_found_by_its_node),
         cmocka_unit_test(b15_what_is_not_there_is_not_seen),
         cmocka_unit_test(b15_an_export_was_switched_or_not),
+        cmocka_unit_test(b15_named_users_were_switched_or_not),
+        cmocka_unit_test(b15_each_of_many_finds_its_own),
+        cmocka_unit_test(b56_a_graph_beyond_any_qemus_is_not_looked_at),
         cmocka_unit_test(b56_only_short_names_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
