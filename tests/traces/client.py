@@ -13,7 +13,7 @@ from typing import Any
 
 import blockjob
 from oracle import Run
-from replay import PATIENCE, Mismatch, Player
+from replay import OBSERVE, PATIENCE, Mismatch, Player
 from transcript import Line, Request, Transcript, command_of
 
 # So often that a test does not wait for it (B58).
@@ -50,7 +50,8 @@ class PythonClient:
 
     async def connect(self, uri: str) -> None:
         limits = {blockjob.Limit.POLL: _POLL_SECONDS}
-        self.monitor = await blockjob.connect(uri, timeout=PATIENCE, limits=limits)
+        again = PATIENCE if self.player.reconnects else None
+        self.monitor = await blockjob.connect(uri, timeout=PATIENCE, limits=limits, reconnect=again)
         self.reader = asyncio.create_task(self._read_events(self.monitor.events()))
 
     async def _read_events(self, stream: Any) -> None:
@@ -58,7 +59,20 @@ class PythonClient:
             async for event in stream:
                 self.events.append(event)
 
+    async def reconnected(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(blockjob.Disconnected):
+                await self.monitor.jobs()
+                return
+            await asyncio.sleep(0.01)
+        raise Mismatch("the library does not make the connection again")
+
     async def disconnected(self) -> None:
+        with contextlib.suppress(
+            blockjob.Disconnected
+        ):  # over for good, if it was not to be made again
+            self.monitor.set_reconnect(0)
         error = await asyncio.wait_for(self.monitor.closed(), PATIENCE)
         if not isinstance(error, blockjob.Disconnected):
             raise Mismatch(f"the connection is over by {error!r}")
@@ -81,7 +95,11 @@ class PythonClient:
 
     def _check_events(self) -> None:
         """All events, in order, once (B60)."""
-        told = [(event.name, event.data, round(event.timestamp, 6)) for event in self.events]
+        told = [
+            (event.name, event.data, round(event.timestamp, 6))
+            for event in self.events
+            if event.name  # else the connection's own
+        ]
         sent = [(line.event, data, round(line.timestamp, 6)) for line, data in self.expected]
         silent = {run.id for run in self.player.runs if run.silent and run.end_line is None}
         made_up = [
@@ -124,7 +142,7 @@ class PythonClient:
     async def attach(self, run: Run) -> None:
         name = self.player.server.names.get(run.id, run.id)
         job = await self.monitor.attach(name, timeout=PATIENCE)
-        self._hold(run, job, run.known)
+        self._hold(run, job, max(run.known, self.player.begin))
 
     async def start(self, run: Run, line: Line, own: bool) -> None:
         arguments = self.player.start_arguments(run, line, own)
@@ -163,6 +181,8 @@ class PythonClient:
         run = self.runs.get(line.index)
         if run is not None and request.verb in ("complete", "finalize"):
             return  # done when the job is over
+        if run is not None and not line.accepted and (run.end or line.index) < line.index:
+            return  # refused by a job that is over; done when it is known how
         await asyncio.wait([task], timeout=PATIENCE)
         if not task.done():
             raise Mismatch(f"{request} got its reply, and is not done")
@@ -276,7 +296,7 @@ class PythonClient:
             raise Mismatch(f"{run.id}: ENDED is not the last record, once: {kinds}")
         if str(held.records[-1].outcome) != outcome:
             raise Mismatch(f"{run.id}: ended as {held.records[-1]}, and is {outcome}")
-        if kinds.count("READY") != (run.ready is not None):
+        if kinds.count("READY") != self.player.has_seen_ready(run):
             raise Mismatch(f"{run.id}: ready at {run.ready}, and told {kinds}")
         if "LAGGED" in kinds:
             raise Mismatch(f"{run.id}: records were lost")
@@ -302,12 +322,18 @@ class PythonClient:
 
     def _check_timeline(self, run: Run, job: blockjob.Job) -> None:
         times = job.timeline
-        seen = run.start is not None or (run.end or 0) > run.known
-        if run.end_line is not None and run.end_line.timestamp and seen:
+        seen = run.end_line is not None and self._has_seen(run, run.end_line.index)
+        if run.end_line is not None and run.end_line.timestamp and seen:  # some have none
             self._check_time(run, "end", times.end_event, {run.end_line.timestamp})
-        if run.ready is not None and not run.ready_by_row and run.ready > run.known:
-            ready = self.transcript.lines[run.ready : run.ready + 2]
-            self._check_time(run, "ready", times.ready_event, {line.timestamp for line in ready})
+        if run.ready is not None and not run.ready_by_row and self._has_seen(run, run.ready):
+            stamps = {line.timestamp for line in self.transcript.lines[run.ready : run.ready + 2]}
+            if all(stamps):
+                self._check_time(run, "ready", times.ready_event, stamps)
+
+    def _has_seen(self, run: Run, index: int) -> bool:
+        """Whether the client was there, and knew the run, when that line came."""
+        known = run.known if self.player.mode == OBSERVE else run.begun
+        return index > max(known, self.player.begin)
 
     @staticmethod
     def _check_time(run: Run, what: str, told: float | None, times: set[float]) -> None:
@@ -315,10 +341,10 @@ class PythonClient:
             raise Mismatch(f"{run.id}: {what} by QEMU's clock at {times}, and told as {told}")
 
 
-async def play(transcript: Transcript, mode: str) -> None:
+async def play(transcript: Transcript, mode: str, begin: int = 0, reconnects: bool = False) -> None:
     """Plays it; raises `Mismatch`."""
     client = PythonClient(transcript)
-    client.player = Player(transcript, mode, client)
+    client.player = Player(transcript, mode, client, begin, reconnects)
     try:
         await asyncio.wait_for(client.player.play(), 10 * PATIENCE)
     finally:

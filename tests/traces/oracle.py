@@ -56,6 +56,9 @@ class Run:
     keeps: bool = False
     """Concluded, it stays listed until it is dismissed."""
 
+    def statuses_after(self, index: int) -> bool:
+        return any(at > index for at, _ in self.statuses)
+
     def accepted(self, name: str) -> bool:
         return any(verb.name == name for verb in self.verbs)
 
@@ -94,6 +97,14 @@ class Run:
         return (self.outcome,)
 
 
+def _listed(line: Line) -> set[str]:
+    """The jobs that are in a reply to a poll."""
+    polled = line.partner is not None and command_of(line.partner.message) in POLLS
+    if not polled or not line.is_reply:
+        return set()
+    return {row.get("id", row.get("device", "")) for row in line.message.get("return", [])}
+
+
 class _Reader:
     """Goes through a transcript once."""
 
@@ -104,6 +115,7 @@ class _Reader:
         self.live: dict[str, Run] = {}
         self.generations: dict[str, int] = {}
         self.starts: dict[str, list[Line]] = {}  # accepted while the run before was still there
+        self.came = 0  # where this connection was made
         self.has_statuses = any(line.event == "JOB_STATUS_CHANGE" for line in transcript)
 
     def begin(self, job: str, kind: str, line: Line, start: Line | None = None) -> Run:
@@ -152,6 +164,8 @@ class _Reader:
                 self.lose_all(line.index)
         elif "disconnect" in message and not self.reconnects:
             self.lose_all(line.index)
+        elif "reconnected" in message:
+            self.came = line.index
 
     def comes_back(self, index: int) -> bool:
         return any("reconnected" in line.message for line in self.transcript.lines[index:])
@@ -217,6 +231,7 @@ class _Reader:
             run = self.live.get(job)
             if run is None:
                 run = self.begin(job, row.get("type", ""), reply)
+            if run.end is None and not run.statuses_after(self.came):
                 self.read_old(run, row, reply)
             self.read_row(run, row, reply)
 
@@ -297,11 +312,13 @@ class _Reader:
         run.silent = run.error == "Operation canceled"
 
     def stays(self, job: str, index: int) -> bool:
-        """Whether anyone could see it between concluded and null."""
+        """Whether it was listed, or dismissed by hand, between concluded and null."""
         for line in self.transcript.lines[index + 1 :]:
             if line.event == "JOB_STATUS_CHANGE" and line.data["id"] == job:
                 return False
-            if line.kind != "in":
+            if line.kind == "out" and line.request.verb == "dismiss" and line.request.job == job:
+                return True
+            if job in _listed(line):
                 return True
         return True
 

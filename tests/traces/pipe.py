@@ -91,6 +91,9 @@ class PipeClient:
     def alive(self, run: Run) -> None:
         """As unready()."""
 
+    async def reconnected(self) -> None:
+        raise Mismatch("nobody reconnects here")
+
     async def ready(self, run: Run) -> None:
         await self._ask("ready", self._key(run))
 

@@ -129,7 +129,9 @@ class State:
         if line.event == "JOB_STATUS_CHANGE":
             self._note_status(str(line.data["id"]), str(line.data["status"]))
         elif line.event == "BLOCK_JOB_READY":
-            self._note_ready(str(line.data["device"]))
+            self._note_ready(line)
+        elif line.event == "BLOCK_JOB_ERROR" and line.data.get("action") == "stop":
+            self._note_pause(str(line.data["device"]), True, "failed")
         elif line.event in ENDS:
             self._note_end(line)
         elif line.is_reply and line.partner is not None and "return" in line.message:
@@ -180,6 +182,8 @@ class State:
         if status == "created" and job in self._requests and job not in self.jobs:
             self.start(self._requests[job], self._started[job])
         row = self.jobs.setdefault(job, {"current-progress": 0, "total-progress": 0, "id": job})
+        if job in self.block_jobs:
+            self.block_jobs[job]["paused"] = status in ("paused", "standby")
         for each in (row, self.block_jobs.get(job, {})):
             each["status"] = status
             if run is not None and run.error and run.end == self.at:
@@ -189,11 +193,20 @@ class State:
         runs = [run for run in self._runs if run.id == job and run.begun <= self.at]
         return runs[-1] if runs else None
 
-    def _note_ready(self, job: str) -> None:
+    def _note_pause(self, job: str, paused: bool, io_status: str) -> None:
         row = self.block_jobs.get(job)
+        if row is None or "paused" not in row:
+            return
+        row |= {"paused": paused, "io-status": io_status}
+        if "status" in row and self.version < (3, 0, 0):
+            running = "ready" if row["ready"] else "running"
+            row["status"] = ("standby" if row["ready"] else "paused") if paused else running
+
+    def _note_ready(self, line: Line) -> None:
+        row = self.block_jobs.get(str(line.data["device"]))
         if row is None:
             return
-        row["offset"] = row["len"] = max(row["len"], row["offset"])
+        row |= {"offset": line.data["offset"], "len": line.data["len"]}
         if "ready" in row:
             row["ready"] = True
         if "status" in row:
@@ -211,7 +224,7 @@ class State:
         for each in (row, self.jobs.get(job, {})):
             if "status" in each or each is self.jobs.get(job):
                 each["status"] = "concluded"
-            if error and self.version >= (3, 0, 0):
+            if error and self.version >= (2, 12, 0):
                 each["error"] = error
 
     def _note_reply(self, command: Line, value: Any) -> None:
@@ -224,6 +237,13 @@ class State:
             self.jobs = {row["id"]: dict(row) for row in value}
         elif command.request.verb == "dismiss":
             self.drop(command.request.job)
+        elif command.request.verb == "pause":
+            self._note_pause(command.request.job, True, self._io_status(command.request.job))
+        elif command.request.verb == "resume":
+            self._note_pause(command.request.job, False, "ok")
+
+    def _io_status(self, job: str) -> str:
+        return str(self.block_jobs.get(job, {}).get("io-status", "ok"))
 
     def answer(self, command: str) -> dict[str, Any]:
         """To what a library asks for itself."""
@@ -435,6 +455,7 @@ class Client(Protocol):
     async def ready(self, run: Run) -> None: ...
     async def over(self, run: Run, outcomes: tuple[str, ...]) -> None: ...
     async def disconnected(self) -> None: ...
+    async def reconnected(self) -> None: ...
 
 
 # How the library is used.
@@ -448,11 +469,22 @@ MODES = (OBSERVE, ACT, OWN_NAMES, RAW)
 class Player:
     """Plays one transcript at one client."""
 
-    def __init__(self, transcript: Transcript, mode: str, client: Client) -> None:
+    def __init__(
+        self,
+        transcript: Transcript,
+        mode: str,
+        client: Client,
+        begin: int = 0,
+        reconnects: bool = False,
+    ) -> None:
         self.transcript = transcript
         self.mode = mode
+        self.begin = begin
+        """The client comes after that line; of what was before it knows nothing."""
         self.client = client
-        self.runs = runs_of(transcript)
+        self.reconnects = reconnects
+        """The library makes the connection again where the transcript's client did."""
+        self.runs = runs_of(transcript, reconnects)
         self.held: set[int] = set()  # the runs (by id()) that the client has a handle of
         self.sent: dict[int, dict[str, Any]] = {}  # what the client sent, by the line of its twin
         self.own: set[int] = set()  # the runs (by id()) that the library is to dismiss
@@ -463,11 +495,41 @@ class Player:
 
     async def play(self) -> None:
         async with self.serving():
-            await self.client.connect(f"unix:{self.server.path}")
             first = next(i for i, line in enumerate(self.transcript) if self._is_negotiated(line))
-            for line in self.transcript.lines[first + 1 :]:
+            begin = max(first, self.begin)
+            for line in self.transcript.lines[first + 1 : begin + 1]:
+                self._pass_over(line)
+            await self.client.connect(f"unix:{self.server.path}")
+            await self._hold_old(begin)
+            for line in self.transcript.lines[begin + 1 :]:
                 await self._play_line(line)
             self._check_leftovers()
+
+    def _pass_over(self, line: Line) -> None:
+        """What was before the client came."""
+        if line.kind == "out" and line.accepted:
+            for start in actions_of(line.request):
+                self.server.state.start(start, line.index)
+        elif line.kind == "in":
+            self._note(line)
+
+    def _note(self, line: Line) -> None:
+        self.server.state.note(line)
+        for run in self.runs:
+            if run.silent and run.end == line.index and run.end_line is None and not run.statuses:
+                self.server.state.drop(run.id)
+
+    async def _hold_old(self, begin: int) -> None:
+        """The runs that are there already when the client comes."""
+        for run in self.runs:
+            if run.known > begin or not self.is_listed(run, self.transcript[begin]):
+                continue
+            self.held.add(id(run))
+            await self.client.attach(run)
+            if self.has_seen_ready(run) and (run.ready or 0) <= begin:
+                await self.client.ready(run)
+            if run.end is not None and run.end <= begin:
+                await self.client.over(run, run.seen_outcomes)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -510,10 +572,27 @@ class Player:
         message = line.message
         if "recv_error" in message or "eof" in message or "disconnect" in message:
             self.server.hang_up()
+            if self.reconnects and self._comes_back(line):
+                return
             await self._check_runs(line)
             await self.client.disconnected()
-        elif "reconnected" in message:
+        elif "reconnected" in message and not self.reconnects:
             await self.client.connect(f"unix:{self.server.path}")
+        elif "reconnected" in message:
+            self._look_ahead(line)
+            await self.client.reconnected()
+
+    def _comes_back(self, line: Line) -> bool:
+        return any("reconnected" in later.message for later in self.transcript.lines[line.index :])
+
+    def _look_ahead(self, line: Line) -> None:
+        """What the list says after a time in which nobody listened."""
+        for command in POLLS:
+            for later in self.transcript.lines[line.index :]:
+                asked = command_of(later.partner.message) if later.partner is not None else ""
+                if later.is_reply and asked == command:
+                    self.server.state.note(later)
+                    break
 
     # ---------------------------------------------------------------- commands
 
@@ -643,10 +722,7 @@ class Player:
         partner = line.partner
         await self._play_dismissal(line)
         sent = self.sent.get(partner.index) if partner is not None else None
-        self.server.state.note(line)
-        for run in self.runs:
-            if run.silent and run.end == line.index and run.end_line is None:
-                self.server.state.drop(run.id)
+        self._note(line)
         if line.event or sent is not None:
             self.server.send(line, sent)
         if line.event:
@@ -691,15 +767,28 @@ class Player:
                 continue
             if self.acts and started:
                 self.held.add(id(run))
-            elif self._is_listed(run, line):
+            elif self.is_listed(run, line):
                 self.held.add(id(run))
                 await self.client.attach(run)
 
     @staticmethod
-    def _is_listed(run: Run, line: Line) -> bool:
+    def is_listed(run: Run, line: Line) -> bool:
         """Who attaches must find it."""
-        here = run.gone is None or run.gone > line.index
-        return here and (run.end is None or run.end > line.index or run.keeps)
+        concluded = [index for index, status in run.statuses if status == "concluded"]
+        ends = [run.gone] if run.keeps and not run.lost else [run.end, *concluded]
+        return all(end is None or end > line.index for end in ends)
+
+    def has_seen_ready(self, run: Run) -> bool:
+        """Whether it was ready in a way that this client can know of."""
+        if run.ready is None:
+            return False
+        if run.ready > self.begin:
+            return True
+        if run.end is not None and run.end <= self.begin:
+            return False
+        # Before 2.2 the list does not say it, and equality says it of a mirror that is not empty.
+        empty = self.transcript[run.ready].data.get("len") == 0
+        return self.transcript.version >= (2, 2, 0) or (run.kind == "mirror" and not empty)
 
     async def _check_runs(self, line: Line) -> None:
         for run in self.runs:

@@ -137,17 +137,22 @@ class Line:
 
 
 class Transcript:
-    """A session as it was recorded."""
+    """A session as it was recorded, or as it might have been."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: list[dict[str, Any]] | None = None) -> None:
         self.path = path
         self.name = f"{path.parent.name}/{path.stem}"
-        with path.open(encoding="utf-8") as file:
-            self.lines = [
-                Line(index, record["dir"], record["msg"])
-                for index, record in enumerate(map(json.loads, file))
-            ]
+        if records is None:
+            with path.open(encoding="utf-8") as file:
+                records = [json.loads(line) for line in file]
+        self.lines = [
+            Line(index, record["dir"], record["msg"]) for index, record in enumerate(records)
+        ]
         _marry(self.lines)
+
+    def reordered(self, lines: Iterable[Line]) -> Transcript:
+        """The same session, had its lines come in that order."""
+        return Transcript(self.path, [{"dir": line.kind, "msg": line.message} for line in lines])
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self.lines)
