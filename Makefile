@@ -141,8 +141,8 @@ refresh_linker = case '$(DESTDIR)$(LIBDIR)' in \
 		test "$$(id -u)" != 0 || PATH="$$PATH:/sbin:/usr/sbin" ldconfig ;; esac
 
 # A QMP server for the tests of others: docs/fakeqemu.md.
-fakeqemu_files := docs/fakeqemu.md $(filter-out tests/fakeqemu/test_% %/retell.py %/qmpclient.py, \
-	$(wildcard tests/fakeqemu/*.py))
+fakeqemu_files := docs/fakeqemu.md $(filter-out tests/fakeqemu/test_% %/qmpclient.py %/retell.py \
+	%/scenarios.py,$(wildcard tests/fakeqemu/*.py))
 fakeqemu_folder = $(DATADIR)/libblockjob/fakeqemu
 
 install: library
