@@ -35,7 +35,9 @@ EXCEPT = {
     "rhel6.3-0.12.1.2-2.295/errors": ["__com.redhat_drive-mirror#19"],
 }
 
-_PATHS = sorted(path for path in DATA.glob("*/*.jsonl"))
+_NOW = ("5.2.0", "7.2.22", "10.0.13", "11.1.3")
+# With those that can be installed, the comparison is a live one.
+_PATHS = sorted(path for path in DATA.glob("*/*.jsonl") if path.parent.name not in _NOW)
 
 
 def profile_for(transcript: Transcript) -> Profile | None:
