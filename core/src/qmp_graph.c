@@ -31,6 +31,10 @@ struct node {
     const char *name;
 };
 
+struct named {
+    const struct node *node;
+};
+
 struct edge {
     const struct node *parent;
     const struct node *child;
@@ -47,8 +51,8 @@ struct device {
 /* All strings are those of the reply. Sorted, so that many jobs can look at it. */
 struct qmp_graph {
     size_t node_count;
-    struct node *nodes;          /* by id */
-    const struct node **by_name; /* and type */
+    struct node *nodes;    /* by id */
+    struct named *by_name; /* and type */
     size_t edge_count;
     struct edge *below; /* by parent */
     struct edge *above; /* by child */
@@ -86,7 +90,7 @@ static int compare_nodes(const struct node *a, const struct node *b)
 
 static int compare_names(const void *a, const void *b)
 {
-    return compare_nodes(*(const struct node *const *)a, *(const struct node *const *)b);
+    return compare_nodes(((const struct named *)a)->node, ((const struct named *)b)->node);
 }
 
 static int compare_parents(const void *a, const void *b)
@@ -124,7 +128,7 @@ static void open_nodes(struct qmp_graph *graph, const json_t *nodes)
     }
     qsort(graph->nodes, graph->node_count, sizeof *graph->nodes, compare_ids);
     for (i = 0; i < graph->node_count; i++)
-        graph->by_name[i] = &graph->nodes[i];
+        graph->by_name[i].node = &graph->nodes[i];
     qsort(graph->by_name, graph->node_count, sizeof *graph->by_name, compare_names);
 }
 
@@ -246,16 +250,16 @@ static struct edges edges_above(const struct qmp_graph *graph, const struct node
 static const struct node *find_node(const struct qmp_graph *graph, const char *type,
                                     const char *name)
 {
-    const struct node key = {.type = type, .name = name};
-    const struct node *key_at = &key;
-    const struct node **at =
-        bsearch(&key_at, graph->by_name, graph->node_count, sizeof *graph->by_name, compare_names);
+    const struct node node = {.type = type, .name = name};
+    const struct named key = {.node = &node};
+    const struct named *end = graph->by_name + graph->node_count;
+    const struct named *at =
+        bsearch(&key, graph->by_name, graph->node_count, sizeof key, compare_names);
     if (!at)
         return NULL;
-    const struct node **end = graph->by_name + graph->node_count;
-    bool is_one = (at == graph->by_name || compare_nodes(at[-1], &key) != 0) &&
-                  (at + 1 == end || compare_nodes(at[1], &key) != 0);
-    return is_one ? *at : NULL;
+    bool is_one = (at == graph->by_name || compare_names(at - 1, &key) != 0) &&
+                  (at + 1 == end || compare_names(at + 1, &key) != 0);
+    return is_one ? at->node : NULL;
 }
 
 /* What an edge of that name leads to; NULL: there is none. */

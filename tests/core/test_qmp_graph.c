@@ -206,6 +206,20 @@ static void b15_named_users_were_switched_or_not(void **state)
             fail_msg("%s", cases[i].after);
 }
 
+/* QEMU gives names once, but what other peers do is not known. */
+static void b56_one_of_two_that_are_called_the_same_is_none(void **state)
+{
+    (void)state;
+    assert_int_equal(compare(TWO_GUESTS, "j",
+                             "{\"nodes\": ["
+                             "{\"id\": 3, \"type\": \"block-driver\", \"name\": \"a\"},"
+                             "{\"id\": 4, \"type\": \"block-driver\", \"name\": \"b\"},"
+                             "{\"id\": 20, \"type\": \"block-backend\", \"name\": \"vda\"},"
+                             "{\"id\": 22, \"type\": \"block-backend\", \"name\": \"vda\"}"
+                             "], \"edges\": [" ROOT(20, 4) ", " ROOT(22, 4) "]}"),
+                     JOB_SWITCH_UNKNOWN);
+}
+
 /* Many disks: each job finds its own. */
 static void b15_each_of_many_finds_its_own(void **state)
 {
@@ -291,6 +305,7 @@ int main(void)
         cmocka_unit_test(b15_what_is_not_there_is_not_seen),
         cmocka_unit_test(b15_an_export_was_switched_or_not),
         cmocka_unit_test(b15_named_users_were_switched_or_not),
+        cmocka_unit_test(b56_one_of_two_that_are_called_the_same_is_none),
         cmocka_unit_test(b15_each_of_many_finds_its_own),
         cmocka_unit_test(b56_a_graph_beyond_any_qemus_is_not_looked_at),
         cmocka_unit_test(b56_only_short_names_are_kept),
