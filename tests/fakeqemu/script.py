@@ -14,11 +14,11 @@ from errors import QmpError, StepError
 from faults import Rule
 from graphs import bounce
 from jobs import Job
+from machine import Later, Machine
 from motion import Pace
 from profiles import PROFILES
 
 if TYPE_CHECKING:
-    from machine import Machine
     from server import Hub, Monitor
 
 Step = dict[str, Any]
@@ -56,7 +56,7 @@ async def serve(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWr
                 raise StepError("a step is a JSON object")
             done = await _wait(hub, step) if step.get("do") == "wait" else run(hub, step)
             answer = {"ok": True} | done
-        except (StepError, QmpError, ValueError, TypeError) as error:
+        except (StepError, QmpError, ValueError, TypeError, RecursionError) as error:
             answer = {"ok": False, "error": str(error)}
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
@@ -152,13 +152,6 @@ def _emit(machine: Machine, step: Step) -> None:
     machine.emit_any(step["event"], step.get("data"))
 
 
-def _deep(machine: Machine, step: Step) -> None:
-    data: Any = 0
-    for _ in range(step["depth"]):
-        data = [data]
-    machine.emit_any("DEEP", {"nested": data})
-
-
 def _huge(machine: Machine, step: Step) -> None:
     machine.emit_any("HUGE", {"padding": "x" * step["bytes"]})
 
@@ -168,7 +161,10 @@ def _tokens(machine: Machine, step: Step) -> None:
 
 
 def _execute(machine: Machine, step: Step) -> Step:
-    result = machine.execute(step["command"], step.get("arguments", {}))
+    try:
+        result = machine.execute(step["command"], step.get("arguments", {}))
+    except Later:
+        result = {}  # its client waits; we don't
     machine.settle()
     return {"return": result}
 
@@ -225,7 +221,6 @@ def _rule(machine: Machine, step: Step) -> None:
 _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "execute": _execute,
     "emit": _emit,
-    "deep": _deep,
     "huge": _huge,
     "tokens": _tokens,
     "bounce": _bounce,
@@ -250,6 +245,15 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
 def _raw(monitor: Monitor, step: Step) -> None:
     piece = bytes.fromhex(step["hex"]) if "hex" in step else step["text"].encode()
     monitor.send(piece * step.get("times", 1))
+
+
+def _deep(monitor: Monitor, step: Step) -> None:
+    # Deeper than our own JSON can go.
+    nested = "[" * step["depth"] + "0" + "]" * step["depth"]
+    stamp = '{"seconds": 1, "microseconds": 0}'
+    event = f'{{"timestamp": {stamp}, "event": "DEEP", "data": {{"nested": {nested}}}}}\r\n'
+    if monitor.negotiated:
+        monitor.send(event.encode())
 
 
 def _endless(monitor: Monitor, step: Step) -> None:
@@ -285,6 +289,7 @@ def _go(monitor: Monitor, step: Step) -> None:
 
 _OF_MONITOR: dict[Any, Callable[[Monitor, Step], None]] = {
     "raw": _raw,
+    "deep": _deep,
     "endless": _endless,
     "greeting": _greeting,
     "split": _split,

@@ -64,6 +64,10 @@ class Monitor:
         if self._wire is not None:
             self._wire.send(data)
 
+    @property
+    def negotiated(self) -> bool:
+        return self._session.negotiated
+
     def send_event(self, message: Message) -> None:
         self._session.send_event(message)
 

@@ -42,6 +42,14 @@ def test_a_synchronous_cancel_replies_when_the_job_is_gone() -> None:
         assert client.read() == {"return": {}, "id": "block_job_cancel"}
 
 
+def test_a_step_need_not_wait_for_a_synchronous_cancel() -> None:
+    with FakeQemu(profile="rhel6.2") as fake, Client(fake.path) as client:
+        client.ask("block_stream", device="drive0")
+        cancel = {"command": "block_job_cancel", "arguments": {"device": "drive0"}}
+        assert fake.do("execute", **cancel) == {"return": {}}
+        assert client.ask("query-block-jobs")[-1]["return"] == []
+
+
 def test_a_mirror_that_stalled_says_ready_again_before_2_12() -> None:
     for profile, events in (("2.8", ["BLOCK_JOB_READY"]), ("2.12", [])):
         with FakeQemu(profile=profile) as fake, Client(fake.path) as client:

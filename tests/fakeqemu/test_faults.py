@@ -127,9 +127,11 @@ def test_vanish_and_foreign_verb(qemu: FakeQemu, client: Client) -> None:
 def test_emit_beyond_int64_deep_and_huge(qemu: FakeQemu, client: Client) -> None:
     qemu.do("emit", event="X", data={"n": 1 << 70})
     qemu.do("deep", depth=300)
+    qemu.do("deep", depth=100_000)
     qemu.do("huge", bytes=100_000)
     assert client.read()["data"] == {"n": 1 << 70}
     assert len(json.dumps(client.read())) > 600
+    assert len(client.lines.readline()) > 200_000
     assert len(client.read()["data"]["padding"]) == 100_000
 
 
