@@ -17,12 +17,12 @@
 
 #define PATIENCE_MS (60 * 1000)
 #define PATIENCE_OF_A_TEST_S 600
-#define RUNS_USUALLY 300
 #define RUNS_WHERE_IT_IS_SLOW 40 /* a sanitizer or valgrind, which keeps the books itself */
 
 /* A program, from its beginning to its end. What fails ends it early. */
 typedef struct program {
     peer *peer;
+    const char *uri; /* NULL: the peer's own */
     bj_ctx *ctx;
     bj_monitor *monitor;
     bj_queue *queue;
@@ -200,7 +200,43 @@ static void move_together(program *p)
     get(p, bj_group_abort(p->group, BJ_ABORT_SOFT, PATIENCE_MS));
 }
 
+/* The server leaves, and is there again. */
+static void come_back(program *p)
+{
+    bj_watch *watch = NULL;
+    const bj_record *record;
+    keep_watch(p, bj_monitor_watch(p->monitor, &watch), &watch);
+    check_error(bj_monitor_set_reconnect(p->monitor, BJ_TIMEOUT_NONE), "reconnecting");
+    bj_job *job = start_mirror(p);
+    if (!job || !watch)
+        return;
+    keep_watch(p, bj_job_watch(job, 0, &watch), &watch);
+    watch = p->watches[0];
+    get(p, bj_job_ready(job, PATIENCE_MS));
+    get(p, bj_monitor_execute(p->monitor, "query-status", NULL, PATIENCE_MS));
+    do
+        if (bj_watch_next(watch, PATIENCE_MS, &record) != BJ_OK)
+            fail_msg("allocation %lld: the connection did not end", number_now);
+    while (record->kind != BJ_RECORD_DISCONNECTED && record->kind != BJ_RECORD_CLOSED &&
+           record->kind != BJ_RECORD_LAGGED);
+    bj_future *pivoted = bj_job_pivot(job, BJ_PIVOT_WAIT_READY, PATIENCE_MS);
+    if (get(p, pivoted))
+        assert_int_equal(bj_future_outcome(pivoted), BJ_OUTCOME_PIVOTED);
+    get(p, bj_job_done(job, BJ_DONE_RELEASED, PATIENCE_MS));
+}
+
 /* --------------------------------------------------------------------- programs */
+
+/* Its first client it leaves after query-status. */
+static void serve_and_leave(peer *p, void *user)
+{
+    int *visits = user;
+    bool first = (*visits)++ == 0;
+    peer_command command;
+    bool going = peer_greet(p, peer_modern);
+    while (going && peer_hear(p, &command))
+        going = peer_obey(p, &command) && !(first && strcmp(command.name, "query-status") == 0);
+}
 
 static void serve(peer *p, void *user)
 {
@@ -246,47 +282,62 @@ static void play(program *p, deeds *act)
     check_error(r, "a context");
     if (r != BJ_OK)
         return;
-    bj_future *connected = bj_monitor_connect(p->ctx, peer_uri(p->peer), PATIENCE_MS);
-    peer_connected(p->peer);
+    const char *uri = p->uri ? p->uri : peer_uri(p->peer);
+    bj_future *connected = bj_monitor_connect(p->ctx, uri, PATIENCE_MS);
+    if (!p->uri)
+        peer_connected(p->peer);
     if (!get(p, connected))
         return;
     p->monitor = bj_future_monitor(connected);
     act(p);
 }
 
+/* What a test does, and how. */
+typedef struct test_story {
+    deeds *act;
+    peer_play *play;
+    const char *path; /* that the peer listens at; NULL: it is connected */
+    long long runs;   /* that it takes, about; each waits when it connects again */
+} test_story;
+
 /* The whole program, in which that allocation fails. False if it has not as many. */
-static bool play_with_failure(deeds *act, long long number, long long *ret_count)
+static bool play_with_failure(const test_story *story, long long number, long long *ret_count)
 {
-    program p = {0};
+    program p = {.uri = story->path};
+    int visits = 0;
     long long before = atomic_load(&heap_bytes);
-    p.peer = peer_start(serve, NULL);
+    p.peer = story->path ? peer_listen(story->path, story->play, &visits)
+                         : peer_start(story->play, &visits);
 
     number_now = number;
     heap_fail_at(number);
-    play(&p, act);
+    play(&p, story->act);
     end_program(&p);
     *ret_count = number - heap_stop();
     bool failed = atomic_load(&heap_failed);
 
     peer_end(p.peer);
+    if (story->path)
+        unlink(story->path);
     long long left = atomic_load(&heap_bytes) - before;
     if (left > 0) /* what open_memstream() has allocated is freed, too */
         fail_msg("allocation %lld: %lld bytes leaked", number, left);
     return failed;
 }
 
-static void fail_each(deeds *act)
+static void fail_each(const test_story *story)
 {
     alarm(PATIENCE_OF_A_TEST_S);
     const long long never = INT64_MAX;
     const char *asked = getenv("MEMORY_STRIDE");
     long long all, count;
-    play_with_failure(act, never, &all);
-    long long runs = count_heap() == 0 ? RUNS_WHERE_IT_IS_SLOW : RUNS_USUALLY;
+    play_with_failure(story, never, &all);
+    bool slow = count_heap() == 0 && story->runs > RUNS_WHERE_IT_IS_SLOW;
+    long long runs = slow ? RUNS_WHERE_IT_IS_SLOW : story->runs;
     long long stride = asked ? strtoll(asked, NULL, 10) : all / runs + 1;
 
     long long number = 1;
-    while (play_with_failure(act, number, &count))
+    while (play_with_failure(story, number, &count))
         number += stride;
     print_message("of %lld allocations one in %lld failed, in a run of its own\n", all, stride);
     alarm(0);
@@ -295,25 +346,36 @@ static void fail_each(deeds *act)
 static void no_memory_to_connect(void **state)
 {
     (void)state;
-    fail_each(do_nothing);
+    fail_each(&(test_story){.act = do_nothing, .play = serve, .runs = 300});
 }
 
 static void no_memory_to_pivot_and_watch(void **state)
 {
     (void)state;
-    fail_each(pivot_and_watch);
+    fail_each(&(test_story){.act = pivot_and_watch, .play = serve, .runs = 300});
 }
 
 static void no_memory_to_steer(void **state)
 {
     (void)state;
-    fail_each(steer);
+    fail_each(&(test_story){.act = steer, .play = serve, .runs = 300});
 }
 
 static void no_memory_for_groups_and_transactions(void **state)
 {
     (void)state;
-    fail_each(move_together);
+    fail_each(&(test_story){.act = move_together, .play = serve, .runs = 300});
+}
+
+static void no_memory_to_connect_again(void **state)
+{
+    (void)state;
+    scratch dir;
+    char path[256];
+    scratch_make(&dir);
+    snprintf(path, sizeof(path), "%s/qmp.sock", dir.dir);
+    fail_each(&(test_story){.act = come_back, .play = serve_and_leave, .path = path, .runs = 40});
+    scratch_remove(&dir);
 }
 
 int main(void)
@@ -323,6 +385,7 @@ int main(void)
         cmocka_unit_test(no_memory_to_pivot_and_watch),
         cmocka_unit_test(no_memory_to_steer),
         cmocka_unit_test(no_memory_for_groups_and_transactions),
+        cmocka_unit_test(no_memory_to_connect_again),
     };
     heap_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);

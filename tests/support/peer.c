@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 65536
@@ -35,6 +36,7 @@ struct peer {
     void *user;
     pthread_t thread;
     int theirs; /* the library's end; -1 once it has a duplicate */
+    int listener;
     int ours;
     char uri[24];
     bool drips;
@@ -55,18 +57,48 @@ static void *run(void *user)
     return NULL;
 }
 
-peer *peer_start(peer_play *play, void *user)
+static void *run_listener(void *user)
+{
+    peer *p = user;
+    while ((p->ours = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        p->input_len = 0;
+        p->play(p, p->user);
+        close(p->ours);
+    }
+    return NULL;
+}
+
+static peer *new_peer(peer_play *play, void *user)
 {
     peer *p = calloc(1, sizeof(*p));
-    int fds[2];
     assert_non_null(p);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     p->play = play;
     p->user = user;
+    p->theirs = p->ours = p->listener = -1;
+    return p;
+}
+
+peer *peer_start(peer_play *play, void *user)
+{
+    peer *p = new_peer(play, user);
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     p->theirs = fds[0];
     p->ours = fds[1];
     snprintf(p->uri, sizeof(p->uri), "fd:%d", p->theirs);
     assert_int_equal(pthread_create(&p->thread, NULL, run, p), 0);
+    return p;
+}
+
+peer *peer_listen(const char *path, peer_play *play, void *user)
+{
+    peer *p = new_peer(play, user);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    p->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(p->listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(p->listener, 8), 0);
+    assert_int_equal(pthread_create(&p->thread, NULL, run_listener, p), 0);
     return p;
 }
 
@@ -87,8 +119,10 @@ void peer_end(peer *p)
         return;
     if (p->theirs >= 0)
         close(p->theirs);
+    if (p->listener >= 0)
+        shutdown(p->listener, SHUT_RDWR);
     pthread_join(p->thread, NULL);
-    close(p->ours);
+    close(p->listener >= 0 ? p->listener : p->ours);
     free(p);
 }
 

@@ -20,6 +20,10 @@ peer *peer_start(peer_play *play, void *user);
 const char *peer_uri(const peer *p);
 void peer_connected(peer *p);
 
+/* The same for whoever connects to that path, one after the other; each is hung up on when `play`
+ * returns. */
+peer *peer_listen(const char *path, peer_play *play, void *user);
+
 /* Takes NULL; what the peer plays must be about to end. */
 void peer_end(peer *p);
 
