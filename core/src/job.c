@@ -266,6 +266,12 @@ static void answer_all(struct job *job, waiter_test *test, int error, const char
 
 /* -------------------------------------------------------------------- verbs */
 
+/* The program has sent such a verb by itself, and has no reply. */
+static bool awaits_raw(const struct job *job)
+{
+    return job->raw[JOB_COMPLETE] + job->raw[JOB_CANCEL] + job->raw[JOB_CANCEL_FORCE] > 0;
+}
+
 static void send_shared(struct job *job, enum job_request *request, enum job_verb verb)
 {
     *request = JOB_REQUEST_SENT;
@@ -274,7 +280,7 @@ static void send_shared(struct job *job, enum job_request *request, enum job_ver
 
 static bool force_is_due(const struct job *job)
 {
-    return !is_under_way(job->force) && job->force_aborts > 0;
+    return !is_under_way(job->force) && job->force_aborts > 0 && !awaits_raw(job);
 }
 
 /* Once, and never again while a complete may yet be accepted: only its refusal, or a job that is
@@ -284,13 +290,13 @@ static bool cancel_is_due(const struct job *job)
     bool too_late = job->complete == JOB_REQUEST_SENT ||
                     (job->complete == JOB_REQUEST_ACCEPTED && !job->pending);
     return !is_aborting(job) && !too_late && !job->cancel_refused && job->stall == JOB_STALL_NONE &&
-           job->soft_aborts > 0 && job->raw == 0;
+           job->soft_aborts > 0 && !awaits_raw(job);
 }
 
 bool job_can_pivot(const struct job *job)
 {
     bool could = !is_aborting(job) && job->ready && !stands_still(job) && !is_ending(job);
-    return !job->away && job->raw == 0 && (could || is_under_way(job->complete));
+    return !job->away && !awaits_raw(job) && (could || is_under_way(job->complete));
 }
 
 /* Once, when QEMU will take it (B31), and never beside an abort (B34), nor beside what the program
@@ -418,7 +424,7 @@ static void latch(struct job *job, bj_outcome outcome)
 static bool is_in_flight(const struct job *job)
 {
     return job->complete == JOB_REQUEST_SENT || job->cancel == JOB_REQUEST_SENT ||
-           job->force == JOB_REQUEST_SENT || job->raw > 0;
+           job->force == JOB_REQUEST_SENT || awaits_raw(job);
 }
 
 /* COMPLETED of a mirror or an active commit: which verb was it (B14)? Where it was not our complete
@@ -461,12 +467,19 @@ static void set_end(struct job *job, enum job_end end, const char *error)
 /* Nobody could look at the graph: then it is what the verb that was accepted says. */
 static void latch_unseen(struct job *job, const char *reason)
 {
-    if (abort_is_accepted(job) && job->complete == JOB_REQUEST_NONE) {
+    if (abort_is_accepted(job) && job->complete == JOB_REQUEST_NONE && !job->maybe_completing) {
         latch(job, BJ_OUTCOME_COPIED);
         return;
     }
     set_text(job, reason);
     latch(job, BJ_OUTCOME_COMPLETED);
+}
+
+static void answer_hurt(struct job *job)
+{
+    waiter_test *test = job->stall == JOB_STALL_ERROR ? is_hurt_by_error_stop : is_hurt_by_pause;
+    if (job->stall != JOB_STALL_NONE)
+        answer_all(job, test, BJ_E_STALLED, NULL, text_str(job->text));
 }
 
 /* A stop by an error stays one until it is resumed, whatever else holds the job as well. */
@@ -476,12 +489,12 @@ static void stall(struct job *job, enum job_stall kind, const char *reason)
         return;
     if (job->stall < kind) {
         job->stall = kind;
+        job->paused_rows = 0; /* a list that is on its way may be older */
         set_text(job, reason);
         watch_standstill(job);
         job->port->tell(job, JOB_NEWS_STALLED, reason);
     }
-    answer_all(job, job->stall == JOB_STALL_ERROR ? is_hurt_by_error_stop : is_hurt_by_pause,
-               BJ_E_STALLED, NULL, text_str(job->text));
+    answer_hurt(job);
 }
 
 static void unstall(struct job *job)
@@ -555,6 +568,8 @@ static void ask_pivot(struct job *job, struct job_waiter *waiter)
         answer(job, waiter, BJ_E_NOT_READY, NULL, NULL);
 }
 
+static const char *const pivoting_text = "a pivot is under way: only force aborts it";
+
 static void ask_soft_abort(struct job *job, struct job_waiter *waiter)
 {
     bool async = is_async_abort(job, waiter);
@@ -568,7 +583,7 @@ static void ask_soft_abort(struct job *job, struct job_waiter *waiter)
     else if (job->stall != JOB_STALL_NONE && is_hurt_by_pause(job, waiter))
         answer_stalled(job, waiter);
     else if (async && pivoting && !is_aborting(job))
-        answer(job, waiter, BJ_E_STATE, NULL, "a pivot is under way: only force aborts it");
+        answer(job, waiter, BJ_E_STATE, NULL, pivoting_text);
 }
 
 static void ask_abort(struct job *job, struct job_waiter *waiter)
@@ -584,7 +599,7 @@ static void note_verb_sent(struct job *job, enum job_verb verb)
     job->resuming |= verb == JOB_RESUME;
     if (verb == JOB_PAUSE) {
         job->pausing = true;
-        job->pause_seen = false;
+        job->pause_seen = stands_still(job);
     }
 }
 
@@ -714,7 +729,9 @@ static void vanished(struct job *job)
 {
     if (job_is_over(job) || job->end != JOB_END_NONE)
         return;
-    if (job->aborted && !abort_is_accepted(job))
+    if (job->gap)
+        job_lost(job, BJ_E_JOB_LOST, "it vanished, and its end was not seen");
+    else if (job->aborted && !abort_is_accepted(job))
         set_end(job, JOB_END_FAILED, "it was aborted, and QEMU gave no reason");
     else if (job->aborted || (abort_is_accepted(job) && !job->finished))
         set_end(job, JOB_END_CANCELLED, NULL);
@@ -736,18 +753,29 @@ static void note_status(struct job *job, enum job_status status)
         job->aborted = true;
 }
 
+static bool is_going_on(enum job_status status)
+{
+    return status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY ||
+           status == JOB_STATUS_WAITING || status == JOB_STATUS_PENDING;
+}
+
 void job_status_event(struct job *job, enum job_status status)
 {
-    if (job->released || status == job->status || status == JOB_STATUS_NONE)
+    if (job->released || status == JOB_STATUS_NONE)
         return;
-    job->traits.has_status = true;
     job->heard = true;
+    if (status == job->status) {
+        if (is_going_on(status))
+            goes_on(job); /* it stood still while nobody listened */
+        return;
+    }
+    job->traits.has_status = true;
     note_status(job, status);
     bool became_ready = status == JOB_STATUS_READY && latch_ready(job);
     if (status != JOB_STATUS_NULL)
         job->port->tell(job, JOB_NEWS_STATUS, job_status_name(status));
 
-    if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
+    if (is_going_on(status))
         goes_on(job);
     if (became_ready)
         announce_ready(job);
@@ -772,11 +800,22 @@ void job_cancelled_event(struct job *job)
     set_end(job, JOB_END_CANCELLED, NULL);
 }
 
+/* What stands still after force was accepted is not ended by it: before 2.12 it only finishes the
+ * copy of a ready mirror. Sent again it resumes the job. */
+static void refute_force(struct job *job)
+{
+    if (job->force == JOB_REQUEST_ACCEPTED)
+        job->force = JOB_REQUEST_NONE;
+}
+
 void job_stopped_event(struct job *job, const char *reason)
 {
     job->heard = true;
     job->resuming = false; /* what was resumed has stopped again */
+    job->paused_rows = 0;
+    refute_force(job);
     stall(job, JOB_STALL_ERROR, reason);
+    pursue(job);
 }
 
 static void set_pending(struct job *job)
@@ -805,9 +844,16 @@ void job_tick(struct job *job)
     }
 }
 
+/* What a list says may be older than the last event. */
+static void note_concluded(struct job *job)
+{
+    if (job->status != JOB_STATUS_NULL)
+        note_status(job, JOB_STATUS_CONCLUDED);
+}
+
 static void concluded_row(struct job *job, const char *error)
 {
-    note_status(job, JOB_STATUS_CONCLUDED);
+    note_concluded(job);
     if (job->end != JOB_END_NONE)
         forget_in_flight(job);
     else if (!error)
@@ -828,21 +874,24 @@ static void adopt_status(struct job *job, enum job_status status)
     note_status(job, status);
     if (status == JOB_STATUS_PENDING)
         set_pending(job); /* in a list it is only seen when it waits for finalize */
-    if (status == JOB_STATUS_RUNNING || status == JOB_STATUS_READY)
-        goes_on(job);
 }
 
-/* Before 3.0 no event tells that another client has paused it, and a list shows the drains of a
- * moment, too: so twice (B13). */
+/* Before 3.0 no event tells that another client has paused it or resumed it, and a list shows the
+ * drains of a moment, too, and may be older than what is known: so twice (B13). */
 static void adopt_pause(struct job *job, bool paused)
 {
     if (job->traits.has_status)
         return;
-    job->paused_rows = paused ? job->paused_rows + 1 : 0;
-    if (!paused)
-        unstall(job);
-    else if (job->paused_rows > 1)
+    bool again = paused ? job->paused_rows > 0 : job->paused_rows < 0;
+    job->paused_rows = (paused ? 1 : -1) * (again ? 2 : 1);
+    if (paused && again) {
+        refute_force(job);
         stall(job, JOB_STALL_PAUSED, "it is paused");
+    } else if (again) {
+        unstall(job);
+    } else if (job->stall != JOB_STALL_NONE && (!paused || job->force == JOB_REQUEST_ACCEPTED)) {
+        job->port->query(job); /* nobody else may ask a second time */
+    }
 }
 
 /* QEMU lists a job that a verb was told is not there: then the verb was refused. */
@@ -904,6 +953,8 @@ void job_row(struct job *job, const struct job_row *row)
         not_gone(job);
     if (job->doubted && ready && !is_ending(job))
         complete_was_not_taken(job);
+    if (job->complete == JOB_REQUEST_UNKNOWN && !ready && row->status < JOB_STATUS_WAITING)
+        job->complete = JOB_REQUEST_NONE; /* QEMU takes none before ready */
     pursue(job);
     watch_standstill(job);
 }
@@ -988,10 +1039,17 @@ static void complete_refused(struct job *job, const struct job_reply *reply)
         answer_all(job, wants_complete, reply->error, reply->error_class, reply->text);
 }
 
+static void complete_accepted(struct job *job)
+{
+    job->complete = JOB_REQUEST_ACCEPTED;
+    if (!job->pending)
+        answer_all(job, is_async_soft_abort, BJ_E_STATE, NULL, pivoting_text);
+}
+
 static void complete_reply(struct job *job, const struct job_reply *reply)
 {
     if (reply->accepted)
-        job->complete = JOB_REQUEST_ACCEPTED;
+        complete_accepted(job);
     else
         complete_refused(job, reply);
 }
@@ -1006,6 +1064,7 @@ static void cancel_refused(struct job *job, const struct job_reply *reply)
         stall(job, JOB_STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
     else if (!ask_if_gone(job, reply))
         answer_all(job, is_plain_soft_abort, reply->error, reply->error_class, reply->text);
+    answer_hurt(job); /* those who had hoped for the cancel */
 }
 
 /* RHEL 6.2 answers a cancel when the job is gone, and says no more of it; 1.0.50 has the same words
@@ -1016,12 +1075,8 @@ static void ask_if_over(struct job *job)
         job->port->query(job);
 }
 
-static void cancel_reply(struct job *job, const struct job_reply *reply)
+static void cancel_accepted(struct job *job)
 {
-    if (!reply->accepted) {
-        cancel_refused(job, reply);
-        return;
-    }
     job->cancel = JOB_REQUEST_ACCEPTED;
     answer_all(job, is_async_soft_abort, BJ_OK, NULL, NULL);
     ask_if_over(job);
@@ -1029,17 +1084,33 @@ static void cancel_reply(struct job *job, const struct job_reply *reply)
         answer_all(job, is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
 }
 
+static void cancel_reply(struct job *job, const struct job_reply *reply)
+{
+    if (reply->accepted)
+        cancel_accepted(job);
+    else
+        cancel_refused(job, reply);
+}
+
+static void force_accepted(struct job *job)
+{
+    job->force = JOB_REQUEST_ACCEPTED;
+    answer_all(job, is_async_abort, BJ_OK, NULL, NULL);
+    ask_if_over(job);
+    if (job->stall != JOB_STALL_NONE && !job->traits.has_status)
+        job->port->query(job); /* did that stop come before it, or after it? */
+}
+
 static void force_reply(struct job *job, const struct job_reply *reply)
 {
     if (reply->accepted) {
-        job->force = JOB_REQUEST_ACCEPTED;
-        answer_all(job, is_async_abort, BJ_OK, NULL, NULL);
-        ask_if_over(job);
+        force_accepted(job);
         return;
     }
     job->force = JOB_REQUEST_NONE;
     if (!is_beyond_verbs(job) && !ask_if_gone(job, reply))
         answer_all(job, is_force_abort, reply->error, reply->error_class, reply->text);
+    answer_hurt(job);
 }
 
 /* The library's own dismiss. Refused: someone else was faster, or QEMU could not; ask which. */
@@ -1074,13 +1145,23 @@ static void pause_accepted(struct job *job)
     job->pausing = false;
 }
 
+/* No event need follow: it may not have come to a standstill yet. A stop that came since may have
+ * been before it or after it: the next event tells, or else QEMU's list. */
+static void resume_accepted(struct job *job)
+{
+    if (job->resuming)
+        unstall(job);
+    else if (job->stall != JOB_STALL_NONE && !job->traits.has_status)
+        job->port->query(job);
+}
+
 static void verb_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
                        const struct job_reply *reply)
 {
     if (verb == JOB_PAUSE && reply->accepted)
         pause_accepted(job);
-    if (verb == JOB_RESUME && reply->accepted && job->resuming)
-        unstall(job); /* no event need follow: it may not have come to a standstill yet */
+    if (verb == JOB_RESUME && reply->accepted)
+        resume_accepted(job);
 
     if (!waiter)
         return;
@@ -1101,7 +1182,7 @@ void job_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
         cancel_reply(job, reply);
     else if (verb == JOB_CANCEL_FORCE)
         force_reply(job, reply);
-    else if (verb == JOB_DISMISS && job->traits.ours)
+    else if (verb == JOB_DISMISS && job->dismissing)
         dismiss_reply(job, reply);
     else
         verb_reply(job, verb, NULL, reply);
@@ -1123,26 +1204,30 @@ static bool is_shared_verb(enum job_verb verb)
 void job_raw_sent(struct job *job, enum job_verb verb)
 {
     if (is_shared_verb(verb))
-        job->raw++;
+        job->raw[verb]++;
     note_verb_sent(job, verb);
 }
 
-static enum job_request *request_of(struct job *job, enum job_verb verb)
+static void raw_accepted(struct job *job, enum job_verb verb)
 {
-    return verb == JOB_COMPLETE ? &job->complete : verb == JOB_CANCEL ? &job->cancel : &job->force;
+    if (verb == JOB_COMPLETE)
+        complete_accepted(job);
+    else if (verb == JOB_CANCEL)
+        cancel_accepted(job);
+    else if (verb == JOB_CANCEL_FORCE)
+        force_accepted(job);
+    else if (verb == JOB_PAUSE)
+        pause_accepted(job);
+    else if (verb == JOB_RESUME)
+        resume_accepted(job);
 }
 
 void job_raw_reply(struct job *job, enum job_verb verb, bool accepted)
 {
-    if (is_shared_verb(verb)) {
-        job->raw -= job->raw > 0;
-        if (accepted)
-            *request_of(job, verb) = JOB_REQUEST_ACCEPTED;
-        if (accepted && verb != JOB_COMPLETE)
-            ask_if_over(job);
-    } else if (accepted && verb == JOB_PAUSE) {
-        pause_accepted(job);
-    }
+    if (is_shared_verb(verb))
+        job->raw[verb] -= job->raw[verb] > 0;
+    if (accepted)
+        raw_accepted(job, verb);
     decide(job);
     pursue(job);
     watch_standstill(job);
@@ -1156,24 +1241,26 @@ static bool is_verb(const struct job *job, const struct job_waiter *waiter)
     return waiter->question == JOB_ASK_VERB;
 }
 
-static void forget_reply(enum job_request *request)
+static void forget_reply(enum job_request *request, unsigned *raw)
 {
-    if (*request == JOB_REQUEST_SENT)
+    if (*request == JOB_REQUEST_SENT || (*request == JOB_REQUEST_NONE && *raw > 0))
         *request = JOB_REQUEST_UNKNOWN;
+    *raw = 0;
 }
 
 void job_disconnected(struct job *job)
 {
     if (job->released)
         return;
-    job->away = true;
+    job->away = job->gap = true;
     job->heard = false;
-    job->raw = 0;
     job->dismissing = false;
+    job->dismisses = 0;
     job->gone_asked = job->graph_asked = job->doubted = job->resuming = job->pausing = false;
-    forget_reply(&job->complete);
-    forget_reply(&job->cancel);
-    forget_reply(&job->force);
+    forget_reply(&job->complete, &job->raw[JOB_COMPLETE]);
+    job->maybe_completing |= job->complete == JOB_REQUEST_UNKNOWN;
+    forget_reply(&job->cancel, &job->raw[JOB_CANCEL]);
+    forget_reply(&job->force, &job->raw[JOB_CANCEL_FORCE]);
     answer_all(job, is_verb, BJ_E_DISCONNECTED, NULL,
                "the connection ended before QEMU answered: it may have been done, or not");
     watch_standstill(job);
@@ -1220,10 +1307,12 @@ void job_found(struct job *job, const struct job_row *row)
         return;
     }
     job->away = false;
+    if (row->status >= JOB_STATUS_CREATED && row->status <= JOB_STATUS_STANDBY)
+        job->gap = false; /* whatever it has done since was heard */
     if (!job->heard && job->end == JOB_END_NONE)
         adopt_row(job, row);
     else if (row->status == JOB_STATUS_CONCLUDED)
-        note_status(job, row->status);
+        note_concluded(job);
     doubt_cancels(job);
     decide(job);
     job_row(job, row);

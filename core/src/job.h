@@ -146,12 +146,13 @@ struct job {
     bool resuming;   /* a resume was sent, and no stop came since */
     bool pausing;    /* a pause was sent, and nothing ended it since */
     bool pause_seen; /* a standstill came since */
-    int paused_rows; /* one after the other, where no event tells of a pause */
+    int paused_rows; /* one after the other, where no event tells of a pause; < 0: not paused */
     bool released;
     bool pending;  /* waits for finalize (B42) */
     bool finished; /* was waiting or pending: what was to be done is done */
     bool aborted;  /* was aborting */
     bool away;     /* the connection has ended and is being made again: nothing is sent */
+    bool gap;      /* events were missed, and no list has shown it at work since */
     bool heard;    /* an event came since: it knows better than the list that was asked for */
     bool made_up;  /* its end is one that QEMU has no event for */
 
@@ -164,16 +165,17 @@ struct job {
     enum job_request complete;
     enum job_request cancel;
     enum job_request force;
-    unsigned raw; /* complete or cancel that the program has sent by itself, not answered yet */
-    bool cancelled_in_pending; /* when it was sent */
-    bool cancel_refused;       /* and not asked for again since */
+    unsigned raw[JOB_CANCEL_FORCE + 1]; /* sent by the program itself, not answered yet */
+    bool cancelled_in_pending;          /* when it was sent */
+    bool cancel_refused;                /* and not asked for again since */
     bool dismissing;
     unsigned dismisses; /* how often ours was sent */
     bool graph_asked;
     bool gone_asked; /* a verb met "no such job", and a query is to tell */
     bool stood;      /* it left ready for standby since complete was sent (5.2 refuses it there) */
     bool doubted;    /* whether QEMU has taken complete was asked a while after it came back */
-    unsigned completes; /* how often complete was sent (B33) */
+    bool maybe_completing; /* the reply to a complete was lost once */
+    unsigned completes;    /* how often complete was sent (B33) */
 
     struct job_waiter *waiters;
     size_t pivots, soft_aborts, force_aborts; /* of them */

@@ -137,7 +137,8 @@ static bool needs_polling(const bj_job *job)
     bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
     bool is_wanted = machine->waiters || job->watches;
     bool misses_pause =
-        !machine->traits.has_status && (machine->pivots > 0 || machine->soft_aborts > 0);
+        !machine->traits.has_status &&
+        (machine->pivots > 0 || machine->soft_aborts > 0 || machine->force_aborts > 0);
     return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
            !job_is_over(machine);
 }

@@ -298,8 +298,99 @@ static void b13_a_pause_without_an_event_is_found_out(void **state)
     assert_waiting(p);
     row_says(m, (struct job_row){.ready = true, .paused = true});
     assert_answered(p, BJ_E_STALLED);
+    row_says(m, (struct job_row){.ready = true}); /* it may be older than the pause */
+    assert_true(m->query_out);
+    assert_answered(pivot(m), BJ_E_STALLED);
     row_says(m, (struct job_row){.ready = true});
     assert_waiting(pivot(m));
+}
+
+static void b13_a_list_older_than_a_stop_resumes_nothing(void **state)
+{
+    machine *m = *state;
+    become(m, (struct job_traits){.stall_ms = STALL_MS});
+    feed(m, "ERROR(stop)");
+    row_says(m, (struct job_row){0});
+    assert_answered(done(m), BJ_E_STALLED);
+}
+
+static void b13_who_waits_for_the_end_is_told_when_a_cancel_is_refused(void **state)
+{
+    machine *m = *state;
+    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    seat *d = done(m);
+    abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "ERROR(stop)");
+    assert_waiting(d);
+    feed(m, "-cancel");
+    assert_answered(d, BJ_E_STALLED);
+}
+
+static void b13_a_force_that_does_not_end_it_is_sent_again(void **state)
+{
+    machine *m = *state;
+    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    feed(m, "READY");
+    seat *d = done(m);
+    seat *a = abort_job(m, BJ_ABORT_FORCE);
+    feed(m, "+force ERROR(stop)");
+    assert_answered(d, BJ_E_STALLED);
+    assert_waiting(a);
+    assert_said(m, "READY force STALLED force");
+}
+
+static void b28_a_list_older_than_null_brings_nothing_back(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    abort_job(m, BJ_ABORT_SOFT);
+    seat *r = released(m);
+    feed(m, "~waiting ~pending COMPLETED ~concluded +cancel ~null =concluded");
+    graph_says(m, JOB_NOT_SWITCHED);
+    assert_answered(r, BJ_OK);
+}
+
+static void b46_statuses_with_a_gap_tell_no_end(void **state)
+{
+    machine *m = *state;
+    feed(m, "~created ~running ~aborting");
+    job_disconnected(&m->job);
+    feed(m, "~null");
+    assert_outcome(m, BJ_OUTCOME_LOST);
+}
+
+static void b46_a_raw_complete_without_a_reply_stays_in_doubt(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    job_raw_sent(&m->job, JOB_COMPLETE);
+    job_disconnected(&m->job);
+    job_found(&m->job, &(struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel ~waiting ~pending COMPLETED");
+    graph_says(m, JOB_SWITCH_UNKNOWN);
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+}
+
+static void b40_a_dismissal_of_the_callers_releases_nothing_that_runs(void **state)
+{
+    machine *m = *state;
+    become(m, (struct job_traits){.switches = true, .ours = true, .stall_ms = STALL_MS});
+    feed(m, "READY");
+    leave(m, verb(m, JOB_DISMISS));
+    feed(m, "COMPLETED !dismiss");
+    assert_false(m->job.released);
+}
+
+static void b42_a_raw_cancel_before_pending_tells_a_soft_abort(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    job_raw_sent(&m->job, JOB_CANCEL);
+    feed(m, "~waiting ~pending PENDING");
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    job_raw_reply(&m->job, JOB_CANCEL, true);
+    assert_answered(a, BJ_E_STALLED);
 }
 
 static void b13_a_pause_that_is_over_before_its_reply_is_no_stall(void **state)
@@ -402,6 +493,14 @@ int main(void)
         on_a_mirror(b57_the_same_words_with_an_event),
         on_a_mirror(b58_cancelled_by_another_client_without_an_event),
         on_a_mirror(b13_a_pause_without_an_event_is_found_out),
+        on_a_mirror(b13_a_list_older_than_a_stop_resumes_nothing),
+        on_a_mirror(b13_who_waits_for_the_end_is_told_when_a_cancel_is_refused),
+        on_a_mirror(b13_a_force_that_does_not_end_it_is_sent_again),
+        on_a_mirror(b28_a_list_older_than_null_brings_nothing_back),
+        on_a_mirror(b46_statuses_with_a_gap_tell_no_end),
+        on_a_mirror(b46_a_raw_complete_without_a_reply_stays_in_doubt),
+        on_a_mirror(b40_a_dismissal_of_the_callers_releases_nothing_that_runs),
+        on_a_mirror(b42_a_raw_cancel_before_pending_tells_a_soft_abort),
         on_a_mirror(b13_a_pause_that_is_over_before_its_reply_is_no_stall),
         on_a_mirror(b14_a_raw_complete_is_a_pivot),
         on_a_mirror(b31_a_raw_complete_that_was_refused_is_none),
