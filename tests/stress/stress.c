@@ -673,7 +673,9 @@ static void come_to_an_end(round *r)
 /* The guest has its disk before QEMU tells that the job is over. */
 static void ask_witness(round *r)
 {
-    r->guests = r->fate == RESTARTED ? NULL : ask_guests(r);
+    /* One that quits has taken the disks away before it goes. */
+    const bool same = r->fate != RESTARTED && r->fate != QUITS;
+    r->guests = same ? ask_guests(r) : NULL;
     r->alive = r->guests && rig_lives(r->rig);
     while (!rig_lives(r->rig) && !r->rig->over)
         rig_read(r->rig, -1);
@@ -722,11 +724,11 @@ static void judge_completed(round *r, enum who who, int s, bj_outcome outcome)
     switch (outcome) {
     case BJ_OUTCOME_PIVOTED:
         if (r->alive ? !switched(r, s) : !anybody_asked(r, s, COMPLETES))
-            wrong(r, s, "PIVOTED, but the disk was not switched");
+            wrong(r, s, "PIVOTED to %d, but the disk was not switched", who);
         break;
     case BJ_OUTCOME_COPIED:
         if (r->alive ? switched(r, s) : !anybody_asked(r, s, CANCELS) && r->fate != QUITS)
-            wrong(r, s, "COPIED, but the disk was switched");
+            wrong(r, s, "COPIED to %d, but the disk was switched, or nobody cancelled", who);
         break;
     case BJ_OUTCOME_COMPLETED:
         atomic_fetch_add(&unsure, r->alive);
@@ -1008,6 +1010,20 @@ static void pivot_again(round *r, int s)
         wrong(r, s, "the first job's end has changed");
 }
 
+/* It is told a moment after commands are answered again. */
+static bool told_of_connection(side *s, int times)
+{
+    bool told = false;
+    for (int ms = 0; !told && ms < PATIENCE_MS; ms++) {
+        pthread_mutex_lock(&s->mutex);
+        told = s->left == times && s->came_back == times;
+        pthread_mutex_unlock(&s->mutex);
+        if (!told)
+            usleep(1000);
+    }
+    return told;
+}
+
 static void play_again(round *r)
 {
     for (int who = 0; who < 2; who++) {
@@ -1015,12 +1031,10 @@ static void play_again(round *r)
         if (!of->monitor)
             return; /* it was killed while they connected */
         await_connection(r, (enum who)who);
-        pthread_mutex_lock(&of->mutex);
-        if (of->left != (r->fate == RESTARTED) || of->came_back != of->left)
+        if (!told_of_connection(of, r->fate == RESTARTED))
             wrong(r, -1,
                   "%d was told %d times that the connection ended, %d that it was made again", who,
                   of->left, of->came_back);
-        pthread_mutex_unlock(&of->mutex);
     }
     for (int s = 0; s < r->slots && !r->wrong; s++) {
         bool was_copy = r->guests && has_copy(r->guests, s);
