@@ -3,6 +3,7 @@
  * Groups on a fake QEMU: what is sent to whom, and what is not.
  */
 #include "fake.h"
+#include "records.h"
 #include "tally.h"
 
 #include <stdbool.h>
@@ -575,6 +576,55 @@ static void b45_a_hang_up_answers_groups(void **state)
     expect(w, bj_group_abort(t.group, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_E_JOB_LOST);
 }
 
+static void lose_the_connection(world *w, bj_watch *watch)
+{
+    step(w, JSON({"do": "die"}));
+    while (next_record(watch)->kind != BJ_RECORD_DISCONNECTED)
+        continue;
+}
+
+static void b45_a_group_waits_through_a_new_connection(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_watch *watch = watch_monitor(w);
+    trio t = make_trio(w);
+    make_ready(w, t.a);
+    make_ready(w, t.b);
+    bj_future *pivoting = pivot(w, t.group);
+    bj_future *end = done(w, t.group);
+    settle(w);
+    lose_the_connection(w, watch);
+    step(w, JSON({"do": "ready", "job": "c"}));
+    assert_int_equal(bj_future_error(pivoting), BJ_E_PENDING);
+    step(w, JSON({"do": "start", "jobs": "keep"}));
+
+    ends(pivoting, BJ_OK, BJ_OUTCOME_PIVOTED);
+    ends(end, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(completes_sent(w), 3);
+}
+
+static void b46_one_that_vanished_meanwhile_rolls_back(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_watch *watch = watch_monitor(w);
+    trio t = make_trio(w);
+    make_ready(w, t.a);
+    make_ready(w, t.b);
+    bj_future *pivoting = pivot(w, t.group);
+    settle(w);
+    lose_the_connection(w, watch);
+    step(w, JSON({"do": "vanish", "job": "c"}));
+    step(w, JSON({"do": "start", "jobs": "keep"}));
+
+    ends(pivoting, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    decided_by(pivoting, t.c);
+    assert_int_equal(bj_job_outcome(t.a), BJ_OUTCOME_COPIED);
+    assert_int_equal(bj_job_outcome(t.b), BJ_OUTCOME_COPIED);
+    assert_int_equal(completes_sent(w), 0);
+}
+
 static void b08_jobs_of_closed_monitors_count(void **state)
 {
     world *w = *state;
@@ -752,6 +802,8 @@ int main(void)
         FAKE_TEST(b37_async_abort_is_done_when_all_are_accepted),
         FAKE_TEST(b13_abort_tells_of_one_that_stands_still_and_ends_the_others),
         FAKE_TEST(b45_a_hang_up_answers_groups),
+        FAKE_TEST(b45_a_group_waits_through_a_new_connection),
+        FAKE_TEST(b46_one_that_vanished_meanwhile_rolls_back),
         FAKE_TEST(b08_jobs_of_closed_monitors_count),
         FAKE_TEST(b08_a_group_of_two_monitors),
         FAKE_TEST(b71_letting_go_of_a_wait_takes_it_back),
