@@ -54,8 +54,8 @@ MUTATIONS = [
     ),
     Mutation(
         "complete-beside-a-raw-one",
-        "job->pivots > 0 && job->raw == 0;",
-        "job->pivots > 0;",
+        "return !job->away && !awaits_raw(job) && (could",
+        "return !job->away && (could",
         "QEMU reads no second complete",
     ),
     Mutation(
@@ -126,11 +126,22 @@ MUTATIONS = [
     ),
     Mutation(
         "a-pivot-is-answered-when-it-is-accepted",
-        "job->complete = JOB_REQUEST_ACCEPTED;\n    else\n        complete_refused(job, reply);",
-        "job->complete = JOB_REQUEST_ACCEPTED,\n"
-        "        answer_all(job, is_pivot, BJ_OK, NULL, NULL);\n"
-        "    else\n        complete_refused(job, reply);",
+        "job->complete = JOB_REQUEST_ACCEPTED;\n    if (!job->pending)",
+        "job->complete = JOB_REQUEST_ACCEPTED;\n"
+        "    answer_all(job, is_pivot, BJ_OK, NULL, NULL);\n    if (!job->pending)",
         "a success is told that was none",
+    ),
+    Mutation(
+        "a-pivot-that-is-held-back-is-sent",
+        "return waiter->held ? NULL : &job->pivots;",
+        "return &job->pivots;",
+        "nothing is sent that nobody wants",
+    ),
+    Mutation(
+        "a-list-overrules-events",
+        "bool news = job->status == JOB_STATUS_NONE || !job->traits.has_status;",
+        "bool news = true;",
+        "ours are dismissed",
     ),
     Mutation(
         "verbs-without-a-connection",

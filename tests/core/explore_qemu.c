@@ -404,6 +404,8 @@ static bool take_resume(struct qemu *q, const struct setting *setting)
     q->paused = q->by_error = false;
     if (again)
         say(q, LINE_READY);
+    if (!setting->age->statuses && stands(q))
+        go_on(q, setting); /* nothing would tell when */
     return true;
 }
 
@@ -459,7 +461,7 @@ struct line qemu_row(const struct qemu *q, const struct setting *setting)
         return row_of(JOB_STATUS_NONE, 0);
     if (q->ready && q->status <= JOB_STATUS_STANDBY)
         flags |= ROW_READY;
-    if (stands(q))
+    if (q->paused)
         flags |= q->by_error ? ROW_PAUSED | ROW_IO_ERROR : ROW_PAUSED;
     if (q->status == JOB_STATUS_CONCLUDED && q->run == 0)
         flags |= q->failed ? ROW_FAILED : q->cancelled ? ROW_CANCELLED : 0;

@@ -80,6 +80,19 @@ static void check_complete(struct world *w)
     must(w, !aborting && !w->job.cancel && !w->job.force, "no complete beside an abort");
 }
 
+/* One that is held back, or has left, wants nothing. */
+static bool is_wanted(const struct world *w, enum job_verb verb)
+{
+    for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next) {
+        bool force = waiter->flags & BJ_ABORT_FORCE;
+        if (verb == JOB_COMPLETE && waiter->question == JOB_ASK_PIVOT && !waiter->held)
+            return true;
+        if (waiter->question == JOB_ASK_ABORT && verb == (force ? JOB_CANCEL_FORCE : JOB_CANCEL))
+            return true;
+    }
+    return false;
+}
+
 static void check_send(struct world *w, enum job_verb verb, const struct job_waiter *waiter)
 {
     const struct job *job = &w->job;
@@ -92,6 +105,7 @@ static void check_send(struct world *w, enum job_verb verb, const struct job_wai
     if (verb == JOB_COMPLETE)
         check_complete(w);
     if (verb == JOB_COMPLETE || is_abort((int)verb)) {
+        must(w, is_wanted(w, verb), "nothing is sent that nobody wants");
         must(w, job->end == JOB_END_NONE, "no complete and no cancel after the end");
         must(w, !flying(w, (int)verb), "no verb is sent twice");
     }
@@ -786,7 +800,8 @@ static bool can_poll(const struct world *w)
 {
     const struct job *job = &w->job;
     bool misses_ready = age_of(w)->no_ready && !job->ready && !job->traits.never_ready;
-    bool misses_pause = !job->traits.has_status && (job->pivots > 0 || job->soft_aborts > 0);
+    bool misses_pause = !job->traits.has_status &&
+                        (job->pivots > 0 || job->soft_aborts > 0 || job->force_aborts > 0);
     bool misses = misses_pause || ((job->traits.silent || misses_ready) && job->waiters);
     bool hears = w->rest.qemu.connected && !job->away && !w->rest.query_out;
 
@@ -1112,8 +1127,6 @@ static void judge_job(struct world *w)
     bool mute = !age_of(w)->statuses; /* what another client does is not told */
     bool knows = age_of(w)->statuses || job->waiters || !age_of(w)->no_cancelled;
 
-    if (is_mistaken(w))
-        return;
     if (ended && knows)
         must(w, job->outcome != BJ_OUTCOME_NONE, "what has ended has an outcome");
     if (ended && q->status == JOB_STATUS_NULL && knows)
@@ -1131,7 +1144,7 @@ static void judge_job(struct world *w)
 
 void world_judge(struct world *w, const struct step *steps, int count)
 {
-    if (w->broken || !is_quiet(w, steps, count))
+    if (w->broken || is_mistaken(w) || !is_quiet(w, steps, count))
         return;
     for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next)
         if (!may_wait(w, waiter))
@@ -1198,8 +1211,6 @@ void world_freeze(const struct world *w, struct frozen *frozen)
     frozen->job.text = NULL;
     frozen->job.waiters = NULL;
     frozen->has_text = w->job.text != NULL;
-    if (frozen->job.paused_rows > 2)
-        frozen->job.paused_rows = 2; /* more than one is all that counts */
     frozen->rest = w->rest;
     for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next) {
         numbers[seat_number(w, waiter)] = (uint8_t)(count + 1);
