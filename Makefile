@@ -62,7 +62,7 @@ stress_sources := $(wildcard tests/stress/*.c)
 stress := $(BUILD)/tests/stress/stress
 explorer_sources := $(wildcard tests/core/explore*.c)
 explorer := $(BUILD)/tests/core/explore
-test_scripts := tests/core/exported_symbols $(stress)
+test_scripts := tests/core/exported_symbols $(stress) $(explorer)
 fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
@@ -203,7 +203,7 @@ $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,m
 
 examples: $(example_programs)
 bench-programs: $(bench_programs)
-test-programs: $(test_programs) $(stress)
+test-programs: $(test_programs) $(stress) $(explorer)
 
 # ------------------------------------------------------------------------------------- Python
 

@@ -470,7 +470,7 @@ static void list_scenarios(void)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.depth = 2, .seconds = 60, .memory = (size_t)1 << 30};
+    struct options options = {.depth = 2, .seconds = 20, .memory = (size_t)1 << 30};
 
     for (int c; (c = getopt(argc, argv, "d:s:m:l")) != -1;) {
         if (c == 'd') {
