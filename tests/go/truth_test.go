@@ -134,6 +134,8 @@ func TestB18FirstEndWins(t *testing.T) {
 	job := fakeReadyMirror(t, fake, m, "copy0")
 	updates, err := job.Watch(patience(t), 0)
 	ok(t, err)
+	// So that the run is still known.
+	fake.Do("answer", fakeqemu.Fields{"command": "job-dismiss", "return": map[string]any{}})
 	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
 
 	device := map[string]any{"device": "job0", "type": "mirror"}
@@ -193,14 +195,15 @@ func TestB24EmptyDiskIsReadyWhenQEMUSaysSo(t *testing.T) {
 
 func TestB28StaleRowOverrulesNothing(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
-	job := fakeMirror(t, dial(t, fake.URI), "copy0")
+	m := dial(t, fake.URI)
+	job := fakeMirror(t, m, "copy0")
 	// What QEMU has computed says "running"; READY overtakes it.
 	fake.Do("when", fakeqemu.Fields{
-		"command": "query-block-jobs", "at": "done", "steps": []any{map[string]any{"do": "ready"}},
+		"command": "query-jobs", "at": "done", "steps": []any{map[string]any{"do": "ready"}},
 	})
-	_, err := job.Query(patience(t))
+	again, err := m.Attach(patience(t), "job0")
 	ok(t, err)
-	if !job.IsReady() {
+	if !job.IsReady() || !again.IsReady() {
 		t.Error("not ready")
 	}
 	<-job.Ready()

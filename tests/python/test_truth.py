@@ -153,6 +153,8 @@ async def test_b18_the_first_end_wins(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         job = await ready_mirror(monitor, fake)
         records = job.watch()
+        # So that the run is still known.
+        fake.do("answer", command="job-dismiss", **{"return": {}})
         assert await job.pivot() is Outcome.PIVOTED
         late = {"device": "job0", "type": "mirror"}
         fake.do("emit", event="BLOCK_JOB_CANCELLED", data=late)
@@ -228,11 +230,10 @@ async def test_b28_a_stale_row_overrules_nothing(connect: Connect, fake: FakeQem
     async with await connect(fake.path) as monitor:
         job = await mirror(monitor)
         # What QEMU has computed says "running"; READY overtakes it.
-        for command in ("query-block-jobs", "query-jobs"):
-            steps = [{"do": "ready", "job": "job0"}] if command == "query-block-jobs" else []
-            fake.do("when", command=command, at="done", steps=steps)
-        await job.query()
-        assert job.is_ready
+        steps = [{"do": "ready", "job": "job0"}]
+        fake.do("when", command="query-jobs", at="done", steps=steps)
+        again = await monitor.attach("job0")
+        assert again == job and job.is_ready
         await job.ready(timeout=0)
         assert await job.pivot() is Outcome.PIVOTED
 
