@@ -10,6 +10,7 @@
 #   make check-explore   every order of facts for the job machine; DEPTH=3, SECONDS=60
 #   make check-valgrind  the tests in C under valgrind
 #   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
+#   make check-traces    every transcript of tests/traces in every way; make check plays each in one
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
 #   make bench           the benchmarks
@@ -290,6 +291,13 @@ check-stress:
 	$(stress) $(SECONDS) $(SEED)
 
 # On every QEMU that Debian has: what runs a real one.
+check-traces:
+	@.ci/dependencies test
+	@$(MAKE) $(again) .check-traces
+
+.check-traces: $(python_ready)
+	@$(with_tools) BLOCKJOB_TRACES=all $(venv)/bin/pytest tests/traces
+
 check-matrix:
 	@.ci/dependencies matrix
 	@$(MAKE) $(again) .check-matrix
@@ -429,8 +437,8 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-stress check-explore check-matrix check-sanitize \
+	check-c check-python check-go check-stress check-explore check-traces check-matrix check-sanitize \
 	check-valgrind check-fuzz demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-matrix .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
+	.check-python .check-go .check-traces .check-matrix .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
 .DELETE_ON_ERROR:
