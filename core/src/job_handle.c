@@ -116,6 +116,13 @@ void job_feed_listed(bj_job *job, const bj_job_info *row)
     tell_listeners(job);
 }
 
+void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
+                    const struct job_reply *reply)
+{
+    job_reply(&job->machine, verb, waiter, reply);
+    tell_listeners(job);
+}
+
 void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted)
 {
     job_raw_reply(&job->machine, verb, accepted);

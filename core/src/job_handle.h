@@ -93,6 +93,8 @@ void job_feed(bj_job *job, const struct driver_fact *fact);
 void job_feed_row(bj_job *job, const bj_job_info *row);
 void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
 void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
+void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
+                    const struct job_reply *reply);
 void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted);
 void job_feed_lost(bj_job *job, int error, const char *text);
 void job_note_start_sent(bj_job *job);

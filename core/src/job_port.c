@@ -96,14 +96,14 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
     if (reply->error == BJ_OK && verb == JOB_COMPLETE)
         note_complete_accepted(taken.job);
     if (!is_about_connection(reply->error) || taken.job->machine.released)
-        job_reply(&taken.job->machine, verb, waiter,
-                  &(struct job_reply){
-                      .accepted = reply->error == BJ_OK,
-                      .no_job = strcmp(error_class, "DeviceNotActive") == 0,
-                      .error = reply->error,
-                      .error_class = error_class,
-                      .text = reply->text,
-                  });
+        job_feed_reply(taken.job, verb, waiter,
+                       &(struct job_reply){
+                           .accepted = reply->error == BJ_OK,
+                           .no_job = strcmp(error_class, "DeviceNotActive") == 0,
+                           .error = reply->error,
+                           .error_class = error_class,
+                           .text = reply->text,
+                       });
     give_back(taken);
 }
 

@@ -464,6 +464,28 @@ static void b33_another_callers_refusal_is_not_the_groups(void **state)
     ends(pivoting, BJ_OK, BJ_OUTCOME_PIVOTED);
 }
 
+static void b33_a_refused_abort_of_another_caller_lets_all_go(void **state)
+{
+    world *w = *state;
+    trio t = make_trio(w);
+    make_ready(w, t.a);
+    make_ready(w, t.b);
+    bj_future *pivoting = pivot(w, t.group);
+    settle(w);
+    step(w, JSON({"do": "answer", "command": "block-job-cancel",
+                  "error": {"class": "GenericError", "desc": "not now"}}));
+    step(w, JSON({"do": "hold", "command": "block-job-cancel"}));
+    bj_future *aborting = hold(w, bj_job_abort(t.a, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
+    await_sent(w, "block-job-cancel");
+    make_ready(w, t.c);
+    settle(w);
+    assert_int_equal(completes_sent(w), 0);
+    step(w, JSON({"do": "release"}));
+    answers(aborting, BJ_E_REFUSED);
+
+    ends(pivoting, BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
 static void b34_none_is_pivoted_while_a_verb_of_the_program_is_under_way(void **state)
 {
     world *w = *state;
@@ -796,6 +818,7 @@ int main(void)
         FAKE_TEST(b07_a_cancelled_pivot_disturbs_no_other),
         FAKE_TEST(b32_a_group_and_a_caller_share_one_complete),
         FAKE_TEST(b33_another_callers_refusal_is_not_the_groups),
+        FAKE_TEST(b33_a_refused_abort_of_another_caller_lets_all_go),
         FAKE_TEST(b34_none_is_pivoted_while_a_verb_of_the_program_is_under_way),
         FAKE_TEST(b33_a_refused_verb_of_the_program_lets_all_go),
         FAKE_TEST(b08_abort_all),
