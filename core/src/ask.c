@@ -262,10 +262,13 @@ bj_future *ask_set_command(struct ask *ask, const char *command, const char *arg
 {
     bj_ctx *ctx = ask->monitor->ctx;
     bj_future *failed = NULL;
-    json_t *object = arguments ? protocol_object(arguments) : NULL;
+    int error = BJ_OK;
+    json_t *object = arguments ? protocol_object(arguments, &error) : NULL;
 
     if (!command || !*command)
         failed = future_failed(ctx, BJ_E_INVAL, "a command needs a name");
+    else if (arguments && !object && error == BJ_E_NOMEM)
+        failed = future_static(BJ_E_NOMEM);
     else if (arguments && !object)
         failed =
             future_failed(ctx, BJ_E_INVAL,

@@ -224,19 +224,24 @@ bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
 }
 
 /* The id is the job's: a second one would be no JSON that QEMU takes. */
-static bool are_options(const char *options)
+static int check_options(const char *options)
 {
-    json_t *object = options ? protocol_object(options) : NULL;
-    bool fit = object && !json_object_get(object, "id");
+    int error = BJ_E_INVAL;
+    json_t *object = options ? protocol_object(options, &error) : NULL;
+    if (object)
+        error = json_object_get(object, "id") ? BJ_E_INVAL : BJ_OK;
     json_decref(object);
-    return fit;
+    return error;
 }
 
 bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
 {
-    if (job && job_can_look(job) && !are_options(options))
+    int error = job && job_can_look(job) ? check_options(options) : BJ_OK;
+    if (error == BJ_E_NOMEM)
+        return future_static(error);
+    if (error != BJ_OK)
         return future_failed(
-            job->monitor->ctx, BJ_E_INVAL,
+            job->monitor->ctx, error,
             "job %s: the options are not a JSON object, or have an \"id\" in it: %.200s",
             text_str(job->id), options ? options : "NULL");
     return launch_wait(

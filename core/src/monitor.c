@@ -513,8 +513,8 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri)
     atomic_init(&monitor->refs, 1);
     atomic_init(&monitor->handles, 1);
     monitor->ctx = ctx_ref(ctx);
-    monitor->uri = text_printf("%s", uri);
-    return monitor;
+    monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
+    return monitor->uri ? monitor : bj_monitor_unref(monitor);
 }
 
 static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,

@@ -122,6 +122,11 @@ static json_t *load(const char *text, size_t len, size_t flags, enum json_error_
     return root;
 }
 
+static bool is_lack_of_memory(enum json_error_code code)
+{
+    return code == json_error_out_of_memory || code == json_error_unknown;
+}
+
 /* The end of the value that begins at text[at], in a text known to be valid JSON. */
 static size_t skip_value(const char *text, size_t len, size_t at)
 {
@@ -233,7 +238,7 @@ int protocol_parse(const char *text, size_t len, struct message *ret, const char
     enum json_error_code code = json_error_null_byte_in_key;
     ret->root = memchr(text, '\0', len) ? NULL : load(text, len, JSON_ALLOW_NUL, &code);
     if (!ret->root) {
-        bool no_memory = code == json_error_out_of_memory || code == json_error_unknown;
+        bool no_memory = is_lack_of_memory(code);
         *ret_reason =
             no_memory ? "what can't be read for lack of memory" : "something that is not JSON";
         return no_memory ? BJ_E_NOMEM : BJ_E_PROTOCOL;
@@ -346,11 +351,14 @@ static bool is_too_deep(const char *text, size_t len)
 }
 
 /* As strict as QEMU, whose error reply to bad syntax has no id. */
-static json_t *load_strictly(const char *text, json_type type)
+static json_t *load_strictly(const char *text, json_type type, int *ret_error)
 {
-    enum json_error_code code;
+    enum json_error_code code = json_error_stack_overflow;
     size_t len = strlen(text);
     json_t *root = is_too_deep(text, len) ? NULL : load(text, len, JSON_REJECT_DUPLICATES, &code);
+
+    if (ret_error)
+        *ret_error = root || !is_lack_of_memory(code) ? BJ_E_INVAL : BJ_E_NOMEM;
     if (root && json_typeof(root) != type) {
         json_decref(root);
         return NULL;
@@ -358,14 +366,14 @@ static json_t *load_strictly(const char *text, json_type type)
     return root;
 }
 
-json_t *protocol_object(const char *text)
+json_t *protocol_object(const char *text, int *ret_error)
 {
-    return load_strictly(text, JSON_OBJECT);
+    return load_strictly(text, JSON_OBJECT, ret_error);
 }
 
-json_t *protocol_array(const char *text)
+json_t *protocol_array(const char *text, int *ret_error)
 {
-    return load_strictly(text, JSON_ARRAY);
+    return load_strictly(text, JSON_ARRAY, ret_error);
 }
 
 char *protocol_add_members(const char *text, const char *members)

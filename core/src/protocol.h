@@ -42,10 +42,11 @@ char *protocol_join(const char *const *parts, size_t count, size_t *ret_len);
 char *protocol_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);
 
 /* Parses a JSON object a caller gave, numbers beyond 64 bits included; NULL if it is none, or one
- * that QEMU would not take (a member twice, a NUL, nested too deep). */
-json_t *protocol_object(const char *text);
+ * that QEMU would not take (a member twice, a NUL, nested too deep): then *ret_error is BJ_E_INVAL,
+ * or BJ_E_NOMEM. ret_error may be NULL. */
+json_t *protocol_object(const char *text, int *ret_error);
 
-json_t *protocol_array(const char *text); /* the same for an array */
+json_t *protocol_array(const char *text, int *ret_error); /* the same for an array */
 
 /* `text`, a valid JSON object, with `members` ("\"a\":1,\"b\":2") put before its own. malloc'ed. */
 char *protocol_add_members(const char *text, const char *members);

@@ -424,7 +424,7 @@ static bool qmp_is_verb(struct driver *driver, const char *command, const char *
                         enum job_verb *ret_verb, char **ret_id)
 {
     (void)driver;
-    json_t *object = arguments ? protocol_object(arguments) : NULL;
+    json_t *object = arguments ? protocol_object(arguments, NULL) : NULL;
     const char *id = qmp_verb_of(command, object, ret_verb);
     *ret_id = id ? strdup(id) : NULL;
     json_decref(object);

@@ -174,7 +174,7 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_v
 
 char *qmp_change_arguments(const char *id, const char *type, const char *options)
 {
-    json_t *given = protocol_object(options); /* was one when it was asked */
+    json_t *given = protocol_object(options, NULL); /* was one when it was asked */
     bool adds_type = *type && !json_object_get(given, "type");
     json_decref(given);
 

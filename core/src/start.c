@@ -10,6 +10,7 @@
 #include "protocol.h"
 #include "starters.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,7 +153,7 @@ static int send_start(struct ask *ask, struct driver *driver)
     const char *command = start_word(driver, ask->command);
     if (!driver->ops->has_command(driver, command))
         return BJ_E_UNSUPPORTED;
-    json_t *arguments = protocol_object(ask->arguments); /* was one when it was asked */
+    json_t *arguments = protocol_object(ask->arguments, NULL); /* was one when it was asked */
     if (!arguments)
         return BJ_E_NOMEM;
     int r = name_and_send(ask, driver, command, arguments);
@@ -236,18 +237,26 @@ static bj_future *start_usual(bj_monitor *monitor, const char *command, const ch
             return future_failed(monitor->ctx, BJ_E_INVAL, "%s: %s is NULL", command,
                                  members[i].name);
 
-    json_t *parsed = options ? protocol_object(options) : NULL;
+    int error = BJ_OK;
+    json_t *parsed = options ? protocol_object(options, &error) : NULL;
+    if (options && !parsed && error == BJ_E_NOMEM)
+        return future_static(BJ_E_NOMEM);
     if (options && !parsed)
         return future_failed(monitor->ctx, BJ_E_INVAL,
                              "%s: the options are not a JSON object: %.200s", command, options);
     json_decref(parsed);
 
+    errno = 0; /* nothing else tells no memory from no UTF-8 */
     char *required = members_text(members, count);
     char *arguments = required ? protocol_add_members(options ? options : "{}", required) : NULL;
-    bj_future *future =
-        arguments ? bj_monitor_start(monitor, command, arguments, timeout_ms)
-                  : future_failed(monitor->ctx, BJ_E_INVAL,
-                                  "%s: its arguments are not UTF-8, or memory is short", command);
+    bj_future *future;
+    if (arguments)
+        future = bj_monitor_start(monitor, command, arguments, timeout_ms);
+    else if (errno == ENOMEM)
+        future = future_static(BJ_E_NOMEM);
+    else
+        future =
+            future_failed(monitor->ctx, BJ_E_INVAL, "%s: its arguments are not UTF-8", command);
     free(required);
     free(arguments);
     return future;

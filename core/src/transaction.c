@@ -110,7 +110,7 @@ static int send_transaction(struct ask *ask, struct driver *driver)
 {
     if (!driver->ops->has_command(driver, ask->command))
         return BJ_E_UNSUPPORTED;
-    json_t *actions = protocol_array(ask->arguments); /* was one when it was asked */
+    json_t *actions = protocol_array(ask->arguments, NULL); /* was one when it was asked */
     struct additions *additions = new_additions(json_array_size(actions));
     ask->jobs = calloc(1, sizeof *ask->jobs + count_starts(actions) * sizeof(bj_job *));
 
@@ -196,7 +196,10 @@ static bj_future *check_actions(bj_ctx *ctx, const char *text, const json_t *act
 
 static bj_future *set_actions(struct ask *ask, const char *text)
 {
-    json_t *actions = text ? protocol_array(text) : NULL;
+    int error = BJ_OK;
+    json_t *actions = text ? protocol_array(text, &error) : NULL;
+    if (text && !actions && error == BJ_E_NOMEM)
+        return future_static(BJ_E_NOMEM);
     bj_future *failed = check_actions(ask->monitor->ctx, text, actions);
     json_decref(actions);
     if (failed)

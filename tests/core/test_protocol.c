@@ -472,12 +472,15 @@ static void objects_that_callers_give(void **state)
     static const char *const others[] = {
         "", " ", "[]", "1", "null", "{", "{}x", "{a}", "{\"a\": 1} {}", "\"{}\"", "{\"a\":1,}"};
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
-        json_t *object = protocol_object(objects[i]);
+        json_t *object = protocol_object(objects[i], NULL);
         assert_true(json_is_object(object));
         json_decref(object);
     }
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        assert_null(protocol_object(others[i]));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        int error = BJ_OK;
+        assert_null(protocol_object(others[i], &error));
+        assert_int_equal(error, BJ_E_INVAL);
+    }
 }
 
 static void members_are_put_before_an_objects_own(void **state)
@@ -557,12 +560,12 @@ static void an_array_without_room_for_members(void **state)
 static void arrays_that_callers_give(void **state)
 {
     (void)state;
-    json_t *array = protocol_array(" [1, 18446744073709551617] ");
+    json_t *array = protocol_array(" [1, 18446744073709551617] ", NULL);
     assert_int_equal(json_array_size(array), 2);
     json_decref(array);
-    assert_null(protocol_array("{}"));
-    assert_null(protocol_array("[{\"a\":1,\"a\":2}]"));
-    assert_null(protocol_array("[] []"));
+    assert_null(protocol_array("{}", NULL));
+    assert_null(protocol_array("[{\"a\":1,\"a\":2}]", NULL));
+    assert_null(protocol_array("[] []", NULL));
 }
 
 int main(void)

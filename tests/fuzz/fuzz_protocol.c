@@ -153,13 +153,13 @@ static void check_quote(const char *text)
 
 static void check_arguments(const char *text)
 {
-    json_t *object = protocol_object(text);
+    json_t *object = protocol_object(text, NULL);
     if (!object)
         return;
     size_t size = json_object_size(object);
     char *joined = protocol_add_members(text, "\"bj-\\u0001\":1");
     must(joined != NULL, "there is memory");
-    json_t *both = protocol_object(joined);
+    json_t *both = protocol_object(joined, NULL);
     must(json_object_get(object, "bj-\1") || json_object_size(both) == size + 1,
          "a member is added to what is there");
     check_command("x", joined);
