@@ -16,10 +16,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A QEMU that says nothing for so long does not live. */
-#define PATIENCE_MS (60 * 1000)
+#define PATIENCE_S 60
 
 void rig_init(rig *r, const char *dir, int lane)
 {
@@ -226,7 +227,7 @@ json_t *rig_ask(rig *r, const char *format, ...)
     va_end(arguments);
 
     json_t *reply = NULL;
-    for (int waited = 0; waited < PATIENCE_MS && strcmp(key, "0") != 0; waited += 50) {
+    for (time_t end = time(NULL) + PATIENCE_S; time(NULL) < end && strcmp(key, "0") != 0;) {
         reply = json_object_get(r->replies, key);
         if (reply || r->over)
             break;
