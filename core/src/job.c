@@ -427,12 +427,23 @@ static bool is_in_flight(const struct job *job)
            job->force == JOB_REQUEST_SENT || awaits_raw(job);
 }
 
-/* COMPLETED of a mirror or an active commit: which verb was it (B14)? Where it was not our complete
- * it may have been another client's, even if QEMU accepted our cancel after it: the graph is looked
- * at (B15). */
+/* A mirror or an active commit: COMPLETED alone does not say how it ended. */
+static bool may_switch(const struct job *job)
+{
+    return job->traits.switches || job->ready;
+}
+
+static bool needs_graph(const struct job *job)
+{
+    return job->end == JOB_END_COMPLETED && may_switch(job) &&
+           job->complete != JOB_REQUEST_ACCEPTED;
+}
+
+/* Which verb was it (B14)? Where it was not our complete it may have been another client's, even if
+ * QEMU accepted our cancel after it: the graph is looked at (B15). */
 static void decide_completed(struct job *job)
 {
-    if (!job->traits.switches && !job->ready) {
+    if (!may_switch(job)) {
         latch(job, BJ_OUTCOME_COMPLETED);
     } else if (job->complete == JOB_REQUEST_ACCEPTED) {
         latch(job, BJ_OUTCOME_PIVOTED); /* also after a late force on 5.2 (B17) */
@@ -1318,15 +1329,25 @@ void job_found(struct job *job, const struct job_row *row)
     job_row(job, row);
 }
 
+/* Its end was seen before the connection ended. The graph there is now may be another QEMU's. */
+static void decide_unlisted(struct job *job)
+{
+    note_status(job, JOB_STATUS_NULL);
+    if (needs_graph(job))
+        latch_unseen(job, "it completed, and the connection ended before it could be told whether "
+                          "the disk was switched");
+    else
+        decide(job);
+}
+
 void job_not_found(struct job *job)
 {
     job->away = false;
-    if (job->end != JOB_END_NONE && !job_is_over(job))
-        note_status(job, JOB_STATUS_NULL); /* the graph's answer releases it */
-    if (job->end == JOB_END_NONE && !job_is_over(job))
+    if (!job_is_over(job) && job->end == JOB_END_NONE)
         job_lost(job, BJ_E_JOB_LOST,
                  "it vanished while there was no connection to QEMU, and its end was not seen");
-    decide(job);
+    else if (!job_is_over(job))
+        decide_unlisted(job);
     if (job_is_over(job))
         release(job);
 }

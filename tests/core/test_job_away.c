@@ -100,14 +100,25 @@ static void b46_an_end_that_was_seen_outlives_the_connection(void **state)
     machine *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
-    feed(m, "~waiting ~pending COMPLETED disconnected");
+    feed(m, "+cancel ~waiting ~pending COMPLETED disconnected");
     assert_waiting(a);
     forget_said(m);
-    feed(m, "not-found");
-    assert_said(m, "graph");
-    feed(m, "unswitched");
+    feed(m, "not-found"); /* and who is there now knows nothing of our disk */
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
+    assert_said(m, "ENDED RELEASED");
+}
+
+static void b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu(void **state)
+{
+    machine *m = *state;
+    feed(m, TO_READY);
+    seat *d = done(m);
+    feed(m, "~waiting ~pending COMPLETED"); /* by another client's verb */
+    assert_said(m, "READY graph");
+    feed(m, "disconnected not-found");
+    assert_answered(d, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
     assert_said(m, "ENDED RELEASED");
 }
 
@@ -479,6 +490,7 @@ int main(void)
         on_a_mirror(b46_concluded_while_away_has_its_outcome),
         on_a_mirror(b46_gone_while_away_is_lost),
         on_a_mirror(b46_an_end_that_was_seen_outlives_the_connection),
+        on_a_mirror(b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu),
         on_a_mirror(b46_complete_is_sent_again_only_when_it_had_time_to_show),
         on_a_mirror(b46_a_complete_that_shows_is_not_sent_again),
         on_a_mirror(b46_a_second_complete_that_might_end_qemu_is_not_sent),
