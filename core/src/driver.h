@@ -27,6 +27,14 @@ struct driver_reply {
     enum job_switch switched;   /* look with `before` */
 };
 
+/* What a connection that ends answers is no news of what was asked, nor of a job: they hear of that
+ * end itself. */
+static inline bool is_about_connection(int error)
+{
+    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
+           error == BJ_E_CONNECT;
+}
+
 /* One thing asked of the driver; lies in the asker's memory. `done` is called exactly once for what
  * was taken, also when the connection ends; never from inside the call that asked. */
 struct driver_request {

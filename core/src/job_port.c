@@ -71,14 +71,6 @@ void job_give_slot_back(struct job_request_slot *slot)
     give_back(empty_slot(slot));
 }
 
-/* What a connection that ends answers is no news of the verb: job_lost() follows, unless the run
- * was released before. */
-static bool is_about_connection(int error)
-{
-    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
-           error == BJ_E_CONNECT;
-}
-
 static void note_complete_accepted(bj_job *job)
 {
     ctx_lock(ctx_of(job));

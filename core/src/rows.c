@@ -73,13 +73,6 @@ static void tell_rows(bj_monitor *monitor, const struct driver_reply *reply)
     free(jobs);
 }
 
-/* What a connection that ends answers is no news of the jobs: they hear of that itself. */
-static bool is_about_connection(int error)
-{
-    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
-           error == BJ_E_CONNECT;
-}
-
 static void rows_done(bj_monitor *monitor, const struct driver_reply *reply)
 {
     monitor->rows_asked = false;
