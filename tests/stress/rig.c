@@ -25,8 +25,10 @@
 void rig_init(rig *r, const char *dir, int lane)
 {
     *r = (rig){.fd = -1};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         snprintf(r->path[i], sizeof(r->path[i]), "%s/%d%c.qmp", dir, lane, 'a' + i);
+        snprintf(r->relayed[i], sizeof(r->relayed[i]), "%s/%d%c.relay", dir, lane, 'a' + i);
+    }
 }
 
 /* Two threads of QEMU may go to accept the same client, so it must not block. */

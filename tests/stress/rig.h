@@ -14,7 +14,8 @@
 #define PATH_BYTES 108
 
 typedef struct rig {
-    char path[2][PATH_BYTES]; /* of the sockets for two clients of the library */
+    char path[2][PATH_BYTES];    /* of the sockets for two clients of the library */
+    char relayed[2][PATH_BYTES]; /* and where they go when their connections are to be cut */
     pid_t pid;
     int fd;          /* the witness's; -1 when there is no QEMU */
     bool over;       /* nothing more comes from it */

@@ -8,6 +8,7 @@
  *
  * A round is made of its seed alone, but for the time that things take.
  */
+#include "relay.h"
 #include "rig.h"
 
 #include "cmocka_all.h"
@@ -58,10 +59,11 @@ static const char *const verb_names[VERBS] = {
     "resume",   "raw complete",   "raw cancel", "unlimit",
 };
 
-typedef enum fate { LIVES, KILLED, RESTARTED, STOPPED, STOPPED_AND_KILLED, QUITS, FATES } fate;
-static const char *const fate_names[FATES] = {
-    "lives", "is killed", "is killed and restarted", "is stopped", "is stopped and killed",
-    "quits"};
+typedef enum fate { LIVES, CUT, KILLED, RESTARTED, STOPPED, STOPPED_AND_KILLED, QUITS, FATES } fate;
+static const char *const fate_names[FATES] = {"lives",      "is cut off",
+                                              "is killed",  "is killed and restarted",
+                                              "is stopped", "is stopped and killed",
+                                              "quits"};
 
 typedef struct action {
     int at_us;
@@ -130,6 +132,7 @@ typedef struct round {
     const char *dir;
     rig *rig;
     fate fate;
+    relay relay[2];  /* where connections are cut */
     bool system;     /* a guest's QEMU, and not the daemon */
     bool reconnects; /* the clients of the library wish to be connected again */
     int fate_at_us;
@@ -241,7 +244,9 @@ static int earlier(const void *one, const void *other)
 static void plan(round *r)
 {
     static const int horizons_us[] = {1000, 5000, 5000, 20000, 60000};
-    static const fate chances[] = {LIVES,
+    static const fate chances[] = {CUT,
+                                   CUT,
+                                   LIVES,
                                    LIVES,
                                    LIVES,
                                    LIVES,
@@ -257,7 +262,7 @@ static void plan(round *r)
 
     r->fate = chances[below(r, sizeof(chances) / sizeof(chances[0]))];
     r->system = chance(r, 25);
-    r->reconnects = r->fate == RESTARTED || chance(r, 20);
+    r->reconnects = r->fate == RESTARTED || r->fate == CUT || chance(r, 20);
     r->fate_at_us = below(r, horizon_us + 2000);
     r->stopped_us = below(r, 20000);
     r->slots = 1 + below(r, SLOTS);
@@ -278,6 +283,10 @@ static void *meet_fate(void *user)
     sleep_until(&r->begin, r->fate_at_us);
     if (r->fate == KILLED || r->fate == RESTARTED)
         kill(r->rig->pid, SIGKILL);
+    for (int i = 0; r->fate == CUT && i < 3; i++) {
+        relay_cut(&r->relay[i % 2]);
+        usleep((useconds_t)r->stopped_us);
+    }
     if (r->fate == STOPPED || r->fate == STOPPED_AND_KILLED) {
         kill(r->rig->pid, SIGSTOP);
         usleep((useconds_t)r->stopped_us);
@@ -438,9 +447,15 @@ static bool answered(round *r, int s, const char *what, bj_future *future, int a
         return false;
     }
     int error = bj_future_error(future);
-    if (error != BJ_OK && error != allowed && !died(r, error))
+    const bool was_cut = r->fate == CUT && error == BJ_E_DISCONNECTED;
+    if (error != BJ_OK && error != allowed && !was_cut && !died(r, error))
         wrong(r, s, "%s: %s: %s", what, bj_error_name(error), bj_future_text(future));
     return error == BJ_OK;
+}
+
+static const char *path_for(round *r, int i)
+{
+    return r->fate == CUT ? r->rig->relayed[i] : r->rig->path[i];
 }
 
 static void connect_sides(round *r)
@@ -449,12 +464,13 @@ static void connect_sides(round *r)
         side *s = &r->side[i];
         pthread_mutex_init(&s->mutex, NULL);
         s->events = json_array();
-        bj_future *f = bj_monitor_connect(contexts[i], r->rig->path[i], PATIENCE_MS);
+        bj_future *f = bj_monitor_connect(contexts[i], path_for(r, i), PATIENCE_MS);
         if (answered(r, -1, "connect", f, BJ_OK)) {
             s->monitor = bj_future_monitor(f);
             if (r->reconnects) {
-                bj_monitor_set_reconnect(s->monitor,
-                                         r->fate == RESTARTED ? PATIENCE_MS : 1 + below(r, 300));
+                bj_monitor_set_reconnect(s->monitor, r->fate == RESTARTED || r->fate == CUT
+                                                         ? PATIENCE_MS
+                                                         : 1 + below(r, 300));
             }
             bj_watch_closure closure = {.fn = keep_event, .user = s};
             if (bj_monitor_watch(s->monitor, &s->watch) == BJ_OK)
@@ -732,7 +748,7 @@ static void judge_completed(round *r, enum who who, int s, bj_outcome outcome)
         break;
     case BJ_OUTCOME_COMPLETED:
         atomic_fetch_add(&unsure, r->alive);
-        if (r->alive && !others)
+        if (r->alive && !others && r->fate != CUT)
             wrong(r, s, "COMPLETED to %d, though nobody else gave a verb: %s", who,
                   bj_job_text(r->side[who].runs[s].job));
         break;
@@ -761,7 +777,9 @@ static void judge_run(round *r, enum who who, int s)
     }
 
     if (outcome == BJ_OUTCOME_LOST) {
-        if (r->alive)
+        /* Of a job that it has not started, and that went while it was cut off, nothing can be
+         * known. */
+        if (r->alive && (r->fate != CUT || who == r->slot[s].owner))
             wrong(r, s, "LOST to %d, but QEMU lives: %s", who, bj_job_text(run->job));
         else if (*own)
             wrong(r, s, "LOST to %d, but its monitor has told %s", who, own);
@@ -825,8 +843,8 @@ static void judge_ask(round *r, const ask *a)
         fits = a->cancelled;
         break;
     case BJ_E_JOB_LOST:
-        fits = outcome == BJ_OUTCOME_LOST ||
-               (!r->alive && a->verb != READY && a->verb != DONE && a->verb != PIVOT);
+        fits = outcome == BJ_OUTCOME_LOST || ((!r->alive || r->fate == CUT) && a->verb != READY &&
+                                              a->verb != DONE && a->verb != PIVOT);
         break;
     case BJ_E_JOB_FAILED:
         fits = outcome == BJ_OUTCOME_FAILED;
@@ -844,8 +862,9 @@ static void judge_ask(round *r, const ask *a)
         fits = a->verb == PIVOT_IF_READY;
         break;
     case BJ_E_DISCONNECTED:
-        fits = !r->alive && (raw_command || a->verb == QUERY || a->verb == PAUSE ||
-                             a->verb == RESUME || a->verb == UNLIMIT || (BIT(a->verb) & CANCELS));
+        fits = (!r->alive || r->fate == CUT) &&
+               (raw_command || a->verb == QUERY || a->verb == PAUSE || a->verb == RESUME ||
+                a->verb == UNLIMIT || (BIT(a->verb) & CANCELS));
         break;
     case BJ_E_REFUSED:
         fits = a->verb != READY && a->verb != DONE && a->verb != RELEASED;
@@ -980,6 +999,8 @@ static void pivot_again(round *r, int s)
 {
     enum who owner = r->slot[s].owner;
     known *first = &r->side[owner].runs[s];
+    if (!first->job && r->fate == CUT)
+        return; /* the start's reply was lost: the first one may yet be there */
     const bj_outcome before = first->job ? bj_job_outcome(first->job) : BJ_OUTCOME_NONE;
     const bool back = r->guests && has_copy(r->guests, s);
     char source[32], target[32], id[64];
@@ -1011,12 +1032,12 @@ static void pivot_again(round *r, int s)
 }
 
 /* It is told a moment after commands are answered again. */
-static bool told_of_connection(side *s, int times)
+static bool told_of_connection(side *s, fate how)
 {
     bool told = false;
     for (int ms = 0; !told && ms < PATIENCE_MS; ms++) {
         pthread_mutex_lock(&s->mutex);
-        told = s->left == times && s->came_back == times;
+        told = s->left == s->came_back && (how == CUT || s->left == (how == RESTARTED));
         pthread_mutex_unlock(&s->mutex);
         if (!told)
             usleep(1000);
@@ -1031,7 +1052,7 @@ static void play_again(round *r)
         if (!of->monitor)
             return; /* it was killed while they connected */
         await_connection(r, (enum who)who);
-        if (!told_of_connection(of, r->fate == RESTARTED))
+        if (!told_of_connection(of, r->fate))
             wrong(r, -1,
                   "%d was told %d times that the connection ended, %d that it was made again", who,
                   of->left, of->came_back);
@@ -1040,7 +1061,8 @@ static void play_again(round *r)
         bool was_copy = r->guests && has_copy(r->guests, s);
         pivot_again(r, s);
         json_t *guests = ask_guests(r);
-        if (guests && has_copy(guests, s) == was_copy)
+        if (guests && has_copy(guests, s) == was_copy &&
+            (r->side[r->slot[s].owner].runs[s].job || r->fate != CUT))
             wrong(r, s, "PIVOTED the second time, but the disk was not switched");
         json_decref(guests);
     }
@@ -1051,6 +1073,8 @@ static void play(round *r, const char *dir)
     pthread_t killer;
     r->dir = dir;
     set_scene(r, dir);
+    for (int i = 0; r->fate == CUT && i < 2; i++)
+        relay_start(&r->relay[i], r->rig->relayed[i], r->rig->path[i]);
     clock_gettime(CLOCK_MONOTONIC, &r->begin);
     /* At times already while they connect; else once there are jobs. */
     const bool early = chance(r, 15);
@@ -1096,6 +1120,8 @@ static void run_round(lane *l, const char *dir, uint64_t seed)
     if (r->wrong)
         dump(r);
     let_go(r);
+    for (int i = 0; r->fate == CUT && i < 2; i++)
+        relay_end(&r->relay[i]);
     rig_end(r->rig);
     json_decref(r->guests);
     json_decref(r->first_events);
