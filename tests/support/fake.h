@@ -28,6 +28,9 @@ const char *fake_path(world *w);
 /* One step on the control socket (docs/fakeqemu.md), which must succeed. */
 void step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same for one that may be impossible by now: whether it was done. */
+bool try_step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* How often a client has sent the command; and waiting until one has. */
 int times_sent(world *w, const char *command);
 void await_sent(world *w, const char *command);
