@@ -59,7 +59,9 @@ func TestB01WhatACommandLeadsToComesBeforeItsReply(t *testing.T) {
 		fake.Do("order", fakeqemu.Fields{"command": command, "events": "before", "count": 0})
 	}
 	m := dial(t, fake.URI)
-	ends(t, blockjob.Pivoted)(fakeReadyMirror(t, fake, m, "copy0").Pivot(patience(t)))
+	job := fakeReadyMirror(t, fake, m, "copy0")
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	ends(t, blockjob.Pivoted)(job.WaitReleased(patience(t))) // its id is free
 	ends(t, blockjob.Copied)(fakeReadyMirror(t, fake, m, "copy1").Abort(patience(t)))
 }
 
@@ -160,6 +162,36 @@ func TestB18FirstEndWins(t *testing.T) {
 	}
 }
 
+func TestB21ConcludedRowSaysHowItEnded(t *testing.T) {
+	for _, c := range []struct {
+		outcome blockjob.Outcome
+		verb    string
+		fields  fakeqemu.Fields
+	}{
+		{blockjob.Completed, "finish", nil},
+		{blockjob.Failed, "fail", fakeqemu.Fields{"error": "Input/output error"}},
+		{blockjob.Cancelled, "execute", fakeqemu.Fields{
+			"command": "job-cancel", "arguments": map[string]any{"id": "j"},
+		}},
+	} {
+		fake := fakeqemu.Start(t, "7.2")
+		fake.Do("execute", fakeqemu.Fields{"command": "blockdev-backup", "arguments": map[string]any{
+			"device": "drive0", "target": "copy0", "sync": "full", "job-id": "j", "auto-dismiss": false,
+		}})
+		fake.Do(c.verb, c.fields)
+		m := dial(t, fake.URI)
+		job, err := m.Attach(patience(t), "j")
+		ok(t, err)
+		if job.Outcome() != c.outcome {
+			t.Errorf("ended %v, want %v", job.Outcome(), c.outcome)
+		}
+		ok(t, job.Dismiss(patience(t)))
+		if left, err := m.Jobs(patience(t)); err != nil || len(left) != 0 {
+			t.Errorf("left %+v, %v", left, err)
+		}
+	}
+}
+
 func TestB23EqualIsNotReady(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)
@@ -191,6 +223,42 @@ func TestB24EmptyDiskIsReadyWhenQEMUSaysSo(t *testing.T) {
 		t.Errorf("info %+v", info)
 	}
 	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
+func TestB26QEMUThatKnowsNoReady(t *testing.T) {
+	fake := fakeqemu.Start(t, "2.0")
+	fake.Do("execute", fakeqemu.Fields{"command": "drive-mirror", "arguments": map[string]any{
+		"device": "drive0", "target": "copy0", "sync": "full",
+	}})
+	fake.Do("ready", nil)
+	job, err := dial(t, fake.URI).Attach(patience(t), "drive0")
+	ok(t, err)
+	<-job.Ready()
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
+func TestB27BounceIsNoSecondReady(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	job := fakeReadyMirror(t, fake, m, "copy0")
+	updates, err := job.Watch(patience(t), 0)
+	ok(t, err)
+	fake.Do("bounce", fakeqemu.Fields{"times": 5})
+	allSeen(t, m)
+	ok(t, job.WaitReady(patience(t)))
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	ready := 0
+	for u := range updates {
+		switch u.Kind {
+		case blockjob.UpdateReady:
+			ready++
+		case blockjob.UpdateStalled:
+			t.Error("stalled: ", u.Text)
+		}
+	}
+	if ready != 1 {
+		t.Errorf("ready %d times", ready)
+	}
 }
 
 func TestB28StaleRowOverrulesNothing(t *testing.T) {
@@ -312,6 +380,26 @@ func TestB34OfPivotAndAbortOneWins(t *testing.T) {
 			t.Errorf("ended %v", job.Outcome())
 		}
 		ends(t, job.Outcome())(job.WaitReleased(patience(t)))
+	}
+}
+
+func TestB38WordsThatThisQEMUHas(t *testing.T) {
+	for profile, prefix := range map[string]string{"2.8": "block-job-", "7.2": "job-"} {
+		fake := fakeqemu.Start(t, profile)
+		m := dial(t, fake.URI)
+		job := fakeReadyMirror(t, fake, m, "copy0")
+		ok(t, job.Pause(patience(t)))
+		ok(t, job.Resume(patience(t)))
+		ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+		ends(t, blockjob.Pivoted)(job.WaitReleased(patience(t))) // its id is free
+		job = fakeReadyMirror(t, fake, m, "copy1")
+		// Softly by the old word, whatever there is: the new one always forces.
+		ends(t, blockjob.Copied)(job.Abort(patience(t)))
+		for _, command := range []string{prefix + "pause", prefix + "resume", prefix + "complete", "block-job-cancel"} {
+			if n := fake.Sent(command); n != 1 {
+				t.Errorf("%s: %s was sent %d times", profile, command, n)
+			}
+		}
 	}
 }
 

@@ -264,8 +264,6 @@ async def test_b46_a_real_qemu_that_cuts_the_line_keeps_its_job(
                 line.close()
             await await_kind(events, EventKind.DISCONNECTED)
             await await_kind(events, EventKind.RECONNECTED)
-            # Answered after what the library has asked by itself: what became of the job.
-            await monitor.jobs()
             await job.set_speed(0)
             assert await waiting is Outcome.PIVOTED
             await monitor.close()

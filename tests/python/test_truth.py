@@ -52,6 +52,7 @@ async def test_b01_what_a_command_leads_to_comes_before_its_reply(
     async with await connect(fake.path) as monitor:
         job = await ready_mirror(monitor, fake)
         assert await job.pivot() is Outcome.PIVOTED
+        await job.done(released=True)  # its id is free
         job = await ready_mirror(monitor, fake, "copy1")
         assert await job.abort() is Outcome.COPIED
 
@@ -181,6 +182,35 @@ async def test_b19_two_jobs_of_a_kind_are_told_apart(connect: Connect, fake: Fak
         assert await waiting is Outcome.PIVOTED
 
 
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [
+        ({"verb": "finish"}, Outcome.COMPLETED),
+        ({"verb": "fail", "error": "Input/output error"}, Outcome.FAILED),
+        ({"verb": "execute", "command": "job-cancel", "arguments": {"id": "j"}}, Outcome.CANCELLED),
+    ],
+    ids=str,
+)
+async def test_b21_a_concluded_row_says_how_it_ended(
+    connect: Connect, fake: FakeQemu, step: dict[str, Any], outcome: Outcome
+) -> None:
+    arguments = {"device": "drive0", "target": "copy0", "sync": "full", "job-id": "j"}
+    arguments |= {"auto-dismiss": False}
+    fake.do("execute", command="blockdev-backup", arguments=arguments)
+    fake.do(**step)
+    async with await connect(fake.path) as monitor:
+        job = await monitor.attach("j")
+        if outcome is Outcome.FAILED:
+            with pytest.raises(blockjob.JobFailed, match="Input/output error"):
+                await job.done(timeout=0)
+        else:
+            assert await job.done(timeout=0) is outcome
+        assert job.outcome is outcome
+        assert [info.status for info in await monitor.jobs()] == ["concluded"]
+        await job.dismiss()
+        assert await monitor.jobs() == []
+
+
 async def test_b23_equal_is_not_ready(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         job = await mirror(monitor)
@@ -224,6 +254,30 @@ async def test_b25_progress_never_looks_complete_before_ready(
                 assert progress.fraction < 1.0
                 fake.do("ready", job="job0")
         assert progress.fraction == 1.0
+
+
+async def test_b26_a_qemu_that_knows_no_ready(connect: Connect) -> None:
+    with FakeQemu(profile="2.0") as fake:
+        arguments = {"device": "drive0", "target": "copy0", "sync": "full"}
+        fake.do("execute", command="drive-mirror", arguments=arguments)
+        fake.do("ready")
+        async with await connect(fake.path) as monitor:
+            job = await monitor.attach("drive0")
+            await job.ready()
+            assert await job.pivot() is Outcome.PIVOTED
+
+
+async def test_b27_a_bounce_is_no_second_ready(connect: Connect, fake: FakeQemu) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await ready_mirror(monitor, fake)
+        records = job.watch()
+        fake.do("bounce", job="job0", times=5)
+        await all_seen(monitor)
+        await job.ready(timeout=0)
+        assert await job.pivot() is Outcome.PIVOTED
+        kinds = [record.kind async for record in records]
+        assert kinds.count(RecordKind.READY) == 1
+        assert RecordKind.STALLED not in kinds
 
 
 async def test_b28_a_stale_row_overrules_nothing(connect: Connect, fake: FakeQemu) -> None:
@@ -328,6 +382,24 @@ async def test_b34_of_pivot_and_abort_one_wins(connect: Connect, fake: FakeQemu)
             else:
                 assert isinstance(answers["pivot"], (blockjob.JobEnded, blockjob.StateError))
             await job.done(released=True)
+
+
+@pytest.mark.parametrize(("profile", "prefix"), [("2.8", "block-job-"), ("7.2", "job-")])
+async def test_b38_the_words_that_this_qemu_has(
+    connect: Connect, profile: str, prefix: str
+) -> None:
+    with FakeQemu(profile=profile) as fake:
+        async with await connect(fake.path) as monitor:
+            job = await ready_mirror(monitor, fake)
+            await job.pause()
+            await job.resume()
+            await job.pivot()
+            await job.done(released=True)  # its id is free
+            job = await ready_mirror(monitor, fake, "copy1")
+            # Softly by the old word, whatever there is: the new one always forces.
+            assert await job.abort() is Outcome.COPIED
+            verbs = [f"{prefix}{verb}" for verb in ("pause", "resume", "complete")]
+            assert [sent(fake, verb) for verb in (*verbs, "block-job-cancel")] == [1, 1, 1, 1]
 
 
 async def test_b39_a_refusal_after_the_end_is_judged_by_it(
