@@ -90,7 +90,7 @@ void job_retire(bj_job *job);
 
 void job_learn_type(bj_job *job, const char *type);
 void job_feed(bj_job *job, const struct driver_fact *fact);
-void job_feed_row(bj_job *job, const bj_job_info *row);
+void job_feed_row(bj_job *job, const bj_job_info *info);
 void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
 void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
 void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
