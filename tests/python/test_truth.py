@@ -194,8 +194,8 @@ async def test_b19_two_jobs_of_a_kind_are_told_apart(connect: Connect, fake: Fak
 async def test_b21_a_concluded_row_says_how_it_ended(
     connect: Connect, fake: FakeQemu, step: dict[str, Any], outcome: Outcome
 ) -> None:
-    arguments = {"device": "drive0", "target": "copy0", "sync": "full", "job-id": "j"}
-    arguments |= {"auto-dismiss": False}
+    arguments: dict[str, Any] = {"device": "drive0", "target": "copy0", "sync": "full"}
+    arguments |= {"job-id": "j", "auto-dismiss": False}
     fake.do("execute", command="blockdev-backup", arguments=arguments)
     fake.do(**step)
     async with await connect(fake.path) as monitor:
