@@ -64,6 +64,7 @@ struct bj_job {
     struct job_request_slot complete, cancel, force, dismiss;
     enum job_row_want row;
     const bj_job_info *found;      /* while rows are told: its own */
+    bj_job *next_asked;            /* and who is told after it */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
     bool polls;                    /* it runs */
     bool has_no_ready_event;

@@ -8,19 +8,13 @@
 #include "job_handle.h"
 #include "monitor.h"
 
-#include <stdlib.h>
-
 static void ask_rows(bj_monitor *monitor);
 
-static void count_asked(bj_job *job, void *user)
-{
-    size_t *count = user;
-    *count += job->row == ROW_ASKED;
-}
-
+/* Those whose question was asked, with a reference each: what they are told may be the last of
+ * them. Linked through themselves, because a lack of memory must leave none of them waiting. */
 struct asked {
-    bj_job **jobs;
-    size_t count;
+    bj_job *first;
+    bj_job **last;
 };
 
 static void collect_asked(bj_job *job, void *user)
@@ -30,20 +24,9 @@ static void collect_asked(bj_job *job, void *user)
         return;
     job->row = ROW_NONE;
     job->found = NULL;
-    asked->jobs[asked->count++] = bj_job_ref(job);
-}
-
-/* Those whose question was asked, with a reference each: what they are told may be the last of
- * them. NULL: no memory. */
-static bj_job **take_asked(const bj_monitor *monitor, size_t *ret_count)
-{
-    size_t count = 0;
-    monitor_each_job(monitor, count_asked, &count);
-    struct asked asked = {.jobs = calloc(count ? count : 1, sizeof(bj_job *))};
-    if (asked.jobs)
-        monitor_each_job(monitor, collect_asked, &asked);
-    *ret_count = asked.count;
-    return asked.jobs;
+    job->next_asked = NULL;
+    *asked->last = bj_job_ref(job);
+    asked->last = &job->next_asked;
 }
 
 static void find_rows(bj_monitor *monitor, const struct info_list *infos)
@@ -57,20 +40,21 @@ static void find_rows(bj_monitor *monitor, const struct info_list *infos)
 
 static void tell_rows(bj_monitor *monitor, const struct driver_reply *reply)
 {
-    size_t count;
-    bj_job **jobs = take_asked(monitor, &count);
+    struct asked asked = {.last = &asked.first};
+    monitor_each_job(monitor, collect_asked, &asked);
 
-    if (jobs && reply->error == BJ_OK)
+    if (reply->infos)
         find_rows(monitor, reply->infos);
-    for (size_t i = 0; jobs && i < count; i++) {
+    bj_job *next;
+    for (bj_job *job = asked.first; job; job = next) {
+        next = job->next_asked;
         if (reply->error != BJ_OK)
-            job_feed_silence(jobs[i]);
+            job_feed_silence(job);
         else
-            job_feed_listed(jobs[i], jobs[i]->found);
-        jobs[i]->found = NULL;
-        bj_job_unref(jobs[i]);
+            job_feed_listed(job, job->found);
+        job->found = NULL;
+        bj_job_unref(job);
     }
-    free(jobs);
 }
 
 static void rows_done(bj_monitor *monitor, const struct driver_reply *reply)
