@@ -35,7 +35,7 @@ class Group:
     def abort(self) -> None:
         """One of them has failed or was cancelled: so are all others."""
         for job in self._jobs:
-            job.stop()
+            job.given_up = True
         for job in self._jobs:
-            job.abandon()
+            job.stop()
             job.conclude()

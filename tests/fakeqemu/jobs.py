@@ -80,6 +80,8 @@ class Job:
         self.io_status = "ok"
         self.held = False
         """The end waits for the script, as that of a real job waits for its last flush."""
+        self.given_up = False
+        """Another job of its group has failed, and nothing disturbs this one any more."""
         self.pause_held = False
         """So does a pause, as that of a job that sleeps or waits for I/O."""
 
@@ -149,12 +151,11 @@ class Job:
 
     def complete(self) -> None:
         self._check("complete")
-        refused = (
-            (self.status == "standby" and not self._profile.complete_in_standby)
-            or self._asked == "force"
-            or (self._asked == "soft" and not self._profile.complete_after_cancel)
-        )
-        if refused:
+        if self.status == "standby" and not self._profile.complete_in_standby:
+            raise self._errors.cannot(self.id, self.status, "complete")
+        if self._asked == "force" or (
+            self._asked == "soft" and not self._profile.complete_after_cancel
+        ):
             raise self._errors.cannot_complete(self.id)
         self._asked = "complete"
 
@@ -177,7 +178,7 @@ class Job:
             self._asked = "force"
             self._user_paused = False
             self.leave_pause()
-        if self._profile.cancel_first and self.kind in ("stream", "backup"):
+        if self._profile.cancel_first and not self.can_ready:
             self.settle()
 
     def pause(self) -> None:
@@ -187,6 +188,8 @@ class Job:
                 raise QmpError("Job is already paused")
             return
         self._user_paused = True  # and it stands still as soon as it can
+        if self._profile.pause_first and not self.pause_held:
+            self.pause_now()
 
     def resume(self) -> None:
         self._check("resume")
@@ -327,8 +330,9 @@ class Job:
         if action == "stop":
             self.io_status = "nospace" if nospace else "failed"
             self._user_paused = True
-            self._stalled_ready = self.status == "ready"
-            self.enter_pause()
+            self._stalled_ready |= self.status == "ready"
+            if not self.pause_held:
+                self.pause_now()
 
     def quit(self) -> None:
         """QEMU is leaving: it ends and forgets every job."""
@@ -392,14 +396,9 @@ class Job:
             self._emit("BLOCK_JOB_PENDING", {"type": self.kind, "id": self.id})
 
     def stop(self) -> None:
-        """Ends its work, if it still works, since another of its group has failed."""
-        if self.status in _LIVE:
+        """Gives up, since one of its group has failed."""
+        if self.status != "aborting":
             self._stop_working()
-
-    def abandon(self) -> None:
-        """As stop(), for one whose work is done."""
-        if self.status in ("waiting", "pending"):
-            self._to("aborting")
 
     def conclude(self) -> None:
         cancelled = self.status == "aborting" and self.error is None

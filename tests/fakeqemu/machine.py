@@ -121,8 +121,8 @@ class Machine:
 
     def busy(self, but: str = "") -> list[Job]:
         """Those that a change of the graph of nodes disturbs, in the versions that do so."""
-        jobs = self.jobs.values()
-        return [job for job in jobs if job.status in ("running", "ready") and job.id != but]
+        jobs = (job for job in self.jobs.values() if job.id != but and not job.given_up)
+        return [job for job in jobs if job.status in ("running", "ready")]
 
     def move(self, job: Job, pace: Pace) -> None:
         """The job moves by itself from now on; or no more."""

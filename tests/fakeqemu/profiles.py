@@ -77,7 +77,9 @@ class Profile:
     synchronous_cancel: bool
     """The cancel's reply comes when the job is gone, and there is no event."""
     cancel_first: bool
-    """A cancelled stream or backup that isn't waiting for I/O ends before the cancel's reply."""
+    """A cancelled job that is never ready, nor waits for I/O, ends before the cancel's reply."""
+    pause_first: bool
+    """What a pause leads to comes before its reply."""
     second_cancel_aborts: bool
     """A cancel sent again turns a soft one into a hard one."""
     verbs_know_states: bool
@@ -136,6 +138,7 @@ def profile_of(text: str, package: str = "", rhel: str = "") -> Profile:
         newest_runs_first=version >= (10, 0),
         synchronous_cancel=rhel == "6.2",
         cancel_first=version < (2, 2) or version >= (7, 2),
+        pause_first=version >= (7, 2),
         second_cancel_aborts=rhel == "6.3",
         verbs_know_states=version >= (2, 12),
         complete_in_standby=version >= (6, 0),

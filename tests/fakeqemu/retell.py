@@ -20,6 +20,7 @@ from transcript import POLLS, Line, Transcript
 
 _SIZE = 1 << 26
 _ENDS = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", "BLOCK_JOB_PENDING")
+_PAUSED = ("paused", "standby")
 _TAILS = ("aborting", "waiting")
 _VERBS = ("cancel", "force", "complete", "pause")
 # The top of the transcripts' chain; fakeqemu has no files.
@@ -48,6 +49,7 @@ class Retelling:
         self.send(self._session.greeting())
         for line in self._transcript:
             if "kill" in line.message and line.kind == "note":
+                self._said.clear()
                 break
             if line.kind == "note":
                 self._note(line)
@@ -93,6 +95,8 @@ class Retelling:
 
     def _hear(self, line: Line) -> None:
         request = line.request
+        if self._is_foreign(line):
+            return
         if request.command in POLLS and not self._waits_for_cancel(line):
             return
         self._ask_polls_before(line)
@@ -101,6 +105,10 @@ class Retelling:
         elif request.verb in _VERBS and request.job in self._machine.jobs:
             self._before_verb(line, self._machine.jobs[request.job])
         self._say(line)
+
+    def _is_foreign(self, line: Line) -> bool:
+        """A command that QEMU did, and that is no business of fakeqemu's."""
+        return line.accepted and line.request.command not in self._profile.commands
 
     def _ask_polls_before(self, line: Line) -> None:
         """A poll is asked when its reply is due, as only that shows when QEMU has heard it; but
@@ -137,7 +145,7 @@ class Retelling:
         if line.partner is None or not line.accepted:
             return
         if line.request.verb == "pause":
-            job.pause_held = not self._pauses_at_once(line.partner)
+            job.pause_held = not self._pauses_at_once(line, line.partner)
             return
         if self._profile.synchronous_cancel:
             tail: Line | None = line.partner
@@ -145,17 +153,20 @@ class Retelling:
         else:
             tail = self._tail(line, job.id)
             after = line.partner
-        if tail is None or (tail.index > after.index and self._waits(line, after, tail)):
+        if tail is None or (tail.index > after.index and self._waits(job, line, after, tail)):
             job.held = True
 
-    def _waits(self, verb: Line, after: Line, tail: Line) -> bool:
+    def _waits(self, job: Job, verb: Line, after: Line, tail: Line) -> bool:
         between = self._transcript.lines[after.index + 1 : tail.index]
         if any(line.kind == "in" for line in between):
             return True
-        return self._profile.cancel_first and verb.request.verb != "complete"
+        sleeps = self._profile.cancel_first and not job.can_ready
+        return sleeps and verb.request.verb != "complete"
 
-    def _pauses_at_once(self, reply: Line) -> bool:
-        return self._transcript[reply.index + 1].data.get("status") == "paused"
+    def _pauses_at_once(self, cause: Line, last: Line) -> bool:
+        after = 0 if self._profile.pause_first and last is not cause else 2
+        lines = self._transcript.lines[cause.index : last.index + after]
+        return any(line.data.get("status") in _PAUSED for line in lines)
 
     def _tail(self, verb: Line, job: str) -> Line | None:
         """The first event of the job's end."""
@@ -192,6 +203,8 @@ class Retelling:
     # QEMU's side
 
     def _expect(self, line: Line) -> None:
+        if line.partner is not None and self._is_foreign(line.partner):
+            return
         command = line.partner.request.command if line.partner is not None else ""
         if line.partner is not None and command in POLLS:
             self._say(line.partner)
@@ -210,8 +223,12 @@ class Retelling:
             if job is not None and job.cancelled:
                 self._finish(job)
             return
-        if line.data.get("status") == "paused":
+        if line.data.get("status") in _PAUSED:
             self._machine.job(_job_of(line)).pause_now()
+            return
+        job = self._machine.jobs.get(_job_of(line))
+        if job is not None and not job.on_disk:
+            self._end_off_disk(line, job)
             return
         for event in self._transcript.lines[line.index :]:
             if event.event.startswith("BLOCK_JOB") and _job_of(event) == _job_of(line):
@@ -220,12 +237,25 @@ class Retelling:
                     self._happen(event, job)
                 return
 
+    def _end_off_disk(self, line: Line, job: Job) -> None:
+        """Only query-jobs will tell the error."""
+        if line.data.get("status") == "waiting":
+            self._finish(job)
+            return
+        for later in self._transcript.lines[line.index :]:
+            rows = later.message.get("return") if later.is_reply else None
+            for row in rows if isinstance(rows, list) else []:
+                if row.get("id") == job.id and "error" in row:
+                    job.fail(row["error"])
+                    return
+
     def _happen(self, event: Line, job: Job) -> None:
         if "len" in event.data:
             job.progress(event.data["offset"], event.data["len"])
         if event.event == "BLOCK_JOB_READY":
             job.ready()
         elif event.event == "BLOCK_JOB_ERROR":
+            job.pause_held = not self._pauses_at_once(event, event)
             job.io_error(event.data["action"], event.data["operation"], False)
         elif "error" in event.data:
             job.fail(event.data["error"])

@@ -28,16 +28,37 @@ _OURS = re.compile(
     r"|x-debug-query-block-graph$|__com.redhat_drive-|BLOCK_JOB|JOB_|SHUTDOWN"
 )
 # Texts that fakeqemu has others for.
-_OWN_WORDS = ("JSON parse error", "Need a root block node", "Node 'drive0' is busy")
+_OWN_WORDS = ("JSON parse error", "Need a root block node", "Node '", "Job ID '")
 # Replies that are not alike, and why.
 EXCEPT = {
     # An image could not be opened there.
     "rhel6.3-0.12.1.2-2.295/errors": ["__com.redhat_drive-mirror#19"],
 }
 
-_NOW = ("5.2.0", "7.2.22", "10.0.13", "11.1.3")
-# With those that can be installed, the comparison is a live one.
-_PATHS = sorted(path for path in DATA.glob("*/*.jsonl") if path.parent.name not in _NOW)
+# Sessions with QEMUs of today that can't be told again by steps alone, or that show what fakeqemu
+# doesn't have. All versions of today have a live comparison, too.
+_TODAY = ("5.2.0", "7.2.22", "10.0.13", "11.1.3")
+_GRAPH = "real images are opened and closed besides, and jobs notice"
+_RACE = "recorded in the middle of a race"
+UNLIKE = {
+    "commit_active": _RACE,
+    "gone_and_back": _GRAPH,
+    "mirror_active": "a guest's write makes it wait before it is ready",
+    "mirror_fails_in_ready": "the failing write is the monitor's own",
+    "mirror_soft_cancel": _RACE,
+    "mirror_source_fails_once_and_stops": _RACE,
+    "quit_pending_and_concluded": _GRAPH,
+    "refusals": "of disks that fakeqemu has",
+    "six_mirrors": _GRAPH,
+    "snapshot": "there is no snapshot-save",
+    "stream_error_stop_for_ever": _RACE,
+    "stream_same_id_at_once": _RACE,
+    "transaction_individual": _GRAPH,
+    "transaction_one_fails": _GRAPH,
+    "transaction_that_fails": "it fails in the middle of actions that fakeqemu doesn't have",
+}
+
+_PATHS = sorted(path for path in DATA.glob("*/*.jsonl"))
 
 
 def profile_for(transcript: Transcript) -> Profile | None:
@@ -83,7 +104,7 @@ class Told:
         if command == "query-block":
             (drive,) = (row for row in value if row["device"] == "drive0")
             return drive["inserted"]["file"] in self._targets
-        if command == "query-named-block-nodes":
+        if command in ("query-named-block-nodes", "x-debug-query-block-graph"):
             return "rows"
         return shape(value)
 
@@ -92,6 +113,8 @@ class Told:
 def test_same_as_then(path: Path) -> None:
     transcript = Transcript(path)
     profile = profile_for(transcript)
+    if path.parent.name in _TODAY and path.stem in UNLIKE:
+        pytest.skip(UNLIKE[path.stem])
     if profile is None:
         pytest.skip("fakeqemu has no profile for it")
     retelling = Retelling(transcript, profile)
