@@ -192,12 +192,9 @@ struct wire {
     char buffer[1 << 16];
 };
 
-static void say(struct wire *wire, const char *format, int i)
+static void say(struct wire *wire, const char *text)
 {
-    char text[256];
-    int length = snprintf(text, sizeof text, format, i, i, i);
-
-    if (write(wire->fd, text, (size_t)length) != length)
+    if (write(wire->fd, text, strlen(text)) != (ssize_t)strlen(text))
         fail("write");
 }
 
@@ -236,26 +233,32 @@ static void do_the_least(const char *path, int count)
 {
     static struct part part;
     static struct wire wire;
+    char text[256];
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     wire.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (wire.fd < 0 || connect(wire.fd, (struct sockaddr *)&address, sizeof address) != 0)
         fail(path);
-    say(&wire, "{\"execute\": \"qmp_capabilities\"}", 0);
+    say(&wire, "{\"execute\": \"qmp_capabilities\"}");
 
     begin(&part);
-    for (int i = 0; i < count; i++)
-        say(&wire,
-            "{\"execute\": \"blockdev-mirror\", \"arguments\": {\"job-id\": \"job%d\", "
-            "\"device\": \"disk%d\", \"target\": \"copy%d\", \"sync\": \"full\"}}",
-            i);
+    for (int i = 0; i < count; i++) {
+        snprintf(text, sizeof text,
+                 "{\"execute\": \"blockdev-mirror\", \"arguments\": {\"job-id\": \"job%d\", "
+                 "\"device\": \"disk%d\", \"target\": \"copy%d\", \"sync\": \"full\"}}",
+                 i, i, i);
+        say(&wire, text);
+    }
     await_lines(&wire, "BLOCK_JOB_READY", count, &part);
     end(&part);
 
     begin(&part);
-    for (int i = 0; i < count; i++)
-        say(&wire, "{\"execute\": \"job-complete\", \"arguments\": {\"id\": \"job%d\"}}", i);
+    for (int i = 0; i < count; i++) {
+        snprintf(text, sizeof text,
+                 "{\"execute\": \"job-complete\", \"arguments\": {\"id\": \"job%d\"}}", i);
+        say(&wire, text);
+    }
     await_lines(&wire, "BLOCK_JOB_COMPLETED", count, &part);
     end(&part);
     close(wire.fd);
