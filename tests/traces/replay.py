@@ -487,6 +487,7 @@ class Player:
         self.runs = runs_of(transcript, reconnects)
         self.held: set[int] = set()  # the runs (by id()) that the client has a handle of
         self.sent: dict[int, dict[str, Any]] = {}  # what the client sent, by the line of its twin
+        self.raw: list[Line] = []  # what was executed as it is
         self.own: set[int] = set()  # the runs (by id()) that the library is to dismiss
         self.verbs: dict[int, set[str]] = {}  # what was asked of a run by the library's functions
         self.dismissal: dict[str, Any] | None = None
@@ -615,6 +616,7 @@ class Player:
             self.verbs.setdefault(id(run), set()).add(request.verb)
             await self.client.verb(run, line, request)
         else:
+            self.raw.append(line)
             await self.client.execute(line)
         self.sent[line.index] = await self.server.arrival(
             lambda sent: _is_same(sent, request), f"{command} {request.arguments}"
@@ -687,17 +689,33 @@ class Player:
             return over and run.keeps and not gone
         if over:
             return False
-        free = not self._is_paused(run, line) and not {"complete", "cancel", "force"} & done
+        free = (
+            not self._awaits_raw(run, line)
+            and not self._is_paused(run, line)
+            and not {"complete", "cancel", "force"} & done
+        )
         if request.verb == "complete":
             ready = run.ready is not None and run.ready < line.index
             return ready and free and not self._is_ending(run, line)
         if request.verb == "cancel":
             return free and not self._is_ending(run, line)
+        if request.verb == "force" and self._awaits_raw(run, line):
+            return False  # the library sends nothing beside a raw verb
         if request.verb == "force":
             return "force" not in done and self.transcript.version >= (1, 3, 0)
         if request.verb == "set-speed":
             return int(request.detail or -1) >= 0
         return request.verb in ("pause", "resume", "finalize")
+
+    def _awaits_raw(self, run: Run, line: Line) -> bool:
+        """Whether an end was asked for by execute(), and is not answered yet."""
+        return any(
+            raw.request.job == run.id
+            and raw.request.verb in ("complete", "cancel", "force")
+            and raw.partner is not None
+            and raw.partner.index > line.index
+            for raw in self.raw
+        )
 
     @staticmethod
     def _is_ending(run: Run, line: Line) -> bool:
