@@ -113,6 +113,7 @@ typedef struct side {
     bj_watch *watch;
     pthread_mutex_t mutex;
     json_t *events; /* that its monitor's watch has told */
+    bool is_over;   /* it was when it was asked to be connected again */
     int left;       /* how often its connection was told to have ended, */
     int came_back;  /* and to have been made again */
     atomic_int closed;
@@ -467,11 +468,11 @@ static void connect_sides(round *r)
         bj_future *f = bj_monitor_connect(contexts[i], path_for(r, i), PATIENCE_MS);
         if (answered(r, -1, "connect", f, BJ_OK)) {
             s->monitor = bj_future_monitor(f);
-            if (r->reconnects) {
-                bj_monitor_set_reconnect(s->monitor, r->fate == RESTARTED || r->fate == CUT
-                                                         ? PATIENCE_MS
-                                                         : 1 + below(r, 300));
-            }
+            const bool for_good = r->fate == RESTARTED || r->fate == CUT;
+            /* It may be over already: then it stays so. */
+            if (r->reconnects)
+                s->is_over = bj_monitor_set_reconnect(
+                                 s->monitor, for_good ? PATIENCE_MS : 1 + below(r, 300)) != BJ_OK;
             bj_watch_closure closure = {.fn = keep_event, .user = s};
             if (bj_monitor_watch(s->monitor, &s->watch) == BJ_OK)
                 bj_watch_on_record(s->watch, closure);
@@ -1049,7 +1050,7 @@ static void play_again(round *r)
 {
     for (int who = 0; who < 2; who++) {
         side *of = &r->side[who];
-        if (!of->monitor)
+        if (!of->monitor || of->is_over)
             return; /* it was killed while they connected */
         await_connection(r, (enum who)who);
         if (!told_of_connection(of, r->fate))
