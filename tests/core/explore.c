@@ -3,11 +3,11 @@
  * Every order in which facts can come to the job machine, breadth first, with worlds that are alike
  * merged; see docs/explorer.md.
  *
- *   explore [-d DEPTH] [-s SECONDS] [-m MIB] [-l] [NAME]
+ *   explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [NAME]
  *
  * DEPTH: how many things may come from outside. SECONDS: of the processor, for all scenarios
  * together. MIB: of memory, for one. NAME: part of the names of those that are wanted; -l lists
- * them.
+ * them. WALKS: not all orders, but so many by chance in each scenario, which can go deeper.
  */
 #include "explore_world.h"
 
@@ -400,7 +400,107 @@ static double tell(const struct search *s, double seconds)
     return orders.count;
 }
 
+/* ----------------------------------------------------------------- walking */
+
+struct walk {
+    const struct scenario *scenario;
+    int acts;
+    uint64_t dice;
+    struct step path[PATH_MAX_STEPS];
+    int length;
+};
+
+static int roll(struct walk *walk, int sides)
+{
+    walk->dice ^= walk->dice << 13;
+    walk->dice ^= walk->dice >> 7;
+    walk->dice ^= walk->dice << 17;
+    return (int)((walk->dice >> 33) % (uint64_t)sides);
+}
+
+/* One of those that happen by themselves more often than not, so that the wire does not fill. */
+static struct step pick(struct walk *walk, const struct step *steps, int count)
+{
+    int own = 0;
+    while (own < count && world_is_by_itself(steps[own]))
+        own++;
+    if (own > 0 && (own == count || roll(walk, 4) > 0))
+        return steps[roll(walk, own)];
+    return steps[own + roll(walk, count - own)];
+}
+
+/* Frozen and thawed as in the search, so that the seats have the same numbers. */
+static void refreeze(struct world *w, const struct scenario *scenario)
+{
+    struct frozen frozen;
+    FILE *log = w->log;
+
+    world_freeze(w, &frozen);
+    world_clear(w);
+    world_thaw(w, &frozen, scenario);
+    w->log = log;
+}
+
+static const char *take_walk(struct walk *walk)
+{
+    struct world w;
+    struct step steps[STEPS_MAX];
+    const char *broken = NULL;
+
+    walk->length = 0;
+    world_begin(&w, walk->scenario, walk->acts);
+    while (!w.broken && walk->length < PATH_MAX_STEPS) {
+        refreeze(&w, walk->scenario);
+        int count = world_steps(&w, steps);
+        world_judge(&w, steps, count);
+        if (w.broken || count == 0)
+            break;
+        walk->path[walk->length] = pick(walk, steps, count);
+        world_do(&w, walk->path[walk->length++]);
+    }
+    broken = w.broken;
+    if (!broken) {
+        world_cut(&w);
+        broken = w.broken;
+    }
+    world_clear(&w);
+    return broken;
+}
+
+static void tell_walk(const struct walk *walk, const char *broken)
+{
+    struct world w;
+
+    printf("%s\n  BROKEN: %s\n", walk->scenario->name, broken);
+    world_begin(&w, walk->scenario, walk->acts);
+    for (int i = 0; i < walk->length; i++) {
+        refreeze(&w, walk->scenario);
+        tell_step(&w, i + 1, walk->path[i]);
+    }
+    world_clear(&w);
+}
+
+/* The same walks for the same options. */
+static int walk_scenario(const struct scenario *scenario, int acts, int walks, size_t *steps)
+{
+    int broken = 0;
+
+    for (int i = 0; i < walks; i++) {
+        struct walk walk = {
+            .scenario = scenario,
+            .acts = acts,
+            .dice = 0x9e3779b97f4a7c15u * (uint64_t)(i + 1),
+        };
+        const char *rule = take_walk(&walk);
+        *steps += (size_t)walk.length;
+        if (rule && broken++ == 0)
+            tell_walk(&walk, rule);
+    }
+    return broken;
+}
+
 struct options {
+    int walks; /* 0: all orders */
     int depth;
     double seconds;
     size_t memory;
@@ -462,6 +562,19 @@ static int explore_all(const struct options *options)
     return totals.broken ? 1 : 0;
 }
 
+static int walk_all(const struct options *options)
+{
+    size_t steps = 0;
+    int broken = 0;
+
+    for (int i = 0; i < scenario_count; i++)
+        if (is_wanted(&scenarios[i], options))
+            broken += walk_scenario(&scenarios[i], options->depth, options->walks, &steps);
+    printf("total: %zu steps in walks with %d acts from outside each; %d broken\n", steps,
+           options->depth, broken);
+    return broken ? 1 : 0;
+}
+
 static void list_scenarios(void)
 {
     for (int i = 0; i < scenario_count; i++)
@@ -472,24 +585,27 @@ int main(int argc, char **argv)
 {
     struct options options = {.depth = 2, .seconds = 20, .memory = (size_t)1 << 30};
 
-    for (int c; (c = getopt(argc, argv, "d:s:m:l")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "d:s:m:w:l")) != -1;) {
         if (c == 'd') {
             options.depth = (int)strtol(optarg, NULL, 10);
         } else if (c == 's') {
             options.seconds = strtod(optarg, NULL);
         } else if (c == 'm') {
             options.memory = (size_t)strtoul(optarg, NULL, 10) << 20;
+        } else if (c == 'w') {
+            options.walks = (int)strtol(optarg, NULL, 10);
         } else if (c == 'l') {
             list_scenarios();
             return 0;
         } else {
-            fputs("usage: explore [-d DEPTH] [-s SECONDS] [-m MIB] [-l] [NAME]\n", stderr);
+            fputs("usage: explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [NAME]\n",
+                  stderr);
             return 2;
         }
     }
     options.name = argv[optind];
     world_open();
-    int status = explore_all(&options);
+    int status = options.walks > 0 ? walk_all(&options) : explore_all(&options);
     world_close();
     return status;
 }

@@ -11,8 +11,8 @@
 
 #include "job.h"
 
-#define WIRE_LINES 24
-#define ORDERS 8
+#define WIRE_LINES 32
+#define ORDERS 16
 
 /* The manners of an age. */
 struct age {

@@ -714,7 +714,7 @@ enum step_kind {
     STEP_HANG_UP
 };
 
-static bool is_by_itself(struct step step)
+bool world_is_by_itself(struct step step)
 {
     return step.kind <= STEP_POLL;
 }
@@ -837,7 +837,8 @@ static bool others_verb_counts(const struct world *w, enum job_verb verb)
 
 static void list_callers_steps(const struct world *w, struct steps *steps)
 {
-    bool room = w->rest.past.attached;
+    bool seat = !w->seats[SEATS - 1].taken; /* thawed, they are taken in their order */
+    bool room = w->rest.past.attached && seat;
 
     for (int i = 0; i < QUESTIONS; i++)
         may(steps, room && makes_sense(w, i), STEP_ASK, i);
@@ -872,7 +873,8 @@ int world_steps(const struct world *w, struct step *ret_steps)
     struct steps steps = {.list = ret_steps};
 
     list_own_steps(w, &steps);
-    if (w->rest.acts > 0 && !w->rest.lost) {
+    bool full = w->rest.qemu.lines > WIRE_LINES / 2 || w->rest.qemu.orders > ORDERS / 2;
+    if (w->rest.acts > 0 && !w->rest.lost && !full) {
         list_callers_steps(w, &steps);
         list_outside_steps(w, &steps);
     }
@@ -1035,7 +1037,7 @@ static void check_latched(struct world *w)
 void world_do(struct world *w, struct step step)
 {
     note_truth(w);
-    if (is_by_itself(step)) {
+    if (world_is_by_itself(step)) {
         happen(w, step);
     } else {
         w->rest.acts--;
@@ -1102,7 +1104,7 @@ static bool is_quiet_but_for_polls(const struct world *w, struct step poll)
     world_freeze(w, &before);
     world_thaw(&scratch, &before, w->scenario);
     world_do(&scratch, poll);
-    for (int i = 0; i < 8 && world_steps(&scratch, steps) > 0 && is_by_itself(steps[0]) &&
+    for (int i = 0; i < 8 && world_steps(&scratch, steps) > 0 && world_is_by_itself(steps[0]) &&
                     steps[0].kind != STEP_POLL;
          i++)
         world_do(&scratch, steps[0]);
@@ -1113,9 +1115,9 @@ static bool is_quiet_but_for_polls(const struct world *w, struct step poll)
 
 static bool is_quiet(const struct world *w, const struct step *steps, int count)
 {
-    if (count == 0 || !is_by_itself(steps[0]))
+    if (count == 0 || !world_is_by_itself(steps[0]))
         return true;
-    bool only = count == 1 || !is_by_itself(steps[1]);
+    bool only = count == 1 || !world_is_by_itself(steps[1]);
     return only && steps[0].kind == STEP_POLL && is_quiet_but_for_polls(w, steps[0]);
 }
 

@@ -92,6 +92,8 @@ void world_close(void);
 void world_begin(struct world *world, const struct scenario *scenario, int acts);
 void world_clear(struct world *world);
 
+bool world_is_by_itself(struct step step);
+/* Those that happen by themselves come first. */
 int world_steps(const struct world *world, struct step *ret_steps);
 /* And looks at the rules. */
 void world_do(struct world *world, struct step step);
