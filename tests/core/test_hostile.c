@@ -298,7 +298,7 @@ static void say_endlessly(peer *p, const attack *a)
 
 static void b56_messages_that_never_end(void **state)
 {
-    for (int number = 0; number < 13; number++)
+    for (int number = 0; number < 13; number += many(20) == 20 ? 1 : 4)
         kills(*state, &(attack){.say = say_endlessly, .number = number}, BJ_E_PROTOCOL,
               SMALL + 2 * 16 * MIB);
 }
@@ -328,7 +328,7 @@ static void say_the_utmost(peer *p, const attack *a)
 
 static void b54_messages_as_large_as_the_limits(void **state)
 {
-    for (int number = 0; number < 7; number += many(20) == 20 ? 1 : 3)
+    for (int number = many(20) == 20 ? 0 : 6; number < 7; number++)
         hurts_not(*state, &(attack){.say = say_the_utmost, .number = number}, 300 * MIB);
 }
 
@@ -882,12 +882,13 @@ static void play_huge_errors(peer *p, void *user)
         if (is_start &&
             (!peer_tell(p, "{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"%s\", ",
                         peer_argument(p, &command, "job-id")) ||
-             !say_over(p, "\"error\": \"", "No space left. ", 15 * MIB) ||
+             !say_over(p, "\"error\": \"", "No space left. ", many(20) * MIB * 3 / 4) ||
              !peer_say(p, "\"}}\r\n")))
             return;
         if (is_refused &&
             (!peer_tell(p, "{\"id\": %s, \"error\": {\"class\": \"GenericError\", ", command.id) ||
-             !say_over(p, "\"desc\": \"", "Not so. ", 15 * MIB) || !peer_say(p, "\"}}\r\n")))
+             !say_over(p, "\"desc\": \"", "Not so. ", many(20) * MIB * 3 / 4) ||
+             !peer_say(p, "\"}}\r\n")))
             return;
     }
 }
