@@ -242,7 +242,7 @@ static bool is_error_true(const struct world *w, const struct job_waiter *waiter
                 outcome != BJ_OUTCOME_NONE) ||
                (waiter->question == JOB_ASK_READY && outcome != BJ_OUTCOME_NONE && !w->job.ready);
     case BJ_E_STALLED:
-        return past->stood && outcome == BJ_OUTCOME_NONE;
+        return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE;
     case BJ_E_REFUSED:
         return past->refused;
     case BJ_E_NOT_READY:
@@ -273,7 +273,7 @@ static void check_news(struct world *w, enum job_news news)
         past->told_ready = true;
         break;
     case JOB_NEWS_STALLED:
-        must(w, past->stood, "STALLED is told of what stands still");
+        must(w, past->stood || is_mistaken(w), "STALLED is told of what stands still");
         past->told_stalled = true;
         break;
     case JOB_NEWS_RESUMED:
