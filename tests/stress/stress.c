@@ -468,14 +468,14 @@ static void connect_sides(round *r)
         bj_future *f = bj_monitor_connect(contexts[i], path_for(r, i), PATIENCE_MS);
         if (answered(r, -1, "connect", f, BJ_OK)) {
             s->monitor = bj_future_monitor(f);
+            bj_watch_closure closure = {.fn = keep_event, .user = s};
+            if (bj_monitor_watch(s->monitor, &s->watch) == BJ_OK)
+                bj_watch_on_record(s->watch, closure);
             const bool for_good = r->fate == RESTARTED || r->fate == CUT;
             /* It may be over already: then it stays so. */
             if (r->reconnects)
                 s->is_over = bj_monitor_set_reconnect(
                                  s->monitor, for_good ? PATIENCE_MS : 1 + below(r, 300)) != BJ_OK;
-            bj_watch_closure closure = {.fn = keep_event, .user = s};
-            if (bj_monitor_watch(s->monitor, &s->watch) == BJ_OK)
-                bj_watch_on_record(s->watch, closure);
         }
         bj_future_unref(f);
     }
