@@ -513,6 +513,8 @@ static void unstall(struct job *job)
     if (job->stall == JOB_STALL_NONE)
         return;
     job->stall = JOB_STALL_NONE;
+    if (stands_still(job) && !job->traits.has_status)
+        job->status = job->ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING; /* no event says so */
     set_text(job, NULL);
     job->port->tell(job, JOB_NEWS_RESUMED, NULL);
 }
@@ -957,9 +959,9 @@ void job_row(struct job *job, const struct job_row *row)
         return;
     }
     adopt_status(job, row->status);
-    adopt_pause(job, row->paused);
     if (row->io_error && job->status == row->status)
         stall(job, JOB_STALL_ERROR, "an I/O error stopped it");
+    adopt_pause(job, row->paused);
     if (job->gone_asked)
         not_gone(job);
     if (job->doubted && ready && !is_ending(job))
@@ -1289,12 +1291,16 @@ static void doubt_cancels(struct job *job)
         job->force = JOB_REQUEST_NONE;
 }
 
-/* A job that was ready is never just running again: the id is another run's. */
+/* What has ended is never at work again, nor is what was ready just running: the id is another
+ * run's. */
 static bool is_another_run(const struct job *job, const struct job_row *row)
 {
-    return job->ready && !row->ready &&
-           (row->status == JOB_STATUS_CREATED || row->status == JOB_STATUS_RUNNING ||
-            row->status == JOB_STATUS_PAUSED);
+    bool ended = job->end != JOB_END_NONE;
+    bool not_ready = row->status == JOB_STATUS_CREATED || row->status == JOB_STATUS_RUNNING ||
+                     row->status == JOB_STATUS_PAUSED;
+    bool at_work =
+        not_ready || row->status == JOB_STATUS_READY || row->status == JOB_STATUS_STANDBY;
+    return (ended && at_work) || (job->ready && !row->ready && not_ready);
 }
 
 /* What it became while nobody listened. */
@@ -1325,6 +1331,7 @@ void job_found(struct job *job, const struct job_row *row)
     else if (row->status == JOB_STATUS_CONCLUDED)
         note_concluded(job);
     doubt_cancels(job);
+    answer_hurt(job); /* those who had hoped for such a cancel */
     decide(job);
     job_row(job, row);
 }
