@@ -662,7 +662,7 @@ static void b49_rows_of_absurd_types(void **state)
     peer *p;
     long long mark = heap_mark();
     bj_monitor *monitor = meet(*state, play_absurd_rows, NULL, &p);
-    for (size_t i = 0; i < LISTS; i++) {
+    for (size_t i = 0; i < (size_t)many((int)LISTS); i++) {
         bj_future *list = bj_monitor_list(monitor, BJ_TIMEOUT_NONE);
         if (is_ok_or(list, BJ_E_PROTOCOL))
             look_at_rows(list);
@@ -672,7 +672,7 @@ static void b49_rows_of_absurd_types(void **state)
 
     /* The same, asked by those who attach: the row is about their job, or there is none. */
     monitor = meet(*state, play_absurd_rows, NULL, &p);
-    for (size_t i = 0; i < LISTS; i++) {
+    for (size_t i = 0; i < (size_t)many((int)LISTS); i++) {
         bj_future *attached = bj_monitor_attach(monitor, "j", BJ_TIMEOUT_NONE);
         assert_int_equal(bj_future_wait(attached, BJ_TIMEOUT_NONE), BJ_OK);
         int error = bj_future_error(attached);
@@ -763,7 +763,7 @@ static void b15_graphs_of_absurd_types(void **state)
 {
     peer *p;
     bj_monitor *monitor = meet(*state, play_graphs, NULL, &p);
-    for (size_t i = 0; i < 2 * GRAPHS; i++) {
+    for (size_t i = 0; i < (size_t)many((int)(2 * GRAPHS)); i++) {
         char device[32];
         snprintf(device, sizeof(device), "%zu", i);
         bj_future *started =
