@@ -439,7 +439,9 @@ typedef enum bj_done_flags {
 } bj_done_flags;
 
 /* Done when the job is over; BJ_OK for every outcome but FAILED and LOST. An I/O error that stopped
- * the job is BJ_E_STALLED here too: nothing will happen until someone resumes or aborts it. */
+ * the job is BJ_E_STALLED here too: nothing will happen until someone resumes or aborts it. A
+ * connection that ends leaves BJ_DONE_RELEASED with BJ_E_JOB_LOST even where the outcome is known:
+ * bj_job_outcome() tells it. */
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_pivot_flags {
@@ -507,7 +509,8 @@ int bj_group_add(bj_group *group, bj_job *job);
 /* Done when all are ready, or with the error of the first that will not be (see bj_job_ready()). */
 bj_future *bj_group_ready(bj_group *group, int64_t timeout_ms);
 
-/* Done when all are over; then the error is that of the first that failed or was lost, if any. */
+/* Done when all are over; then the error is that of the first that failed or was lost, if any.
+ * BJ_E_STALLED at once when an I/O error has stopped one: not all will be over. */
 bj_future *bj_group_done(bj_group *group, int flags, int64_t timeout_ms);
 
 /* Done when any one is over: bj_future_job(), with its outcome and error (see bj_job_done()). */
@@ -517,10 +520,13 @@ bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms);
  * before that, all others are aborted (softly; by force where they stand still), so that no disk is
  * switched, and the answer, once they are over, is that one's error. From then on each goes its own
  * way: one that fails in its pivot does not bring back the others; the answer, when all are over,
- * is its error. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no pivot. */
+ * is its error. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no pivot. The one
+ * that stalled, a pause included, is left to whoever mends it; one that is PIVOTED already is as it
+ * should be. */
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms);
 
-/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all). */
+/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all), with the first error if
+ * there was one. */
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms);
 
 /* ------------------------------------------------------------------ watches */
