@@ -42,8 +42,10 @@ static void check_end(const char *text, size_t len, size_t used)
 {
     struct frame frame;
     const char *reason;
-    size_t space = strspn(text, " \t\r\n"), length = 0;
+    size_t space = 0, length = 0;
 
+    while (strchr(" \t\r\n", text[space]))
+        space++; /* `used` bytes of it are an event, which begins somewhere */
     frame_init(&frame, &(struct frame_limits){.bytes = 1 << 20, .tokens = 1 << 20, .nesting = 256});
     char *copy = malloc(len);
     must(copy != NULL, "there is memory");
