@@ -261,6 +261,17 @@ func TestB27BounceIsNoSecondReady(t *testing.T) {
 	}
 }
 
+func TestB29FloodOfBouncesDisturbsNobody(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	job := fakeReadyMirror(t, fake, m, "copy0")
+	fake.Do("bounce", fakeqemu.Fields{"times": 500})
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	if times := fake.Sent("job-complete"); times != 1 {
+		t.Errorf("complete was sent %d times", times)
+	}
+}
+
 func TestB28StaleRowOverrulesNothing(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)

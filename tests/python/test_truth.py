@@ -331,6 +331,16 @@ async def test_b44_change_on_a_qemu_that_has_none(connect: Connect, fake: FakeQe
             await job.change(copy_mode="write-blocking")
 
 
+async def test_b29_a_flood_of_bounces_disturbs_nobody(connect: Connect, fake: FakeQemu) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await ready_mirror(monitor, fake)
+        asked = sent(fake, "query-block-jobs")
+        fake.do("bounce", times=500)
+        assert await job.pivot() is Outcome.PIVOTED
+        assert sent(fake, "job-complete") == 1
+        assert sent(fake, "query-block-jobs") == asked
+
+
 async def test_b33_a_complete_refused_in_standby_is_sent_again(connect: Connect) -> None:
     with FakeQemu(profile="5.2") as fake:
         async with await connect(fake.path) as monitor:
