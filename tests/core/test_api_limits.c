@@ -34,33 +34,6 @@ static bj_future *held_command(world *w)
     return held;
 }
 
-static void the_defaults_are_those_of_the_header(void **state)
-{
-    world *w = *state;
-    static const uint64_t defaults[] = {
-        [BJ_LIMIT_MESSAGE_BYTES] = 16 << 20,
-        [BJ_LIMIT_MESSAGE_TOKENS] = 1 << 20,
-        [BJ_LIMIT_MESSAGE_NESTING] = 256,
-        [BJ_LIMIT_IN_FLIGHT] = 64,
-        [BJ_LIMIT_QUEUED] = 1024,
-        [BJ_LIMIT_JOBS] = 4096,
-        [BJ_LIMIT_WATCH_RING] = 256,
-        [BJ_LIMIT_CONNECT_MS] = 10000,
-        [BJ_LIMIT_COMMAND_MS] = 60000,
-        [BJ_LIMIT_STALL_MS] = 1000,
-    };
-    for (int i = 0; i <= BJ_LIMIT_STALL_MS; i++) {
-        uint64_t value;
-        assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)i, &value), BJ_OK);
-        assert_true(value == defaults[i]);
-        assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, value + (i != 2)), BJ_OK);
-    }
-    uint64_t value = 7;
-    assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)99, &value), BJ_E_INVAL);
-    assert_int_equal(bj_ctx_get_limit(w->ctx, BJ_LIMIT_JOBS, NULL), BJ_E_INVAL);
-    assert_int_equal(value, 7);
-}
-
 static void b54_messages_up_to_the_limit_arrive(void **state)
 {
     world *w = limited(state, BJ_LIMIT_MESSAGE_BYTES, 1 << 20);
@@ -191,7 +164,6 @@ static void runs_beyond_the_limit_are_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FAKE_TEST(the_defaults_are_those_of_the_header),
         UNCONNECTED_TEST(b54_messages_up_to_the_limit_arrive),
         UNCONNECTED_TEST(b54_a_message_beyond_the_limit_ends_the_connection),
         UNCONNECTED_TEST(b56_a_line_that_never_ends_ends_the_connection),

@@ -32,7 +32,13 @@ static void the_defaults_are_those_of_the_header(void **state)
         assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)i, &value), BJ_OK);
         assert_true(value == defaults[i]);
         assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, 0), BJ_E_INVAL);
+        const bool is_nesting = i == BJ_LIMIT_MESSAGE_NESTING;
+        assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, value + !is_nesting), BJ_OK);
     }
+    uint64_t value = 7;
+    assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)99, &value), BJ_E_INVAL);
+    assert_int_equal(bj_ctx_get_limit(w->ctx, BJ_LIMIT_JOBS, NULL), BJ_E_INVAL);
+    assert_int_equal(value, 7);
 }
 
 /* ------------------------------------------------------------------- messages */
