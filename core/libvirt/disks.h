@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A domain's disks, out of its XML: by which names each goes (B69), and what libvirt says there of
+ * the job on it. No I/O; any thread.
+ */
+#ifndef BJ_DISKS_H
+#define BJ_DISKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct disk {
+    char *target;      /* "vda" */
+    char *source;      /* the path of a file or a device, the name of a network disk; NULL: none */
+    bool has_mirror;   /* a copy or an active commit is at work */
+    bool mirror_ready; /* and is ready: libvirt takes a pivot */
+    char *mirror;      /* where it goes to, as `source`; NULL: not told */
+    bool is_commit;    /* it is an active commit */
+};
+
+struct disks {
+    size_t count;
+    struct disk *disks;
+};
+
+/* BJ_OK; BJ_E_NOMEM; BJ_E_PROTOCOL: it is not a domain's XML. Nothing to clear then. */
+int disks_parse(const char *xml, struct disks *ret);
+void disks_clear(struct disks *disks);
+
+/* By target, or by the path of its source. NULL: none. */
+const struct disk *disks_find(const struct disks *disks, const char *name);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What libvirt and QEMU say of a domain's jobs, put together to the facts of the job machine.
+ *
+ * libvirt's BLOCK_JOB_2 says that a job is ready or over, and means it: what it says is also what
+ * libvirt's own state is, so that a pivot after its READY is taken (B64). Why a job failed, and
+ * whether a cancelled copy is worth something (B66), only QEMU's own events say, which come before
+ * it, if the driver hands them on; without them what is known of the job decides.
+ *
+ * Pure: no I/O, no libvirt. The loop's thread.
+ */
+#ifndef BJ_FACTS_H
+#define BJ_FACTS_H
+
+#include "driver.h"
+
+/* virConnectDomainEventBlockJobStatus and virDomainBlockJobType, by their numbers: facts.c checks
+ * nothing of libvirt's headers, domain.c asserts that they are the same. */
+enum facts_status { FACTS_COMPLETED = 0, FACTS_FAILED = 1, FACTS_CANCELED = 2, FACTS_READY = 3 };
+enum facts_type {
+    FACTS_PULL = 1,
+    FACTS_COPY = 2,
+    FACTS_COMMIT = 3,
+    FACTS_ACTIVE_COMMIT = 4,
+    FACTS_BACKUP = 5
+};
+
+/* QEMU's word: "stream", "mirror", "commit", "backup"; "" for others. */
+const char *facts_type_name(int type);
+
+struct facts;
+
+/* `emit` is called from inside the functions below. NULL: no memory. */
+struct facts *facts_new(void (*emit)(void *user, const struct driver_fact *fact), void *user);
+void facts_free(struct facts *facts); /* takes NULL */
+
+/* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
+int facts_block_job(struct facts *facts, const char *disk, int type, int status);
+
+/* An event of QEMU's: its name and its data (a JSON object; NULL: none). Only those of libvirt's
+ * block jobs matter ("copy-vda-libvirt-2-format" is about vda). */
+int facts_qemu_event(struct facts *facts, const char *event, const char *data,
+                     int64_t timestamp_us);
+
+/* Our own calls, before they are made; and how the start of a job went. An end that libvirt tells
+ * while a start is on its way is that of a run before, unless QEMU has told of a new one since. */
+void facts_start_sent(struct facts *facts, const char *disk);
+void facts_start_over(struct facts *facts, const char *disk, bool accepted);
+void facts_pivot_sent(struct facts *facts, const char *disk);
+
+/* What a list said: there is a job on the disk, and maybe it is ready. Never takes back what an
+ * event said. */
+void facts_row(struct facts *facts, const char *disk, bool ready);
+
+/* A job is known to be there and its end was not told yet. */
+bool facts_is_active(const struct facts *facts, const char *disk);
+bool facts_is_ready(const struct facts *facts, const char *disk);
+
+/* Of the last job on the disk that is over: whether the disk was switched. */
+enum job_switch facts_switched(const struct facts *facts, const char *disk);
+
+#endif

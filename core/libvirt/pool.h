@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads for libvirt's calls, each of which may block for seconds or for ever (B67). The calls of
+ * one lane (a domain's) run one after the other in their order, those of several lanes side by
+ * side: a lane that is stuck delays no other. Threads come when there is work and go when there is
+ * none for a while; at most POOL_THREADS_MAX, all signals blocked.
+ */
+#ifndef BJ_POOL_H
+#define BJ_POOL_H
+
+#include "mailbox.h"
+
+/* So many domains may be stuck at once before others wait for a thread. */
+enum { POOL_THREADS_MAX = 256 };
+
+/* Lies in its owner's memory, from lane_submit() until one of `done` and `dropped` is called. */
+struct call {
+    struct call *next;
+    struct loop_task task;
+    struct lane *lane;
+    void (*run)(struct call *call);     /* a thread of the pool */
+    void (*done)(struct call *call);    /* the loop's thread, after run() */
+    void (*dropped)(struct call *call); /* instead, on the pool's: the mailbox was closed before */
+};
+
+struct lane;
+
+struct lane *lane_new(struct mailbox *mailbox); /* NULL: no memory */
+/* The last reference may go while calls are under way: they are run to their end. */
+struct lane *lane_ref(struct lane *lane);
+struct lane *lane_unref(struct lane *lane); /* takes NULL */
+
+/* Any thread. False: no thread could be had for it; nothing of it will be called. */
+bool lane_submit(struct lane *lane, struct call *call);
+
+/* Any thread. True: it had not begun, and nothing of it will be called. */
+bool lane_withdraw(struct lane *lane, struct call *call);
+
+#endif
