@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 
 from control import FakeQemu
 from fronts import connect_asyncio, connect_sync
+from libvirtd import Domain, Libvirtd, missing
 from qemu import Qemu
 
 # Long enough for the slowest machine: it is only met by a test that hangs.
@@ -73,6 +74,31 @@ def fake() -> Iterator[FakeQemu]:
     """A fakeqemu that obeys the test."""
     with FakeQemu() as qemu:
         yield qemu
+
+
+@pytest.fixture(scope="session")
+def libvirtd() -> Iterator[Libvirtd]:
+    """A libvirtd of our own, for tests that leave it as they find it."""
+    if lack := missing():
+        pytest.skip(f"libvirt: {lack}")
+    with Libvirtd() as host:
+        yield host
+
+
+@pytest.fixture
+def own_libvirtd() -> Iterator[Libvirtd]:
+    """A libvirtd for one test."""
+    if lack := missing():
+        pytest.skip(f"libvirt: {lack}")
+    with Libvirtd() as host:
+        yield host
+
+
+@pytest.fixture
+def domain(libvirtd: Libvirtd) -> Iterator[Domain]:
+    """A paused domain with the disks vda and vdb."""
+    with libvirtd.domain() as domain:
+        yield domain
 
 
 @pytest.fixture(autouse=True)
