@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Builds, tests and installs libblockjob (GNU make). All that is made is under build/.
 #
-#   make                 the library, static and shared, and its pkg-config file
+#   make                 the library, static and shared, its libvirt driver where libvirt is, and
+#                        their pkg-config files
 #   make demo            installs what is missing (root or sudo), shows the library on a real QEMU
 #   make check           installs what is missing; the tests in C, Python and Go, real QEMU included
 #   make check-c, check-python, check-go
@@ -45,6 +46,8 @@ VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_
 SONAME := libblockjob.so.0
 SHARED := $(BUILD)/libblockjob.so.$(VERSION)
 STATIC := $(BUILD)/libblockjob.a
+LIBVIRT_SONAME := libblockjob-libvirt.so.0
+LIBVIRT_SHARED := $(BUILD)/libblockjob-libvirt.so.$(VERSION)
 
 warnings := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
 sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -54,9 +57,17 @@ link = $(CC) $(CFLAGS) $(sanitize) -pthread $(LDFLAGS) -o $@
 # Debian's libev has no pkg-config file. Asked for late: the dependencies may just have come.
 jansson_cflags = $(shell $(PKG_CONFIG) --cflags jansson)
 libraries = $(LDLIBS) -lev $(shell $(PKG_CONFIG) --libs jansson) -lm
+# The libvirt driver is left out, aloud, where these are not.
+libvirt_needs := 'libvirt >= 7.0' 'libvirt-qemu >= 7.0' libxml-2.0
+has_libvirt = $(shell $(PKG_CONFIG) --exists $(libvirt_needs) && echo yes)
+libvirt_cflags = $(shell $(PKG_CONFIG) --cflags $(libvirt_needs))
+libvirt_libraries = $(shell $(PKG_CONFIG) --libs $(libvirt_needs))
 
 headers := $(wildcard core/include/blockjob/*.h)
 sources := $(wildcard core/src/*.c)
+libvirt_sources := $(wildcard core/libvirt/*.c)
+# What of the core it has copies of: see core/src/driver_module.h.
+libvirt_shares := $(patsubst %,core/src/%.c,error info loop text)
 support := $(wildcard tests/support/*.c)
 tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
 stress_sources := $(wildcard tests/stress/*.c)
@@ -67,11 +78,12 @@ test_scripts := tests/core/exported_symbols $(stress) $(explorer)
 fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
-c_files := $(headers) $(sources) $(wildcard core/src/*.h tests/*/*.h bench/*.h) $(support) \
+c_files := $(headers) $(sources) $(libvirt_sources) $(wildcard core/src/*.h core/libvirt/*.h tests/*/*.h bench/*.h) $(support) \
 	$(tests) $(stress_sources) $(explorer_sources) $(fuzz_targets) tests/fuzz/replay.c \
 	$(examples) $(benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
+libvirt_objects := $(libvirt_sources:%.c=$(BUILD)/%.o)
 support_objects := $(support:%.c=$(BUILD)/%.o)
 replay_object := $(BUILD)/tests/fuzz/replay.o
 replay_programs := $(fuzz_targets:%.c=$(BUILD)/%)
@@ -93,12 +105,20 @@ all: library
 
 library: $(STATIC) $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/libblockjob.pc
 
+ifeq ($(has_libvirt),yes)
+libvirt-driver: $(BUILD)/$(LIBVIRT_SONAME)
+else
+libvirt-driver:
+	@echo '  the libvirt driver is left out: no libvirt >= 7.0, or no libxml2 (libvirt-dev, libxml2-dev)'
+endif
+
 $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(quiet)$(compile)
 
-$(objects): private pic := -fPIC
+$(objects) $(libvirt_objects): private pic := -fPIC
+$(libvirt_objects): private includes = -Icore/src $(libvirt_cflags)
 # Tests look inside; examples and benchmarks are users.
 $(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o) \
 	$(replay_programs:%=%.o) $(replay_object): \
@@ -121,6 +141,15 @@ $(SHARED): $(objects) core/libblockjob.map
 		-Wl,-z,defs,-z,relro,-z,now $(objects) $(libraries)
 
 $(BUILD)/$(SONAME) $(BUILD)/libblockjob.so: $(SHARED)
+	@ln -sf $(notdir $<) $@
+
+$(LIBVIRT_SHARED): $(libvirt_objects) $(libvirt_shares:%.c=$(BUILD)/%.o) core/libblockjob-libvirt.map
+	$(call say,LINK)
+	$(quiet)$(link) -shared -Wl,-soname,$(LIBVIRT_SONAME) \
+		-Wl,--version-script=core/libblockjob-libvirt.map -Wl,-z,defs,-z,relro,-z,now \
+		$(filter %.o,$^) $(libvirt_libraries) $(libraries)
+
+$(BUILD)/$(LIBVIRT_SONAME): $(LIBVIRT_SHARED)
 	@ln -sf $(notdir $<) $@
 
 # write_pc PREFIX,LIBDIR,INCLUDEDIR
@@ -436,7 +465,7 @@ format: $(venv)/.lint-tools
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all library install uninstall examples bench-programs test-programs python-install check \
+.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install check \
 	check-c check-python check-go check-stress check-explore check-traces check-matrix check-sanitize \
 	check-valgrind check-fuzz demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \

@@ -3,6 +3,7 @@
  * Monitor addresses; see address.h.
  */
 #include "address.h"
+#include "driver_module.h"
 
 #include <blockjob/blockjob.h>
 
@@ -105,6 +106,13 @@ static int parse_fd(const char *number, struct address *ret, struct text **ret_t
     return BJ_OK;
 }
 
+static int parse_libvirt(const char *uri, struct address *ret, struct text **ret_text)
+{
+    ret->kind = ADDRESS_LIBVIRT;
+    int r = driver_module_load(uri, &ret->module, ret_text);
+    return r == BJ_OK ? ret->module->check(uri, ret_text) : r;
+}
+
 int address_parse(const char *uri, struct address *ret, struct text **ret_text)
 {
     *ret = (struct address){.fd = -1};
@@ -117,9 +125,34 @@ int address_parse(const char *uri, struct address *ret, struct text **ret_text)
         return parse_tcp(uri + 4, ret, ret_text);
     if (strncmp(uri, "fd:", 3) == 0)
         return parse_fd(uri + 3, ret, ret_text);
-    *ret_text =
-        text_printf("\"%s\" is no monitor address: use unix:PATH, tcp:HOST:PORT or fd:NUMBER", uri);
+    if (strncmp(uri, "qemu", 4) == 0 || strncmp(uri, "libvirt:", 8) == 0)
+        return parse_libvirt(uri, ret, ret_text);
+    *ret_text = text_printf("\"%s\" is no monitor address: use unix:PATH, tcp:HOST:PORT, fd:NUMBER "
+                            "or, for a domain of libvirt's, qemu:///system#NAME",
+                            uri);
     return BJ_E_INVAL;
+}
+
+int address_of_domain(struct _virDomain *domain, struct address *ret, char **ret_uri,
+                      struct text **ret_text)
+{
+    *ret = (struct address){.kind = ADDRESS_LIBVIRT, .fd = -1};
+    int r = driver_module_load("a domain of libvirt's", &ret->module, ret_text);
+    if (r != BJ_OK)
+        return r;
+    *ret_uri = ret->module->uri_of(domain);
+    if (!*ret_uri) {
+        *ret_text = text_printf("%s", bj_error_text(BJ_E_NOMEM));
+        return BJ_E_NOMEM;
+    }
+    ret->domain = domain;
+    ret->module->ref(domain);
+    return BJ_OK;
+}
+
+bool address_is_lent(const struct address *address)
+{
+    return address->kind == ADDRESS_FD || address->domain;
 }
 
 void address_clear(struct address *address)
@@ -127,5 +160,7 @@ void address_clear(struct address *address)
     free(address->host);
     if (address->fd >= 0)
         close(address->fd);
+    if (address->domain)
+        address->module->unref(address->domain);
     *address = (struct address){.fd = -1};
 }

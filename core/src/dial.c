@@ -270,6 +270,8 @@ static void begin(void *user)
         dial->address.fd = -1;
         connected(dial);
         break;
+    case ADDRESS_LIBVIRT: /* has a driver of its own */
+        break;
     }
 }
 

@@ -144,7 +144,7 @@ static bool needs_polling(const bj_job *job)
     bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
     bool is_wanted = machine->waiters || job->watches;
     bool misses_pause =
-        !machine->traits.has_status &&
+        job->hides_pauses && !machine->traits.has_status &&
         (machine->pivots > 0 || machine->soft_aborts > 0 || machine->force_aborts > 0);
     return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
            !job_is_over(machine);
@@ -244,6 +244,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->unsee = monitor->driver->ops->unsee;
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !monitor->driver->has_ready_event;
+    job->hides_pauses = monitor->driver->hides_pauses;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);

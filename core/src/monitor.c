@@ -284,7 +284,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
 static bool may_come_back(bj_monitor *monitor, int error)
 {
     return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !monitor->closing &&
-           monitor_reconnect_ms(monitor) != 0;
+           !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
 }
 
 static void on_down(void *user, int error, struct text *text)
@@ -292,7 +292,7 @@ static void on_down(void *user, int error, struct text *text)
     bj_monitor *monitor = user;
 
     if (monitor->state == MONITOR_AWAY) {
-        reconnect_failed(monitor, text);
+        reconnect_failed(monitor, text, reconnect_is_in_vain(monitor));
     } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
         text_unref(text);
     } else {
@@ -438,7 +438,7 @@ static void start_connect(bj_future *future)
         future_fail(future, BJ_E_CLOSED, "the context was closed");
         return;
     }
-    monitor->driver = qmp_open(ctx, text_str(monitor->uri), &connect->address, &sink, monitor);
+    monitor->driver = driver_open(ctx, text_str(monitor->uri), &connect->address, &sink, monitor);
     if (!monitor->driver) {
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
         return;
@@ -456,7 +456,7 @@ struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    struct driver *driver = qmp_open(monitor->ctx, uri, &address, &sink, monitor);
+    struct driver *driver = driver_open(monitor->ctx, uri, &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
     return driver;
@@ -472,8 +472,7 @@ int64_t monitor_reconnect_ms(bj_monitor *monitor)
 
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
 {
-    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE ||
-        strncmp(text_str(monitor->uri), "fd:", 3) == 0)
+    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE || monitor->is_lent)
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
@@ -505,7 +504,7 @@ static void destroy_connect(bj_future *future)
     bj_monitor_unref(connect->monitor);
 }
 
-static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri)
+static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
 {
     bj_monitor *monitor = calloc(1, sizeof *monitor);
     if (!monitor)
@@ -514,6 +513,7 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri)
     atomic_init(&monitor->handles, 1);
     monitor->ctx = ctx_ref(ctx);
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
+    monitor->is_lent = address_is_lent(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);
 }
 
@@ -526,7 +526,7 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         .late = late_connect,
         .destroy = destroy_connect,
     };
-    bj_monitor *monitor = monitor_new(ctx, uri);
+    bj_monitor *monitor = monitor_new(ctx, uri, address);
     struct connect *connect =
         monitor ? (struct connect *)future_new(ctx, sizeof *connect, &ops) : NULL;
     if (!connect) {
@@ -560,6 +560,31 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
     bj_future *failed = future_failed(ctx, r, "%s", text_str(text));
     text_unref(text);
     return failed;
+}
+
+bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms)
+{
+    if (!ctx || !domain)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(ctx))
+        return future_static(BJ_E_FORKED);
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(ctx, BJ_E_INVAL, "a timeout of %lld ms is negative",
+                             (long long)timeout_ms);
+
+    struct address address;
+    struct text *text;
+    char *uri = NULL;
+    int r = address_of_domain(domain, &address, &uri, &text);
+    bj_future *future;
+    if (r == BJ_OK) {
+        future = launch_connect(ctx, uri, &address, timeout_ms);
+    } else {
+        future = future_failed(ctx, r, "%s", text_str(text));
+        text_unref(text);
+    }
+    free(uri);
+    return future;
 }
 
 /* --------------------------------------------------------------------- closed */

@@ -27,6 +27,7 @@ struct bj_monitor {
     atomic_uint handles; /* of the program */
     bj_ctx *ctx;
     struct text *uri;
+    bool is_lent; /* the connection is the program's own: it can't be made again */
 
     /* Under the context's lock. */
     enum monitor_state state;

@@ -11,6 +11,7 @@
 #include "protocol.h"
 #include "qmp_graph.h"
 #include "qmp_jobs.h"
+#include "qmp_start.h"
 #include "starters.h"
 #include "status_event.h"
 
@@ -671,6 +672,7 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         return;
     }
     qmp->driver.has_status = has_command(qmp, "query-jobs");
+    qmp->driver.hides_pauses = !qmp->driver.has_status;
     qmp->driver.has_ready_event = has_command(qmp, "block-job-complete");
     qmp->driver.is_silent = has_command(qmp, "block_job_cancel");
     qmp->driver.no_repeats = has_command(qmp, "__com.redhat_drive-mirror");
@@ -948,6 +950,18 @@ static uint64_t first_id(bj_ctx *ctx)
     return ((connection & 0x7fffffff) << 32) + 1;
 }
 
+static int qmp_name_run(struct driver *driver, const char *command, const struct json_t *arguments,
+                        struct naming *ret)
+{
+    return qmp_name(driver, qmp_of(driver)->ctx, command, arguments, ret);
+}
+
+static const char *qmp_id_of(struct driver *driver, const char *name)
+{
+    (void)driver;
+    return name;
+}
+
 static const struct driver_ops qmp_ops = {
     .execute = qmp_execute,
     .verb = qmp_verb,
@@ -960,6 +974,8 @@ static const struct driver_ops qmp_ops = {
     .abandon = qmp_abandon,
     .has_command = qmp_has,
     .is_verb = qmp_is_verb,
+    .name = qmp_name_run,
+    .id_of = qmp_id_of,
     .probe = qmp_probe,
     .takes = qmp_takes,
     .stage = qmp_stage,

@@ -68,9 +68,16 @@ static void wait_for_next(struct reconnect *reconnect)
     loop_timer_set(reconnect->timer, delay > 0 ? delay : 0);
 }
 
-void reconnect_failed(bj_monitor *monitor, struct text *why)
+bool reconnect_is_in_vain(const bj_monitor *monitor)
+{
+    return monitor->reconnect->driver->is_gone;
+}
+
+void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain)
 {
     struct reconnect *reconnect = monitor->reconnect;
+    if (in_vain)
+        reconnect->deadline_ms = 0;
     reconnect->driver = NULL;
     text_unref(reconnect->why);
     reconnect->why = why;
@@ -86,7 +93,7 @@ static void attempt(struct reconnect *reconnect)
 
     reconnect->driver = monitor_dial(monitor, &why);
     if (!reconnect->driver)
-        reconnect_failed(monitor, why);
+        reconnect_failed(monitor, why, false);
     else
         loop_timer_set(reconnect->timer, left < limit ? left : limit);
 }
@@ -99,7 +106,7 @@ static void abandon_attempt(struct reconnect *reconnect)
     struct text *why = reconnect->driver->ops->stage(reconnect->driver, limit);
 
     close_driver(reconnect, text_str(why));
-    reconnect_failed(monitor, why);
+    reconnect_failed(monitor, why, false);
 }
 
 static void on_timer(void *user)

@@ -12,8 +12,10 @@ struct reconnect;
 /* The connection has ended: tries until the monitor's time is over. False: no memory. */
 bool reconnect_begin(bj_monitor *monitor, struct text *why);
 
-/* An attempt has failed; one has succeeded, with this driver, and it is over. */
-void reconnect_failed(bj_monitor *monitor, struct text *why);
+/* An attempt has failed, and another would be in vain if what is sought is no more; one has
+ * succeeded, with this driver, and it is over. */
+bool reconnect_is_in_vain(const bj_monitor *monitor);
+void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain);
 struct driver *reconnect_done(bj_monitor *monitor);
 
 void reconnect_free(struct reconnect *reconnect); /* gives up; takes NULL */

@@ -8,103 +8,12 @@
 #include "job_port.h"
 #include "monitor.h"
 #include "protocol.h"
-#include "starters.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------------- start */
-
-static char *new_id(bj_ctx *ctx)
-{
-    char *id = NULL;
-    int len = asprintf(&id, "bj-%016llx-%llu", (unsigned long long)ctx->job_id_prefix,
-                       (unsigned long long)++ctx->job_ids);
-    return len < 0 ? NULL : id;
-}
-
-const char *start_word(struct driver *driver, const char *command)
-{
-    bool is_stream = strcmp(command, "block-stream") == 0;
-    bool is_old = is_stream && !driver->ops->has_command(driver, command) &&
-                  driver->ops->has_command(driver, "block_stream");
-    return is_old ? "block_stream" : command;
-}
-
-static char *added_members(const char *id, bool add_dismiss)
-{
-    char *members = NULL;
-    int len =
-        asprintf(&members, "%s%s%s%s%s", id ? "\"job-id\":\"" : "", id ? id : "", id ? "\"" : "",
-                 id && add_dismiss ? "," : "", add_dismiss ? "\"auto-dismiss\":false" : "");
-    return len < 0 ? NULL : members;
-}
-
-/* RHEL 6.3 has no complete; there __com.redhat_drive-reopen in sync ends the mirror and opens its
- * copy (B59). Without the format QEMU would guess it from what the guest has written. NULL: *ret_r
- * tells whether memory is short. */
-static char *reopen_arguments(const char *command, const json_t *arguments, int *ret_r)
-{
-    const char *device = json_string_value(json_object_get(arguments, "device"));
-    const char *target = json_string_value(json_object_get(arguments, "target"));
-    const char *format = json_string_value(json_object_get(arguments, "format"));
-
-    *ret_r = BJ_OK;
-    if (strcmp(command, "__com.redhat_drive-mirror") != 0 || !device || !target || !format)
-        return NULL;
-    json_t *reopen =
-        json_pack("{s:s, s:s, s:s}", "device", device, "new-image-file", target, "format", format);
-    char *text = reopen ? json_dumps(reopen, JSON_COMPACT) : NULL;
-    json_decref(reopen);
-    *ret_r = text ? BJ_OK : BJ_E_NOMEM;
-    return text;
-}
-
-int start_name(bj_ctx *ctx, struct driver *driver, const char *command, const json_t *arguments,
-               struct naming *ret)
-{
-    const struct starter *starter = starter_of(command);
-    unsigned takes = (unsigned)driver->ops->takes(driver, command);
-    const char *given = json_string_value(json_object_get(arguments, "job-id"));
-    const char *device = json_string_value(json_object_get(arguments, "device"));
-    const json_t *auto_dismiss = json_object_get(arguments, "auto-dismiss");
-    bool dismiss_given = auto_dismiss != NULL;
-
-    /* A QEMU without a schema is older than job ids; RHEL 6.2 ignores what it does not know. */
-    bool can_name = takes & TAKES_JOB_ID || driver->ops->has_command(driver, "query-qmp-schema");
-    bool add_id = !given && takes & TAKES_JOB_ID;
-    bool add_dismiss = !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->has_dismiss;
-    bool stays = !starter || !starter->auto_dismisses; /* a job that QEMU itself never dismisses */
-    char *id = add_id              ? new_id(ctx)
-               : given && can_name ? strdup(given)
-                                   : strdup(device ? device : "");
-
-    int r;
-    *ret = (struct naming){
-        .reopen = reopen_arguments(command, arguments, &r),
-        .id = id,
-        .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
-        .device = device ? strdup(device) : NULL,
-        .type = starter ? starter->type : "",
-        .kept = json_is_false(auto_dismiss),
-        .replaces = json_object_get(arguments, "replaces") != NULL,
-        .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
-    };
-    if (r == BJ_OK && ret->members && (!device || ret->device))
-        return BJ_OK;
-    start_name_clear(ret);
-    return BJ_E_NOMEM;
-}
-
-void start_name_clear(struct naming *naming)
-{
-    free(naming->id);
-    free(naming->members);
-    free(naming->device);
-    free(naming->reopen);
-}
 
 bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error)
 {
@@ -129,34 +38,29 @@ bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_err
     return NULL;
 }
 
-static int name_and_send(struct ask *ask, struct driver *driver, const char *command,
-                         const json_t *arguments)
+static int send_named(struct ask *ask, struct driver *driver, const struct naming *naming)
 {
-    struct naming naming;
-    int r = start_name(ask->monitor->ctx, driver, command, arguments, &naming);
-    if (r != BJ_OK)
-        return r;
-    char *text = protocol_add_members(ask->arguments, naming.members);
-
-    r = BJ_E_NOMEM;
+    if (!driver->ops->has_command(driver, naming->command))
+        return BJ_E_UNSUPPORTED;
+    char *text = protocol_add_members(ask->arguments, naming->members);
+    int r = BJ_E_NOMEM;
     if (text)
-        ask->job = start_run(ask->monitor, &naming, &r);
+        ask->job = start_run(ask->monitor, naming, &r);
     if (ask->job)
-        r = driver->ops->execute(driver, &ask->request, command, text);
+        r = driver->ops->execute(driver, &ask->request, naming->command, text);
     free(text);
-    start_name_clear(&naming);
     return r;
 }
 
 static int send_start(struct ask *ask, struct driver *driver)
 {
-    const char *command = start_word(driver, ask->command);
-    if (!driver->ops->has_command(driver, command))
-        return BJ_E_UNSUPPORTED;
+    struct naming naming;
     json_t *arguments = protocol_object(ask->arguments, NULL); /* was one when it was asked */
-    if (!arguments)
-        return BJ_E_NOMEM;
-    int r = name_and_send(ask, driver, command, arguments);
+    int r = arguments ? driver->ops->name(driver, ask->command, arguments, &naming) : BJ_E_NOMEM;
+    if (r == BJ_OK) {
+        r = send_named(ask, driver, &naming);
+        naming_clear(&naming);
+    }
     json_decref(arguments);
     return r;
 }
@@ -166,7 +70,7 @@ void start_settle(bj_job *job, const struct driver_reply *reply)
     if (reply && reply->error == BJ_OK) {
         monitor_job_started(job->monitor, job);
         job_see_graph(job);
-    } else if (!reply || reply->error == BJ_E_REFUSED) {
+    } else if (!reply || !is_about_connection(reply->error)) {
         monitor_job_refused(job->monitor, job);
     }
 }
@@ -301,8 +205,9 @@ static int send_attach(struct ask *ask, struct driver *driver)
 static void attach_replied(struct ask *ask, struct driver_reply *reply)
 {
     bj_monitor *monitor = ask->monitor;
-    const bj_job_info *row = info_list_find(reply->infos, ask->id);
-    bj_job *job = monitor_find_job(monitor, ask->id);
+    const char *id = monitor->driver->ops->id_of(monitor->driver, ask->id);
+    const bj_job_info *row = info_list_find(reply->infos, id);
+    bj_job *job = monitor_find_job(monitor, id);
 
     if (!job && !row) {
         future_fail(&ask->future, BJ_E_NO_JOB, "%s has no job %s: it has ended, or never was",
@@ -310,7 +215,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
         return;
     }
     if (!job)
-        job = monitor_track_job(monitor, ask->id, row->type);
+        job = monitor_track_job(monitor, id, row->type);
     if (!job) {
         future_fail(&ask->future, BJ_E_BUSY, "%s: more jobs than the limit",
                     text_str(monitor->uri));

@@ -69,8 +69,7 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
         struct naming naming;
         if (!starts_job(action))
             continue;
-        r = start_name(ask->monitor->ctx, driver, type_of(action), json_object_get(action, "data"),
-                       &naming);
+        r = driver->ops->name(driver, type_of(action), json_object_get(action, "data"), &naming);
         if (r != BJ_OK)
             break;
         bj_job *job = start_run(ask->monitor, &naming, &r);
@@ -78,7 +77,7 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
             ask->jobs->jobs[ask->jobs->count++] = job;
         additions->members[i] = naming.members;
         naming.members = NULL;
-        start_name_clear(&naming);
+        naming_clear(&naming);
         if (!job)
             break;
     }

@@ -281,14 +281,31 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  *     unix:/path          a UNIX socket (a bare path that starts with / will do)
  *     tcp:host:port       [::1]:4444 for an IPv6 address; host names are looked up on a thread
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
+ *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
+ *                         name or UUID; any that libvirt has (qemu+ssh://host/system#vm1,
+ *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one
  *
  * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
  * socket: while another holds it, connecting succeeds and no greeting comes. libvirt holds its
- * domains' monitors; start QEMU with a second -qmp for such a case.
+ * domains' monitors; reach those through libvirt, or start QEMU with a second -qmp.
  *
  * Answer: bj_future_monitor(). Errors: BJ_E_CONNECT, BJ_E_TIMEOUT, BJ_E_PROTOCOL,
- * BJ_E_DISCONNECTED, BJ_E_INVAL. */
+ * BJ_E_DISCONNECTED, BJ_E_INVAL; BJ_E_UNSUPPORTED where the libvirt driver is not installed. */
 bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
+
+/* The same for a domain that the program has from libvirt (`domain` is a virDomainPtr; of libvirt
+ * 7.0 or newer): its connection is used, and no other is made. A reference to the domain is taken
+ * before this returns and given back some time after the monitor was closed; until then the
+ * connection must have a running event loop, the program's or, where it has registered none, ours.
+ * Such a monitor does not connect again. libvirtd works on five calls of a connection at a time: a
+ * program with many domains on one connection shares those with us.
+ *
+ * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
+ * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no
+ * bj_monitor_execute(), pause, resume, finalize, change, and force only before a copy is ready: all
+ * BJ_E_UNSUPPORTED. A domain that stops ends the monitor. */
+struct _virDomain;
+bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms);
 
 bj_monitor *bj_monitor_ref(bj_monitor *monitor);
 /* The last reference closes the monitor. */
@@ -314,8 +331,8 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * and so is what is asked of the monitor until it is connected again; QEMU's events of that time
  * are lost for good.
  *
- * BJ_E_INVAL for a monitor of "fd:N", which can't be made again, and for any other negative number;
- * BJ_E_CLOSED, ... when the monitor is over already. */
+ * BJ_E_INVAL for a monitor of "fd:N" or of a program's own domain, which can't be made again, and
+ * for any other negative number; BJ_E_CLOSED, ... when the monitor is over already. */
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 
 /* Belongs to the monitor. */

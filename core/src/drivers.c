@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which driver an address is for.
+ */
+#include "address.h"
+#include "ctx.h"
+#include "driver_module.h"
+
+struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+                           const struct driver_sink *sink, void *user)
+{
+    if (address->kind != ADDRESS_LIBVIRT)
+        return qmp_open(ctx, uri, address, sink, user);
+
+    struct _virDomain *domain = address->domain;
+    address->domain = NULL;
+    const struct driver_host host = {.loop = ctx->loop, .log = ctx_log, .ctx = ctx};
+    return address->module->open(&host, uri, domain, sink, user);
+}
