@@ -12,8 +12,9 @@
 
     asyncio.run(main())
 
-Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
-`reconnect` carries waits through the end of its connection.
+A monitor may be a domain of libvirt's as well: `blockjob.connect("qemu:///system#vm1")`, or a
+`virDomain`. Several jobs are awaited, pivoted or given up together by a `Group`; a monitor
+connected with `reconnect` carries waits through the end of its connection.
 
 This is the asyncio front-end; `blockjob.sync` has the same names for plain threads. Nothing is
 polled: QEMU's own events decide. Every exception is a `blockjob.Error`.
@@ -25,6 +26,7 @@ never runs Python. After a `fork()` the child connects anew: what it has of its 
 
 from . import sync
 from ._asyncio import Connecting, Group, Job, Monitor, Stream, connect
+from ._calls import LibvirtDomain
 from ._core import version as _version
 from ._errors import (
     Busy,
@@ -77,6 +79,7 @@ __all__ = [
     "JobFailed",
     "JobInfo",
     "JobLost",
+    "LibvirtDomain",
     "Limit",
     "Monitor",
     "NoJob",

@@ -12,7 +12,15 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from . import _core
-from ._calls import Call, Inbox, Limits, ask_connect, make_limits, new_context
+from ._calls import (
+    Call,
+    Inbox,
+    LibvirtDomain,
+    Limits,
+    ask_connect,
+    make_limits,
+    new_context,
+)
 from ._errors import Error, InvalidArgument
 from ._objects import GroupBase, JobBase, MonitorBase
 from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
@@ -368,7 +376,7 @@ class Group(GroupBase[Job]):
 
 
 class Monitor(MonitorBase):
-    """The control channel to one QEMU or qemu-storage-daemon, for the tasks of one event loop.
+    """The control channel to one QEMU or domain of libvirt's, for the tasks of one event loop.
 
     It is closed by `close()`, at the end of an `async with`, or when it and its jobs are let go.
     Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
@@ -574,35 +582,53 @@ class Connecting(Coroutine[Any, Any, Monitor]):
 
 
 def connect(
-    uri: str | os.PathLike[str],
+    to: str | os.PathLike[str] | LibvirtDomain,
     *,
     timeout: float | None = 10.0,
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
 ) -> Connecting:
-    """Connects to a QEMU and negotiates:
+    """Connects to a QEMU or to a domain of libvirt's:
 
         async with blockjob.connect("unix:/run/vm1.qmp") as monitor:
             ...
-        monitor = await blockjob.connect("unix:/run/vm1.qmp")
+        monitor = await blockjob.connect("qemu:///system#vm1")
+        monitor = await blockjob.connect(domain)
 
-    `uri` is "unix:/path" (a bare path that starts with / will do), "tcp:host:port" (IPv6 as in
-    "tcp:[::1]:4444") or "fd:N", a connected socket of which the library takes a duplicate. One
-    deadline, in seconds, covers connecting, the greeting and the negotiation (B47). QEMU serves one
-    client a socket: while another holds it, no greeting comes. libvirt holds its domains' monitors;
-    start QEMU with a second -qmp for such a case.
+    A QEMU's own socket is "unix:/path" (a bare path that starts with / will do), "tcp:host:port"
+    (IPv6 as in "tcp:[::1]:4444") or "fd:N", a connected socket of which the library takes a
+    duplicate. One deadline, in seconds, covers connecting, the greeting and the negotiation (B47).
+    QEMU serves one client a socket: while another holds it, no greeting comes.
 
-    With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`.
+    A domain of libvirt's, whose QEMU libvirt talks to, is a connection URI of libvirt's with the
+    domain's name or UUID after a "#": "qemu:///system#vm1", "qemu+ssh://host/system#vm1",
+    "qemu+unix:///session?socket=/path#vm1", %-encoded where a name needs it; "libvirt:vm1" is a
+    domain of libvirt's default connection. Or it is a `virDomain` of libvirt-python: then its
+    connection is used, which must have a running event loop, the program's or, where it registered
+    none, the library's. The library takes a reference: when the program lets go of its `virDomain`
+    matters to neither. The driver is loaded for the first domain; `Unsupported` says that it, or
+    libvirt, is not installed.
+
+    Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
+    is no `execute()`, `pause()`, `resume()`, `finalize()` or `change()`, and `force` only before a
+    copy is ready: all `Unsupported`. A domain that stops ends its monitor.
+
+    With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`. One
+    that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`.
     `limits` are those of this monitor, by `Limit`; monitors of the same limits share a thread.
 
-    Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`.
+    Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`,
+    `Unsupported`; `TypeError` for what is neither text nor a domain.
     """
-    return Connecting(_connect(uri, timeout, reconnect, make_limits(limits)))
+    return Connecting(_connect(to, timeout, reconnect, make_limits(limits)))
 
 
 async def _connect(
-    uri: str | os.PathLike[str], timeout: float | None, reconnect: float | None, limits: Limits
+    to: str | os.PathLike[str] | LibvirtDomain,
+    timeout: float | None,
+    reconnect: float | None,
+    limits: Limits,
 ) -> Monitor:
     context = _Context.of_running_loop(limits)
-    call = ask_connect(context.handle, uri, timeout, reconnect)
+    call = ask_connect(context.handle, to, timeout, reconnect)
     return Monitor(context, await context.wait(call))

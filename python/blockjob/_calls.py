@@ -6,11 +6,12 @@ How one waits for the future is the front-end's affair.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from . import _core
 from ._errors import Error, InvalidArgument, check, make_error
@@ -141,8 +142,24 @@ def dashed(keywords: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------ connecting
 
 
+class LibvirtDomain(Protocol):
+    """libvirt-python's `virDomain`, or eventlet's `tpool.Proxy` around one.
+
+    It is told by what it has: this package neither imports nor needs libvirt-python.
+    """
+
+    def name(self) -> str:
+        """As libvirt-python has it."""
+
+    def UUIDString(self) -> str:
+        """As libvirt-python has it."""
+
+
 def ask_connect(
-    ctx: _core.bj_ctx, uri: str | os.PathLike[str], timeout: float | None, reconnect: float | None
+    ctx: _core.bj_ctx,
+    to: str | os.PathLike[str] | LibvirtDomain,
+    timeout: float | None,
+    reconnect: float | None,
 ) -> Call[_core.bj_monitor]:
     """A connection, which is made again when it ends if `reconnect` says so."""
     limit = milliseconds(timeout)
@@ -159,7 +176,20 @@ def ask_connect(
                 raise
         return monitor
 
-    return Call(_core.monitor_connect(ctx, uri, limit), take)
+    if isinstance(to, (str, bytes, os.PathLike)):
+        return Call(_core.monitor_connect(ctx, to, limit), take)
+    return Call(_connect_domain(ctx, to, limit), take)
+
+
+def _connect_domain(ctx: _core.bj_ctx, domain: LibvirtDomain, limit: int) -> _core.bj_future:
+    # A virDomain has its virDomainPtr, in a capsule, as `_o`; a tpool.Proxy hands on what can't be
+    # called. The domain is held by the caller meanwhile; from then on the library has a reference.
+    capsule = getattr(domain, "_o", None)
+    if capsule is not None:
+        with contextlib.suppress(TypeError):  # a capsule of another kind, or none at all
+            return _core.monitor_connect_domain(ctx, capsule, limit)
+    kind = type(domain).__name__
+    raise TypeError(f"connect() takes a URI, a path or libvirt-python's virDomain, not {kind}")
 
 
 def set_reconnect(monitor: _core.bj_monitor, seconds: float | None) -> None:

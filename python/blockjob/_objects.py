@@ -37,7 +37,7 @@ J = TypeVar("J", bound="JobBase")
 
 
 class MonitorBase:
-    """The control channel to one QEMU or qemu-storage-daemon."""
+    """The control channel to one QEMU, qemu-storage-daemon or domain of libvirt's."""
 
     def __init__(self, handle: _core.bj_monitor) -> None:
         self._handle = handle
@@ -70,8 +70,8 @@ class MonitorBase:
         the socket, it is `Outcome.LOST`, never a success. Commands under way, and those given
         before it is connected again, raise `Disconnected`. `events()` tells of both moments.
 
-        Raises `InvalidArgument` for a monitor of "fd:N", which can't be made again; `Closed`,
-        `Disconnected` or `ProtocolError` when the monitor is over already.
+        Raises `InvalidArgument` for a monitor of "fd:N" or of a `virDomain`, which can't be made
+        again; `Closed`, `Disconnected` or `ProtocolError` when the monitor is over already.
         """
         set_reconnect(self._handle, seconds)
 

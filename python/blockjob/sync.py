@@ -26,7 +26,16 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from . import _asyncio, _core
-from ._calls import Call, Inbox, Limits, ask_connect, make_limits, milliseconds, new_context
+from ._calls import (
+    Call,
+    Inbox,
+    LibvirtDomain,
+    Limits,
+    ask_connect,
+    make_limits,
+    milliseconds,
+    new_context,
+)
 from ._errors import Error, ErrorCode, InvalidArgument, Timeout
 from ._objects import GroupBase, JobBase, MonitorBase
 from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
@@ -299,7 +308,7 @@ class Group(GroupBase[Job]):
 
 @_documented_as(_asyncio.Monitor)
 class Monitor(MonitorBase):
-    """The control channel to one QEMU or qemu-storage-daemon, for any thread.
+    """The control channel to one QEMU or domain of libvirt's, for any thread.
 
     It is closed by `close()`, at the end of a `with`, or when it and its jobs are let go. Jobs go
     on in QEMU. Timeouts are in seconds, None is no limit.
@@ -414,17 +423,17 @@ class Monitor(MonitorBase):
 
 
 def connect(
-    uri: str | os.PathLike[str],
+    to: str | os.PathLike[str] | LibvirtDomain,
     *,
     timeout: float | None = 10.0,
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
 ) -> Monitor:
-    """Connects to a QEMU and negotiates. As `blockjob.connect()`, for plain threads.
+    """Connects to a QEMU or to a domain of libvirt's. As `blockjob.connect()`, for plain threads.
 
     with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
         ...
     """
     context = _Context.of_process(make_limits(limits))
-    call = ask_connect(context.handle, uri, timeout, reconnect)
+    call = ask_connect(context.handle, to, timeout, reconnect)
     return Monitor(context, context.wait(call))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -78,10 +79,18 @@ async def test_not_a_uri(connect: Connect, uri: str) -> None:
 
 
 async def test_not_even_text(connect: Connect) -> None:
-    with pytest.raises(TypeError):
-        await connect(7)
-    with pytest.raises(TypeError):
-        await connect(None)
+    class NoDomain:
+        _o: object = None
+
+    for wrong in (7, None, NoDomain()):
+        with pytest.raises(TypeError, match=f"virDomain, not {type(wrong).__name__}$"):
+            await connect(wrong)
+    # libvirt-python has its connections in capsules, too.
+    capsule_of = ctypes.pythonapi.PyCapsule_New
+    capsule_of.restype = ctypes.py_object
+    NoDomain._o = capsule_of(ctypes.c_void_p(1), ctypes.c_char_p(b"virConnectPtr"), None)
+    with pytest.raises(TypeError, match=r"virDomain, not NoDomain$"):
+        await connect(NoDomain())
     with pytest.raises(ValueError, match="null"):
         await connect("unix:/run/a\0b")
 

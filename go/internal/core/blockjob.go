@@ -40,33 +40,33 @@ typedef long long swig_type_7;
 typedef _gostring_ swig_type_8;
 typedef long long swig_type_9;
 typedef long long swig_type_10;
-typedef _gostring_ swig_type_11;
+typedef long long swig_type_11;
 typedef _gostring_ swig_type_12;
 typedef _gostring_ swig_type_13;
-typedef long long swig_type_14;
-typedef _gostring_ swig_type_15;
+typedef _gostring_ swig_type_14;
+typedef long long swig_type_15;
 typedef _gostring_ swig_type_16;
-typedef long long swig_type_17;
-typedef _gostring_ swig_type_18;
+typedef _gostring_ swig_type_17;
+typedef long long swig_type_18;
 typedef _gostring_ swig_type_19;
 typedef _gostring_ swig_type_20;
 typedef _gostring_ swig_type_21;
-typedef long long swig_type_22;
-typedef _gostring_ swig_type_23;
+typedef _gostring_ swig_type_22;
+typedef long long swig_type_23;
 typedef _gostring_ swig_type_24;
-typedef long long swig_type_25;
-typedef _gostring_ swig_type_26;
+typedef _gostring_ swig_type_25;
+typedef long long swig_type_26;
 typedef _gostring_ swig_type_27;
-typedef long long swig_type_28;
-typedef _gostring_ swig_type_29;
+typedef _gostring_ swig_type_28;
+typedef long long swig_type_29;
 typedef _gostring_ swig_type_30;
 typedef _gostring_ swig_type_31;
 typedef _gostring_ swig_type_32;
-typedef long long swig_type_33;
-typedef _gostring_ swig_type_34;
-typedef long long swig_type_35;
-typedef _gostring_ swig_type_36;
-typedef long long swig_type_37;
+typedef _gostring_ swig_type_33;
+typedef long long swig_type_34;
+typedef _gostring_ swig_type_35;
+typedef long long swig_type_36;
+typedef _gostring_ swig_type_37;
 typedef long long swig_type_38;
 typedef long long swig_type_39;
 typedef long long swig_type_40;
@@ -80,8 +80,8 @@ typedef long long swig_type_47;
 typedef long long swig_type_48;
 typedef long long swig_type_49;
 typedef long long swig_type_50;
-typedef _gostring_ swig_type_51;
-typedef long long swig_type_52;
+typedef long long swig_type_51;
+typedef _gostring_ swig_type_52;
 typedef long long swig_type_53;
 typedef long long swig_type_54;
 typedef long long swig_type_55;
@@ -91,6 +91,7 @@ typedef long long swig_type_58;
 typedef long long swig_type_59;
 typedef long long swig_type_60;
 typedef long long swig_type_61;
+typedef long long swig_type_62;
 extern void _wrap_Swig_free_core_c0c53a8197b3e3bf(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_core_c0c53a8197b3e3bf(swig_intgo arg1);
 extern swig_voidp _wrap_ErrorName_core_c0c53a8197b3e3bf(swig_intgo arg1);
@@ -121,23 +122,24 @@ extern swig_voidp _wrap_FutureJson_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_type_6 _wrap_FutureInfoCount_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_FutureInfo_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_7 arg2);
 extern swig_voidp _wrap_MonitorConnect_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_8 arg2, swig_type_9 arg3);
+extern swig_voidp _wrap_MonitorConnectDomain_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_10 arg3);
 extern swig_voidp _wrap_MonitorRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_MonitorUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_MonitorClose_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_MonitorClosed_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_10 arg2);
+extern swig_intgo _wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_11 arg2);
 extern swig_voidp _wrap_MonitorUri_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_MonitorQemuVersion_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_11 arg2);
-extern swig_voidp _wrap_MonitorExecute_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_12 arg2, swig_type_13 arg3, swig_type_14 arg4);
-extern swig_voidp _wrap_MonitorStart_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_15 arg2, swig_type_16 arg3, swig_type_17 arg4);
-extern swig_voidp _wrap_MonitorMirror_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_18 arg2, swig_type_19 arg3, swig_type_20 arg4, swig_type_21 arg5, swig_type_22 arg6);
-extern swig_voidp _wrap_MonitorCommit_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_23 arg2, swig_type_24 arg3, swig_type_25 arg4);
-extern swig_voidp _wrap_MonitorStream_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_26 arg2, swig_type_27 arg3, swig_type_28 arg4);
-extern swig_voidp _wrap_MonitorBackup_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_29 arg2, swig_type_30 arg3, swig_type_31 arg4, swig_type_32 arg5, swig_type_33 arg6);
-extern swig_voidp _wrap_MonitorTransaction_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_34 arg2, swig_intgo arg3, swig_type_35 arg4);
-extern swig_voidp _wrap_MonitorAttach_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_36 arg2, swig_type_37 arg3);
-extern swig_voidp _wrap_MonitorList_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_38 arg2);
+extern swig_intgo _wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_12 arg2);
+extern swig_voidp _wrap_MonitorExecute_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_13 arg2, swig_type_14 arg3, swig_type_15 arg4);
+extern swig_voidp _wrap_MonitorStart_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_16 arg2, swig_type_17 arg3, swig_type_18 arg4);
+extern swig_voidp _wrap_MonitorMirror_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_19 arg2, swig_type_20 arg3, swig_type_21 arg4, swig_type_22 arg5, swig_type_23 arg6);
+extern swig_voidp _wrap_MonitorCommit_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_24 arg2, swig_type_25 arg3, swig_type_26 arg4);
+extern swig_voidp _wrap_MonitorStream_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_27 arg2, swig_type_28 arg3, swig_type_29 arg4);
+extern swig_voidp _wrap_MonitorBackup_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_30 arg2, swig_type_31 arg3, swig_type_32 arg4, swig_type_33 arg5, swig_type_34 arg6);
+extern swig_voidp _wrap_MonitorTransaction_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_35 arg2, swig_intgo arg3, swig_type_36 arg4);
+extern swig_voidp _wrap_MonitorAttach_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_37 arg2, swig_type_38 arg3);
+extern swig_voidp _wrap_MonitorList_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_39 arg2);
 extern swig_voidp _wrap_JobRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobId_core_c0c53a8197b3e3bf(swig_voidp arg1);
@@ -146,33 +148,33 @@ extern _Bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_JobOutcome_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobText_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_JobTimeline_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_JobReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_39 arg2);
-extern swig_voidp _wrap_JobDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_40 arg3);
-extern swig_voidp _wrap_JobPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_41 arg3);
-extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_42 arg3);
-extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_43 arg2, swig_type_44 arg3);
-extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_45 arg2);
-extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_46 arg2);
-extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_47 arg2, swig_type_48 arg3);
-extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_49 arg2);
-extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_50 arg2);
-extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_51 arg2, swig_type_52 arg3);
-extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_53 arg2);
+extern swig_voidp _wrap_JobReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_40 arg2);
+extern swig_voidp _wrap_JobDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_41 arg3);
+extern swig_voidp _wrap_JobPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_42 arg3);
+extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_43 arg3);
+extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_44 arg2, swig_type_45 arg3);
+extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_46 arg2);
+extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_47 arg2);
+extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_48 arg2, swig_type_49 arg3);
+extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_50 arg2);
+extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_51 arg2);
+extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_52 arg2, swig_type_53 arg3);
+extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_54 arg2);
 extern swig_intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_GroupRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_GroupUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_54 arg2);
-extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_55 arg3);
-extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_56 arg3);
-extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_57 arg2);
-extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_58 arg3);
-extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_59 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_55 arg2);
+extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_56 arg3);
+extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_57 arg3);
+extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_58 arg2);
+extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_59 arg3);
+extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_60 arg2, swig_voidp arg3);
 extern swig_intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_WatchRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_WatchUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_60 arg3);
-extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_61 arg2, swig_voidp arg3);
+extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_61 arg3);
+extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_62 arg2, swig_voidp arg3);
 extern void _wrap_WatchClose_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_QueueNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_QueueRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
@@ -442,6 +444,15 @@ func MonitorConnect(arg1 Ctx, arg2 string, arg3 int64) (_swig_ret Future) {
 	return swig_r
 }
 
+func MonitorConnectDomain(arg1 Ctx, arg2 unsafe.Pointer, arg3 int64) (_swig_ret Future) {
+	var swig_r Future
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (Future)(C._wrap_MonitorConnectDomain_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_10(_swig_i_2)))
+	return swig_r
+}
+
 func MonitorRef(arg1 Monitor) (_swig_ret Monitor) {
 	var swig_r Monitor
 	_swig_i_0 := arg1
@@ -474,7 +485,7 @@ func MonitorSetReconnect(arg1 Monitor, arg2 int64) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_10(_swig_i_1)))
+	swig_r = (int)(C._wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_11(_swig_i_1)))
 	return swig_r
 }
 
@@ -497,7 +508,7 @@ func MonitorHasCommand(arg1 Monitor, arg2 string) (_swig_ret int) {
 	_swig_i_0 := arg1
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
-	swig_r = (int)(C._wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_11)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -512,7 +523,7 @@ func MonitorExecute(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_r
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorExecute_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_2)), C.swig_type_14(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorExecute_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)), C.swig_type_15(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -530,7 +541,7 @@ func MonitorStart(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_ret
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorStart_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_2)), C.swig_type_17(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorStart_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_2)), C.swig_type_18(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -552,7 +563,7 @@ func MonitorMirror(arg1 Monitor, arg2 string, arg3 string, arg4 string, arg5 str
 	var _swig_i_4 string
 	_swig_i_4 = arg5 + "\x00"
 	_swig_i_5 := arg6
-	swig_r = (Future)(C._wrap_MonitorMirror_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_18)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_21)(unsafe.Pointer(&_swig_i_4)), C.swig_type_22(_swig_i_5)))
+	swig_r = (Future)(C._wrap_MonitorMirror_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_21)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_4)), C.swig_type_23(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -576,7 +587,7 @@ func MonitorCommit(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_re
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorCommit_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)), C.swig_type_25(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorCommit_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_2)), C.swig_type_26(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -594,7 +605,7 @@ func MonitorStream(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_re
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorStream_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_2)), C.swig_type_28(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorStream_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C.swig_type_29(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -616,7 +627,7 @@ func MonitorBackup(arg1 Monitor, arg2 string, arg3 string, arg4 string, arg5 str
 	var _swig_i_4 string
 	_swig_i_4 = arg5 + "\x00"
 	_swig_i_5 := arg6
-	swig_r = (Future)(C._wrap_MonitorBackup_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_4)), C.swig_type_33(_swig_i_5)))
+	swig_r = (Future)(C._wrap_MonitorBackup_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_4)), C.swig_type_34(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -641,7 +652,7 @@ func MonitorTransaction(arg1 Monitor, arg2 string, arg3 int, arg4 int64) (_swig_
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorTransaction_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_type_35(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorTransaction_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_type_36(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -654,7 +665,7 @@ func MonitorAttach(arg1 Monitor, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_MonitorAttach_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)), C.swig_type_37(_swig_i_2)))
+	swig_r = (Future)(C._wrap_MonitorAttach_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), C.swig_type_38(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -665,7 +676,7 @@ func MonitorList(arg1 Monitor, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_MonitorList_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_38(_swig_i_1)))
+	swig_r = (Future)(C._wrap_MonitorList_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_39(_swig_i_1)))
 	return swig_r
 }
 
@@ -730,7 +741,7 @@ func JobReady(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_39(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_40(_swig_i_1)))
 	return swig_r
 }
 
@@ -741,7 +752,7 @@ func JobDone(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_40(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_41(_swig_i_2)))
 	return swig_r
 }
 
@@ -752,7 +763,7 @@ func JobPivot(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_41(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_42(_swig_i_2)))
 	return swig_r
 }
 
@@ -763,7 +774,7 @@ func JobAbort(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_42(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_43(_swig_i_2)))
 	return swig_r
 }
 
@@ -772,7 +783,7 @@ func JobAbortEscalate(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_43(_swig_i_1), C.swig_type_44(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_44(_swig_i_1), C.swig_type_45(_swig_i_2)))
 	return swig_r
 }
 
@@ -780,7 +791,7 @@ func JobPause(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_45(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_46(_swig_i_1)))
 	return swig_r
 }
 
@@ -788,7 +799,7 @@ func JobResume(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_46(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_47(_swig_i_1)))
 	return swig_r
 }
 
@@ -797,7 +808,7 @@ func JobSetSpeed(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_47(_swig_i_1), C.swig_type_48(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_48(_swig_i_1), C.swig_type_49(_swig_i_2)))
 	return swig_r
 }
 
@@ -805,7 +816,7 @@ func JobFinalize(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1)))
 	return swig_r
 }
 
@@ -813,7 +824,7 @@ func JobDismiss(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_51(_swig_i_1)))
 	return swig_r
 }
 
@@ -823,7 +834,7 @@ func JobChange(arg1 Job, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_1)), C.swig_type_52(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1)), C.swig_type_53(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -834,7 +845,7 @@ func JobQuery(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_54(_swig_i_1)))
 	return swig_r
 }
 
@@ -872,7 +883,7 @@ func GroupReady(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_54(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_55(_swig_i_1)))
 	return swig_r
 }
 
@@ -881,7 +892,7 @@ func GroupDone(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_55(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_56(_swig_i_2)))
 	return swig_r
 }
 
@@ -890,7 +901,7 @@ func GroupAny(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_56(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_57(_swig_i_2)))
 	return swig_r
 }
 
@@ -898,7 +909,7 @@ func GroupPivot(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_58(_swig_i_1)))
 	return swig_r
 }
 
@@ -907,7 +918,7 @@ func GroupAbort(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_58(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_59(_swig_i_2)))
 	return swig_r
 }
 
@@ -918,7 +929,7 @@ func JobWatch(arg1 Job, arg2 int64, arg3 *Watch) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_59(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_60(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -949,7 +960,7 @@ func WatchDeliver(arg1 Watch, arg2 Queue, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_60(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_61(_swig_i_2)))
 	return swig_r
 }
 
@@ -958,7 +969,7 @@ func WatchNext(arg1 Watch, arg2 int64, arg3 unsafe.Pointer) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_61(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_62(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 

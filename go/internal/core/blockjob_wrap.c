@@ -586,6 +586,23 @@ bj_future *_wrap_MonitorConnect_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, _gostr
 }
 
 
+bj_future *_wrap_MonitorConnectDomain_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, struct _virDomain *_swig_go_1, long long _swig_go_2) {
+  bj_ctx *arg1 = (bj_ctx *) 0 ;
+  struct _virDomain *arg2 = (struct _virDomain *) 0 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_ctx **)&_swig_go_0; 
+  arg2 = *(struct _virDomain **)&_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_monitor_connect_domain(arg1,arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
 bj_monitor *_wrap_MonitorRef_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_monitor *result = 0 ;
