@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Builds blockjob._core: the C library and SWIG's bindings to it in one extension module, so that
-pip needs no libblockjob on the machine, only the headers of libev and jansson, and SWIG."""
+pip needs no libblockjob on the machine, only the headers of libev and jansson, and SWIG. Where
+libvirt is found, the libvirt driver goes beside it, which the core loads when it is asked for a
+domain; where it is not, all but that is built."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,6 +25,15 @@ NEEDED_HEADERS = {
     "jansson.h": "jansson, the JSON parser (Debian: libjansson-dev)",
     "Python.h": "Python's headers (Debian: python3-dev)",
 }
+COMPILE_ARGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread"]
+LIBRARIES = ["ev", "jansson", "m"]
+
+# As in the Makefile. The file is no module of Python's: the core looks for it under this name.
+DRIVER = "blockjob._libvirt_driver"
+DRIVER_FILE = "libblockjob-libvirt.so.0"
+DRIVER_EXPORTS = "core/libblockjob-libvirt.map"
+DRIVER_SHARES = [f"core/src/{name}.c" for name in ("error", "info", "loop", "text")]
+DRIVER_NEEDS = ["libvirt >= 7.0", "libvirt-qemu >= 7.0", "libxml-2.0"]
 
 
 def version() -> str:
@@ -34,15 +47,48 @@ def files(*patterns: str) -> list[str]:
     return sorted(str(path) for pattern in patterns for path in Path().glob(pattern))
 
 
+def pkg_config(*arguments: str) -> list[str] | None:
+    """What pkg-config says of what the driver needs; None if that, or pkg-config, is not there."""
+    command = [*shlex.split(os.environ.get("PKG_CONFIG", "pkg-config")), *arguments, *DRIVER_NEEDS]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return shlex.split(answer.stdout)
+
+
 class BuildExtension(build_ext):
     """Looks for what is needed before anything is compiled, and keeps SWIG's output out of the
     source tree. With -builtin the extension is whole: SWIG's .py file is not needed."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self._compile_driver_with = pkg_config("--cflags")
+        self._link_driver_with = pkg_config("--libs")
+        if self._link_driver_with is None:
+            self.extensions = [each for each in self.extensions if each.name != DRIVER]
+
+    def get_ext_filename(self, fullname: str) -> str:
+        name: str = super().get_ext_filename(fullname)  # type: ignore[no-untyped-call]
+        if fullname.split(".")[-1] == DRIVER.split(".")[-1]:
+            return str(Path(name).with_name(DRIVER_FILE))
+        return name
+
     def build_extensions(self) -> None:
+        self.parallel = False  # both are made of the same objects
+        if self._link_driver_with is None:
+            needs = ", ".join(DRIVER_NEEDS)
+            self.warn(f"the libvirt driver is left out: pkg-config does not find {needs}")
         self._check_swig()
         for header, what in NEEDED_HEADERS.items():
             self._check_header(header, what)
         super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name == DRIVER:
+            ext.extra_compile_args += self._compile_driver_with or []
+            ext.extra_link_args += self._link_driver_with or []
+        super().build_extension(ext)
 
     def swig_sources(self, sources: list[str], extension: Extension) -> list[str]:
         folder = Path(self.build_temp, "swig")
@@ -87,9 +133,22 @@ setup(
             sources=[INTERFACE, *files("core/src/*.c")],
             depends=files("bindings/*", "core/include/blockjob/*.h", "core/src/*.h"),
             include_dirs=INCLUDE_DIRS,
-            libraries=["ev", "jansson", "m"],
-            extra_compile_args=["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-pthread"],
+            libraries=LIBRARIES,
+            extra_compile_args=[*COMPILE_ARGS, "-fvisibility=hidden"],
             swig_opts=["-builtin", "-Wall", "-Werror"],
-        )
+        ),
+        Extension(
+            DRIVER,
+            sources=[*files("core/libvirt/*.c"), *DRIVER_SHARES],
+            depends=[DRIVER_EXPORTS, *files("core/libvirt/*.h", "core/src/*.h")],
+            include_dirs=INCLUDE_DIRS,
+            libraries=LIBRARIES,
+            extra_compile_args=[*COMPILE_ARGS],
+            extra_link_args=[
+                f"-Wl,-soname,{DRIVER_FILE}",
+                f"-Wl,--version-script={DRIVER_EXPORTS}",
+                "-Wl,-z,defs",
+            ],
+        ),
     ],
 )
