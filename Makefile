@@ -242,8 +242,8 @@ pip = $(venv)/bin/python -m pip --disable-pip-version-check
 demo_tools := 'rich>=13'
 test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33' 'gevent>=22.10'
 lint_tools := 'ruff>=0.4' 'mypy>=1.8' types-setuptools
-python_sources = setup.py pyproject.toml $(headers) $(sources) $(wildcard core/src/*.h) \
-	$(wildcard bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+python_sources = setup.py pyproject.toml $(headers) $(sources) $(libvirt_sources) \
+	$(wildcard core/*.map core/*/*.h bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 $(venv)/bin/python:
 	@.ci/dependencies python
