@@ -69,7 +69,8 @@ libvirt_sources := $(wildcard core/libvirt/*.c)
 # What of the core it has copies of: see core/src/driver_module.h.
 libvirt_shares := $(patsubst %,core/src/%.c,error info loop text)
 support := $(wildcard tests/support/*.c)
-tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c)
+libvirt_tests := $(if $(has_libvirt),$(wildcard tests/libvirt/test_*.c))
+tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c) $(libvirt_tests)
 stress_sources := $(wildcard tests/stress/*.c)
 stress := $(BUILD)/tests/stress/stress
 explorer_sources := $(wildcard tests/core/explore*.c)
@@ -123,6 +124,8 @@ $(libvirt_objects): private includes = -Icore/src $(libvirt_cflags)
 $(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o) \
 	$(replay_programs:%=%.o) $(replay_object): \
 	private includes = -Icore/src -Itests/support
+
+$(libvirt_tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support $(libvirt_cflags)
 
 # A bare make says what is missing; it installs nothing.
 $(BUILD)/.dependencies: .ci/dependencies
@@ -209,6 +212,11 @@ $(test_programs): %: %.o $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
 
+# The core that they contain finds the driver as a program's would.
+libvirt_programs := $(libvirt_tests:%.c=$(BUILD)/%)
+$(libvirt_programs): private libraries += $(libvirt_libraries) -Wl,-rpath,$(abspath $(BUILD))
+$(libvirt_programs): | $(BUILD)/$(LIBVIRT_SONAME)
+
 $(stress): $(stress_objects) $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
@@ -284,7 +292,8 @@ with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(
 # machine (a Go, jansson's flags) may be different afterwards.
 again := --no-print-directory
 
-c_tests = c $(test_programs) -- script $(test_scripts)
+c_tests = c $(test_programs) -- script $(test_scripts) $(if $(has_libvirt),,$(no_libvirt))
+no_libvirt = -- without tests/libvirt no libvirt 7.0 or newer, or no libxml2
 python_tests = pytest $(venv)/bin/pytest tests
 go_tests = go $(GO) $(go_modules)
 built := library examples
@@ -413,7 +422,7 @@ bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
 
 python_folders := setup.py .ci/check .ci/behaviours $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
-clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Itests/support $(jansson_cflags)
+clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Itests/support $(jansson_cflags) $(libvirt_cflags)
 
 lint:
 	@.ci/dependencies lint

@@ -23,7 +23,7 @@ struct kept {
     void (*let_go)(void *thing);
 };
 
-static void keep(world *w, void *thing, void (*let_go)(void *thing))
+void world_keeps(world *w, void *thing, void (*let_go)(void *thing))
 {
     struct kept *kept = malloc(sizeof(*kept));
     assert_non_null(kept);
@@ -74,42 +74,42 @@ static void let_go_queue(void *thing)
 bj_future *hold(world *w, bj_future *future)
 {
     assert_non_null(future);
-    keep(w, future, let_go_future);
+    world_keeps(w, future, let_go_future);
     return future;
 }
 
 bj_job *hold_job(world *w, bj_job *job)
 {
     assert_non_null(job);
-    keep(w, job, let_go_job);
+    world_keeps(w, job, let_go_job);
     return job;
 }
 
 bj_group *hold_group(world *w, bj_group *group)
 {
     assert_non_null(group);
-    keep(w, group, let_go_group);
+    world_keeps(w, group, let_go_group);
     return group;
 }
 
 bj_monitor *hold_monitor(world *w, bj_monitor *monitor)
 {
     assert_non_null(monitor);
-    keep(w, monitor, let_go_monitor);
+    world_keeps(w, monitor, let_go_monitor);
     return monitor;
 }
 
 bj_watch *hold_watch(world *w, bj_watch *watch)
 {
     assert_non_null(watch);
-    keep(w, watch, let_go_watch);
+    world_keeps(w, watch, let_go_watch);
     return watch;
 }
 
 bj_queue *hold_queue(world *w, bj_queue *queue)
 {
     assert_non_null(queue);
-    keep(w, queue, let_go_queue);
+    world_keeps(w, queue, let_go_queue);
     return queue;
 }
 
@@ -121,7 +121,7 @@ const char *text_of(world *w, const char *format, ...)
     int length = vasprintf(&text, format, arguments);
     va_end(arguments);
     assert_true(length >= 0);
-    keep(w, text, free);
+    world_keeps(w, text, free);
     return text;
 }
 

@@ -17,7 +17,8 @@ typedef struct world {
     bj_monitor *monitor; /* on the server's first socket; NULL where there is no server */
     client *other;       /* on its second; NULL with a fake QEMU, which has its control socket */
     pid_t server;
-    int qemu; /* the number of the fake one */
+    int qemu;              /* the number of the fake one */
+    struct domain *domain; /* the first of those that libvirt has: libvirt.h */
     scratch scratch;
     struct kept *kept;
     int fds;
@@ -43,6 +44,9 @@ void world_kill_server(world *w);
 const char *path_of(world *w, const char *name);
 /* A formatted text that lives as long as the world. */
 const char *text_of(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The world keeps the thing, until its end. */
+void world_keeps(world *w, void *thing, void (*let_go)(void *thing));
 
 /* The world keeps the reference, until its end. Both answer what they were given. */
 bj_future *hold(world *w, bj_future *future);
