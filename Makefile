@@ -271,6 +271,15 @@ $(venv)/.%-tools: $(venv)/bin/python Makefile
 	$(quiet)$(pip) install --quiet $($*_tools)
 	@touch $@
 
+# libvirt's own package, for the tests that share a connection with it; they are skipped without it.
+# Of the version of the library: no other need fit.
+libvirt_version = $(shell $(PKG_CONFIG) --modversion libvirt)
+$(venv)/.libvirt-python: $(venv)/bin/python Makefile
+	$(call say,PIP)
+	$(quiet)$(pip) install --quiet 'libvirt-python==$(libvirt_version)' \
+		|| echo '  libvirt-python $(libvirt_version) could not be installed: its tests are skipped'
+	@touch $@
+
 python-install: $(venv)/.package
 
 # ---------------------------------------------------------------------------------------- Go
@@ -297,7 +306,8 @@ no_libvirt = -- without tests/libvirt no libvirt 7.0 or newer, or no libxml2
 python_tests = pytest $(venv)/bin/pytest tests
 go_tests = go $(GO) $(go_modules)
 built := library examples
-python_ready := $(built) $(venv)/.package $(venv)/.test-tools
+python_ready := $(built) $(venv)/.package $(venv)/.test-tools \
+	$(if $(has_libvirt),$(venv)/.libvirt-python)
 run_tests = @$(with_tools) $(PYTHON) .ci/check
 
 check:
