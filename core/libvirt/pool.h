@@ -3,7 +3,9 @@
  * Threads for libvirt's calls, each of which may block for seconds or for ever (B67). The calls of
  * one lane (a domain's) run one after the other in their order, those of several lanes side by
  * side: a lane that is stuck delays no other. Threads come when there is work and go when there is
- * none for a while; at most POOL_THREADS_MAX, all signals blocked.
+ * none for a while; at most POOL_THREADS_MAX, all signals blocked. Nothing waits for them when the
+ * process exits. A child of fork() begins with an empty pool: the calls its parent had submitted
+ * are the parent's.
  */
 #ifndef BJ_POOL_H
 #define BJ_POOL_H
@@ -12,6 +14,9 @@
 
 /* So many domains may be stuck at once before others wait for a thread. */
 enum { POOL_THREADS_MAX = 256 };
+
+/* A thread goes when it has had nothing to do for so long. */
+enum { POOL_IDLE_MS = 3000 };
 
 /* Lies in its owner's memory, from lane_submit() until one of `done` and `dropped` is called. */
 struct call {
@@ -30,10 +35,12 @@ struct lane *lane_new(struct mailbox *mailbox); /* NULL: no memory */
 struct lane *lane_ref(struct lane *lane);
 struct lane *lane_unref(struct lane *lane); /* takes NULL */
 
-/* Any thread. False: no thread could be had for it; nothing of it will be called. */
+/* Any thread. False: the pool has no thread and the system gives none; nothing of the call will be
+ * called. Where it has some, but not one for this lane, the call waits for one. */
 bool lane_submit(struct lane *lane, struct call *call);
 
-/* Any thread. True: it had not begun, and nothing of it will be called. */
+/* Any thread. True: it had not begun, and nothing of it will be called. Only for a call that was
+ * submitted to this lane and of which neither `done` nor `dropped` was called. */
 bool lane_withdraw(struct lane *lane, struct call *call);
 
 #endif

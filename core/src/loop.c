@@ -23,6 +23,7 @@ struct loop {
     ev_periodic clock_guard;
 
     pthread_t thread;
+    size_t stack; /* bytes */
     void (*gone)(void *user);
     void *gone_user;
 
@@ -209,6 +210,7 @@ int loop_new(struct loop **ret_loop, struct ev_loop *theirs)
         return BJ_E_SYSTEM;
     }
     loop->theirs = theirs != NULL;
+    loop->stack = STACK_SIZE;
     loop->last = &loop->first;
     loop->current = pthread_self();
     loop->has_current = loop->theirs;
@@ -253,11 +255,16 @@ static void *run(void *user)
     return NULL;
 }
 
+void loop_set_stack(struct loop *loop, size_t bytes)
+{
+    loop->stack = bytes;
+}
+
 int loop_start(struct loop *loop)
 {
     pthread_attr_t attr;
     sigset_t all, before;
-    size_t stack = STACK_SIZE < PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : STACK_SIZE;
+    size_t stack = loop->stack < PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : loop->stack;
 
     if (pthread_attr_init(&attr) != 0)
         return BJ_E_SYSTEM;

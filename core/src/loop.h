@@ -7,6 +7,7 @@
 #define BJ_LOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct ev_loop;
@@ -15,6 +16,8 @@ struct loop;
 /* On `theirs`, or on a loop of our own that runs once loop_start() was called. */
 int loop_new(struct loop **ret_loop, struct ev_loop *theirs);
 int loop_start(struct loop *loop); /* any thread, once; BJ_E_SYSTEM */
+/* Before loop_start(): for a thread that runs the code of others. */
+void loop_set_stack(struct loop *loop, size_t bytes);
 void loop_free(struct loop *loop); /* stopped, or never started, or theirs */
 
 /* On our loop's thread, in a task: the thread ends as soon as there is nothing left to run. After
@@ -46,11 +49,12 @@ void loop_run_posted(struct loop *loop);
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };
 struct loop_io;
 struct loop_io *loop_io_new(struct loop *loop, int fd, void (*ready)(void *user, int events),
-                            void *user); /* NULL: no memory */
+                            void *user); /* any thread; NULL: no memory */
 void loop_io_want(struct loop_io *io, int events);
 void loop_io_free(struct loop_io *io); /* takes NULL; does not close the fd */
 
-/* A timer on the monotonic clock; calls once after loop_timer_set(). */
+/* A timer on the monotonic clock; calls once after loop_timer_set(). Any thread may make one; NULL:
+ * no memory. */
 struct loop_timer;
 struct loop_timer *loop_timer_new(struct loop *loop, void (*expired)(void *user), void *user);
 void loop_timer_set(struct loop_timer *timer, int64_t ms); /* from now; again moves it */

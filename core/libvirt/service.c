@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libvirt's event loop on ours; see service.h.
+ *
+ * What libvirt wants of a watch is kept under the lock, where any thread changes it; its I/O and
+ * its timer are the loop's thread's, which is told by a post. What they bring is held against what
+ * is wanted by then, so that a change is in force when the function that made it returns.
+ */
+#include "service.h"
+
+#include "loop.h"
+
+#include <blockjob/blockjob.h>
+
+#include <dlfcn.h>
+#include <libvirt/libvirt.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Callbacks of the program's own connections run there, which count on a program's stack. */
+#define STACK_SIZE (8 * 1024 * 1024)
+
+enum { BUCKETS = 256 };
+
+/* A handle or a timeout of libvirt's. */
+struct watch {
+    struct watch *next; /* in its bucket */
+    int id;             /* one series for both kinds: none is ever used twice in a while */
+    void *opaque;
+    virFreeCallback ff;
+
+    /* Under the lock. */
+    bool removed;
+    bool posted; /* `task` is on its way */
+    struct loop_task task;
+
+    /* A handle. `hangup` watches an epoll of the fd for no event, where errors are all that is
+     * wanted: the loop knows no such wish. */
+    virEventHandleCallback on_event; /* NULL: a timeout */
+    int fd;
+    int events;
+    struct loop_io *io;
+    int hangup_fd; /* -1: none */
+    struct loop_io *hangup;
+
+    /* A timeout. */
+    virEventTimeoutCallback on_timeout;
+    int interval_ms; /* -1: off */
+    int64_t due_ms;
+    struct loop_timer *timer;
+};
+
+static struct {
+    pthread_mutex_t lock; /* held for moments; nobody else's code runs under it */
+    pthread_cond_t decided;
+    enum { UNDECIDED, DECIDING, OURS, THEIRS } whose;
+    struct loop *loop; /* NULL: no thread, in a child of fork() for example */
+    struct watch *buckets[BUCKETS];
+    int last_id;
+    void (*wake_default)(void *context);
+} service = {.lock = PTHREAD_MUTEX_INITIALIZER, .decided = PTHREAD_COND_INITIALIZER};
+
+static void lock(void)
+{
+    pthread_mutex_lock(&service.lock);
+}
+
+static void unlock(void)
+{
+    pthread_mutex_unlock(&service.lock);
+}
+
+/* -------------------------------------------------------------------- thread */
+
+/* The lock is held. */
+static int start_loop(void)
+{
+    struct loop *loop;
+    int r = loop_new(&loop, NULL);
+    if (r != BJ_OK)
+        return r;
+    loop_set_stack(loop, STACK_SIZE);
+    r = loop_start(loop);
+    if (r != BJ_OK)
+        loop_free(loop);
+    else
+        service.loop = loop;
+    return r;
+}
+
+struct stop {
+    struct loop_task task;
+    struct loop *loop;
+};
+
+static void run_stop(struct loop_task *task)
+{
+    loop_stop(((struct stop *)task)->loop);
+}
+
+/* Nothing is registered with it. */
+static void stop_loop(void)
+{
+    lock();
+    struct stop stop = {.task.run = run_stop, .loop = service.loop};
+    service.loop = NULL;
+    unlock();
+
+    loop_post(stop.loop, &stop.task);
+    loop_join(stop.loop);
+    loop_free(stop.loop);
+}
+
+static void before_fork(void)
+{
+    lock();
+}
+
+static void after_fork(void)
+{
+    unlock();
+}
+
+/* The parent's loop and watches are left as they are: their locks may be held for ever, and their
+ * fds are shared. */
+static void begin_child(void)
+{
+    service.loop = NULL;
+    for (int i = 0; i < BUCKETS; i++)
+        service.buckets[i] = NULL;
+    if (service.whose == DECIDING)
+        service.whose = UNDECIDED;
+    pthread_cond_init(&service.decided, NULL); /* the parent's may have had waiters */
+    unlock();
+}
+
+/* ------------------------------------------------------------------- watches */
+
+static struct watch **bucket(int id)
+{
+    return &service.buckets[(unsigned)id % BUCKETS];
+}
+
+static struct watch *find(int id)
+{
+    struct watch *watch = *bucket(id);
+    while (watch && watch->id != id)
+        watch = watch->next;
+    return watch;
+}
+
+static int unused_id(void)
+{
+    do
+        service.last_id = service.last_id == INT_MAX ? 1 : service.last_id + 1;
+    while (find(service.last_id));
+    return service.last_id;
+}
+
+static void free_memory(struct watch *watch)
+{
+    loop_io_free(watch->io);
+    loop_io_free(watch->hangup);
+    if (watch->hangup_fd >= 0)
+        close(watch->hangup_fd);
+    loop_timer_free(watch->timer);
+    free(watch);
+}
+
+/* The loop's thread, the lock is held. */
+static void apply_events(struct watch *watch)
+{
+    int events = watch->removed ? 0 : watch->events;
+    int wanted = ((events & VIR_EVENT_HANDLE_READABLE) ? LOOP_READ : 0) |
+                 ((events & VIR_EVENT_HANDLE_WRITABLE) ? LOOP_WRITE : 0);
+
+    loop_io_want(watch->io, wanted);
+    if (watch->hangup)
+        loop_io_want(watch->hangup, events && !wanted ? LOOP_READ : 0);
+}
+
+static void apply_interval(struct watch *watch)
+{
+    if (watch->removed || watch->interval_ms < 0) {
+        loop_timer_stop(watch->timer);
+        return;
+    }
+    int64_t left_ms = watch->due_ms - clock_monotonic_ms();
+    loop_timer_set(watch->timer, left_ms > 0 ? left_ms : 0);
+}
+
+static void apply(struct watch *watch)
+{
+    if (watch->on_event)
+        apply_events(watch);
+    else
+        apply_interval(watch);
+}
+
+static void run_watch(struct loop_task *task)
+{
+    struct watch *watch = (struct watch *)((char *)task - offsetof(struct watch, task));
+    lock();
+    watch->posted = false;
+    bool removed = watch->removed;
+    apply(watch);
+    unlock();
+
+    if (!removed)
+        return;
+    if (watch->ff)
+        watch->ff(watch->opaque);
+    free_memory(watch);
+}
+
+/* The lock is held. */
+static void post(struct watch *watch)
+{
+    watch->task.run = run_watch;
+    if (!watch->posted)
+        watch->posted = loop_post(service.loop, &watch->task);
+}
+
+static void changed(struct watch *watch)
+{
+    if (loop_is_current(service.loop))
+        apply(watch);
+    else
+        post(watch);
+}
+
+/* ------------------------------------------------------------------- handles */
+
+/* Whoever runs virEventRunDefaultImpl() though the loop is ours waits for something to happen. */
+static void wake_default(void)
+{
+    if (service.wake_default)
+        service.wake_default(NULL);
+}
+
+static short to_poll(int events)
+{
+    return (short)(((events & VIR_EVENT_HANDLE_READABLE) ? POLLIN : 0) |
+                   ((events & VIR_EVENT_HANDLE_WRITABLE) ? POLLOUT : 0));
+}
+
+static int from_poll(short events)
+{
+    return ((events & POLLIN) ? VIR_EVENT_HANDLE_READABLE : 0) |
+           ((events & POLLOUT) ? VIR_EVENT_HANDLE_WRITABLE : 0) |
+           ((events & (POLLERR | POLLNVAL)) ? VIR_EVENT_HANDLE_ERROR : 0) |
+           ((events & POLLHUP) ? VIR_EVENT_HANDLE_HANGUP : 0);
+}
+
+/* What the loop says is old by now, and does not tell a hangup from data. */
+static void on_ready(void *user, int unused)
+{
+    (void)unused;
+    struct watch *watch = user;
+
+    lock();
+    struct pollfd now = {.fd = watch->fd, .events = to_poll(watch->events)};
+    bool happened = !watch->removed && watch->events && poll(&now, 1, 0) > 0;
+    unlock();
+
+    if (!happened)
+        return;
+    watch->on_event(watch->id, watch->fd, from_poll(now.revents), watch->opaque);
+    wake_default();
+}
+
+/* The lock is held. */
+static int insert(struct watch *watch)
+{
+    watch->id = unused_id();
+    watch->next = *bucket(watch->id);
+    *bucket(watch->id) = watch;
+    changed(watch);
+    return watch->id;
+}
+
+static int remove_watch(int id, bool is_handle)
+{
+    lock();
+    struct watch **at = bucket(id);
+    while (*at && (*at)->id != id)
+        at = &(*at)->next;
+    struct watch *watch = *at;
+    bool found = watch && (watch->on_event != NULL) == is_handle;
+    if (found) {
+        *at = watch->next;
+        watch->removed = true;
+        changed(watch);
+        post(watch); /* its opaque goes later, also when this is the loop's thread */
+    }
+    unlock();
+    return found ? 0 : -1;
+}
+
+static bool wants_hangup_only(const struct watch *watch)
+{
+    return watch->events && !to_poll(watch->events);
+}
+
+static bool open_hangup(struct watch *watch)
+{
+    struct epoll_event none = {0};
+
+    if (watch->hangup)
+        return true;
+    if (watch->hangup_fd < 0)
+        watch->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (watch->hangup_fd < 0)
+        return false;
+    epoll_ctl(watch->hangup_fd, EPOLL_CTL_ADD, watch->fd, &none); /* a file never hangs up */
+    watch->hangup = loop_io_new(service.loop, watch->hangup_fd, on_ready, watch);
+    return watch->hangup != NULL;
+}
+
+/* The lock is held. */
+static bool equip_handle(struct watch *watch)
+{
+    if (!service.loop && start_loop() != BJ_OK)
+        return false;
+    watch->io = loop_io_new(service.loop, watch->fd, on_ready, watch);
+    return watch->io && (!wants_hangup_only(watch) || open_hangup(watch));
+}
+
+static int add_handle(int fd, int events, virEventHandleCallback on_event, void *opaque,
+                      virFreeCallback ff)
+{
+    struct watch *watch = fd < 0 || !on_event ? NULL : calloc(1, sizeof *watch);
+    if (!watch)
+        return -1;
+    watch->opaque = opaque;
+    watch->ff = ff;
+    watch->on_event = on_event;
+    watch->fd = fd;
+    watch->events = events;
+    watch->hangup_fd = -1;
+
+    lock();
+    int id = equip_handle(watch) ? insert(watch) : -1;
+    unlock();
+
+    if (id < 0)
+        free_memory(watch);
+    return id;
+}
+
+static void update_handle(int id, int events)
+{
+    lock();
+    struct watch *watch = find(id);
+    if (watch && watch->on_event && watch->events != events) {
+        watch->events = events;
+        if (wants_hangup_only(watch))
+            open_hangup(watch);
+        changed(watch);
+    }
+    unlock();
+}
+
+static int remove_handle(int id)
+{
+    return remove_watch(id, true);
+}
+
+/* ------------------------------------------------------------------ timeouts */
+
+static void set_interval(struct watch *watch, int interval_ms)
+{
+    watch->interval_ms = interval_ms;
+    watch->due_ms = clock_monotonic_ms() + interval_ms;
+}
+
+static void on_due(void *user)
+{
+    struct watch *watch = user;
+
+    lock();
+    bool is_due =
+        !watch->removed && watch->interval_ms >= 0 && watch->due_ms <= clock_monotonic_ms();
+    if (is_due)
+        set_interval(watch, watch->interval_ms);
+    apply_interval(watch);
+    unlock();
+
+    if (!is_due)
+        return;
+    watch->on_timeout(watch->id, watch->opaque);
+    wake_default();
+}
+
+/* Stands for a timeout that asks whether it reaches us. */
+static void is_it_ours(int id, void *opaque)
+{
+    (void)id;
+    *(bool *)opaque = true;
+}
+
+static int add_timeout(int interval_ms, virEventTimeoutCallback on_timeout, void *opaque,
+                       virFreeCallback ff)
+{
+    if (on_timeout == is_it_ours) {
+        is_it_ours(0, opaque);
+        return -1;
+    }
+    struct watch *watch = on_timeout ? calloc(1, sizeof *watch) : NULL;
+    if (!watch)
+        return -1;
+    watch->opaque = opaque;
+    watch->ff = ff;
+    watch->on_timeout = on_timeout;
+    watch->hangup_fd = -1;
+    set_interval(watch, interval_ms);
+
+    lock();
+    if (service.loop || start_loop() == BJ_OK)
+        watch->timer = loop_timer_new(service.loop, on_due, watch);
+    int id = watch->timer ? insert(watch) : -1;
+    unlock();
+
+    if (id < 0)
+        free_memory(watch);
+    return id;
+}
+
+static void update_timeout(int id, int interval_ms)
+{
+    lock();
+    struct watch *watch = find(id);
+    if (watch && !watch->on_event) {
+        set_interval(watch, interval_ms);
+        changed(watch);
+    }
+    unlock();
+}
+
+static int remove_timeout(int id)
+{
+    return remove_watch(id, false);
+}
+
+/* -------------------------------------------------------------- registration */
+
+/* Whose loop libvirt has; UNDECIDED: none. */
+static int ask_whose(void)
+{
+    bool ours = false;
+    int id = virEventAddTimeout(-1, is_it_ours, &ours, NULL);
+    if (id >= 0)
+        virEventRemoveTimeout(id);
+    return ours ? OURS : id >= 0 ? THEIRS : UNDECIDED;
+}
+
+static int start_loop_once(void)
+{
+    lock();
+    int r = service.loop ? BJ_OK : start_loop();
+    unlock();
+    return r;
+}
+
+static int register_ours(int *ret_whose)
+{
+    int r = start_loop_once();
+    if (r != BJ_OK)
+        return r;
+
+    virEventRegisterImpl(add_handle, update_handle, remove_handle, add_timeout, update_timeout,
+                         remove_timeout);
+    *ret_whose = ask_whose();
+    if (*ret_whose == OURS)
+        return BJ_OK;
+    stop_loop(); /* the program has just registered one */
+    *ret_whose = THEIRS;
+    return BJ_OK;
+}
+
+static int decide(int *ret_whose)
+{
+    *ret_whose = ask_whose();
+    switch (*ret_whose) {
+    case OURS: /* a child of fork(), whose parent was about to say so */
+        return start_loop_once();
+    case THEIRS:
+        return BJ_OK;
+    default:
+        return register_ours(ret_whose);
+    }
+}
+
+static void init_service(void)
+{
+    *(void **)&service.wake_default = dlsym(RTLD_DEFAULT, "g_main_context_wakeup");
+    pthread_atfork(before_fork, after_fork, begin_child);
+}
+
+int service_start(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_service);
+
+    lock();
+    while (service.whose == DECIDING)
+        pthread_cond_wait(&service.decided, &service.lock);
+    if (service.whose != UNDECIDED) {
+        int r = service.whose == THEIRS || service.loop ? BJ_OK : start_loop();
+        unlock();
+        return r;
+    }
+    service.whose = DECIDING;
+    unlock();
+
+    int whose; /* asked without the lock: the program's loop may want locks of its own */
+    int r = decide(&whose);
+
+    lock();
+    service.whose = r == BJ_OK ? whose : UNDECIDED;
+    pthread_cond_broadcast(&service.decided);
+    unlock();
+    return r;
+}
+
+/* -------------------------------------------------------------------- nudges */
+
+struct nudge {
+    int fd; /* an eventfd; what is added tells what for */
+};
+
+static const uint64_t wake_up = 1, go_away = (uint64_t)1 << 32;
+
+/* The program's loop. */
+static void on_nudge(int id, int fd, int events, void *opaque)
+{
+    (void)events, (void)opaque;
+    uint64_t sum = 0;
+    if (read(fd, &sum, sizeof sum) == sizeof sum && sum >= go_away)
+        virEventRemoveHandle(id);
+}
+
+static void free_nudge(void *opaque)
+{
+    struct nudge *nudge = opaque;
+    close(nudge->fd);
+    free(nudge);
+}
+
+static void write_nudge(const struct nudge *nudge, uint64_t what)
+{
+    if (nudge && write(nudge->fd, &what, sizeof what) < 0)
+        return; /* it is full of nudges already */
+}
+
+struct nudge *nudge_new(void)
+{
+    lock();
+    bool theirs = service.whose == THEIRS;
+    unlock();
+
+    struct nudge *nudge = theirs ? calloc(1, sizeof *nudge) : NULL;
+    if (!nudge)
+        return NULL;
+    nudge->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (nudge->fd >= 0 &&
+        virEventAddHandle(nudge->fd, VIR_EVENT_HANDLE_READABLE, on_nudge, nudge, free_nudge) >= 0)
+        return nudge;
+    if (nudge->fd >= 0)
+        close(nudge->fd);
+    free(nudge);
+    return NULL;
+}
+
+void nudge_loop(struct nudge *nudge)
+{
+    write_nudge(nudge, wake_up);
+}
+
+/* After this their loop may have freed it. */
+void nudge_free(struct nudge *nudge)
+{
+    write_nudge(nudge, go_away);
+}
