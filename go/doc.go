@@ -20,9 +20,10 @@
 //
 // # Concepts
 //
-// A [Monitor] is the control channel to one QEMU or qemu-storage-daemon, made by [Dial]. A [Job] is one
-// run of one block job, started by Mirror, Commit, Stream, Backup or Start, or found by Attach; an id
-// used again is another Job. A job ends with an [Outcome], which is latched once.
+// A [Monitor] is the control channel to one QEMU, qemu-storage-daemon or domain of libvirt's, made by
+// [Dial], or by [DialDomain] from what the program has of libvirt. A [Job] is one run of one block job,
+// started by Mirror, Commit, Stream, Backup or Start, or found by Attach; an id used again is another
+// Job. A job ends with an [Outcome], which is latched once.
 //
 // Gone is not success (B10): a job that failed is Failed with QEMU's text (B11); one that vanished, or
 // whose connection ended, is Lost with the reason (B45); a ready mirror that was aborted softly is
@@ -79,5 +80,6 @@
 //
 // # Building
 //
-// The C library libblockjob is found by pkg-config when this package is built with cgo.
+// The C library libblockjob is found by pkg-config when this package is built with cgo. Nothing of libvirt
+// is needed to build it.
 package blockjob

@@ -10,12 +10,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
 )
 
-// A Monitor is the control channel to one QEMU or qemu-storage-daemon. Its methods may be called
-// from any goroutine, also while another calls Close.
+// A Monitor is the control channel to one QEMU, qemu-storage-daemon or domain of libvirt's. Its methods
+// may be called from any goroutine, also while another calls Close.
 type Monitor struct {
 	hub     *hub
 	uri     string
@@ -41,25 +42,67 @@ func (e *ending) receive(record core.Record) bool {
 	return false
 }
 
-// Dial connects to a QEMU and negotiates. The URI is
+// Dial connects to a QEMU, or to a domain of libvirt's, and negotiates. The URI is
 //
-//	unix:/path      a UNIX socket (a bare path that starts with / will do)
-//	tcp:host:port   [::1]:4444 for an IPv6 address
-//	fd:N            a connected socket; it is duplicated, N stays the caller's
+//	unix:/path          a UNIX socket (a bare path that starts with / will do)
+//	tcp:host:port       [::1]:4444 for an IPv6 address
+//	fd:N                a connected socket; it is duplicated, N stays the caller's
+//	qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's name
+//	                    or UUID (url.PathEscape encodes an odd name); any connection that libvirt has,
+//	                    as qemu+ssh://host/system#vm1; libvirt:vm1 for its default one
 //
 // One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation
 // (B47). QEMU serves one client a socket: while another holds it, connecting succeeds, but no greeting
-// comes, and the error is ErrTimeout. libvirt holds its domains' monitors: give such a QEMU a second
-// -qmp.
+// comes, and the error is ErrTimeout. libvirt holds its domains' sockets: reach those through libvirt, or
+// give such a QEMU a second -qmp.
 //
-// Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid.
+// The driver for libvirt is a library of its own, libblockjob-libvirt.so.0, that is loaded for the first
+// domain. A domain's jobs go by their disk ("vda", or its path) and are started in libvirt's words, with
+// what has no field in Extra. There is no Execute, Pause, Resume, Finalize or Change, and Force only
+// before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor.
+//
+// Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid; ErrUnsupported where the
+// libvirt driver, or libvirt, is not installed.
 func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, error) {
+	what := "connecting to " + uri
 	if ctx.Err() != nil {
-		return nil, ended(ctx, "connecting to "+uri)
+		return nil, ended(ctx, what)
 	}
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
+	return dial(ctx, what, options, func(library core.Ctx, timeout int64) core.Future {
+		return core.MonitorConnect(library, uri, timeout)
+	})
+}
+
+// DialDomain connects as Dial does, to a domain that the program has from libvirt. The pointer is C's
+// virDomainPtr, from whichever binding; for libvirt.org/go/libvirt's *Domain use the module
+// github.com/libblockjob/libblockjob/go/libvirtjob.
+//
+// The domain's own connection is used, which must have a running event loop: the program's or, where it
+// has registered none, the library's. The library takes a reference before DialDomain returns: from then
+// on the program may free its domain, and close its connection, whenever it likes. The reference is given
+// back some time after Close. Such a monitor does not reconnect.
+//
+// Errors as of Dial.
+func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOption) (*Monitor, error) {
+	const what = "connecting to a domain"
+	if ctx.Err() != nil {
+		return nil, ended(ctx, what)
+	}
+	if domain == nil {
+		return nil, invalid(what + " needs one, not nil")
+	}
+	return dial(ctx, what, options, func(library core.Ctx, timeout int64) core.Future {
+		return core.MonitorConnectDomain(library, domain, timeout)
+	})
+}
+
+// A connecting asks the library for a monitor.
+type connecting func(library core.Ctx, timeout int64) core.Future
+
+func dial(ctx context.Context, what string, options []DialOption, connect connecting) (*Monitor, error) {
 	var d dialing
 	for _, option := range options {
 		if err := option(&d); err != nil {
@@ -71,7 +114,7 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.dial(ctx, uri)
+	m, err := h.dial(ctx, what, connect)
 	if err != nil {
 		h.leave()
 		return nil, err
@@ -85,8 +128,8 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	return m, nil
 }
 
-func (h *hub) dial(ctx context.Context, uri string) (*Monitor, error) {
-	f := h.await(core.MonitorConnect(h.ctx, uri, timeout(ctx, core.TimeoutDefault)), "connecting to "+uri, nil)
+func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monitor, error) {
+	f := h.await(connect(h.ctx, timeout(ctx, core.TimeoutDefault)), what, nil)
 	defer f.free()
 
 	if _, err := f.wait(ctx); err != nil {
@@ -116,7 +159,7 @@ func (h *hub) dial(ctx context.Context, uri string) (*Monitor, error) {
 	return m, nil
 }
 
-// URI returns what was dialled.
+// URI returns what was dialled; of DialDomain, what leads to the same domain.
 func (m *Monitor) URI() string {
 	return m.uri
 }
@@ -150,8 +193,8 @@ func (m *Monitor) HasCommand(command string) (bool, error) {
 // the socket, it is Lost, never a success. Commands under way, and those given before it is connected
 // again, fail with ErrDisconnected. Events tells of both moments; what QEMU sends in between is lost.
 //
-// Errors: ErrInvalid for a monitor of "fd:N", which can't be made again, or for a negative time;
-// ErrClosed, ErrDisconnected or ErrProtocol when the monitor is over already.
+// Errors: ErrInvalid for a monitor of "fd:N" or of DialDomain, which can't be made again, or for a
+// negative time; ErrClosed, ErrDisconnected or ErrProtocol when the monitor is over already.
 func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	if giveUpAfter < 0 {
 		return invalid("SetReconnect needs a time that is not negative")

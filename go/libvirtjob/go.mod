@@ -1,0 +1,10 @@
+module github.com/libblockjob/libblockjob/go/libvirtjob
+
+go 1.19
+
+require (
+	github.com/libblockjob/libblockjob/go v0.1.0
+	libvirt.org/go/libvirt v1.9000.0
+)
+
+replace github.com/libblockjob/libblockjob/go => ../
