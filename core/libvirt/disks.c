@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A domain's disks, out of its XML; see disks.h.
+ */
+#include "disks.h"
+
+#include <blockjob/blockjob.h>
+#include <libxml/parser.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --------------------------------------------------------------------- nodes */
+
+static bool is_element(const xmlNode *node, const char *name)
+{
+    return node->type == XML_ELEMENT_NODE && strcmp((const char *)node->name, name) == 0;
+}
+
+static const xmlNode *child_of(const xmlNode *node, const char *name)
+{
+    for (const xmlNode *child = node->children; child; child = child->next)
+        if (is_element(child, name))
+            return child;
+    return NULL;
+}
+
+/* "" if it is not there. Belongs to the node. References to entities are left in a document, and
+ * then this is none: no domain has them. */
+static const char *attribute_of(const xmlNode *node, const char *name)
+{
+    const xmlAttr *attribute = xmlHasNsProp(node, (const xmlChar *)name, NULL);
+    const xmlNode *text = attribute ? attribute->children : NULL;
+    bool is_text = text && text->type == XML_TEXT_NODE && !text->next && text->content;
+    return is_text ? (const char *)text->content : "";
+}
+
+static bool attribute_is(const xmlNode *node, const char *name, const char *value)
+{
+    return strcmp(attribute_of(node, name), value) == 0;
+}
+
+/* *ret is malloc'ed; NULL: it is not there, or empty. False: no memory. */
+static bool copy_attribute(const xmlNode *node, const char *name, char **ret)
+{
+    const char *value = attribute_of(node, name);
+    *ret = *value ? strdup(value) : NULL;
+    return !*value || *ret;
+}
+
+/* --------------------------------------------------------------------- disks */
+
+/* The attribute of <source> that says where it is. An nvme has none: it is a PCI address. */
+static const struct {
+    const char *type;
+    const char *attribute;
+} places[] = {
+    {"file", "file"},     {"block", "dev"},      {"network", "name"},
+    {"volume", "volume"}, {"vhostuser", "path"}, {"dir", "dir"},
+};
+
+/* Of a <disk> or a <mirror>: its own <source>, not one of what backs it. */
+static bool read_source(const xmlNode *node, char **ret)
+{
+    const xmlNode *source = child_of(node, "source");
+    *ret = NULL;
+    if (!source)
+        return true;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (attribute_is(node, "type", places[i].type))
+            return copy_attribute(source, places[i].attribute, ret);
+    return copy_attribute(source, "file", ret); /* the type of old */
+}
+
+/* Ready is "yes" once it is, and then what was done about it: "pivot" is taken of a ready one only,
+ * "abort" of any. */
+static bool read_mirror(const xmlNode *mirror, struct disk *disk)
+{
+    disk->has_mirror = true;
+    disk->is_commit = attribute_is(mirror, "job", "active-commit");
+    disk->mirror_ready =
+        attribute_is(mirror, "ready", "yes") || attribute_is(mirror, "ready", "pivot");
+    return read_source(mirror, &disk->mirror) &&
+           (disk->mirror || copy_attribute(mirror, "file", &disk->mirror)); /* before 1.2.7 */
+}
+
+static void clear_disk(struct disk *disk)
+{
+    free(disk->target);
+    free(disk->source);
+    free(disk->mirror);
+}
+
+/* One without a target can have no job, and its target stays NULL. False: no memory. */
+static bool read_disk(const xmlNode *node, struct disk *disk)
+{
+    const xmlNode *target = child_of(node, "target");
+    const xmlNode *mirror = child_of(node, "mirror");
+
+    *disk = (struct disk){0};
+    if (!target)
+        return true;
+    return copy_attribute(target, "dev", &disk->target) && read_source(node, &disk->source) &&
+           (!mirror || read_mirror(mirror, disk));
+}
+
+static size_t count_disks(const xmlNode *devices)
+{
+    size_t count = 0;
+    for (const xmlNode *child = devices->children; child; child = child->next)
+        count += is_element(child, "disk");
+    return count;
+}
+
+static int read_disks(const xmlNode *devices, struct disks *disks)
+{
+    size_t count = count_disks(devices);
+    disks->disks = calloc(count ? count : 1, sizeof *disks->disks);
+    if (!disks->disks)
+        return BJ_E_NOMEM;
+
+    for (const xmlNode *child = devices->children; child; child = child->next) {
+        struct disk *disk = &disks->disks[disks->count];
+        if (!is_element(child, "disk"))
+            continue;
+        if (!read_disk(child, disk)) {
+            clear_disk(disk);
+            return BJ_E_NOMEM;
+        }
+        if (disk->target)
+            disks->count++;
+        else
+            clear_disk(disk);
+    }
+    return BJ_OK;
+}
+
+/* ---------------------------------------------------------------------- text */
+
+/* Entities are left as they are, and nothing is fetched. The parser's own limits hold: no XML that
+ * passed through libvirt's protocol is beyond them. */
+static xmlDoc *parse(const char *xml, int *ret_error)
+{
+    size_t len = strlen(xml);
+    xmlParserCtxt *parser = xmlNewParserCtxt();
+    xmlDoc *doc = NULL;
+
+    *ret_error = parser ? BJ_E_PROTOCOL : BJ_E_NOMEM;
+    if (parser && len <= INT_MAX)
+        doc = xmlCtxtReadMemory(parser, xml, (int)len, NULL, NULL,
+                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    if (parser && !doc && parser->errNo == XML_ERR_NO_MEMORY)
+        *ret_error = BJ_E_NOMEM;
+    xmlFreeParserCtxt(parser);
+    return doc;
+}
+
+int disks_parse(const char *xml, struct disks *ret)
+{
+    int error;
+    xmlDoc *doc = parse(xml, &error);
+    if (!doc)
+        return error;
+
+    const xmlNode *root = xmlDocGetRootElement(doc);
+    bool is_domain = root && is_element(root, "domain") && !doc->intSubset;
+    const xmlNode *devices = is_domain ? child_of(root, "devices") : NULL;
+    struct disks disks = {0};
+
+    error = is_domain ? BJ_OK : BJ_E_PROTOCOL;
+    if (devices)
+        error = read_disks(devices, &disks);
+    xmlFreeDoc(doc);
+    if (error == BJ_OK)
+        *ret = disks;
+    else
+        disks_clear(&disks);
+    return error;
+}
+
+void disks_clear(struct disks *disks)
+{
+    for (size_t i = 0; i < disks->count; i++)
+        clear_disk(&disks->disks[i]);
+    free(disks->disks);
+    *disks = (struct disks){0};
+}
+
+const struct disk *disks_find(const struct disks *disks, const char *name)
+{
+    const struct disk *found = NULL;
+
+    for (size_t i = 0; i < disks->count; i++)
+        if (strcmp(disks->disks[i].target, name) == 0)
+            return &disks->disks[i];
+    for (size_t i = 0; i < disks->count; i++) {
+        const struct disk *disk = &disks->disks[i];
+        if (!disk->source || strcmp(disk->source, name) != 0)
+            continue;
+        if (found)
+            return NULL;
+        found = disk;
+    }
+    return found;
+}
