@@ -28,9 +28,10 @@ enum facts_type {
 /* QEMU's word: "stream", "mirror", "commit", "backup"; "" for others. */
 const char *facts_type_name(int type);
 
+/* One a connection: what was missed between two of them is in none. */
 struct facts;
 
-/* `emit` is called from inside the functions below. NULL: no memory. */
+/* `emit` is called from inside the functions below, and may call them. NULL: no memory. */
 struct facts *facts_new(void (*emit)(void *user, const struct driver_fact *fact), void *user);
 void facts_free(struct facts *facts); /* takes NULL */
 
@@ -38,19 +39,21 @@ void facts_free(struct facts *facts); /* takes NULL */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
 
 /* An event of QEMU's: its name and its data (a JSON object; NULL: none). Only those of libvirt's
- * block jobs matter ("copy-vda-libvirt-2-format" is about vda). */
+ * block jobs matter ("copy-vda-libvirt-2-format" is about vda). One that memory is too short for is
+ * as if it had not come. */
 int facts_qemu_event(struct facts *facts, const char *event, const char *data,
                      int64_t timestamp_us);
 
 /* Our own calls, before they are made; and how the start of a job went. An end that libvirt tells
- * while a start is on its way is that of a run before, unless QEMU has told of a new one since. */
-void facts_start_sent(struct facts *facts, const char *disk);
+ * while a start is on its way is that of a run before, unless QEMU has told of a new one since: it
+ * is passed on if that run was known to be there. BJ_OK or BJ_E_NOMEM. */
+int facts_start_sent(struct facts *facts, const char *disk);
 void facts_start_over(struct facts *facts, const char *disk, bool accepted);
 void facts_pivot_sent(struct facts *facts, const char *disk);
 
 /* What a list said: there is a job on the disk, and maybe it is ready. Never takes back what an
- * event said. */
-void facts_row(struct facts *facts, const char *disk, bool ready);
+ * event said. BJ_OK or BJ_E_NOMEM. */
+int facts_row(struct facts *facts, const char *disk, bool ready);
 
 /* A job is known to be there and its end was not told yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);

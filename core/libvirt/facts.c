@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libvirt's and QEMU's words about a domain's jobs, put together; see facts.h.
+ *
+ * libvirt passes on what QEMU says when it hears it, and says its own when it has dealt with it. It
+ * deals with a job to its end before it starts another on the same disk. So it is always
+ *
+ *   QEMU created .. QEMU READY, libvirt READY .. QEMU COMPLETED, CANCELLED .. libvirt's end
+ *
+ * and all of that before the next created.
+ */
+#include "facts.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    DISKS_MAX = 4096, /* a domain has a handful; a peer that names more wants our memory */
+    WORD_MAX_LEN = 1024,
+    ERROR_MAX_LEN = 4096
+};
+
+enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED };
+
+/* How far a start of ours is. Once libvirt has taken it, the end of the run before may still be on
+ * its way to us, if we never saw it. */
+enum start_stage { START_NONE, START_SENT, START_TAKEN };
+
+/* The job of a disk. Lives as long as the facts. */
+struct run {
+    bool active; /* it is there, and libvirt has not told its end */
+    bool ready;
+    bool ready_told;
+    bool pivot_sent;
+
+    /* Said by QEMU of the run that is active. */
+    enum qemu_end end;
+    char *error; /* QEMU_FAILED: its text; NULL: no memory for it */
+    int64_t ready_us;
+    int64_t end_us;
+
+    enum start_stage start;
+    bool begun; /* what is known above is of the run that is being started */
+
+    enum job_switch switched; /* of the last that is over */
+    char disk[];
+};
+
+struct facts {
+    void (*emit)(void *user, const struct driver_fact *fact);
+    void *user;
+    bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
+    size_t count, room;
+    struct run **runs; /* sorted by disk */
+};
+
+const char *facts_type_name(int type)
+{
+    switch (type) {
+    case FACTS_PULL:
+        return "stream";
+    case FACTS_COPY:
+        return "mirror";
+    case FACTS_COMMIT:
+    case FACTS_ACTIVE_COMMIT:
+        return "commit";
+    case FACTS_BACKUP:
+        return "backup";
+    default:
+        return "";
+    }
+}
+
+/* -------------------------------------------------------------------- memory */
+
+struct facts *facts_new(void (*emit)(void *user, const struct driver_fact *fact), void *user)
+{
+    struct facts *facts = calloc(1, sizeof *facts);
+    if (facts) {
+        facts->emit = emit;
+        facts->user = user;
+    }
+    return facts;
+}
+
+void facts_free(struct facts *facts)
+{
+    if (!facts)
+        return;
+    for (size_t i = 0; i < facts->count; i++) {
+        free(facts->runs[i]->error);
+        free(facts->runs[i]);
+    }
+    free(facts->runs);
+    free(facts);
+}
+
+/* Where the disk is, or belongs. */
+static size_t place_of(const struct facts *facts, const char *disk)
+{
+    size_t low = 0, high = facts->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(facts->runs[middle]->disk, disk) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct run *run_at(const struct facts *facts, size_t place, const char *disk)
+{
+    bool is_there = place < facts->count && strcmp(facts->runs[place]->disk, disk) == 0;
+    return is_there ? facts->runs[place] : NULL;
+}
+
+static struct run *find_run(const struct facts *facts, const char *disk)
+{
+    return run_at(facts, place_of(facts, disk), disk);
+}
+
+static bool make_room(struct facts *facts)
+{
+    if (facts->count < facts->room)
+        return true;
+    size_t room = facts->room ? facts->room * 2 : 8;
+    struct run **runs = reallocarray(facts->runs, room, sizeof *runs);
+    if (!runs)
+        return false;
+    facts->runs = runs;
+    facts->room = room;
+    return true;
+}
+
+static bool is_name(const char *disk)
+{
+    return *disk && strlen(disk) <= WORD_MAX_LEN;
+}
+
+/* *ret is NULL if it is not one that is to be remembered. BJ_OK or BJ_E_NOMEM. */
+static int get_run(struct facts *facts, const char *disk, struct run **ret)
+{
+    size_t place = place_of(facts, disk);
+    *ret = run_at(facts, place, disk);
+    if (*ret || !is_name(disk) || facts->count == DISKS_MAX)
+        return BJ_OK;
+
+    size_t len = strlen(disk);
+    struct run *run = make_room(facts) ? calloc(1, sizeof *run + len + 1) : NULL;
+    if (!run)
+        return BJ_E_NOMEM;
+    memcpy(run->disk, disk, len + 1);
+    memmove(&facts->runs[place + 1], &facts->runs[place],
+            (facts->count - place) * sizeof(struct run *));
+    facts->runs[place] = *ret = run;
+    facts->count++;
+    return BJ_OK;
+}
+
+/* ---------------------------------------------------------------------- runs */
+
+/* Nothing that is known is of this one. */
+static void begin(struct run *run)
+{
+    free(run->error);
+    run->error = NULL;
+    run->active = true;
+    run->ready = run->ready_told = run->pivot_sent = false;
+    run->end = QEMU_SAYS_NOTHING;
+    run->ready_us = run->end_us = 0;
+    run->begun = run->start == START_SENT;
+    if (run->start == START_TAKEN)
+        run->start = START_NONE;
+}
+
+/* What comes now is of the run before the one that is being started. */
+static bool is_of_before(const struct facts *facts, const struct run *run)
+{
+    if (run->start == START_TAKEN)
+        return true; /* it is known, and its end comes first */
+    return run->start == START_SENT && !run->begun && (run->active || facts->has_statuses);
+}
+
+/* Something was told of the job that the disk has. False: nobody wants to know, because it is the
+ * run before the one that is being started, and was not known to be there. */
+static bool note_run(const struct facts *facts, struct run *run)
+{
+    if (!run->active && is_of_before(facts, run))
+        return false;
+    if (!run->active)
+        begin(run);
+    return true;
+}
+
+/* ------------------------------------------------------------- libvirt's words */
+
+static bool can_switch(const struct run *run, int type)
+{
+    bool is_known = *facts_type_name(type) != '\0';
+    return type == FACTS_COPY || type == FACTS_ACTIVE_COMMIT || (!is_known && run->ready);
+}
+
+static void emit(const struct facts *facts, const struct run *run, int type,
+                 struct driver_fact fact)
+{
+    fact.id = run->disk;
+    fact.type = facts_type_name(type);
+    facts->emit(facts->user, &fact);
+}
+
+static void tell_ready(const struct facts *facts, struct run *run, int type)
+{
+    run->ready = true;
+    if (run->ready_told)
+        return;
+    run->ready_told = true;
+    emit(facts, run, type, (struct driver_fact){.kind = FACT_READY, .timestamp_us = run->ready_us});
+}
+
+/* What libvirt calls canceled is what someone has asked it to abort, however it went (B17). A copy
+ * that was ready is then whole (B66). */
+static struct driver_fact canceled(const struct run *run, int type)
+{
+    enum qemu_end end = run->end;
+    if (end == QEMU_SAYS_NOTHING)
+        end = can_switch(run, type) && run->ready && !run->pivot_sent ? QEMU_COMPLETED
+                                                                      : QEMU_CANCELLED;
+    if (end == QEMU_CANCELLED)
+        return (struct driver_fact){.kind = FACT_CANCELLED};
+    return (struct driver_fact){
+        .kind = FACT_COMPLETED,
+        .error = end != QEMU_FAILED ? NULL
+                 : run->error       ? run->error
+                                    : "it failed",
+    };
+}
+
+/* libvirt knows why, but does not tell; a cancel that it was not asked for is an error to it. */
+static struct driver_fact failed(const struct run *run)
+{
+    if (run->end == QEMU_CANCELLED)
+        return (struct driver_fact){.kind = FACT_CANCELLED};
+    const char *error =
+        run->end == QEMU_FAILED && run->error ? run->error
+        : run->end == QEMU_COMPLETED
+            ? "QEMU has completed it, and libvirt says that it failed: libvirt's log has the reason"
+            : "libvirt says that it failed, and no reason: libvirt's log or the guest's has it";
+    return (struct driver_fact){.kind = FACT_COMPLETED, .error = error};
+}
+
+static struct driver_fact end_of(const struct run *run, int type, int status)
+{
+    if (status == FACTS_FAILED)
+        return failed(run);
+    if (status == FACTS_CANCELED)
+        return canceled(run, type);
+    return (struct driver_fact){.kind = FACT_COMPLETED};
+}
+
+static enum job_switch switch_of(const struct run *run, int type, int status)
+{
+    if (!can_switch(run, type) || status == FACTS_FAILED)
+        return JOB_SWITCH_UNKNOWN;
+    return status == FACTS_COMPLETED ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+}
+
+/* The next end is not of this run. */
+static void forget(struct run *run)
+{
+    run->active = run->ready = run->ready_told = run->pivot_sent = false;
+    run->end = QEMU_SAYS_NOTHING;
+    if (run->start == START_TAKEN)
+        begin(run);
+}
+
+/* Whether a commit that completed has switched is only asked of one that was ready. */
+static bool has_been_ready(const struct driver_fact *fact, int type)
+{
+    return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
+}
+
+static void tell_end(const struct facts *facts, struct run *run, int type, int status)
+{
+    struct driver_fact fact = end_of(run, type, status);
+    if (has_been_ready(&fact, type))
+        tell_ready(facts, run, type);
+
+    char *error = run->error; /* the fact's, until it was told */
+    fact.timestamp_us = run->end_us;
+    run->switched = switch_of(run, type, status);
+    run->error = NULL;
+    forget(run);
+    emit(facts, run, type, fact);
+    free(error);
+}
+
+int facts_block_job(struct facts *facts, const char *disk, int type, int status)
+{
+    struct run *run = NULL;
+    bool is_end = status == FACTS_COMPLETED || status == FACTS_FAILED || status == FACTS_CANCELED;
+    if (!is_end && status != FACTS_READY)
+        return BJ_OK; /* one of a later libvirt */
+
+    int r = get_run(facts, disk, &run);
+    if (!run || !note_run(facts, run))
+        return r;
+    if (is_end)
+        tell_end(facts, run, type, status);
+    else
+        tell_ready(facts, run, type);
+    return BJ_OK;
+}
+
+/* ---------------------------------------------------------------- QEMU's words */
+
+static const char *string_at(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+static const char *last_of(const char *text, const char *word)
+{
+    const char *last = NULL;
+    for (const char *at = text; (at = strstr(at, word)); at++)
+        last = at;
+    return last;
+}
+
+/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". Those
+ * of a QEMU without named nodes, before 4.2, are not told by their names. *ret is malloc'ed; NULL:
+ * it is none of these. BJ_OK or BJ_E_NOMEM. */
+static int disk_of(const char *job, char **ret)
+{
+    static const char *const kinds[] = {"copy-", "commit-", "pull-", "backup-"};
+    const char *disk = NULL;
+
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strncmp(job, kinds[i], strlen(kinds[i])) == 0)
+            disk = job + strlen(kinds[i]);
+    const char *node = disk ? last_of(disk, "-libvirt-") : NULL;
+    if (disk && !node)
+        node = strrchr(disk, '-');
+    *ret = node ? strndup(disk, (size_t)(node - disk)) : NULL;
+    return node && !*ret ? BJ_E_NOMEM : BJ_OK;
+}
+
+/* QEMU's sentences are short. Not cut inside of a character. */
+static char *copy_error(const char *error)
+{
+    size_t len = strnlen(error, ERROR_MAX_LEN + 1);
+    if (len > ERROR_MAX_LEN)
+        for (len = ERROR_MAX_LEN; len > 0 && ((unsigned char)error[len] & 0xC0) == 0x80;)
+            len--;
+    return strndup(error, len);
+}
+
+static const char *stop_reason(const json_t *data)
+{
+    const char *operation = string_at(data, "operation");
+    if (strcmp(operation, "read") == 0)
+        return "a read error stopped it, and libvirt has no call that resumes it";
+    if (strcmp(operation, "write") == 0)
+        return "a write error stopped it, and libvirt has no call that resumes it";
+    return "an I/O error stopped it, and libvirt has no call that resumes it";
+}
+
+static const char *type_in(const json_t *data)
+{
+    static const int types[] = {FACTS_PULL, FACTS_COPY, FACTS_COMMIT, FACTS_BACKUP};
+    const char *told = string_at(data, "type");
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(told, facts_type_name(types[i])) == 0)
+            return facts_type_name(types[i]);
+    return "";
+}
+
+/* A run begins with created; one that libvirt will never speak of ends with null alone (B41). */
+static void note_status(struct facts *facts, struct run *run, const char *status)
+{
+    facts->has_statuses = true;
+    if (strcmp(status, "created") == 0)
+        begin(run);
+    else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
+             !is_of_before(facts, run))
+        forget(run);
+}
+
+static void note_end(struct run *run, enum qemu_end end, const char *error, int64_t timestamp_us)
+{
+    free(run->error);
+    run->error = end == QEMU_FAILED ? copy_error(error) : NULL;
+    run->end = end;
+    run->end_us = timestamp_us;
+}
+
+static void note_error(const struct facts *facts, const struct run *run, const json_t *data,
+                       int64_t timestamp_us)
+{
+    if (strcmp(string_at(data, "action"), "stop") != 0)
+        return; /* no news: it ends nothing (B12) */
+    facts->emit(facts->user, &(struct driver_fact){
+                                 .kind = FACT_STOPPED,
+                                 .id = run->disk,
+                                 .type = type_in(data),
+                                 .error = stop_reason(data),
+                                 .timestamp_us = timestamp_us,
+                             });
+}
+
+static void note_event(struct facts *facts, struct run *run, const char *event, const json_t *data,
+                       int64_t timestamp_us)
+{
+    const char *error = json_string_value(json_object_get(data, "error"));
+
+    if (strcmp(event, "JOB_STATUS_CHANGE") == 0)
+        note_status(facts, run, string_at(data, "status"));
+    else if (!note_run(facts, run))
+        return;
+    else if (strcmp(event, "BLOCK_JOB_READY") == 0)
+        run->ready_us = timestamp_us;
+    else if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0)
+        note_end(run, error ? QEMU_FAILED : QEMU_COMPLETED, error, timestamp_us);
+    else if (strcmp(event, "BLOCK_JOB_CANCELLED") == 0)
+        note_end(run, QEMU_CANCELLED, NULL, timestamp_us);
+    else
+        note_error(facts, run, data, timestamp_us);
+}
+
+/* What tells the job; NULL: the event is not about one. */
+static const char *key_of(const char *event)
+{
+    static const char *const block_job[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED",
+                                            "BLOCK_JOB_CANCELLED", "BLOCK_JOB_ERROR"};
+    for (size_t i = 0; i < sizeof block_job / sizeof block_job[0]; i++)
+        if (strcmp(event, block_job[i]) == 0)
+            return "device";
+    return strcmp(event, "JOB_STATUS_CHANGE") == 0 ? "id" : NULL;
+}
+
+/* No number in it matters, and one of QEMU's may be beyond jansson's (B55). */
+static int parse(const char *data, json_t **ret)
+{
+    json_error_t error;
+    *ret = json_loads(data, JSON_DECODE_INT_AS_REAL, &error);
+    return !*ret && json_error_code(&error) == json_error_out_of_memory ? BJ_E_NOMEM : BJ_OK;
+}
+
+int facts_qemu_event(struct facts *facts, const char *event, const char *data, int64_t timestamp_us)
+{
+    const char *key = key_of(event);
+    json_t *object = NULL;
+    char *disk = NULL;
+    struct run *run = NULL;
+
+    int r = key && data ? parse(data, &object) : BJ_OK;
+    if (object)
+        r = disk_of(string_at(object, key), &disk);
+    if (disk)
+        r = get_run(facts, disk, &run);
+    if (run)
+        note_event(facts, run, event, object, timestamp_us);
+    free(disk);
+    json_decref(object);
+    return r;
+}
+
+/* ------------------------------------------------------------------- our words */
+
+int facts_start_sent(struct facts *facts, const char *disk)
+{
+    struct run *run;
+    int r = get_run(facts, disk, &run);
+    if (run) {
+        run->start = START_SENT;
+        run->begun = false;
+    }
+    return r;
+}
+
+void facts_start_over(struct facts *facts, const char *disk, bool accepted)
+{
+    struct run *run = find_run(facts, disk);
+    if (!run || run->start != START_SENT)
+        return;
+    if (!accepted || run->begun) {
+        run->start = START_NONE;
+    } else if (run->active) {
+        run->start = START_TAKEN; /* it would not have been, had the run before not ended */
+    } else {
+        run->start = START_NONE;
+        begin(run);
+    }
+}
+
+void facts_pivot_sent(struct facts *facts, const char *disk)
+{
+    struct run *run = find_run(facts, disk);
+    if (run)
+        run->pivot_sent = true;
+}
+
+int facts_row(struct facts *facts, const char *disk, bool ready)
+{
+    struct run *run;
+    int r = get_run(facts, disk, &run);
+    if (run && !is_of_before(facts, run)) {
+        if (!run->active)
+            begin(run);
+        run->ready |= ready;
+    }
+    return r;
+}
+
+bool facts_is_active(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->active;
+}
+
+bool facts_is_ready(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->ready;
+}
+
+enum job_switch facts_switched(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run ? run->switched : JOB_SWITCH_UNKNOWN;
+}
