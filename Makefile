@@ -79,9 +79,10 @@ test_scripts := tests/core/exported_symbols $(stress) $(explorer)
 fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
+libvirt_benches := $(if $(has_libvirt),$(wildcard bench/libvirt/*.c))
 c_files := $(headers) $(sources) $(libvirt_sources) $(wildcard core/src/*.h core/libvirt/*.h tests/*/*.h bench/*.h) $(support) \
 	$(tests) $(stress_sources) $(explorer_sources) $(fuzz_targets) tests/fuzz/replay.c \
-	$(examples) $(benches)
+	$(examples) $(benches) $(libvirt_benches)
 
 objects := $(sources:%.c=$(BUILD)/%.o)
 libvirt_objects := $(libvirt_sources:%.c=$(BUILD)/%.o)
@@ -93,6 +94,7 @@ example_programs := $(examples:%.c=$(BUILD)/%)
 explorer_objects := $(explorer_sources:%.c=$(BUILD)/%.o)
 stress_objects := $(stress_sources:%.c=$(BUILD)/%.o)
 bench_programs := $(benches:%.c=$(BUILD)/%)
+libvirt_bench_programs := $(libvirt_benches:%.c=$(BUILD)/%)
 all_objects := $(patsubst %.c,$(BUILD)/%.o,$(filter %.c,$(c_files)))
 
 comma := ,
@@ -126,6 +128,7 @@ $(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.
 	private includes = -Icore/src -Itests/support
 
 $(libvirt_tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support $(libvirt_cflags)
+$(libvirt_benches:%.c=$(BUILD)/%.o): private includes = $(libvirt_cflags)
 
 # A bare make says what is missing; it installs nothing.
 $(BUILD)/.dependencies: .ci/dependencies
@@ -234,13 +237,19 @@ $(bench_programs): %: %.o $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ $(libraries)
 
+# Each is a user of libvirt or of the library, whose driver is found beside it.
+$(libvirt_bench_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/$(LIBVIRT_SONAME)
+	$(call say,LINK)
+	$(quiet)$(link) $< -Wl,--as-needed -L$(BUILD) -lblockjob -Wl,-rpath,$(abspath $(BUILD)) \
+		$(libvirt_libraries) $(LDLIBS)
+
 # These look at each allocation (tests/core/heap.h).
 heap_programs := $(patsubst %,$(BUILD)/tests/core/%,test_hostile test_memory)
 $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc reallocarray strdup \
 	free vasprintf asprintf tsearch)
 
 examples: $(example_programs)
-bench-programs: $(bench_programs)
+bench-programs: $(bench_programs) $(libvirt_bench_programs)
 test-programs: $(test_programs) $(stress) $(explorer)
 
 # ------------------------------------------------------------------------------------- Python
