@@ -264,7 +264,8 @@ int loop_start(struct loop *loop)
 {
     pthread_attr_t attr;
     sigset_t all, before;
-    size_t stack = loop->stack < PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : loop->stack;
+    size_t least = (size_t)PTHREAD_STACK_MIN;
+    size_t stack = loop->stack < least ? least : loop->stack;
 
     if (pthread_attr_init(&attr) != 0)
         return BJ_E_SYSTEM;
