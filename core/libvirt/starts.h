@@ -5,6 +5,9 @@
  *   block-commit, block-stream, blockdev-mirror, blockdev-backup: the usual jobs of blockjob.h
  *   virDomainBlockCopy, virDomainBlockCommit, virDomainBlockPull, virDomainBlockRebase,
  *   virDomainBackupBegin: libvirt's own words
+ *
+ * A "bandwidth" is in bytes a second, "flags" are words without VIR_DOMAIN_..., and
+ * virDomainBackupBegin is told by "disk" which of the jobs that it starts is meant.
  */
 #ifndef BJ_STARTS_H
 #define BJ_STARTS_H
@@ -21,7 +24,8 @@ bool starts_has(const char *command);
 
 /* What is wrong with the arguments is said here, before libvirt is asked: an unknown member, a
  * member of the wrong type, a flag that there is not. BJ_OK; BJ_E_INVAL or BJ_E_UNSUPPORTED with a
- * sentence in *ret_text; BJ_E_NOMEM. Any thread. */
+ * sentence in *ret_text; BJ_E_NOMEM. A member that is null is as if it were not there. Any thread.
+ */
 int start_parse(const char *command, const json_t *arguments, struct start **ret,
                 struct text **ret_text);
 void start_free(struct start *start); /* takes NULL */
@@ -29,8 +33,8 @@ void start_free(struct start *start); /* takes NULL */
 const char *start_disk(const struct start *start); /* as given: a target or a path */
 const char *start_type(const struct start *start); /* QEMU's word; "" if it can't be told */
 
-/* Blocks: a thread of the pool. 0; or -1, and virGetLastError() says why. `target` is the disk's.
- */
+/* Blocks: a thread of the pool. 0; -1, and virGetLastError() says why; BJ_E_NOMEM. `target` is the
+ * disk's. */
 int start_call(const struct start *start, virDomainPtr domain, const char *target);
 
 #endif

@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commands that start a domain's jobs; see starts.h.
+ */
+#include "starts.h"
+
+#include <blockjob/blockjob.h>
+#include <libxml/xmlwriter.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* -------------------------------------------------------------------- tables */
+
+/* A word, and the flag of the call that it stands for; 0: none is needed. */
+struct word {
+    const char *name;
+    unsigned flag;
+};
+
+enum { NO_SUCH_FLAG = 1U << 30 }; /* this libvirt is too old for it */
+
+#if LIBVIR_CHECK_VERSION(8, 0, 0)
+#define SYNCHRONOUS_WRITES VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+#else
+#define SYNCHRONOUS_WRITES NO_SUCH_FLAG
+#endif
+
+static const struct word copy_flags[] = {
+    {"SHALLOW", VIR_DOMAIN_BLOCK_COPY_SHALLOW},
+    {"REUSE_EXT", VIR_DOMAIN_BLOCK_COPY_REUSE_EXT},
+    {"TRANSIENT_JOB", VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB},
+    {"SYNCHRONOUS_WRITES", SYNCHRONOUS_WRITES},
+    {NULL, 0},
+};
+static const struct word commit_flags[] = {
+    {"SHALLOW", VIR_DOMAIN_BLOCK_COMMIT_SHALLOW},
+    {"DELETE", VIR_DOMAIN_BLOCK_COMMIT_DELETE},
+    {"ACTIVE", VIR_DOMAIN_BLOCK_COMMIT_ACTIVE},
+    {"RELATIVE", VIR_DOMAIN_BLOCK_COMMIT_RELATIVE},
+    {NULL, 0},
+};
+static const struct word rebase_flags[] = {
+    {"SHALLOW", VIR_DOMAIN_BLOCK_REBASE_SHALLOW},
+    {"REUSE_EXT", VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT},
+    {"COPY_RAW", VIR_DOMAIN_BLOCK_REBASE_COPY_RAW},
+    {"COPY", VIR_DOMAIN_BLOCK_REBASE_COPY},
+    {"RELATIVE", VIR_DOMAIN_BLOCK_REBASE_RELATIVE},
+    {"COPY_DEV", VIR_DOMAIN_BLOCK_REBASE_COPY_DEV},
+    {NULL, 0},
+};
+static const struct word backup_flags[] = {
+    {"REUSE_EXTERNAL", VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
+    {NULL, 0},
+};
+static const struct word mirror_syncs[] = {
+    {"full", 0}, {"top", VIR_DOMAIN_BLOCK_COPY_SHALLOW}, {NULL, 0}};
+static const struct word backup_syncs[] = {{"full", 0}, {NULL, 0}};
+static const struct word copy_modes[] = {
+    {"background", 0}, {"write-blocking", SYNCHRONOUS_WRITES}, {NULL, 0}};
+static const struct word target_types[] = {{"file", 0}, {"block", 0}, {NULL, 0}};
+
+enum string { DISK, TARGET, TARGET_TYPE, FORMAT, BASE, TOP, XML, CHECKPOINT, STRINGS };
+enum { NOT_KEPT = STRINGS };
+enum number { BANDWIDTH, GRANULARITY, BUF_SIZE, NUMBERS };
+
+enum kind {
+    IS_STRING,  /* not empty; `place` is an enum string */
+    IS_WORD,    /* the same, or NOT_KEPT; one of `words` */
+    IS_NUMBER,  /* 0 to `max`; `place` is an enum number */
+    IS_BOOLEAN, /* whether `flag` is set */
+    IS_FLAGS    /* an array of `words` */
+};
+
+struct member {
+    const char *name;
+    enum kind kind;
+    int place;
+    bool required;
+    const struct word *words;
+    unsigned flag;
+    unsigned long long max;
+};
+
+static const struct member mirror_members[] = {
+    {"device", IS_STRING, .place = DISK, .required = true},
+    {"target", IS_STRING, .place = TARGET, .required = true},
+    {"sync", IS_WORD, .place = NOT_KEPT, .required = true, .words = mirror_syncs},
+    {"target-type", IS_WORD, .place = TARGET_TYPE, .words = target_types},
+    {"format", IS_STRING, .place = FORMAT},
+    {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COPY_REUSE_EXT},
+    {"transient", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB},
+    {"copy-mode", IS_WORD, .place = NOT_KEPT, .words = copy_modes},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULLONG_MAX},
+    {"granularity", IS_NUMBER, .place = GRANULARITY, .max = UINT_MAX},
+    {"buf-size", IS_NUMBER, .place = BUF_SIZE, .max = ULLONG_MAX},
+    {NULL},
+};
+static const struct member block_commit_members[] = {
+    {"device", IS_STRING, .place = DISK, .required = true},
+    {"base", IS_STRING, .place = BASE},
+    {"top", IS_STRING, .place = TOP},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"active", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_ACTIVE},
+    {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_RELATIVE},
+    {"delete", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_DELETE},
+    {NULL},
+};
+static const struct member stream_members[] = {
+    {"device", IS_STRING, .place = DISK, .required = true},
+    {"base", IS_STRING, .place = BASE},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_REBASE_RELATIVE},
+    {NULL},
+};
+static const struct member blockdev_backup_members[] = {
+    {"device", IS_STRING, .place = DISK, .required = true},
+    {"target", IS_STRING, .place = TARGET, .required = true},
+    {"sync", IS_WORD, .place = NOT_KEPT, .required = true, .words = backup_syncs},
+    {"target-type", IS_WORD, .place = TARGET_TYPE, .words = target_types},
+    {"format", IS_STRING, .place = FORMAT},
+    {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
+    {NULL},
+};
+static const struct member copy_members[] = {
+    {"disk", IS_STRING, .place = DISK, .required = true},
+    {"destxml", IS_STRING, .place = XML, .required = true},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULLONG_MAX},
+    {"granularity", IS_NUMBER, .place = GRANULARITY, .max = UINT_MAX},
+    {"buf-size", IS_NUMBER, .place = BUF_SIZE, .max = ULLONG_MAX},
+    {"flags", IS_FLAGS, .words = copy_flags},
+    {NULL},
+};
+static const struct member commit_members[] = {
+    {"disk", IS_STRING, .place = DISK, .required = true},
+    {"base", IS_STRING, .place = BASE},
+    {"top", IS_STRING, .place = TOP},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"flags", IS_FLAGS, .words = commit_flags},
+    {NULL},
+};
+static const struct member pull_members[] = {
+    {"disk", IS_STRING, .place = DISK, .required = true},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {NULL},
+};
+static const struct member rebase_members[] = {
+    {"disk", IS_STRING, .place = DISK, .required = true},
+    {"base", IS_STRING, .place = BASE},
+    {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"flags", IS_FLAGS, .words = rebase_flags},
+    {NULL},
+};
+static const struct member backup_members[] = {
+    {"disk", IS_STRING, .place = DISK, .required = true},
+    {"backupxml", IS_STRING, .place = XML, .required = true},
+    {"checkpointxml", IS_STRING, .place = CHECKPOINT},
+    {"flags", IS_FLAGS, .words = backup_flags},
+    {NULL},
+};
+
+struct start {
+    const struct command *command;
+    char *strings[STRINGS]; /* NULL: not given */
+    unsigned long long numbers[NUMBERS];
+    unsigned flags;
+    unsigned told; /* those of the flags that were given, as true or as false */
+};
+
+struct command {
+    const char *name;
+    const char *type;
+    const struct member *members;
+    /* What no single member tells. As start_parse(); NULL: nothing. */
+    int (*check)(struct start *start, struct text **ret_text);
+    int (*call)(const struct start *start, virDomainPtr domain, const char *disk);
+};
+
+/* ----------------------------------------------------------------------- XML */
+
+/* An element without content. */
+static bool write_empty(xmlTextWriter *writer, const char *name, const char *attribute,
+                        const char *value)
+{
+    return xmlTextWriterStartElement(writer, (const xmlChar *)name) >= 0 &&
+           xmlTextWriterWriteAttribute(writer, (const xmlChar *)attribute,
+                                       (const xmlChar *)value) >= 0 &&
+           xmlTextWriterEndElement(writer) >= 0;
+}
+
+/* `element` is what libvirt calls the place: <source> of a copy, <target> of a backup. */
+static bool write_place(xmlTextWriter *writer, const struct start *start, const char *element)
+{
+    const char *type = start->strings[TARGET_TYPE];
+    const char *format = start->strings[FORMAT];
+    bool is_block = type && strcmp(type, "block") == 0;
+
+    return xmlTextWriterWriteAttribute(writer, (const xmlChar *)"type",
+                                       (const xmlChar *)(is_block ? "block" : "file")) >= 0 &&
+           write_empty(writer, element, is_block ? "dev" : "file", start->strings[TARGET]) &&
+           (!format || write_empty(writer, "driver", "type", format));
+}
+
+static bool write_copy(xmlTextWriter *writer, const struct start *start, const char *disk)
+{
+    (void)disk;
+    return xmlTextWriterStartElement(writer, (const xmlChar *)"disk") >= 0 &&
+           write_place(writer, start, "source");
+}
+
+/* Disks that are not in the list are not backed up. */
+static bool write_backup(xmlTextWriter *writer, const struct start *start, const char *disk)
+{
+    return xmlTextWriterStartElement(writer, (const xmlChar *)"domainbackup") >= 0 &&
+           xmlTextWriterStartElement(writer, (const xmlChar *)"disks") >= 0 &&
+           xmlTextWriterStartElement(writer, (const xmlChar *)"disk") >= 0 &&
+           xmlTextWriterWriteAttribute(writer, (const xmlChar *)"name", (const xmlChar *)disk) >=
+               0 &&
+           xmlTextWriterWriteAttribute(writer, (const xmlChar *)"backupmode",
+                                       (const xmlChar *)"full") >= 0 &&
+           write_place(writer, start, "target");
+}
+
+/* malloc'ed; NULL: no memory. */
+static char *write_xml(const struct start *start, const char *disk,
+                       bool (*write)(xmlTextWriter *writer, const struct start *start,
+                                     const char *disk))
+{
+    xmlBuffer *buffer = xmlBufferCreate();
+    xmlTextWriter *writer = buffer ? xmlNewTextWriterMemory(buffer, 0) : NULL;
+    bool written = writer && write(writer, start, disk) && xmlTextWriterEndDocument(writer) >= 0;
+    if (writer)
+        xmlFreeTextWriter(writer);
+    char *xml = written ? strdup((const char *)xmlBufferContent(buffer)) : NULL;
+    xmlBufferFree(buffer);
+    return xml;
+}
+
+/* --------------------------------------------------------------------- calls */
+
+static void add_parameter(virTypedParameter *parameters, int *count, const char *name, int type,
+                          unsigned long long value)
+{
+    virTypedParameter *parameter = &parameters[*count];
+    if (value == 0)
+        return; /* as libvirt likes it */
+    *parameter = (virTypedParameter){.type = type};
+    snprintf(parameter->field, sizeof parameter->field, "%s", name);
+    if (type == VIR_TYPED_PARAM_UINT)
+        parameter->value.ui = (unsigned)value;
+    else
+        parameter->value.ul = value;
+    ++*count;
+}
+
+static int call_copy(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    virTypedParameter parameters[NUMBERS];
+    int count = 0;
+    add_parameter(parameters, &count, VIR_DOMAIN_BLOCK_COPY_BANDWIDTH, VIR_TYPED_PARAM_ULLONG,
+                  start->numbers[BANDWIDTH]);
+    add_parameter(parameters, &count, VIR_DOMAIN_BLOCK_COPY_GRANULARITY, VIR_TYPED_PARAM_UINT,
+                  start->numbers[GRANULARITY]);
+    add_parameter(parameters, &count, VIR_DOMAIN_BLOCK_COPY_BUF_SIZE, VIR_TYPED_PARAM_ULLONG,
+                  start->numbers[BUF_SIZE]);
+    return virDomainBlockCopy(domain, disk, start->strings[XML], count ? parameters : NULL, count,
+                              start->flags);
+}
+
+static int call_mirror(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    char *target = start->strings[TARGET];
+    struct start copy = *start;
+    bool is_xml = *target == '<';
+
+    copy.strings[XML] = is_xml ? target : write_xml(start, disk, write_copy);
+    if (!copy.strings[XML])
+        return BJ_E_NOMEM;
+    int r = call_copy(&copy, domain, disk);
+    if (!is_xml)
+        free(copy.strings[XML]);
+    return r;
+}
+
+static int call_commit(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    return virDomainBlockCommit(domain, disk, start->strings[BASE], start->strings[TOP],
+                                (unsigned long)start->numbers[BANDWIDTH],
+                                start->flags | VIR_DOMAIN_BLOCK_COMMIT_BANDWIDTH_BYTES);
+}
+
+static int call_pull(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    return virDomainBlockPull(domain, disk, (unsigned long)start->numbers[BANDWIDTH],
+                              start->flags | VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES);
+}
+
+static int call_rebase(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    return virDomainBlockRebase(domain, disk, start->strings[BASE],
+                                (unsigned long)start->numbers[BANDWIDTH],
+                                start->flags | VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES);
+}
+
+static int call_stream(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    return start->strings[BASE] ? call_rebase(start, domain, disk) : call_pull(start, domain, disk);
+}
+
+static int call_backup(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    (void)disk; /* is in the XML */
+    return virDomainBackupBegin(domain, start->strings[XML], start->strings[CHECKPOINT],
+                                start->flags);
+}
+
+static int call_blockdev_backup(const struct start *start, virDomainPtr domain, const char *disk)
+{
+    char *xml = write_xml(start, disk, write_backup);
+    int r = xml ? virDomainBackupBegin(domain, xml, NULL, start->flags) : BJ_E_NOMEM;
+    free(xml);
+    return r;
+}
+
+/* -------------------------------------------------------------------- checks */
+
+static int refuse(int error, struct text *text, struct text **ret_text)
+{
+    *ret_text = text;
+    return error;
+}
+
+static int check_mirror(struct start *start, struct text **ret_text)
+{
+    const char *extra = start->strings[FORMAT]        ? "format"
+                        : start->strings[TARGET_TYPE] ? "target-type"
+                                                      : NULL;
+    if (*start->strings[TARGET] != '<' || !extra)
+        return BJ_OK;
+    return refuse(
+        BJ_E_INVAL,
+        text_printf("%s: \"%s\" goes with a target that is a path; this one is XML, which says it",
+                    start->command->name, extra),
+        ret_text);
+}
+
+static int check_backup(struct start *start, struct text **ret_text)
+{
+    if (*start->strings[TARGET] != '<')
+        return BJ_OK;
+    return refuse(BJ_E_INVAL,
+                  text_printf("%s: \"target\" must be a path; virDomainBackupBegin takes XML",
+                              start->command->name),
+                  ret_text);
+}
+
+/* As with QEMU, what is committed is the active layer, unless it is said. */
+static int check_commit(struct start *start, struct text **ret_text)
+{
+    (void)ret_text;
+    if (!start->strings[TOP] && !(start->told & VIR_DOMAIN_BLOCK_COMMIT_ACTIVE))
+        start->flags |= VIR_DOMAIN_BLOCK_COMMIT_ACTIVE;
+    return BJ_OK;
+}
+
+static int check_stream(struct start *start, struct text **ret_text)
+{
+    if (start->strings[BASE] || !(start->flags & VIR_DOMAIN_BLOCK_REBASE_RELATIVE))
+        return BJ_OK;
+    return refuse(BJ_E_INVAL,
+                  text_printf("%s: \"relative\" is about the name of a \"base\", and there is none",
+                              start->command->name),
+                  ret_text);
+}
+
+static const struct command commands[] = {
+    {"blockdev-mirror", "mirror", mirror_members, check_mirror, call_mirror},
+    {"block-commit", "commit", block_commit_members, check_commit, call_commit},
+    {"block-stream", "stream", stream_members, check_stream, call_stream},
+    {"blockdev-backup", "backup", blockdev_backup_members, check_backup, call_blockdev_backup},
+    {"virDomainBlockCopy", "mirror", copy_members, NULL, call_copy},
+    {"virDomainBlockCommit", "commit", commit_members, NULL, call_commit},
+    {"virDomainBlockPull", "stream", pull_members, NULL, call_pull},
+    {"virDomainBlockRebase", "stream", rebase_members, NULL, call_rebase},
+    {"virDomainBackupBegin", "backup", backup_members, NULL, call_backup},
+};
+
+static const struct command *command_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+bool starts_has(const char *command)
+{
+    return command_of(command) != NULL;
+}
+
+/* ------------------------------------------------------------------- members */
+
+/* For a sentence: "full", "top". The tables are short. */
+struct list {
+    char text[256];
+    size_t len;
+};
+
+static void add_to_list(struct list *list, const char *word)
+{
+    size_t room = sizeof list->text - list->len;
+    int len = snprintf(list->text + list->len, room, "%s\"%s\"", list->len ? ", " : "", word);
+    if (len > 0 && (size_t)len < room)
+        list->len += (size_t)len;
+}
+
+static struct list list_words(const struct word *words)
+{
+    struct list list = {.text = ""};
+    for (; words->name; words++)
+        add_to_list(&list, words->name);
+    return list;
+}
+
+static struct list list_members(const struct member *members)
+{
+    struct list list = {.text = ""};
+    for (; members->name; members++)
+        add_to_list(&list, members->name);
+    return list;
+}
+
+static int refuse_value(const struct start *start, const struct member *member, const char *what,
+                        const char *words, struct text **ret_text)
+{
+    return refuse(
+        BJ_E_INVAL,
+        text_printf("%s: \"%s\" must be %s%s", start->command->name, member->name, what, words),
+        ret_text);
+}
+
+/* A string that C can hold. NULL: it is none, or an empty one. */
+static const char *string_of(const json_t *value)
+{
+    const char *string = json_string_value(value);
+    bool is_whole = string && *string && strlen(string) == json_string_length(value);
+    return is_whole ? string : NULL;
+}
+
+static int read_string(struct start *start, const struct member *member, const json_t *value,
+                       struct text **ret_text)
+{
+    const char *string = string_of(value);
+    if (!string)
+        return refuse_value(start, member, "a string that is not empty", "", ret_text);
+    free(start->strings[member->place]);
+    start->strings[member->place] = strdup(string);
+    return start->strings[member->place] ? BJ_OK : BJ_E_NOMEM;
+}
+
+static const struct word *find_word(const struct word *words, const char *name)
+{
+    for (; name && words->name; words++)
+        if (strcmp(words->name, name) == 0)
+            return words;
+    return NULL;
+}
+
+static int set_flag(struct start *start, const struct member *member, const struct word *word,
+                    struct text **ret_text)
+{
+    if (word->flag == NO_SUCH_FLAG)
+        return refuse(BJ_E_UNSUPPORTED,
+                      text_printf("%s: this libvirt is too old for \"%s\" of \"%s\"",
+                                  start->command->name, word->name, member->name),
+                      ret_text);
+    start->flags |= word->flag;
+    return BJ_OK;
+}
+
+static int read_word(struct start *start, const struct member *member, const json_t *value,
+                     struct text **ret_text)
+{
+    const struct word *word = find_word(member->words, string_of(value));
+    if (!word) {
+        struct list list = list_words(member->words);
+        return refuse_value(start, member, member->words[1].name ? "one of " : "", list.text,
+                            ret_text);
+    }
+    int r = set_flag(start, member, word, ret_text);
+    bool is_kept = r == BJ_OK && member->place != NOT_KEPT;
+    return is_kept ? read_string(start, member, value, ret_text) : r;
+}
+
+static int read_number(struct start *start, const struct member *member, const json_t *value,
+                       struct text **ret_text)
+{
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < 0 || (unsigned long long)number > member->max)
+        return refuse_value(start, member, "an integer, not negative and not too large", "",
+                            ret_text);
+    start->numbers[member->place] = (unsigned long long)number;
+    return BJ_OK;
+}
+
+static int read_boolean(struct start *start, const struct member *member, const json_t *value,
+                        struct text **ret_text)
+{
+    if (!json_is_boolean(value))
+        return refuse_value(start, member, "true or false", "", ret_text);
+    start->told |= member->flag;
+    if (json_is_true(value))
+        start->flags |= member->flag;
+    return BJ_OK;
+}
+
+static int read_flags(struct start *start, const struct member *member, const json_t *value,
+                      struct text **ret_text)
+{
+    int r = json_is_array(value) ? BJ_OK : BJ_E_INVAL;
+    for (size_t i = 0; r == BJ_OK && i < json_array_size(value); i++) {
+        const struct word *word = find_word(member->words, string_of(json_array_get(value, i)));
+        r = word ? set_flag(start, member, word, ret_text) : BJ_E_INVAL;
+    }
+    if (r != BJ_E_INVAL)
+        return r;
+    struct list list = list_words(member->words);
+    return refuse_value(start, member, "an array of flags, of which there are ", list.text,
+                        ret_text);
+}
+
+static int read_member(struct start *start, const struct member *member, const json_t *value,
+                       struct text **ret_text)
+{
+    switch (member->kind) {
+    case IS_STRING:
+        return read_string(start, member, value, ret_text);
+    case IS_WORD:
+        return read_word(start, member, value, ret_text);
+    case IS_NUMBER:
+        return read_number(start, member, value, ret_text);
+    case IS_BOOLEAN:
+        return read_boolean(start, member, value, ret_text);
+    default:
+        return read_flags(start, member, value, ret_text);
+    }
+}
+
+/* ------------------------------------------------------------------- parsing */
+
+/* What QEMU's commands take, and libvirt decides. */
+static const char *why_not(const char *name)
+{
+    if (strcmp(name, "job-id") == 0)
+        return "the job of a domain goes by the name of its disk";
+    if (strcmp(name, "auto-dismiss") == 0 || strcmp(name, "auto-finalize") == 0)
+        return "libvirt sees to that";
+    return NULL;
+}
+
+static int refuse_member(const struct command *command, const char *name, struct text **ret_text)
+{
+    const char *why = why_not(name);
+    if (why)
+        return refuse(
+            BJ_E_UNSUPPORTED,
+            text_printf("%s: \"%s\" can't be given to libvirt: %s", command->name, name, why),
+            ret_text);
+    struct list list = list_members(command->members);
+    return refuse(BJ_E_INVAL,
+                  text_printf("%s: libvirt has no \"%.200s\" for it; there are %s", command->name,
+                              name, list.text),
+                  ret_text);
+}
+
+/* null is as if it were not there. */
+static int read_members(struct start *start, const json_t *arguments, struct text **ret_text)
+{
+    for (const struct member *member = start->command->members; member->name; member++) {
+        const json_t *value = json_object_get(arguments, member->name);
+        int r = BJ_OK;
+        if (value && !json_is_null(value))
+            r = read_member(start, member, value, ret_text);
+        else if (member->required)
+            r = refuse(BJ_E_INVAL,
+                       text_printf("%s: \"%s\" is missing", start->command->name, member->name),
+                       ret_text);
+        if (r != BJ_OK)
+            return r;
+    }
+    return BJ_OK;
+}
+
+static int find_strangers(const struct command *command, const json_t *arguments,
+                          struct text **ret_text)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)arguments, name, value)
+    {
+        const struct member *member = command->members;
+        while (member->name && strcmp(member->name, name) != 0)
+            member++;
+        if (!member->name)
+            return refuse_member(command, name, ret_text);
+    }
+    return BJ_OK;
+}
+
+int start_parse(const char *command, const json_t *arguments, struct start **ret,
+                struct text **ret_text)
+{
+    const struct command *known = command_of(command);
+    if (!known)
+        return refuse(BJ_E_UNSUPPORTED,
+                      text_printf("%.200s: it starts no job of a libvirt domain", command),
+                      ret_text);
+    if (!json_is_object(arguments))
+        return refuse(BJ_E_INVAL, text_printf("%s: its arguments are not a JSON object", command),
+                      ret_text);
+    int r = find_strangers(known, arguments, ret_text);
+    if (r != BJ_OK)
+        return r;
+
+    struct start *start = calloc(1, sizeof *start);
+    if (!start)
+        return BJ_E_NOMEM;
+    start->command = known;
+    r = read_members(start, arguments, ret_text);
+    if (r == BJ_OK && known->check)
+        r = known->check(start, ret_text);
+    if (r == BJ_OK)
+        *ret = start;
+    else
+        start_free(start);
+    return r;
+}
+
+void start_free(struct start *start)
+{
+    for (int i = 0; start && i < STRINGS; i++)
+        free(start->strings[i]);
+    free(start);
+}
+
+const char *start_disk(const struct start *start)
+{
+    return start->strings[DISK];
+}
+
+const char *start_type(const struct start *start)
+{
+    bool is_copy =
+        start->command->members == rebase_members && start->flags & VIR_DOMAIN_BLOCK_REBASE_COPY;
+    return is_copy ? "mirror" : start->command->type;
+}
+
+int start_call(const struct start *start, virDomainPtr domain, const char *target)
+{
+    return start->command->call(start, domain, target);
+}
