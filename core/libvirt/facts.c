@@ -514,6 +514,13 @@ int facts_row(struct facts *facts, const char *disk, bool ready)
     return r;
 }
 
+void facts_forget(struct facts *facts, const char *disk)
+{
+    struct run *run = find_run(facts, disk);
+    if (run && run->active)
+        forget(run);
+}
+
 bool facts_is_active(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);

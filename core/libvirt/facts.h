@@ -55,6 +55,9 @@ void facts_pivot_sent(struct facts *facts, const char *disk);
  * event said. BJ_OK or BJ_E_NOMEM. */
 int facts_row(struct facts *facts, const char *disk, bool ready);
 
+/* A list lacks the job, and no end was told in all that time: there is none on the disk. */
+void facts_forget(struct facts *facts, const char *disk);
+
 /* A job is known to be there and its end was not told yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls of libvirt; see calls.h.
+ */
+#include "calls.h"
+#include "facts.h"
+
+#include <libvirt/virterror.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* For how long, and how often, libvirt is asked again that is about to hear that a job is ready. */
+#define PIVOT_PATIENCE_MS 5000
+#define PIVOT_FIRST_PAUSE_MS 2
+#define PIVOT_LONGEST_PAUSE_MS 100
+
+static bool failed(struct call_error *ret_error)
+{
+    const char *message = virGetLastErrorMessage();
+    ret_error->code = virGetLastErrorCode();
+    ret_error->message = message ? strdup(message) : NULL;
+    return false;
+}
+
+static bool no_memory(struct call_error *ret_error)
+{
+    *ret_error = (struct call_error){0};
+    return false;
+}
+
+/* ---------------------------------------------------------------------- verbs */
+
+static void pause_for(int ms)
+{
+    const struct timespec pause = {.tv_nsec = (long)ms * 1000 * 1000};
+    nanosleep(&pause, NULL);
+}
+
+static bool is_too_early(int result)
+{
+    return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
+}
+
+bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,
+                struct call_error *ret_error)
+{
+    const unsigned flags = VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC;
+    int pause = PIVOT_FIRST_PAUSE_MS;
+    int waited = 0;
+
+    int result = virDomainBlockJobAbort(domain, disk, flags);
+    while (is_too_early(result) && waited < PIVOT_PATIENCE_MS && !atomic_load(given_up)) {
+        pause_for(pause);
+        waited += pause;
+        pause = 2 * pause < PIVOT_LONGEST_PAUSE_MS ? 2 * pause : PIVOT_LONGEST_PAUSE_MS;
+        result = virDomainBlockJobAbort(domain, disk, flags);
+    }
+    return result == 0 ? true : failed(ret_error);
+}
+
+bool call_abort(virDomainPtr domain, const char *disk, struct call_error *ret_error)
+{
+    int result = virDomainBlockJobAbort(domain, disk, VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC);
+    return result == 0 ? true : failed(ret_error);
+}
+
+bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_second,
+                    struct call_error *ret_error)
+{
+    int result = virDomainBlockJobSetSpeed(domain, disk, (unsigned long)bytes_per_second,
+                                           VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES);
+    return result == 0 ? true : failed(ret_error);
+}
+
+bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
+                struct call_error *ret_error)
+{
+    return start_call(start, domain, disk) == 0 ? true : failed(ret_error);
+}
+
+/* ----------------------------------------------------------------------- lists */
+
+bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error)
+{
+    char *xml = virDomainGetXMLDesc(domain, 0);
+    if (!xml)
+        return failed(ret_error);
+    int r = disks_parse(xml, ret);
+    free(xml);
+    if (r != BJ_E_PROTOCOL)
+        return r == BJ_OK ? true : no_memory(ret_error);
+    ret_error->code = VIR_ERR_XML_ERROR;
+    ret_error->message = strdup("libvirt's description of the domain can't be read");
+    return false;
+}
+
+static bool add_row(struct info_list *list, const struct disk *disk,
+                    const virDomainBlockJobInfo *info)
+{
+    const char *type = facts_type_name(info->type);
+    bj_job_info row = {
+        .id = strdup(disk->target),
+        .type = *type ? strdup(type) : "",
+        .status = "",
+        .error = "",
+        .io_status = "",
+        .current = (int64_t)info->cur,
+        .total = (int64_t)info->end,
+        .speed = (int64_t)info->bandwidth,
+        .ready = disk->has_mirror && disk->mirror_ready,
+    };
+    if (!row.id || !row.type) {
+        free((char *)row.id);
+        if (row.type && *row.type)
+            free((char *)row.type);
+        return false;
+    }
+    list->rows[list->count++] = row;
+    return true;
+}
+
+bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list **ret,
+               struct call_error *ret_error)
+{
+    struct info_list *list = calloc(1, sizeof *list);
+    if (list)
+        list->rows = calloc(disks->count + 1, sizeof *list->rows);
+    bool whole = list && list->rows;
+    int found = 0;
+
+    for (size_t i = 0; whole && i < disks->count && found >= 0; i++) {
+        virDomainBlockJobInfo info = {0};
+        found = virDomainGetBlockJobInfo(domain, disks->disks[i].target, &info,
+                                         VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES);
+        whole = found <= 0 || add_row(list, &disks->disks[i], &info);
+    }
+    if (whole && found >= 0) {
+        *ret = list;
+        return true;
+    }
+    info_list_free(list);
+    return whole ? failed(ret_error) : no_memory(ret_error);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls of libvirt that a driver makes on a domain. Each may block for long: threads of the
+ * pool only. Never virDomainQemuMonitorCommand(): it taints the domain.
+ */
+#ifndef BJ_CALLS_H
+#define BJ_CALLS_H
+
+#include "disks.h"
+#include "info.h"
+#include "starts.h"
+
+#include <libvirt/libvirt.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Why a call failed. `code` is libvirt's, 0 for a lack of memory. */
+struct call_error {
+    int code;
+    char *message; /* malloc'ed; NULL: no memory */
+};
+
+/* All answer whether it went well; *ret_error is only set where it did not. */
+
+/* libvirt can tell READY before it takes a pivot (error 83); then it is asked again, for a few
+ * seconds at most (B64), or until `given_up`. */
+bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,
+                struct call_error *ret_error);
+bool call_abort(virDomainPtr domain, const char *disk, struct call_error *ret_error);
+bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_second,
+                    struct call_error *ret_error);
+bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
+                struct call_error *ret_error);
+
+bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error);
+/* The jobs on those disks. */
+bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list **ret,
+               struct call_error *ret_error);
+
+#endif

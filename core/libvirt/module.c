@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the core finds in this library; see driver_module.h.
+ */
+#include "domain.h"
+#include "session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_OF(number) #number
+#define VERSION_OF(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
+
+static int check(const char *uri, struct text **ret_text)
+{
+    char *connection;
+    char *name;
+    int r = session_parse(uri, &connection, &name);
+    if (r == BJ_OK) {
+        free(connection);
+        free(name);
+    } else if (r == BJ_E_INVAL) {
+        *ret_text = text_printf("%s names no domain: use the URI of a connection, # and the "
+                                "domain's name or UUID, as in qemu:///system#vm1",
+                                uri);
+    } else {
+        *ret_text = text_printf("%s", bj_error_text(r));
+    }
+    return r;
+}
+
+/* The same letters as session_parse() reads: what is odd as %20. */
+static void append_encoded(char *out, const char *name)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "-._~";
+    out += strlen(out);
+    for (; *name; name++)
+        out += strchr(plain, *name) ? sprintf(out, "%c", *name)
+                                    : sprintf(out, "%%%02X", (unsigned char)*name);
+}
+
+static char *uri_of(struct _virDomain *domain)
+{
+    char *connection = virConnectGetURI(virDomainGetConnect(domain));
+    const char *name = virDomainGetName(domain);
+    if (!name)
+        name = "?"; /* no domain at all: connecting will say so */
+    size_t size = (connection ? strlen(connection) : 0) + strlen("libvirt:#") + 3 * strlen(name);
+    char *uri = calloc(1, size + 1);
+    if (uri) {
+        strcpy(uri, connection ? connection : "libvirt:");
+        if (connection)
+            strcat(uri, "#");
+        append_encoded(uri, name);
+    }
+    free(connection);
+    return uri;
+}
+
+static void ref(struct _virDomain *domain)
+{
+    virDomainRef(domain);
+}
+
+static void unref(struct _virDomain *domain)
+{
+    virDomainFree(domain);
+}
+
+extern const struct driver_module blockjob_driver_module;
+const struct driver_module blockjob_driver_module = {
+    .version = VERSION_OF(BJ_VERSION_MAJOR, BJ_VERSION_MINOR, BJ_VERSION_PATCH),
+    .check = check,
+    .uri_of = uri_of,
+    .ref = ref,
+    .unref = unref,
+    .open = domain_open,
+};
