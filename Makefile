@@ -106,7 +106,7 @@ all: library
 
 # ------------------------------------------------------------------------------------ library
 
-library: $(STATIC) $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/libblockjob.pc
+library: $(STATIC) $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(BUILD)/libblockjob.pc libvirt-driver
 
 ifeq ($(has_libvirt),yes)
 libvirt-driver: $(BUILD)/$(LIBVIRT_SONAME)

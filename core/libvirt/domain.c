@@ -278,6 +278,7 @@ static void release(struct domain *domain)
     loop_timer_free(domain->hold_timer);
     loop_timer_free(domain->alive_timer);
     domain->hold_timer = domain->alive_timer = NULL;
+    loop_unhold(domain->host.loop);
     drop_early(domain);
     facts_free(domain->facts);
     domain->facts = NULL;
@@ -1158,8 +1159,10 @@ struct driver *domain_open(const struct driver_host *host, const char *uri,
 
     if (domain->uri && domain->lane && domain->facts) {
         domain_ref(domain);
-        if (lane_submit(domain->lane, &domain->opening))
+        if (lane_submit(domain->lane, &domain->opening)) {
+            loop_hold(host->loop);
             return &domain->driver;
+        }
         domain_unref(domain);
     }
     facts_free(domain->facts);

@@ -152,6 +152,7 @@ struct driver_fact {
     enum driver_fact_kind kind;
     const char *id;
     const char *type;       /* "" if not told */
+    bool earlier;           /* of a run before the one whose start is under way */
     enum job_status status; /* FACT_STATUS */
     const char *error;      /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
     int64_t timestamp_us;

@@ -332,6 +332,16 @@ void loop_free(struct loop *loop)
         destroy(loop);
 }
 
+void loop_hold(struct loop *loop)
+{
+    ev_ref(loop->ev);
+}
+
+void loop_unhold(struct loop *loop)
+{
+    ev_unref(loop->ev);
+}
+
 bool loop_is_current(const struct loop *loop)
 {
     pthread_mutex_t *lock = (pthread_mutex_t *)&loop->lock;

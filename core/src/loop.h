@@ -45,6 +45,11 @@ bool loop_post(struct loop *loop, struct loop_task *task); /* any thread */
  * must not overtake it. */
 void loop_run_posted(struct loop *loop);
 
+/* As long as it is held, a loop of theirs that has nothing else to wait for goes on: for what other
+ * threads will post. */
+void loop_hold(struct loop *loop);
+void loop_unhold(struct loop *loop);
+
 /* A socket. `ready` is called while it is readable, or writable if asked for. */
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };
 struct loop_io;

@@ -124,7 +124,7 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
     bool is_its_first = job && job->machine.status == JOB_STATUS_NONE;
     if (job && (!created || is_its_first))
         return job;
-    if (monitor->lingering)
+    if (monitor->lingering || fact->earlier)
         return NULL; /* nobody will ask for it */
     bj_job *starting = monitor_find_starting(monitor, fact->id);
     if (starting)
