@@ -112,9 +112,12 @@ struct driver_ops {
     /* enum driver_takes; -1: not known before a probe. */
     int (*takes)(struct driver *driver, const char *command);
 
-    /* Answers all requests but dismissals with `error`; none comes after. For a monitor that
-     * lingers. */
+    /* Answers all requests but dismissals with `error`; none comes after. What was not written yet
+     * is not sent any more. For a monitor that lingers. */
     void (*abandon)(struct driver *driver, int error, const char *text);
+    /* Whether a command is on its way to QEMU, or its reply to us; then settled() comes. NULL: that
+     * is no reason to linger. */
+    bool (*is_owed)(struct driver *driver);
 
     /* Why connecting takes so long: the sentence of a deadline. */
     struct text *(*stage)(struct driver *driver, int64_t timeout_ms);
@@ -170,6 +173,9 @@ struct driver_sink {
     bool (*wants_events)(void *user);
     void (*event)(void *user, const char *name, const char *data, size_t data_len,
                   int64_t timestamp_us);
+
+    /* Nothing is_owed() any more; the driver is still reading. */
+    void (*settled)(void *user);
 
     /* The connection is over, all requests have been answered, the driver is about to free itself.
      * Takes over the reference to `text`. */

@@ -314,8 +314,10 @@ void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 /* ------------------------------------------------------------------ lingering */
 
 /* A job of ours that is over but not dismissed would stay in QEMU for good (B40), and QEMU drops
- * what a client has sent when it hangs up. So a monitor that is closed answers everyone at once,
- * and its connection stays for as long as QEMU takes for the dismissals, or this long. */
+ * what a client has sent when it hangs up. Nor does it like to have a reply left over: the next
+ * client gets it, or before 6.0 it may crash. So a monitor that is closed answers everyone at once,
+ * and its connection stays for as long as QEMU takes for the dismissals and for all replies, or
+ * this long. */
 #define LINGER_MS 1000
 
 static void finish_lingering(void *user)
@@ -331,9 +333,15 @@ static void run_finish(struct loop_task *task)
     monitor_unref_memory(monitor);
 }
 
-void monitor_finish_if_dismissed(bj_monitor *monitor)
+static bool is_owed(const bj_monitor *monitor)
 {
-    if (!monitor->lingering || monitor->jobs)
+    struct driver *driver = monitor->driver;
+    return driver->ops->is_owed && driver->ops->is_owed(driver);
+}
+
+void monitor_finish_if_settled(bj_monitor *monitor)
+{
+    if (!monitor->lingering || monitor->jobs || is_owed(monitor))
         return;
     monitor->lingering = false;
     monitor->finish_task.run = run_finish; /* later: the driver is still reading */
@@ -346,7 +354,7 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
 {
     struct driver *driver = monitor->driver;
 
-    if (monitor->state == MONITOR_OPEN && monitor_owes_dismissals(monitor))
+    if (monitor->state == MONITOR_OPEN && (monitor_owes_dismissals(monitor) || is_owed(monitor)))
         monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
     if (!monitor->linger) {
         monitor_shut(monitor, BJ_E_CLOSED, text);
@@ -361,6 +369,11 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
     driver->ops->abandon(driver, BJ_E_CLOSED, text_str(text));
     text_unref(text);
     loop_timer_set(monitor->linger, LINGER_MS);
+}
+
+static void on_settled(void *user)
+{
+    monitor_finish_if_settled(user);
 }
 
 static void run_close(struct loop_task *task)
@@ -425,6 +438,7 @@ static const struct driver_sink sink = {
     .is_told = is_told,
     .wants_events = wants_events,
     .event = on_event,
+    .settled = on_settled,
     .down = on_down,
 };
 

@@ -86,7 +86,7 @@ void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void
 bool monitor_owes_dismissals(const bj_monitor *monitor);
 void monitor_lose_starting(bj_monitor *monitor, int error, const char *text);
 void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text);
-void monitor_finish_if_dismissed(bj_monitor *monitor);
+void monitor_finish_if_settled(bj_monitor *monitor);
 
 /* What QEMU's list says of the run is fed to it, later. */
 void monitor_want_row(bj_monitor *monitor, bj_job *job);
@@ -99,8 +99,8 @@ void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);
 /* Connects anew; NULL: *ret_why says why not. */
 struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why);
 
-/* Ends it at once; gently: after the jobs that are ours and over have been dismissed. Both answer
- * everyone at once and take over the reference to `text`. */
+/* Ends it at once; gently: after the jobs that are ours and over have been dismissed, and QEMU has
+ * answered all it was asked. Both answer everyone at once and take over the reference to `text`. */
 void monitor_shut(bj_monitor *monitor, int error, struct text *text);
 void monitor_close_gently(bj_monitor *monitor, struct text *text);
 bj_monitor *monitor_ref_memory(bj_monitor *monitor);

@@ -340,6 +340,33 @@ static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
     return false;
 }
 
+static bool qmp_is_owed(struct driver *driver)
+{
+    const struct qmp *qmp = qmp_of(driver);
+    return qmp->in_flight || qmp->queued;
+}
+
+/* Those that QEMU has seen nothing of and need not; in their order. */
+static struct command *take_unwritten(struct qmp *qmp)
+{
+    struct command *taken = NULL, **taken_last = &taken, **link = &qmp->queued;
+
+    while (*link) {
+        struct command *command = *link;
+        if (command->is_dismissal || command->written > 0) {
+            link = &command->next;
+            continue;
+        }
+        *link = command->next;
+        qmp->queued_count--;
+        command->next = NULL;
+        *taken_last = command;
+        taken_last = &command->next;
+    }
+    qmp->queued_last = link;
+    return taken;
+}
+
 static void abandon_command(struct command *command, int error, const char *text)
 {
     struct driver_request *request = command->request;
@@ -353,6 +380,7 @@ static void abandon_command(struct command *command, int error, const char *text
 static void qmp_abandon(struct driver *driver, int error, const char *text)
 {
     struct qmp *qmp = qmp_of(driver);
+    struct command *unwritten = take_unwritten(qmp);
 
     serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
     for (struct command *c = qmp->in_flight; c; c = c->next)
@@ -361,6 +389,7 @@ static void qmp_abandon(struct driver *driver, int error, const char *text)
     for (struct command *c = qmp->queued; c; c = c->next)
         if (!c->is_dismissal)
             abandon_command(c, error, text);
+    fail_commands(unwritten, error, text);
 }
 
 static bool has_command(void *user, const char *command)
@@ -770,6 +799,8 @@ static void read_reply(struct qmp *qmp, const struct message *message)
         flush(qmp);
     if (qmp->stage != QMP_DOWN)
         look_again(qmp);
+    if (qmp->stage != QMP_DOWN && !qmp_is_owed(&qmp->driver))
+        qmp->sink->settled(qmp->user);
 }
 
 /* Before it is up nobody can hold a job, and it is not known yet what this QEMU tells. */
@@ -972,6 +1003,7 @@ static const struct driver_ops qmp_ops = {
     .unsee = qmp_unsee,
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
+    .is_owed = qmp_is_owed,
     .has_command = qmp_has,
     .is_verb = qmp_is_verb,
     .name = qmp_name_run,

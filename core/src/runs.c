@@ -37,7 +37,7 @@ void monitor_job_released(bj_monitor *monitor, bj_job *job)
 {
     if (job->tabled)
         untable(monitor, job);
-    monitor_finish_if_dismissed(monitor);
+    monitor_finish_if_settled(monitor);
 }
 
 /* Whoever had the id is over, whether we saw it or not (B20); one whose end was seen may still be

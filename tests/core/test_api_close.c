@@ -4,10 +4,13 @@
  * child of a fork.
  */
 #include "fake.h"
+#include "peer.h"
 #include "records.h"
 #include "tally.h"
 
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -185,6 +188,95 @@ static void a_reply_for_nobody_is_worth_a_line(void **state)
     assert_int_equal(bj_ctx_set_log(w->ctx, NULL, NULL), BJ_OK);
 }
 
+/* ------------------------------------------------------- a QEMU that is slow */
+
+/* It holds back the reply to a command until the test says so. */
+typedef struct slow_qemu {
+    const char *command;
+    sem_t heard, may_answer;
+    bool was_there; /* the client, when it was answered */
+    int more;       /* commands that came after that */
+} slow_qemu;
+
+static void serve_slowly(peer *p, void *user)
+{
+    slow_qemu *q = user;
+    peer_command command;
+
+    if (!peer_greet(p, peer_modern))
+        return;
+    while (peer_hear(p, &command) && strcmp(command.name, q->command) != 0)
+        peer_obey(p, &command);
+    sem_post(&q->heard);
+    while (sem_wait(&q->may_answer) != 0)
+        continue;
+    if (strcmp(q->command, "job-dismiss") == 0)
+        peer_tell(p,
+                  "{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"null\", "
+                  "\"id\": \"%s\"}, \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n",
+                  peer_argument(p, &command, "id"));
+    usleep(20 * 1000); /* who hangs up at that event would have done so */
+    q->was_there = peer_answer(p, &command, "{}");
+    while (peer_hear(p, &command))
+        q->more++;
+}
+
+static peer *connect_to_slow(world *w, slow_qemu *q)
+{
+    assert_int_equal(sem_init(&q->heard, 0, 0), 0);
+    assert_int_equal(sem_init(&q->may_answer, 0, 0), 0);
+    peer *p = peer_start(serve_slowly, q);
+    bj_future *connected = hold(w, bj_monitor_connect(w->ctx, peer_uri(p), BJ_TIMEOUT_NONE));
+    peer_connected(p);
+    w->monitor = hold_monitor(w, bj_future_monitor(answers(connected, BJ_OK)));
+    return p;
+}
+
+static void close_and_let_answer(world *w, slow_qemu *q, peer *p)
+{
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    while (sem_wait(&q->heard) != 0)
+        continue;
+    assert_int_equal(bj_monitor_close(w->monitor), BJ_OK);
+    answers(closed, BJ_E_CLOSED);
+    sem_post(&q->may_answer);
+    peer_end(p);
+    sem_destroy(&q->heard);
+    sem_destroy(&q->may_answer);
+}
+
+/* QEMU 5.2 may crash when the client of a reply has gone, and later ones give it to the next. */
+static void the_socket_stays_open_until_qemu_has_replied(void **state)
+{
+    world *w = *state;
+    slow_qemu q = {.command = "query-status"};
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_IN_FLIGHT, 1), BJ_OK);
+    peer *p = connect_to_slow(w, &q);
+    bj_future *sent = hold(w, bj_monitor_execute(w->monitor, q.command, NULL, BJ_TIMEOUT_NONE));
+    bj_future *queued =
+        hold(w, bj_monitor_execute(w->monitor, "job-pause", "{\"id\": \"x\"}", BJ_TIMEOUT_NONE));
+
+    close_and_let_answer(w, &q, p);
+    answers(sent, BJ_E_CLOSED);
+    answers(queued, BJ_E_CLOSED);
+    assert_true(q.was_there);
+    assert_int_equal(q.more, 0); /* what has not been sent by then never is */
+}
+
+static void the_socket_stays_open_until_a_dismissal_is_answered(void **state)
+{
+    world *w = *state;
+    slow_qemu q = {.command = "job-dismiss"};
+    peer *p = connect_to_slow(w, &q);
+    bj_job *job = mirror(w, "drive0", "copy", NULL);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+
+    close_and_let_answer(w, &q, p);
+    assert_true(q.was_there);
+    assert_int_equal(q.more, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +286,8 @@ int main(void)
         FAKE_TEST(b72_after_fork_the_child_gets_an_error),
         FAKE_TEST(the_last_reference_closes_as_close_does),
         FAKE_TEST(the_last_reference_may_go_in_a_callback),
+        ALONE_TEST(the_socket_stays_open_until_qemu_has_replied),
+        ALONE_TEST(the_socket_stays_open_until_a_dismissal_is_answered),
     };
     return run_on_fake(tests);
 }

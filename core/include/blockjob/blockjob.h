@@ -174,7 +174,8 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
  * due, stops the loop. Blocks until that is done, which may take a second when a QEMU that has
- * stopped has jobs of ours to dismiss; may be called again. Jobs in QEMU go on. */
+ * stopped has jobs of ours to dismiss or owes us replies; may be called again. Jobs in QEMU go on.
+ */
 int bj_ctx_close(bj_ctx *ctx);
 
 /* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
@@ -314,8 +315,8 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor);
 /* Closes the connection; all that waits on it is answered BJ_E_CLOSED. Returns at once. Jobs go on
  * in QEMU, and bj_monitor_attach() finds them again; one that the library has started stays listed
  * as "concluded" when it ends, until someone dismisses it. Behind the scenes the socket stays open
- * for as long as QEMU takes to dismiss those jobs of ours that are over already, a second at most.
- */
+ * until QEMU has dismissed those jobs of ours that are over already, and has answered all that it
+ * was asked: a second at most. */
 int bj_monitor_close(bj_monitor *monitor);
 
 /* Done when the connection is over for good, however: BJ_E_CLOSED, BJ_E_DISCONNECTED or
