@@ -237,7 +237,8 @@ func (m *Monitor) Err() error {
 //
 // Jobs go on in QEMU, and Attach finds them again; one that this program has started stays listed as
 // "concluded" when it ends, until someone dismisses it. Those that are over already are still
-// dismissed: if this is the last monitor, Close waits for that, for a second at most.
+// dismissed, and what QEMU was asked is still answered: if this is the last monitor, Close waits for
+// that, for a second at most.
 func (m *Monitor) Close() error {
 	m.once.Do(m.close)
 	return nil
