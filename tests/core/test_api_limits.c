@@ -135,7 +135,7 @@ static void commands_beyond_the_queue_are_busy(void **state)
         futures[i] = hold(w, bj_monitor_execute(w->monitor, "query-version", NULL, -1));
 
     bj_future *last = answers(futures[19], BJ_E_BUSY);
-    names(last, "8");
+    names(last, "limit");
     step(w, JSON({"do": "release"}));
     answers(held, BJ_OK);
     for (int i = 0; i < 20; i++) {
