@@ -52,7 +52,7 @@ enum stage { STAGE_OPENING, STAGE_UP, STAGE_DOWN };
 struct domain {
     struct driver driver; /* first */
     atomic_uint refs;
-    struct driver_host host;
+    struct loop *loop;
     const struct driver_sink *sink;
     void *user;
     struct text *uri;
@@ -102,6 +102,7 @@ struct event {
 struct request;
 
 struct request_kind {
+    bool is_verb; /* then an invalid argument is that there is no job on the disk */
     /* A thread of the pool; whether it went well. NULL: there is nothing to call. */
     bool (*call)(struct request *request);
     /* The loop's thread, after a call that went well, if someone still asks: fills the reply.
@@ -219,7 +220,8 @@ static void answer(struct request *request, struct driver_reply *reply)
     struct driver_request *asked = request->asked;
     request->asked = NULL;
     unlink_request(request);
-    asked->done(asked, reply);
+    if (asked)
+        asked->done(asked, reply);
 }
 
 static void answer_all(struct domain *domain, int error, const char *text)
@@ -278,7 +280,7 @@ static void release(struct domain *domain)
     loop_timer_free(domain->hold_timer);
     loop_timer_free(domain->alive_timer);
     domain->hold_timer = domain->alive_timer = NULL;
-    loop_unhold(domain->host.loop);
+    loop_unhold(domain->loop);
     drop_early(domain);
     facts_free(domain->facts);
     domain->facts = NULL;
@@ -333,6 +335,7 @@ static void fill_error(struct request *request, struct driver_reply *reply)
     reply->text = error->message ? error->message : bj_error_text(BJ_E_NOMEM);
     (void)snprintf(request->error_class, sizeof request->error_class, "%d", error->code);
     reply->error_class = error->message ? request->error_class : NULL;
+    reply->no_job = error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb;
 }
 
 /* True: it is over, answered and gone. */
@@ -396,7 +399,7 @@ static bool submit(struct request *request)
         return lane_submit(request->domain->lane, &request->call);
     }
     request->later.run = run_later;
-    return loop_post(request->domain->host.loop, &request->later);
+    return loop_post(request->domain->loop, &request->later);
 }
 
 /* NULL: no memory. */
@@ -490,15 +493,13 @@ static int refuse_verb(struct driver *driver, struct driver_request *asked, cons
                      text_printf("libvirt has no call that %s", what));
 }
 
-static int launch_verb(struct driver *driver, struct driver_request *asked, const char *disk,
-                       bool (*call)(struct request *request), int64_t speed)
+static const struct request_kind pivot_kind = {.call = run_pivot, .is_verb = true};
+static const struct request_kind abort_kind = {.call = run_abort, .is_verb = true};
+static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
+
+static int launch_verb(struct driver *driver, const struct request_kind *kind,
+                       struct driver_request *asked, const char *disk, int64_t speed)
 {
-    static const struct request_kind pivot = {.call = run_pivot};
-    static const struct request_kind abort_it = {.call = run_abort};
-    static const struct request_kind set_speed = {.call = run_set_speed};
-    const struct request_kind *kind = call == run_pivot   ? &pivot
-                                      : call == run_abort ? &abort_it
-                                                          : &set_speed;
     struct request *request = request_new(driver, kind, asked, disk);
     if (request)
         request->speed = speed;
@@ -514,15 +515,15 @@ static int domain_verb(struct driver *driver, struct driver_request *asked, cons
     switch (verb) {
     case JOB_COMPLETE:
         facts_pivot_sent(facts, id);
-        return launch_verb(driver, asked, id, run_pivot, 0);
+        return launch_verb(driver, &pivot_kind, asked, id, 0);
     case JOB_CANCEL:
-        return launch_verb(driver, asked, id, run_abort, 0);
+        return launch_verb(driver, &abort_kind, asked, id, 0);
     case JOB_CANCEL_FORCE:
         if (facts_is_ready(facts, id))
             return refuse_verb(driver, asked, "aborts a ready copy by force: abort it softly");
-        return launch_verb(driver, asked, id, run_abort, 0);
+        return launch_verb(driver, &abort_kind, asked, id, 0);
     case JOB_SET_SPEED:
-        return launch_verb(driver, asked, id, run_set_speed, speed);
+        return launch_verb(driver, &speed_kind, asked, id, speed);
     case JOB_PAUSE:
         return refuse_verb(driver, asked, "pauses a block job");
     case JOB_RESUME:
@@ -545,13 +546,6 @@ static void domain_prepare(struct driver *driver, struct driver_request *request
 static void domain_unprepare(struct driver_request *request)
 {
     (void)request;
-}
-
-static bool domain_is_verb(struct driver *driver, const char *command, const char *arguments,
-                           enum job_verb *ret_verb, char **ret_id)
-{
-    (void)driver, (void)command, (void)arguments, (void)ret_verb, (void)ret_id;
-    return false; /* raw commands are not for libvirt's domains */
 }
 
 /* ----------------------------------------------------------------------- starts */
@@ -1053,9 +1047,9 @@ static void on_alive_timer(void *user)
 static bool make_timers(struct domain *domain)
 {
     bool asks = !session_tells_end(domain->session);
-    domain->hold_timer = loop_timer_new(domain->host.loop, on_hold_timer, domain);
+    domain->hold_timer = loop_timer_new(domain->loop, on_hold_timer, domain);
     if (asks)
-        domain->alive_timer = loop_timer_new(domain->host.loop, on_alive_timer, domain);
+        domain->alive_timer = loop_timer_new(domain->loop, on_alive_timer, domain);
     if (domain->alive_timer)
         loop_timer_set(domain->alive_timer, ALIVE_MS);
     return domain->hold_timer && (!asks || domain->alive_timer);
@@ -1126,7 +1120,6 @@ static const struct driver_ops domain_ops = {
     .withdraw = domain_withdraw,
     .abandon = domain_abandon,
     .has_command = domain_has_command,
-    .is_verb = domain_is_verb,
     .name = domain_name,
     .id_of = domain_id_of,
     .probe = domain_probe,
@@ -1135,8 +1128,8 @@ static const struct driver_ops domain_ops = {
     .close = domain_close,
 };
 
-struct driver *domain_open(const struct driver_host *host, const char *uri,
-                           struct _virDomain *theirs, const struct driver_sink *sink, void *user)
+struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
+                           const struct driver_sink *sink, void *user)
 {
     struct domain *domain = calloc(1, sizeof *domain);
     if (!domain) {
@@ -1146,13 +1139,13 @@ struct driver *domain_open(const struct driver_host *host, const char *uri,
     }
     atomic_init(&domain->refs, 1);
     domain->driver.ops = &domain_ops;
-    domain->host = *host;
+    domain->loop = loop;
     domain->sink = sink;
     domain->user = user;
     domain->found.theirs = theirs;
     domain->early_last = &domain->early;
     domain->uri = text_new(uri, strlen(uri));
-    domain->mailbox = mailbox_new(host->loop);
+    domain->mailbox = mailbox_new(loop);
     domain->lane = domain->mailbox ? lane_new(domain->mailbox) : NULL;
     domain->facts = facts_new(on_fact, domain);
     domain->opening = (struct call){.run = run_open, .done = opened, .dropped = opened_in_vain};
@@ -1160,7 +1153,7 @@ struct driver *domain_open(const struct driver_host *host, const char *uri,
     if (domain->uri && domain->lane && domain->facts) {
         domain_ref(domain);
         if (lane_submit(domain->lane, &domain->opening)) {
-            loop_hold(host->loop);
+            loop_hold(loop);
             return &domain->driver;
         }
         domain_unref(domain);

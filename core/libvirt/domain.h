@@ -8,7 +8,7 @@
 #include "driver_module.h"
 
 /* driver_module.open */
-struct driver *domain_open(const struct driver_host *host, const char *uri,
-                           struct _virDomain *theirs, const struct driver_sink *sink, void *user);
+struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
+                           const struct driver_sink *sink, void *user);
 
 #endif

@@ -211,7 +211,8 @@ void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
 static void note_verb(struct ask *ask, struct driver *driver)
 {
     char *id = NULL;
-    if (!driver->ops->is_verb(driver, ask->command, ask->arguments, &ask->verb, &id))
+    if (!driver->ops->is_verb ||
+        !driver->ops->is_verb(driver, ask->command, ask->arguments, &ask->verb, &id))
         return;
     ask->target = bj_job_ref(monitor_find_job(ask->monitor, id));
     if (ask->target)

@@ -19,6 +19,7 @@ struct driver_sight; /* what a job's disk was used by, as the driver has seen it
 /* Text in it is only valid during the call. */
 struct driver_reply {
     int error;               /* BJ_OK, or why not */
+    bool no_job;             /* a verb: there is no such job (QMP: its class says so) */
     const char *error_class; /* BJ_E_REFUSED */
     const char *text;
     const char *json; /* execute: the value, not terminated */
@@ -94,7 +95,7 @@ struct driver_ops {
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
 
-    /* Whether the command is a job's verb; *ret_id is malloc'ed. */
+    /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
     bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
                     enum job_verb *ret_verb, char **ret_id);
 

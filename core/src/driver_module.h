@@ -16,12 +16,6 @@
 struct _virDomain;
 struct loop;
 
-struct driver_host {
-    struct loop *loop;
-    void (*log)(bj_ctx *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
-    bj_ctx *ctx; /* for log; the driver outlives it only where it does not log */
-};
-
 struct driver_module {
     const char *version; /* BJ_VERSION_... of its making, as "0.1.0" */
 
@@ -34,8 +28,8 @@ struct driver_module {
 
     /* The loop's thread. As driver_open(); takes over the reference to `domain`, which may be NULL:
      * then `uri`, which was checked, says which. */
-    struct driver *(*open)(const struct driver_host *host, const char *uri,
-                           struct _virDomain *domain, const struct driver_sink *sink, void *user);
+    struct driver *(*open)(struct loop *loop, const char *uri, struct _virDomain *domain,
+                           const struct driver_sink *sink, void *user);
 };
 
 /* Any thread. BJ_OK; BJ_E_UNSUPPORTED with a sentence about what `wanted` it. */

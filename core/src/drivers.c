@@ -14,6 +14,5 @@ struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
-    const struct driver_host host = {.loop = ctx->loop, .log = ctx_log, .ctx = ctx};
-    return address->module->open(&host, uri, domain, sink, user);
+    return address->module->open(ctx->loop, uri, domain, sink, user);
 }

@@ -91,7 +91,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
         job_feed_reply(taken.job, verb, waiter,
                        &(struct job_reply){
                            .accepted = reply->error == BJ_OK,
-                           .no_job = strcmp(error_class, "DeviceNotActive") == 0,
+                           .no_job = reply->no_job || strcmp(error_class, "DeviceNotActive") == 0,
                            .error = reply->error,
                            .error_class = error_class,
                            .text = reply->text,
