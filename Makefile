@@ -160,12 +160,12 @@ $(BUILD)/$(LIBVIRT_SONAME): $(LIBVIRT_SHARED)
 
 # write_pc PREFIX,LIBDIR,INCLUDEDIR
 write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(3)|' \
-	-e 's|@VERSION@|$(VERSION)|' core/libblockjob.pc.in
+	-e 's|@VERSION@|$(VERSION)|'
 
 # For programs that are built against this tree: PKG_CONFIG_PATH=build.
 $(BUILD)/libblockjob.pc: core/libblockjob.pc.in core/include/blockjob/blockjob.h Makefile
 	@mkdir -p $(@D)
-	@$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) >$@
+	@$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) $< >$@
 
 -include $(all_objects:.o=.d)
 
@@ -188,8 +188,14 @@ install: library
 	$(INSTALL) -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)'
 	ln -sf $(notdir $(SHARED)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libblockjob.so'
-	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
+	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) core/libblockjob.pc.in \
 		>'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+ifeq ($(has_libvirt),yes)
+	$(INSTALL) -m 755 $(LIBVIRT_SHARED) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(notdir $(LIBVIRT_SHARED)) '$(DESTDIR)$(LIBDIR)/$(LIBVIRT_SONAME)'
+	$(call write_pc,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) core/libblockjob-libvirt.pc.in \
+		>'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob-libvirt.pc'
+endif
 	$(INSTALL) -d '$(DESTDIR)$(fakeqemu_folder)' '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 644 $(fakeqemu_files) '$(DESTDIR)$(fakeqemu_folder)'
 	chmod 755 '$(DESTDIR)$(fakeqemu_folder)/fakeqemu.py'
@@ -201,6 +207,8 @@ uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)/libblockjob.a' '$(DESTDIR)$(LIBDIR)/libblockjob.so' \
 		'$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))' \
 		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob.pc'
+	rm -f '$(DESTDIR)$(LIBDIR)/$(LIBVIRT_SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(LIBVIRT_SHARED))' \
+		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob-libvirt.pc'
 	rm -f '$(DESTDIR)$(BINDIR)/blockjob-fakeqemu'
 	rm -rf '$(DESTDIR)$(fakeqemu_folder)'
 	test ! -d '$(DESTDIR)$(DATADIR)/libblockjob' || rmdir '$(DESTDIR)$(DATADIR)/libblockjob'
