@@ -210,6 +210,18 @@ func (q *QEMU) AddGuest(node string) {
 	q.Do("block-export-add", Args{"type": "nbd", "id": "guest", "node-name": node, "writable": true})
 }
 
+// OpenGuest lets others than this test's user reach the disk of AddGuest, and returns its NBD socket.
+func (q *QEMU) OpenGuest() string {
+	q.t.Helper()
+	path := filepath.Join(q.dir, "guest.sock")
+	for _, each := range []string{q.dir, path} {
+		if err := os.Chmod(each, 0o777); err != nil {
+			q.t.Fatal(err)
+		}
+	}
+	return path
+}
+
 // DiskOfGuest returns the node that is the guest's disk now.
 func (q *QEMU) DiskOfGuest() string {
 	q.t.Helper()

@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: MIT
+// Domains of libvirt's: real jobs, their ends, and what ends all of them.
+
+package blockjob_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	blockjob "github.com/libblockjob/libblockjob/go"
+	"github.com/libblockjob/libblockjob/tests/go/libvirtd"
+	"github.com/libblockjob/libblockjob/tests/go/qemu"
+)
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	libvirtd.End()
+	os.Exit(status)
+}
+
+// domain is a domain with the disks vda and vdb, and its monitor.
+func domain(t testing.TB) (*libvirtd.Domain, *blockjob.Monitor) {
+	t.Helper()
+	d := libvirtd.Shared(t).Domain(t, "")
+	return d, dial(t, d.URI)
+}
+
+// copyDisk starts to copy vda to a new image, whose path it returns.
+func copyDisk(t testing.TB, d *libvirtd.Domain, m *blockjob.Monitor, extra map[string]any) (*blockjob.Job, string) {
+	t.Helper()
+	target := d.MakeEmpty("copy")
+	options := blockjob.MirrorOptions{Target: target, Extra: map[string]any{"format": "qcow2", "reuse": true}}
+	for key, value := range extra {
+		options.Extra[key] = value
+	}
+	job, err := m.Mirror(patience(t), "vda", options)
+	ok(t, err)
+	return job, target
+}
+
+// haltedCopy is one that copies a first piece and then stands still, until its speed is set to 0.
+func haltedCopy(t testing.TB, d *libvirtd.Domain, m *blockjob.Monitor) *blockjob.Job {
+	t.Helper()
+	job, _ := copyDisk(t, d, m, map[string]any{"bandwidth": 1})
+	return job
+}
+
+func TestB64PivotOfACopy(t *testing.T) {
+	d, m := domain(t)
+	job, target := copyDisk(t, d, m, nil)
+	if job.ID() != "vda" || job.Type() != "mirror" {
+		t.Errorf("it is the %s of %s", job.Type(), job.ID())
+	}
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	if d.Source("vda") != target || !d.SameData(d.Path("vda"), target) {
+		t.Error("it is not the copy that the domain runs on")
+	}
+}
+
+func TestB64ReadyIsWhatLibvirtTakesAPivotAfter(t *testing.T) {
+	d, m := domain(t)
+	for round := 0; round < 10; round++ {
+		job, _ := copyDisk(t, d, m, nil)
+		<-job.Ready()
+		ends(t, blockjob.Pivoted)(job.Pivot(patience(t), blockjob.OnlyIfReady()))
+		// The next is a copy of the copy, to where the disk was before.
+		ok(t, os.Remove(d.Path("vda")))
+		ok(t, os.Rename(d.Path("copy"), d.Path("vda"))) // QEMU has it open
+	}
+}
+
+func TestB31PivotOfACopyThatIsNotReady(t *testing.T) {
+	d, m := domain(t)
+	job := haltedCopy(t, d, m)
+	_, err := job.Pivot(patience(t), blockjob.OnlyIfReady())
+	fails(t, err, blockjob.ErrNotReady)
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	release(t, job)
+	a := <-pivot
+	ends(t, blockjob.Pivoted)(a.outcome, a.err)
+}
+
+func TestB64CommitOfASnapshot(t *testing.T) {
+	d, m := domain(t)
+	d.Snapshot("vda", "overlay")
+	job, err := m.Commit(patience(t), "vda", blockjob.CommitOptions{})
+	ok(t, err)
+	ok(t, job.WaitReady(patience(t)))
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+	if source := d.Source("vda"); source != d.Path("vda") {
+		t.Error("the domain runs on ", source)
+	}
+}
+
+func TestB64CommitBelowTheDiskCompletes(t *testing.T) {
+	d, m := domain(t)
+	middle := d.Snapshot("vda", "middle")
+	overlay := d.Snapshot("vda", "overlay")
+	job, err := m.Commit(patience(t), "vda", blockjob.CommitOptions{Extra: map[string]any{"top": middle}})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+	fails(t, job.WaitReady(patience(t)), blockjob.ErrJobEnded)
+	if source := d.Source("vda"); source != overlay {
+		t.Error("the domain runs on ", source)
+	}
+}
+
+func TestB64PullCompletes(t *testing.T) {
+	d, m := domain(t)
+	overlay := d.Snapshot("vda", "overlay")
+	job, err := m.Stream(patience(t), "vda", blockjob.StreamOptions{})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+	if source := d.Source("vda"); source != overlay || job.Type() != "stream" {
+		t.Error("the domain runs on ", source)
+	}
+}
+
+func TestB64BackupCompletes(t *testing.T) {
+	d, m := domain(t)
+	target := d.Path("backup")
+	job, err := m.Backup(patience(t), "vdb", blockjob.BackupOptions{Target: target})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+	if job.ID() != "vdb" || job.Type() != "backup" || !d.SameData(d.Path("vdb"), target) {
+		t.Errorf("the %s of %s is no copy", job.Type(), job.ID())
+	}
+}
+
+func TestB64StartInLibvirtsWords(t *testing.T) {
+	d, m := domain(t)
+	d.Snapshot("vda", "overlay")
+	job, err := m.Start(patience(t), "virDomainBlockPull", map[string]any{"disk": "vda"})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestB66AbortOfAReadyCopyIsCopied(t *testing.T) {
+	d, m := domain(t)
+	job, target := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	ends(t, blockjob.Copied)(job.Abort(patience(t)))
+	if d.Source("vda") != d.Path("vda") || !d.SameData(d.Path("vda"), target) {
+		t.Error("the disk was switched, or the copy is none")
+	}
+}
+
+func TestB66AbortOfARunningCopyIsCancelled(t *testing.T) {
+	d, m := domain(t)
+	ends(t, blockjob.Cancelled)(haltedCopy(t, d, m).Abort(patience(t)))
+}
+
+func TestB66AbortAsync(t *testing.T) {
+	d, m := domain(t)
+	job, _ := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	_, err := job.Abort(patience(t), blockjob.Async())
+	ok(t, err)
+	ends(t, blockjob.Copied)(job.Wait(patience(t)))
+}
+
+func TestB66ByAnotherClient(t *testing.T) {
+	d, m := domain(t)
+	job, _ := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	d.Abort("vda")
+	ends(t, blockjob.Copied)(job.Wait(patience(t)))
+
+	job = haltedCopy(t, d, m)
+	d.Abort("vda")
+	ends(t, blockjob.Cancelled)(job.Wait(patience(t)))
+
+	job, _ = copyDisk(t, d, m, nil)
+	<-job.Ready()
+	d.Pivot("vda")
+	ends(t, blockjob.Pivoted)(job.Wait(patience(t)))
+}
+
+func TestB66ForceOfAReadyCopyIsNotToBeHad(t *testing.T) {
+	d, m := domain(t)
+	job, _ := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	_, err := job.Abort(patience(t), blockjob.Force())
+	fails(t, err, blockjob.ErrUnsupported)
+	ends(t, blockjob.Copied)(job.Abort(patience(t)))
+
+	ends(t, blockjob.Cancelled)(haltedCopy(t, d, m).Abort(patience(t), blockjob.Force()))
+}
+
+func TestB11LibvirtsCopyThatFailsSaysWhy(t *testing.T) {
+	_, m := domain(t)
+	store := qemu.Daemon(t)
+	store.AddFailing("store")
+	store.AddGuest("store")
+	target := fmt.Sprintf("<disk type='network'><driver name='qemu' type='raw'/>"+
+		"<source protocol='nbd' name='store'><host transport='unix' socket='%s'/></source></disk>",
+		store.OpenGuest())
+	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{
+		Target: target, Extra: map[string]any{"reuse": true},
+	})
+	ok(t, err)
+	_, err = job.Pivot(patience(t))
+	fails(t, err, blockjob.ErrJobFailed, "Input/output error")
+	if job.Outcome() != blockjob.Failed {
+		t.Errorf("ended %v", job.Outcome())
+	}
+}
+
+func TestB65DestroyedIsLost(t *testing.T) {
+	d, m := domain(t)
+	job := haltedCopy(t, d, m)
+	waiting := start(func() (blockjob.Outcome, error) { return job.Wait(patience(t)) })
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	d.Destroy()
+	fails(t, (<-waiting).err, blockjob.ErrJobLost, "destroyed")
+	fails(t, (<-pivot).err, blockjob.ErrJobLost)
+	<-m.Done()
+	fails(t, m.Err(), blockjob.ErrDisconnected, "destroyed")
+}
+
+func TestB65KilledIsLost(t *testing.T) {
+	d, m := domain(t)
+	job, _ := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	d.Kill()
+	_, err := job.Wait(patience(t))
+	fails(t, err, blockjob.ErrJobLost)
+	<-m.Done()
+}
+
+func TestB65DestroyedIsNotAwaitedAnew(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "")
+	m := dial(t, d.URI, blockjob.WithReconnect(blockjob.Forever))
+	job := haltedCopy(t, d, m)
+	d.Destroy()
+	_, err := job.Wait(patience(t))
+	fails(t, err, blockjob.ErrJobLost)
+}
+
+func TestB65KilledLibvirtdIsLost(t *testing.T) {
+	host := libvirtd.Start(t)
+	d := host.Domain(t, "")
+	m := dial(t, d.URI)
+	job := haltedCopy(t, d, m)
+	waiting := start(func() (blockjob.Outcome, error) { return job.Wait(patience(t)) })
+	host.Kill(t)
+	fails(t, (<-waiting).err, blockjob.ErrJobLost)
+	<-m.Done()
+	fails(t, m.Err(), blockjob.ErrDisconnected)
+}
+
+func TestB70WaitsGoOnThroughARestart(t *testing.T) {
+	host := libvirtd.Start(t)
+	d := host.Domain(t, "")
+	m, events := reconnecting(t, d.URI)
+	job := haltedCopy(t, d, m)
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+
+	host.Kill(t)
+	fails(t, awaitKind(t, events, blockjob.EventDisconnected).Err, blockjob.ErrDisconnected)
+	host.Restart(t)
+	awaitKind(t, events, blockjob.EventReconnected)
+	release(t, job)
+	a := <-pivot
+	ends(t, blockjob.Pivoted)(a.outcome, a.err)
+	if source := d.Source("vda"); source != d.Path("copy") {
+		t.Error("the domain runs on ", source)
+	}
+}
+
+func TestB70GoneWhileAwayIsLost(t *testing.T) {
+	host := libvirtd.Start(t)
+	d := host.Domain(t, "")
+	m, events := reconnecting(t, d.URI)
+	job := haltedCopy(t, d, m)
+	host.Kill(t)
+	awaitKind(t, events, blockjob.EventDisconnected)
+	d.Kill()
+	host.Restart(t)
+	_, err := job.Wait(patience(t))
+	fails(t, err, blockjob.ErrJobLost)
+}
+
+func TestB67StuckDomainDelaysNobody(t *testing.T) {
+	stuck, m := domain(t)
+	job := haltedCopy(t, stuck, m)
+	stuck.Stop()
+	defer stuck.GoOn()
+
+	ctx, cancel := context.WithTimeout(patience(t), 100*time.Millisecond)
+	defer cancel()
+	_, err := job.Abort(ctx)
+	fails(t, err, blockjob.ErrTimeout)
+	other, n := domain(t)
+	quick, _ := copyDisk(t, other, n, nil)
+	ends(t, blockjob.Pivoted)(quick.Pivot(patience(t)))
+
+	stuck.GoOn()
+	ends(t, blockjob.Cancelled)(job.Wait(patience(t))) // the abort had been sent
+}
+
+func TestB69NamesOfADisk(t *testing.T) {
+	d, m := domain(t)
+	d.Copy("vda", "copy", true)
+	byTarget, err := m.Attach(patience(t), "vda")
+	ok(t, err)
+	byPath, err := m.Attach(patience(t), d.Path("vda"))
+	ok(t, err)
+	if byPath.ID() != "vda" {
+		t.Errorf("the path leads to %s", byPath.ID())
+	}
+	jobs, err := m.Jobs(patience(t))
+	ok(t, err)
+	if len(jobs) != 1 || jobs[0].ID != "vda" || jobs[0].Type != "mirror" || jobs[0].Ready {
+		t.Errorf("jobs %+v", jobs)
+	}
+	release(t, byTarget)
+	<-byPath.Ready()
+	ends(t, blockjob.Pivoted)(byPath.Pivot(patience(t)))
+	ends(t, blockjob.Pivoted)(byTarget.Wait(patience(t)))
+
+	// The disk has another path now.
+	d.Copy("vda", "vda", true)
+	job, err := m.Attach(patience(t), d.Path("copy"))
+	ok(t, err)
+	ends(t, blockjob.Cancelled)(job.Abort(patience(t)))
+}
+
+func TestB69StartByPath(t *testing.T) {
+	d, m := domain(t)
+	d.Snapshot("vda", "overlay")
+	job, err := m.Stream(patience(t), d.Path("overlay"), blockjob.StreamOptions{})
+	ok(t, err)
+	if job.ID() != "vda" {
+		t.Errorf("it is the job of %s", job.ID())
+	}
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestB51NoJobOfADomain(t *testing.T) {
+	d, m := domain(t)
+	for _, name := range []string{"vda", "vdz", d.Path("vda"), ""} {
+		_, err := m.Attach(patience(t), name)
+		if !errors.Is(err, blockjob.ErrNoJob) && !errors.Is(err, blockjob.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestLibvirtUnknownDomain(t *testing.T) {
+	host := libvirtd.Shared(t)
+	_, err := blockjob.Dial(patience(t), host.URI("nobody"))
+	fails(t, err, blockjob.ErrConnect, "nobody")
+	_, err = blockjob.Dial(patience(t), host.Connection)
+	fails(t, err, blockjob.ErrInvalid, "names no domain")
+	noGoroutines(t)
+}
+
+func TestLibvirtNobodyThere(t *testing.T) {
+	libvirtd.Shared(t) // or skipped
+	path := filepath.Join(qemu.TempDir(t), "nobody")
+	_, err := blockjob.Dial(patience(t), "qemu+unix:///session?socket="+path+"#vm1")
+	fails(t, err, blockjob.ErrConnect, path)
+	noGoroutines(t)
+}
+
+func TestLibvirtUnknownDisk(t *testing.T) {
+	d, m := domain(t)
+	target := d.MakeEmpty("copy")
+	_, err := m.Mirror(patience(t), "vdz", blockjob.MirrorOptions{Target: target})
+	var e *blockjob.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Text, "vdz") {
+		t.Fatal(err)
+	}
+	jobs, err := m.Jobs(patience(t))
+	ok(t, err)
+	if len(jobs) != 0 {
+		t.Errorf("jobs %+v", jobs)
+	}
+}
+
+func TestLibvirtSecondJobOnADisk(t *testing.T) {
+	d, m := domain(t)
+	job := haltedCopy(t, d, m)
+	_, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{Target: d.MakeEmpty("other")})
+	fails(t, err, blockjob.ErrRefused)
+	ends(t, blockjob.Cancelled)(job.Abort(patience(t)))
+}
+
+func TestLibvirtByUUIDAndByAnOddName(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "odd #1 %41")
+	ok(t, dial(t, d.URI).Close())
+	m := dial(t, d.Host.URI(d.UUID))
+	job, _ := copyDisk(t, d, m, nil)
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
+func TestLibvirtWhatThereIsNot(t *testing.T) {
+	d, m := domain(t)
+	fails(t, m.Execute(patience(t), "query-jobs", nil, nil), blockjob.ErrUnsupported)
+	_, err := m.Start(patience(t), "drive-mirror", map[string]any{"device": "vda"})
+	fails(t, err, blockjob.ErrUnsupported, "drive-mirror")
+	job := haltedCopy(t, d, m)
+	fails(t, job.Pause(patience(t)), blockjob.ErrUnsupported)
+	fails(t, job.Resume(patience(t)), blockjob.ErrUnsupported)
+	ends(t, blockjob.Cancelled)(job.Abort(patience(t)))
+}
+
+func TestLibvirtHandsOnQEMUsEvents(t *testing.T) {
+	d, m := domain(t)
+	events, err := m.Events(patience(t))
+	ok(t, err)
+	job, _ := copyDisk(t, d, m, nil)
+	<-job.Ready()
+	for event := range events {
+		if event.Name == "BLOCK_JOB_READY" {
+			break
+		}
+	}
+	ends(t, blockjob.Copied)(job.Abort(patience(t)))
+}
+
+func TestLibvirtProgress(t *testing.T) {
+	d, m := domain(t)
+	job := haltedCopy(t, d, m)
+	progress := job.Progress(patience(t), 10*time.Millisecond)
+	p := <-progress
+	if p.Total != libvirtd.DiskBytes || p.Current >= p.Total {
+		t.Errorf("progress %+v", p)
+	}
+	release(t, job)
+	for p = range progress {
+	}
+	<-job.Ready()
+	ends(t, blockjob.Copied)(job.Abort(patience(t)))
+}
+
+func TestLibvirtExample(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "")
+	binary := filepath.Join(qemu.TempDir(t), "commit")
+	run(t, filepath.Join(root(t), "examples", "go"), nil, "go", "build", "-o", binary, "./commit")
+
+	middle := d.Snapshot("vda", "middle")
+	d.Snapshot("vda", "overlay")
+	output := run(t, root(t), nil, binary, d.URI, "vda", middle)
+	if !strings.HasSuffix(output, "ready\nPIVOTED\n") || d.Source("vda") != middle {
+		t.Errorf("it says %q", output)
+	}
+	output = run(t, root(t), nil, binary, d.URI, "vda")
+	if !strings.HasSuffix(output, "PIVOTED\n") || d.Source("vda") != d.Path("vda") {
+		t.Errorf("it says %q", output)
+	}
+}
