@@ -578,10 +578,12 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
 
 bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms)
 {
-    if (!ctx || !domain)
+    if (!ctx)
         return future_static(BJ_E_INVAL);
     if (ctx_is_forked(ctx))
         return future_static(BJ_E_FORKED);
+    if (!domain)
+        return future_failed(ctx, BJ_E_INVAL, "the domain to connect to is NULL");
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(ctx, BJ_E_INVAL, "a timeout of %lld ms is negative",
                              (long long)timeout_ms);

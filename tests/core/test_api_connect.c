@@ -45,7 +45,7 @@ static void bad_uris_are_named(void **state)
         "tcp:host",  "tcp:host:",       "tcp::4444",  "tcp:host:port", "tcp:host:65536",
         "tcp:[::1]", "tcp:[::1:4444",   "tcp:host:0", "tcp:host:-1",   "fd:",
         "fd:x",      "fd:-1",           "fd:1x",      "fd:4294967296", "http://host:1/",
-        "libvirt:x", "tcp:host:1:2222",
+        "virt:x",    "tcp:host:1:2222",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         bj_future *refused = connecting(w, bad[i]);
@@ -56,6 +56,8 @@ static void bad_uris_are_named(void **state)
         assert_null(bj_future_monitor(refused));
     }
     names(answers(connecting(w, NULL), BJ_E_INVAL), "uri");
+    names(answers(hold(w, bj_monitor_connect_domain(w->ctx, NULL, BJ_TIMEOUT_DEFAULT)), BJ_E_INVAL),
+          "domain");
 }
 
 static void a_path_that_is_too_long_is_named(void **state)

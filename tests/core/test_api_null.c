@@ -68,6 +68,7 @@ static void null_monitors(void **state)
     bj_watch *watch = NULL;
 
     is_inval(bj_monitor_connect(NULL, NULL, BJ_TIMEOUT_DEFAULT));
+    is_inval(bj_monitor_connect_domain(NULL, NULL, BJ_TIMEOUT_DEFAULT));
     assert_null(bj_monitor_ref(NULL));
     assert_null(bj_monitor_unref(NULL));
     assert_int_equal(bj_monitor_close(NULL), BJ_E_INVAL);
