@@ -127,7 +127,8 @@ $(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.
 	$(replay_programs:%=%.o) $(replay_object): \
 	private includes = -Icore/src -Itests/support
 
-$(libvirt_tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Itests/support $(libvirt_cflags)
+$(libvirt_tests:%.c=$(BUILD)/%.o): private includes = -Icore/src -Icore/libvirt -Itests/support \
+	-Itests/core $(libvirt_cflags)
 $(libvirt_benches:%.c=$(BUILD)/%.o): private includes = $(libvirt_cflags)
 
 # A bare make says what is missing; it installs nothing.
@@ -227,6 +228,10 @@ $(test_programs): %: %.o $(support_objects) $(STATIC)
 libvirt_programs := $(libvirt_tests:%.c=$(BUILD)/%)
 $(libvirt_programs): private libraries += $(libvirt_libraries) -Wl,-rpath,$(abspath $(BUILD))
 $(libvirt_programs): | $(BUILD)/$(LIBVIRT_SONAME)
+# What looks inside the driver has the units of it that it looks at.
+libvirt_units = $(patsubst %,$(BUILD)/core/libvirt/%.o,$(1))
+$(BUILD)/tests/libvirt/test_pool: $(call libvirt_units,mailbox pool)
+$(BUILD)/tests/libvirt/test_service: $(call libvirt_units,service)
 
 $(stress): $(stress_objects) $(support_objects) $(STATIC)
 	$(call say,LINK)
@@ -252,7 +257,8 @@ $(libvirt_bench_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(B
 		$(libvirt_libraries) $(LDLIBS)
 
 # These look at each allocation (tests/core/heap.h).
-heap_programs := $(patsubst %,$(BUILD)/tests/core/%,test_hostile test_memory)
+heap_programs := $(patsubst %,$(BUILD)/tests/%,core/test_hostile core/test_memory libvirt/test_pool \
+	libvirt/test_service)
 $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc reallocarray strdup \
 	free vasprintf asprintf tsearch)
 
@@ -449,7 +455,8 @@ bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
 
 python_folders := setup.py .ci/check .ci/behaviours $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
-clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Itests/support $(jansson_cflags) $(libvirt_cflags)
+clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
+	-Itests/core $(jansson_cflags) $(libvirt_cflags)
 
 lint:
 	@.ci/dependencies lint
@@ -471,7 +478,7 @@ lint-headers:
 lint-cppcheck:
 	cppcheck --quiet --std=c11 -D_GNU_SOURCE '-Dfail_msg(...)=abort()' --enable=warning,style,performance,portability \
 		--inline-suppr --suppressions-list=.ci/cppcheck --error-exitcode=1 -Icore/include \
-		-Icore/src -Itests/support $(filter %.c,$(linted))
+		-Icore/src -Icore/libvirt -Itests/support -Itests/core $(filter %.c,$(linted))
 
 lint-tidy:
 	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(linted)) -- $(clang_flags)

@@ -16,7 +16,7 @@
 enum { POOL_THREADS_MAX = 256 };
 
 /* A thread goes when it has had nothing to do for so long. */
-enum { POOL_IDLE_MS = 3000 };
+enum { POOL_IDLE_MS = 2000 };
 
 /* Lies in its owner's memory, from lane_submit() until one of `done` and `dropped` is called. */
 struct call {
