@@ -9,9 +9,10 @@
  *     pivot DOMAIN TARGET BANDWIDTH   copies vda and asks for the pivot: "waiting", then "over" and
  *                                     when that was known, in microseconds since 1970
  *     connect DOMAIN                  once more: "connected" and the microseconds it took
- *     start DOMAIN TARGET MS          asks for a copy, with that deadline; says nothing
- *     list DOMAIN - MS                asks for the jobs, with that deadline; says nothing
- *     collect                         for each of the last two kinds "late" and by how many
+ *     start DOMAIN TARGET BANDWIDTH   copies vda: "started"
+ *     hang DOMAIN MS                  asks for that copy's pivot, and for another speed, both with
+ *                                     that deadline; says nothing
+ *     collect                         for each of what was asked to hang "late" and by how many
  *                                     microseconds the answer came after its deadline
  */
 #include <blockjob/blockjob.h>
@@ -27,6 +28,12 @@
 
 #define MAX_ASKED 4096
 
+struct domain {
+    const char *name;
+    bj_monitor *monitor;
+    bj_job *job; /* that was started, and not pivoted at once */
+};
+
 /* Something that is not answered before its deadline. */
 struct asked {
     bj_future *future;
@@ -37,8 +44,7 @@ struct asked {
 static struct {
     bj_ctx *ctx;
     const char *uri;
-    char **names;
-    bj_monitor **monitors;
+    struct domain *domains;
     int count;
     struct asked asked[MAX_ASKED];
     int asked_count;
@@ -81,29 +87,38 @@ static bj_future *ask_to_connect(const char *name)
     return bj_monitor_connect(bench.ctx, uri, 60 * 1000);
 }
 
-static bj_monitor *find(const char *name)
+static struct domain *find(const char *name)
 {
     for (int i = 0; i < bench.count; i++)
-        if (strcmp(bench.names[i], name) == 0)
-            return bench.monitors[i];
+        if (strcmp(bench.domains[i].name, name) == 0)
+            return &bench.domains[i];
     give_up(name);
     return NULL;
 }
 
-static bj_future *ask_for_copy(const char *name, const char *target, unsigned bandwidth,
-                               int64_t timeout_ms)
+static bj_job *copy(const char *name, const char *target, unsigned bandwidth)
 {
     char options[128];
 
     snprintf(options, sizeof options, "{\"format\": \"raw\", \"reuse\": true, \"bandwidth\": %u}",
              bandwidth);
-    return bj_monitor_mirror(find(name), "vda", target, "full", options, timeout_ms);
+    bj_future *started = answered(
+        bj_monitor_mirror(find(name)->monitor, "vda", target, "full", options, BJ_TIMEOUT_DEFAULT));
+    bj_job *job = bj_future_job(started);
+    bj_future_unref(started);
+    return job;
+}
+
+static void start(const char *name, const char *target, unsigned bandwidth)
+{
+    find(name)->job = copy(name, target, bandwidth);
+    puts("started");
+    fflush(stdout);
 }
 
 static void pivot(const char *name, const char *target, unsigned bandwidth)
 {
-    bj_future *started = answered(ask_for_copy(name, target, bandwidth, BJ_TIMEOUT_DEFAULT));
-    bj_job *job = bj_future_job(started);
+    bj_job *job = copy(name, target, bandwidth);
     bj_future *pivoted = bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE);
 
     puts("waiting");
@@ -115,7 +130,6 @@ static void pivot(const char *name, const char *target, unsigned bandwidth)
     bj_future_unref(released);
     bj_future_unref(pivoted);
     bj_job_unref(job);
-    bj_future_unref(started);
     say("over", over_us);
 }
 
@@ -138,14 +152,24 @@ static void on_done(bj_future *future, void *user)
     sem_post(&bench.done);
 }
 
-static void ask(bj_future *future, int64_t timeout_ms)
+static void note(bj_future *future, int64_t deadline_us)
 {
     if (bench.asked_count == MAX_ASKED)
         give_up("too much is asked");
     struct asked *asked = &bench.asked[bench.asked_count++];
     asked->future = future;
-    asked->deadline_us = now_us(CLOCK_MONOTONIC) + timeout_ms * 1000;
+    asked->deadline_us = deadline_us;
     bj_future_on_done(future, (bj_closure){.fn = on_done, .user = asked});
+}
+
+static void hang(const char *name, int64_t timeout_ms)
+{
+    bj_job *job = find(name)->job;
+
+    int64_t deadline_us = now_us(CLOCK_MONOTONIC) + timeout_ms * 1000;
+    note(bj_job_pivot(job, BJ_PIVOT_WAIT_READY, timeout_ms), deadline_us);
+    deadline_us = now_us(CLOCK_MONOTONIC) + timeout_ms * 1000;
+    note(bj_job_set_speed(job, 0, timeout_ms), deadline_us);
 }
 
 static void collect(void)
@@ -156,7 +180,7 @@ static void collect(void)
     for (int i = 0; i < bench.asked_count; i++) {
         bj_future *future = bench.asked[i].future;
         if (bj_future_error(future) != BJ_E_TIMEOUT)
-            give_up(bj_future_text(future));
+            give_up(bj_future_error(future) == BJ_OK ? "it did not hang" : bj_future_text(future));
         say("late", bench.asked[i].late_us);
         bj_future_unref(future);
     }
@@ -176,17 +200,19 @@ static int64_t threads(void)
     return count;
 }
 
-static void connect_all(void)
+static void connect_all(char **names)
 {
     bj_future **futures = calloc((size_t)bench.count, sizeof(bj_future *));
 
-    bench.monitors = calloc((size_t)bench.count, sizeof(bj_monitor *));
-    if (futures == NULL || bench.monitors == NULL)
+    bench.domains = calloc((size_t)bench.count, sizeof *bench.domains);
+    if (futures == NULL || bench.domains == NULL)
         give_up("no memory");
-    for (int i = 0; i < bench.count; i++)
-        futures[i] = ask_to_connect(bench.names[i]);
     for (int i = 0; i < bench.count; i++) {
-        bench.monitors[i] = bj_future_monitor(answered(futures[i]));
+        bench.domains[i].name = names[i];
+        futures[i] = ask_to_connect(names[i]);
+    }
+    for (int i = 0; i < bench.count; i++) {
+        bench.domains[i].monitor = bj_future_monitor(answered(futures[i]));
         bj_future_unref(futures[i]);
     }
     free(futures);
@@ -204,22 +230,21 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     sem_init(&bench.done, 0, 0);
     bench.uri = argv[1];
-    bench.names = argv + 2;
     bench.count = argc - 2;
-    connect_all();
+    connect_all(argv + 2);
     say("ready", threads());
 
     while (fgets(line, sizeof line, stdin) != NULL) {
-        unsigned number = 0;
-        int words = sscanf(line, "%15s %63s %255s %u", verb, name, target, &number);
+        unsigned bandwidth = 0;
+        int words = sscanf(line, "%15s %63s %255s %u", verb, name, target, &bandwidth);
         if (words == 4 && strcmp(verb, "pivot") == 0)
-            pivot(name, target, number);
+            pivot(name, target, bandwidth);
         else if (words == 2 && strcmp(verb, "connect") == 0)
             connect_again(name);
         else if (words == 4 && strcmp(verb, "start") == 0)
-            ask(ask_for_copy(name, target, 0, number), number);
-        else if (words == 4 && strcmp(verb, "list") == 0)
-            ask(bj_monitor_list(find(name), number), number);
+            start(name, target, bandwidth);
+        else if (words == 3 && strcmp(verb, "hang") == 0)
+            hang(name, strtol(target, NULL, 10));
         else if (words == 1 && strcmp(verb, "collect") == 0)
             collect();
         else
