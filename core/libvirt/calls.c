@@ -29,6 +29,12 @@ static bool no_memory(struct call_error *ret_error)
     return false;
 }
 
+void call_error_clear(struct call_error *error)
+{
+    free(error->message);
+    *error = (struct call_error){0};
+}
+
 /* ---------------------------------------------------------------------- verbs */
 
 static void pause_for(int ms)
@@ -76,7 +82,10 @@ bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_sec
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error)
 {
-    return start_call(start, domain, disk) == 0 ? true : failed(ret_error);
+    int result = start_call(start, domain, disk);
+    if (result == BJ_E_NOMEM)
+        return no_memory(ret_error);
+    return result == 0 ? true : failed(ret_error);
 }
 
 /* ----------------------------------------------------------------------- lists */
@@ -127,12 +136,14 @@ bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list 
     if (list)
         list->rows = calloc(disks->count + 1, sizeof *list->rows);
     bool whole = list && list->rows;
-    int found = 0;
+    int found = 0; /* jobs on the disk; < 0: an error */
 
     for (size_t i = 0; whole && i < disks->count && found >= 0; i++) {
         virDomainBlockJobInfo info = {0};
         found = virDomainGetBlockJobInfo(domain, disks->disks[i].target, &info,
                                          VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES);
+        if (found < 0 && virGetLastErrorCode() == VIR_ERR_INVALID_ARG)
+            found = 0; /* it was unplugged meanwhile */
         whole = found <= 0 || add_row(list, &disks->disks[i], &info);
     }
     if (whole && found >= 0) {

@@ -21,6 +21,8 @@ struct call_error {
     char *message; /* malloc'ed; NULL: no memory */
 };
 
+void call_error_clear(struct call_error *error);
+
 /* All answer whether it went well; *ret_error is only set where it did not. */
 
 /* libvirt can tell READY before it takes a pivot (error 83); then it is asked again, for a few

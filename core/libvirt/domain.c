@@ -427,10 +427,13 @@ static int launch(struct request *request)
     int r = request->domain->request_count < REQUESTS_MAX ? BJ_OK : BJ_E_BUSY;
     if (r == BJ_OK)
         r = submit(request) ? BJ_OK : BJ_E_NOMEM;
-    if (r == BJ_OK)
+    if (r == BJ_OK) {
         link_request(request);
-    else
-        request_free(request);
+        return BJ_OK;
+    }
+    if (request->start)
+        facts_start_over(request->domain->facts, request->disk, false);
+    request_free(request);
     return r;
 }
 
@@ -635,11 +638,10 @@ static int launch_start(struct driver *driver, struct driver_request *asked, str
     else
         start_free(start);
 
-    facts_start_sent(domain_of(driver)->facts, disk);
-    int r = launch(request);
-    if (r != BJ_OK)
-        facts_start_over(domain_of(driver)->facts, disk, false);
-    return r;
+    if (!request || facts_start_sent(request->domain->facts, request->disk) == BJ_OK)
+        return launch(request);
+    request_free(request);
+    return BJ_E_NOMEM;
 }
 
 static int domain_execute(struct driver *driver, struct driver_request *asked, const char *command,
@@ -686,8 +688,21 @@ static bool run_list(struct request *request)
     disks_clear(&request->disks);
     info_list_free(request->infos);
     request->infos = NULL;
+    call_error_clear(&request->call_error);
     return call_disks(handle_of(request), &request->disks, &request->call_error) &&
            call_rows(handle_of(request), &request->disks, &request->infos, &request->call_error);
+}
+
+/* A machine has to know: that the domain's job lock is held for longer than libvirt waits for it
+ * tells nothing about the job. */
+static bool run_urgent_list(struct request *request)
+{
+    bool went_well;
+    do
+        went_well = run_list(request);
+    while (!went_well && request->call_error.code == VIR_ERR_OPERATION_TIMEOUT &&
+           !atomic_load(&request->domain->given_up));
+    return went_well;
 }
 
 static void note_rows(const struct request *request)
@@ -757,9 +772,9 @@ static void on_hold_timer(void *user)
 
 static int domain_query(struct driver *driver, struct driver_request *asked, bool urgent)
 {
-    static const struct request_kind kind = {.call = run_list, .over = listed};
-    struct request *request = request_new(driver, &kind, asked, NULL);
-    (void)urgent; /* a lane has one order */
+    static const struct request_kind anyone = {.call = run_list, .over = listed};
+    static const struct request_kind machine = {.call = run_urgent_list, .over = listed};
+    struct request *request = request_new(driver, urgent ? &machine : &anyone, asked, NULL);
     if (request)
         request->ends = domain_of(driver)->ends;
     return launch(request);
