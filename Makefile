@@ -153,7 +153,8 @@ $(BUILD)/$(SONAME) $(BUILD)/libblockjob.so: $(SHARED)
 $(LIBVIRT_SHARED): $(libvirt_objects) $(libvirt_shares:%.c=$(BUILD)/%.o) core/libblockjob-libvirt.map
 	$(call say,LINK)
 	$(quiet)$(link) -shared -Wl,-soname,$(LIBVIRT_SONAME) \
-		-Wl,--version-script=core/libblockjob-libvirt.map -Wl,-z,defs,-z,relro,-z,now \
+		-Wl,--version-script=core/libblockjob-libvirt.map \
+		-Wl,-z,defs,-z,relro,-z,now,-z,nodelete \
 		$(filter %.o,$^) $(libvirt_libraries) $(libraries)
 
 $(BUILD)/$(LIBVIRT_SONAME): $(LIBVIRT_SHARED)

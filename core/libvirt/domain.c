@@ -69,7 +69,6 @@ struct domain {
         struct session *session;
         struct session_failure failure;
         struct disks disks;
-        unsigned long version;
         unsigned id;
     } found; /* what opening works with; the pool's until it is over */
 
@@ -1004,8 +1003,6 @@ static bool look_around(struct domain *domain)
     virDomainPtr handle = session_domain(domain->found.session);
     struct call_error error = {0};
 
-    if (virConnectGetVersion(virDomainGetConnect(handle), &domain->found.version) != 0)
-        domain->found.version = 0; /* it is only for display */
     domain->found.id = virDomainGetID(handle);
     if (call_disks(handle, &domain->found.disks, &error))
         return true;
@@ -1043,13 +1040,6 @@ static void not_opened(struct domain *domain)
                         failure->why ? failure->why : bj_error_text(BJ_E_NOMEM)));
 }
 
-static struct text *version_text(unsigned long version)
-{
-    return version == 0 ? text_printf("%s", "")
-                        : text_printf("%lu.%lu.%lu", version / 1000000, version / 1000 % 1000,
-                                      version % 1000);
-}
-
 static void on_alive_timer(void *user)
 {
     struct domain *domain = user;
@@ -1072,15 +1062,12 @@ static bool make_timers(struct domain *domain)
 
 static void go_up(struct domain *domain)
 {
-    struct text *version = version_text(domain->found.version);
-
     domain->stage = STAGE_UP;
     domain->disks = domain->found.disks;
     domain->found.disks = (struct disks){0};
     domain->driver.has_ready_event = true;
     domain->driver.peer = (int64_t)domain->found.id;
-    domain->sink->up(domain->user, version);
-    text_unref(version);
+    domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
 
     struct event *early = domain->early;
     domain->early = NULL;

@@ -164,7 +164,7 @@ struct driver_fact {
 
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
-    void (*up)(void *user, struct text *version);
+    void (*up)(void *user, struct text *version); /* of QEMU; NULL: not told */
     void (*fact)(void *user, const struct driver_fact *fact);
 
     /* It was made up before it came: neither the fact nor its event is passed on. */

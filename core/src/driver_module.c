@@ -26,11 +26,11 @@ static char *find_beside(void)
     return NULL;
 }
 
-/* Never unloaded: threads of libvirt run in it, and opening it again is cheap. */
+/* Never unloaded (it is linked so): threads run in it, and opening it again is cheap. */
 static void *open_module(void)
 {
     char *beside = find_beside();
-    void *handle = dlopen(beside ? beside : DRIVER_MODULE_FILE, RTLD_NOW | RTLD_NODELETE);
+    void *handle = dlopen(beside ? beside : DRIVER_MODULE_FILE, RTLD_NOW);
     free(beside);
     return handle;
 }

@@ -339,7 +339,8 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 /* Belongs to the monitor. */
 const char *bj_monitor_uri(bj_monitor *monitor);
 
-/* "7.2.22", of the greeting; for display: never decide by it. Belongs to the monitor. */
+/* "7.2.22", of the greeting; for display: never decide by it. "" of a domain of libvirt's, which
+ * does not tell. Belongs to the monitor. */
 const char *bj_monitor_qemu_version(bj_monitor *monitor);
 
 /* 1 if this QEMU has that command, 0 if not; once the connection is over, its bj_error. */
