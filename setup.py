@@ -147,7 +147,7 @@ setup(
             extra_link_args=[
                 f"-Wl,-soname,{DRIVER_FILE}",
                 f"-Wl,--version-script={DRIVER_EXPORTS}",
-                "-Wl,-z,defs",
+                "-Wl,-z,defs,-z,nodelete",
             ],
         ),
     ],
