@@ -652,7 +652,8 @@ static int domain_execute(struct driver *driver, struct driver_request *asked, c
     int r = BJ_E_UNSUPPORTED;
 
     if (!starts_has(command))
-        text = text_printf("%s: libvirt takes no commands for QEMU that leave the domain as it was",
+        text = text_printf("%s: raw commands are not for libvirt's domains, which they would "
+                           "taint: use libvirt's own calls, or a monitor of QEMU's",
                            command);
     else
         r = object ? start_parse(command, object, &start, &text) : BJ_E_NOMEM;

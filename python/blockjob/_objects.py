@@ -43,7 +43,8 @@ class MonitorBase:
         self._handle = handle
 
     def __repr__(self) -> str:
-        return f"<Monitor {self.uri} of QEMU {self.qemu_version}>"
+        version = self.qemu_version
+        return f"<Monitor {self.uri} of QEMU {version}>" if version else f"<Monitor {self.uri}>"
 
     @property
     def uri(self) -> str:
