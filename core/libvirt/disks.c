@@ -6,6 +6,7 @@
 
 #include <blockjob/blockjob.h>
 #include <libxml/parser.h>
+#include <libxml/xmlerror.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,20 +138,47 @@ static int read_disks(const xmlNode *devices, struct disks *disks)
 
 /* ---------------------------------------------------------------------- text */
 
+/* Instead of a sentence on stderr. */
+#if LIBXML_VERSION >= 21200
+static void note_error(void *user, const xmlError *error)
+#else
+static void note_error(void *user, xmlError *error)
+#endif
+{
+    bool *no_memory = ((xmlParserCtxt *)user)->_private;
+    *no_memory |= error->code == XML_ERR_NO_MEMORY;
+}
+
 /* Entities are left as they are, and nothing is fetched. The parser's own limits hold: no XML that
  * passed through libvirt's protocol is beyond them. */
+static xmlDoc *parse_with(xmlParserCtxt *parser, const char *xml, size_t len, int *ret_error)
+{
+    bool no_memory = false;
+    /* cppcheck-suppress autoVariables ; taken back below */
+    parser->_private = &no_memory;
+    parser->sax->serror = note_error;
+    xmlResetLastError();
+    xmlDoc *doc = xmlCtxtReadMemory(parser, xml, (int)len, NULL, NULL, XML_PARSE_NONET);
+
+    const xmlError *last = xmlGetLastError(); /* of the tree, which does not know the parser */
+    no_memory |= last && last->code == XML_ERR_NO_MEMORY;
+    no_memory |= !doc && parser->errNo == XML_ERR_OK; /* the parser had not begun */
+    *ret_error = no_memory ? BJ_E_NOMEM : doc ? BJ_OK : BJ_E_PROTOCOL;
+    parser->_private = NULL;
+    if (doc && no_memory)
+        xmlFreeDoc(doc);
+    return no_memory ? NULL : doc;
+}
+
 static xmlDoc *parse(const char *xml, int *ret_error)
 {
     size_t len = strlen(xml);
+    *ret_error = BJ_E_PROTOCOL;
+    if (len == 0 || len > INT_MAX)
+        return NULL;
     xmlParserCtxt *parser = xmlNewParserCtxt();
-    xmlDoc *doc = NULL;
-
-    *ret_error = parser ? BJ_E_PROTOCOL : BJ_E_NOMEM;
-    if (parser && len <= INT_MAX)
-        doc = xmlCtxtReadMemory(parser, xml, (int)len, NULL, NULL,
-                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
-    if (parser && !doc && parser->errNo == XML_ERR_NO_MEMORY)
-        *ret_error = BJ_E_NOMEM;
+    *ret_error = BJ_E_NOMEM;
+    xmlDoc *doc = parser ? parse_with(parser, xml, len, ret_error) : NULL;
     xmlFreeParserCtxt(parser);
     return doc;
 }

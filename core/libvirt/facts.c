@@ -126,7 +126,7 @@ static bool make_room(struct facts *facts)
     if (facts->count < facts->room)
         return true;
     size_t room = facts->room ? facts->room * 2 : 8;
-    struct run **runs = reallocarray(facts->runs, room, sizeof *runs);
+    struct run **runs = reallocarray(facts->runs, room, sizeof(struct run *));
     if (!runs)
         return false;
     facts->runs = runs;

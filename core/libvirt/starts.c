@@ -5,7 +5,6 @@
 #include "starts.h"
 
 #include <blockjob/blockjob.h>
-#include <libxml/xmlwriter.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +102,7 @@ static const struct member block_commit_members[] = {
     {"top", IS_STRING, .place = TOP},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"active", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_ACTIVE},
+    {"shallow", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_SHALLOW},
     {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_RELATIVE},
     {"delete", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_DELETE},
     {NULL},
@@ -179,62 +179,71 @@ struct command {
 
 /* ----------------------------------------------------------------------- XML */
 
-/* An element without content. */
-static bool write_empty(xmlTextWriter *writer, const char *name, const char *attribute,
-                        const char *value)
+/* libxml2's writer leaves out in silence what it has no memory for. */
+static void write_attribute(FILE *out, const char *name, const char *value)
 {
-    return xmlTextWriterStartElement(writer, (const xmlChar *)name) >= 0 &&
-           xmlTextWriterWriteAttribute(writer, (const xmlChar *)attribute,
-                                       (const xmlChar *)value) >= 0 &&
-           xmlTextWriterEndElement(writer) >= 0;
+    (void)fprintf(out, " %s=\"", name);
+    for (; *value; value++)
+        (void)(strchr("<>&\"'\t\n\r", *value) ? fprintf(out, "&#%d;", *value) : fputc(*value, out));
+    (void)fputc('"', out);
 }
 
-/* `element` is what libvirt calls the place: <source> of a copy, <target> of a backup. */
-static bool write_place(xmlTextWriter *writer, const struct start *start, const char *element)
+/* An element without content. */
+static void write_empty(FILE *out, const char *name, const char *attribute, const char *value)
+{
+    (void)fprintf(out, "<%s", name);
+    write_attribute(out, attribute, value);
+    (void)fputs("/>", out);
+}
+
+/* The end of <disk>. `element` is what libvirt calls the place: <source> of a copy, <target> of a
+ * backup. */
+static void write_place(FILE *out, const struct start *start, const char *element)
 {
     const char *type = start->strings[TARGET_TYPE];
     const char *format = start->strings[FORMAT];
     bool is_block = type && strcmp(type, "block") == 0;
 
-    return xmlTextWriterWriteAttribute(writer, (const xmlChar *)"type",
-                                       (const xmlChar *)(is_block ? "block" : "file")) >= 0 &&
-           write_empty(writer, element, is_block ? "dev" : "file", start->strings[TARGET]) &&
-           (!format || write_empty(writer, "driver", "type", format));
+    write_attribute(out, "type", is_block ? "block" : "file");
+    (void)fputc('>', out);
+    write_empty(out, element, is_block ? "dev" : "file", start->strings[TARGET]);
+    if (format)
+        write_empty(out, "driver", "type", format);
+    (void)fputs("</disk>", out);
 }
 
-static bool write_copy(xmlTextWriter *writer, const struct start *start, const char *disk)
+static void write_copy(FILE *out, const struct start *start, const char *disk)
 {
     (void)disk;
-    return xmlTextWriterStartElement(writer, (const xmlChar *)"disk") >= 0 &&
-           write_place(writer, start, "source");
+    (void)fputs("<disk", out);
+    write_place(out, start, "source");
 }
 
 /* Disks that are not in the list are not backed up. */
-static bool write_backup(xmlTextWriter *writer, const struct start *start, const char *disk)
+static void write_backup(FILE *out, const struct start *start, const char *disk)
 {
-    return xmlTextWriterStartElement(writer, (const xmlChar *)"domainbackup") >= 0 &&
-           xmlTextWriterStartElement(writer, (const xmlChar *)"disks") >= 0 &&
-           xmlTextWriterStartElement(writer, (const xmlChar *)"disk") >= 0 &&
-           xmlTextWriterWriteAttribute(writer, (const xmlChar *)"name", (const xmlChar *)disk) >=
-               0 &&
-           xmlTextWriterWriteAttribute(writer, (const xmlChar *)"backupmode",
-                                       (const xmlChar *)"full") >= 0 &&
-           write_place(writer, start, "target");
+    (void)fputs("<domainbackup><disks><disk", out);
+    write_attribute(out, "name", disk);
+    write_attribute(out, "backupmode", "full");
+    write_place(out, start, "target");
+    (void)fputs("</disks></domainbackup>", out);
 }
 
 /* malloc'ed; NULL: no memory. */
 static char *write_xml(const struct start *start, const char *disk,
-                       bool (*write)(xmlTextWriter *writer, const struct start *start,
-                                     const char *disk))
+                       void (*write)(FILE *out, const struct start *start, const char *disk))
 {
-    xmlBuffer *buffer = xmlBufferCreate();
-    xmlTextWriter *writer = buffer ? xmlNewTextWriterMemory(buffer, 0) : NULL;
-    bool written = writer && write(writer, start, disk) && xmlTextWriterEndDocument(writer) >= 0;
-    if (writer)
-        xmlFreeTextWriter(writer);
-    char *xml = written ? strdup((const char *)xmlBufferContent(buffer)) : NULL;
-    xmlBufferFree(buffer);
-    return xml;
+    char *xml = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&xml, &len);
+    if (!out)
+        return NULL;
+    write(out, start, disk);
+    bool failed = ferror(out);
+    if (fclose(out) == 0 && !failed)
+        return xml;
+    free(xml);
+    return NULL;
 }
 
 /* --------------------------------------------------------------------- calls */
