@@ -233,6 +233,10 @@ $(libvirt_programs): | $(BUILD)/$(LIBVIRT_SONAME)
 libvirt_units = $(patsubst %,$(BUILD)/core/libvirt/%.o,$(1))
 $(BUILD)/tests/libvirt/test_pool: $(call libvirt_units,mailbox pool)
 $(BUILD)/tests/libvirt/test_service: $(call libvirt_units,service)
+$(BUILD)/tests/libvirt/test_disks: $(call libvirt_units,disks)
+$(BUILD)/tests/libvirt/test_facts: $(call libvirt_units,facts)
+$(BUILD)/tests/libvirt/test_starts: $(call libvirt_units,starts)
+$(BUILD)/tests/libvirt/test_units: $(call libvirt_units,disks facts starts)
 
 $(stress): $(stress_objects) $(support_objects) $(STATIC)
 	$(call say,LINK)
@@ -259,7 +263,7 @@ $(libvirt_bench_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(B
 
 # These look at each allocation (tests/core/heap.h).
 heap_programs := $(patsubst %,$(BUILD)/tests/%,core/test_hostile core/test_memory libvirt/test_pool \
-	libvirt/test_service)
+	libvirt/test_service libvirt/test_units)
 $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc reallocarray strdup \
 	free vasprintf asprintf tsearch)
 
