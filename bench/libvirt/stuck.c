@@ -4,7 +4,7 @@
  *
  *     stuck URI DOMAIN...
  *
- * Connects to all, prints "ready" and how many threads it has; then, for each line on stdin:
+ * Connects to all, prints "ready"; then, for each line on stdin:
  *
  *     pivot DOMAIN TARGET BANDWIDTH   copies vda and asks for the pivot: "waiting", then "over" and
  *                                     when that was known, in microseconds since 1970
@@ -12,6 +12,7 @@
  *     start DOMAIN TARGET BANDWIDTH   copies vda: "started"
  *     hang DOMAIN MS                  asks for that copy's pivot, and for another speed, both with
  *                                     that deadline; says nothing
+ *     threads                         "threads" and how many it has
  *     collect                         for each of what was asked to hang "late" and by how many
  *                                     microseconds the answer came after its deadline
  */
@@ -232,7 +233,8 @@ int main(int argc, char **argv)
     bench.uri = argv[1];
     bench.count = argc - 2;
     connect_all(argv + 2);
-    say("ready", threads());
+    puts("ready");
+    fflush(stdout);
 
     while (fgets(line, sizeof line, stdin) != NULL) {
         unsigned bandwidth = 0;
@@ -245,6 +247,8 @@ int main(int argc, char **argv)
             start(name, target, bandwidth);
         else if (words == 3 && strcmp(verb, "hang") == 0)
             hang(name, strtol(target, NULL, 10));
+        else if (words == 1 && strcmp(verb, "threads") == 0)
+            say("threads", threads());
         else if (words == 1 && strcmp(verb, "collect") == 0)
             collect();
         else
