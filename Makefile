@@ -497,7 +497,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(PYTHON) .ci/behaviours --check
 	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
-		$(venv)/bin/mypy $$program || exit; done
+		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done
 
 lint-go: library
 	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
