@@ -63,6 +63,10 @@ class Inbox:
         self._queue = queue
         self.fd = _core.queue_fd(queue)
 
+    def fileno(self) -> int:
+        """For `select()`. eventlet's never wakes for a bare 0, of a process without a stdin."""
+        return self.fd
+
     def expect(self, future: _core.bj_future, token: int) -> None:
         """A record with `token` shall come once the future is done."""
         check(_core.future_deliver(future, self._queue, token))

@@ -97,10 +97,10 @@ def _wait_readable(inbox: Inbox, timeout: float | None) -> None:
     while True:
         rest = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            readable = bool(select.select([inbox.fd], [], [], rest)[0])
+            readable = bool(select.select([inbox], [], [], rest)[0])
         except ValueError:  # an fd beyond FD_SETSIZE
             poll = select.poll()
-            poll.register(inbox.fd, select.POLLIN)
+            poll.register(inbox, select.POLLIN)
             readable = bool(poll.poll(None if rest is None else milliseconds(rest)))
         if readable:
             return

@@ -123,6 +123,24 @@ def test_b73_eventlet(halted: Qemu) -> None:
     assert run_child(program) == "None PIVOTED PIVOTED\n"
 
 
+def test_b73_eventlet_without_stdin(daemon: Qemu) -> None:
+    """The first fd that the library opens is 0 then."""
+    pytest.importorskip("eventlet")
+    program = f"""
+        import os, warnings
+        warnings.simplefilter("ignore")
+        import eventlet, eventlet.hubs
+        eventlet.monkey_patch()
+        eventlet.hubs.get_hub()
+        import blockjob.sync
+        with blockjob.sync.connect({daemon.uri!r}) as monitor:
+            os.close(0)
+            for _ in range(3):
+                print(monitor.jobs())
+    """
+    assert run_child(program) == "[]\n" * 3
+
+
 def test_b73_gevent(halted: Qemu) -> None:
     pytest.importorskip("gevent")
     patch = "import gevent.monkey; gevent.monkey.patch_all()"
