@@ -289,6 +289,7 @@ func TestB70GoneWhileAwayIsLost(t *testing.T) {
 
 func TestB67StuckDomainDelaysNobody(t *testing.T) {
 	stuck, m := domain(t)
+	other, n := domain(t)
 	job := haltedCopy(t, stuck, m)
 	stuck.Stop()
 	defer stuck.GoOn()
@@ -297,7 +298,6 @@ func TestB67StuckDomainDelaysNobody(t *testing.T) {
 	defer cancel()
 	_, err := job.Abort(ctx)
 	fails(t, err, blockjob.ErrTimeout)
-	other, n := domain(t)
 	quick, _ := copyDisk(t, other, n, nil)
 	ends(t, blockjob.Pivoted)(quick.Pivot(patience(t)))
 
@@ -431,14 +431,14 @@ func TestLibvirtProgress(t *testing.T) {
 	job := haltedCopy(t, d, m)
 	progress := job.Progress(patience(t), 10*time.Millisecond)
 	p := <-progress
-	if p.Total != libvirtd.DiskBytes || p.Current >= p.Total {
+	if p.Total != libvirtd.DiskBytes || p.Current >= p.Total { // equal is ready (B25)
 		t.Errorf("progress %+v", p)
 	}
 	release(t, job)
-	for p = range progress {
-	}
 	<-job.Ready()
 	ends(t, blockjob.Copied)(job.Abort(patience(t)))
+	for p = range progress {
+	}
 }
 
 func TestLibvirtExample(t *testing.T) {

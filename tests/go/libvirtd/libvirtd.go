@@ -8,6 +8,7 @@ package libvirtd
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/url"
@@ -57,7 +58,8 @@ func Missing() string {
 	return ""
 }
 
-// A Host is a libvirtd with a folder and a socket of its own (tests/support/libvirtd).
+// A Host is a libvirtd with a folder and a socket of its own (tests/support/libvirtd). It belongs to the
+// test's goroutine.
 type Host struct {
 	Folder     string
 	Connection string // its URI
@@ -65,7 +67,7 @@ type Host struct {
 	script  *exec.Cmd
 	stdin   io.WriteCloser
 	stdout  *bufio.Reader
-	mu      sync.Mutex
+	full    []byte // an image full of data
 	domains int
 }
 
@@ -185,7 +187,8 @@ func (h *Host) URI(domain string) string {
 const DiskBytes = 4 << 20
 
 // A Domain's guest never runs; its disks vda and vdb are qcow2 images that are full of data. It belongs
-// to one test.
+// to one test, but ends with its libvirtd: that handles the block job events of all domains on one thread,
+// which has no time for them for more than a second after the end of any.
 type Domain struct {
 	Host *Host
 	Name string
@@ -197,26 +200,25 @@ type Domain struct {
 	pid    int // of its QEMU; 0: ended
 }
 
-// Domain makes one, paused, that ends with the test; it is called `name`, or something if that is "".
+// Domain makes one, paused, that is called `name`, or something if that is "".
 func (h *Host) Domain(t testing.TB, name string) *Domain {
 	t.Helper()
-	h.mu.Lock()
 	h.domains++
 	prefix := fmt.Sprintf("d%d", h.domains)
-	h.mu.Unlock()
 	if name == "" {
 		name = "vm-" + prefix
 	}
 	d := &Domain{Host: h, Name: name, URI: h.URI(name), t: t, prefix: prefix}
-	t.Cleanup(d.remove)
 	for _, target := range []string{"vda", "vdb"} {
-		path := d.MakeEmpty(target)
-		d.run("qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -q -P 1 0 %d", DiskBytes), path)
+		d.makeFull(d.Path(target))
 	}
+	var id [16]byte
+	_, err := rand.Read(id[:])
+	d.must(err)
+	d.UUID = fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 	definition := d.Path("xml")
 	d.must(os.WriteFile(definition, []byte(d.describe()), 0o644))
 	d.virsh("create", definition, "--paused")
-	d.UUID = d.virsh("domuuid", name)
 	text, err := os.ReadFile(filepath.Join(h.Folder, "run/libvirt/qemu/run", name+".pid"))
 	d.must(err)
 	d.pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
@@ -230,18 +232,23 @@ func (d *Domain) describe() string {
 		disks += fmt.Sprintf("<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"+
 			"<source file='%s'/><target dev='%s' bus='virtio'/></disk>", d.Path(target), target)
 	}
-	return fmt.Sprintf("<domain type='qemu'><name>%s</name><memory unit='MiB'>16</memory>"+
+	return fmt.Sprintf("<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='MiB'>16</memory>"+
 		"<os><type arch='x86_64' machine='pc'>hvm</type></os>"+
-		"<devices>%s<memballoon model='none'/></devices></domain>", d.Name, disks)
+		"<devices>%s<memballoon model='none'/></devices></domain>", d.Name, d.UUID, disks)
 }
 
-// remove ends the domain, however it is, and removes its disks.
-func (d *Domain) remove() {
-	d.Kill() // in no time, while libvirt takes a second to do it nicely
-	paths, _ := filepath.Glob(d.Path("*"))
-	for _, path := range paths {
-		os.Remove(path)
+// makeFull makes an image full of data. QEMU's programs make the first; each takes its time to start.
+func (d *Domain) makeFull(path string) {
+	d.t.Helper()
+	if d.Host.full == nil {
+		d.MakeEmpty("full")
+		d.run("qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -q -P 1 0 %d", DiskBytes), d.Path("full"))
+		full, err := os.ReadFile(d.Path("full"))
+		d.must(err)
+		d.Host.full = full
 	}
+	d.must(os.WriteFile(path, d.Host.full, 0o600))
+	d.must(os.Chmod(path, 0o666))
 }
 
 func (d *Domain) must(err error) {
