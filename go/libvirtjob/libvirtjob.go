@@ -33,9 +33,9 @@ import (
 // freed, and the connection closed, while the monitor goes on.
 //
 // The connection must have been opened after libvirt's event loop was registered
-// (libvirt.EventRegisterDefaultImpl), and a goroutine must run that loop. A program that registers none
-// calls Dial, or dials any domain by its URI, before it opens connections: then the library's own serves
-// them.
+// (libvirt.EventRegisterDefaultImpl), and a goroutine must run that loop: libvirt brings no events over
+// any other. The library registers one of its own, in a program that has none, with the first domain that
+// is dialled by its URI.
 func Dial(ctx context.Context, domain *libvirt.Domain, options ...blockjob.DialOption) (*blockjob.Monitor, error) {
 	pointer, err := virDomainPtr(domain)
 	if err != nil {
