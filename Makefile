@@ -316,9 +316,14 @@ python-install: $(venv)/.package
 go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
 	CGO_CFLAGS='-O2 -g -DBLOCKJOB_HEADERS=$(firstword $(shell cat $(headers) | cksum))'
 go_modules := go tests/go
-all_go_modules := $(go_modules) $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod \
-	examples/*/*/go.mod bench/*/go.mod))
+all_go_modules := $(go_modules) $(filter-out examples/kubevirt,$(patsubst %/go.mod,%,$(wildcard \
+	examples/*/go.mod examples/*/*/go.mod bench/*/go.mod)))
 GO = $(shell .ci/dependencies --go)
+
+# These need libvirt's own module for Go, which is fetched once; empty where it can't be had.
+libvirt_go_modules = $(if $(has_libvirt),$(shell cd go/libvirtjob && $(GO) mod download >/dev/null 2>&1 && \
+	echo go/libvirtjob tests/go/libvirtjob examples/kubevirt))
+no_libvirt_go = -- without tests/go/libvirtjob there is no libvirt, or libvirt.org/go/libvirt could not be fetched
 
 # For what is run: the Python and the Go of this build come first.
 with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(go_env)
@@ -332,7 +337,7 @@ again := --no-print-directory
 c_tests = c $(test_programs) -- script $(test_scripts) $(if $(has_libvirt),,$(no_libvirt))
 no_libvirt = -- without tests/libvirt no libvirt 7.0 or newer, or no libxml2
 python_tests = pytest $(venv)/bin/pytest tests
-go_tests = go $(GO) $(go_modules)
+go_tests = go $(GO) $(go_modules) $(if $(libvirt_go_modules),tests/go/libvirtjob,$(no_libvirt_go))
 built := library examples
 python_ready := $(built) $(venv)/.package $(venv)/.test-tools \
 	$(if $(has_libvirt),$(venv)/.libvirt-python)
@@ -379,8 +384,9 @@ check-matrix:
 	@$(MAKE) $(again) .check-matrix
 
 .check-matrix: $(python_ready) test-programs
-	@$(with_tools) .ci/matrix $(PYTHON) .ci/check c $(filter $(BUILD)/tests/qemu/%,$(test_programs)) \
-		-- $(python_tests) -m qemu -- $(go_tests)
+	@$(with_tools) BLOCKJOB_WITHOUT_LIBVIRT=1 .ci/matrix $(PYTHON) .ci/check \
+		c $(filter $(BUILD)/tests/qemu/%,$(test_programs)) -- $(python_tests) -m qemu \
+		-- go $(GO) $(go_modules)
 
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize:
@@ -503,7 +509,7 @@ lint-go: library
 	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
 		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
-	set -e; for module in $(all_go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
+	set -e; for module in $(all_go_modules) $(libvirt_go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
 
 format: $(venv)/.lint-tools
 	clang-format -i $(linted)
