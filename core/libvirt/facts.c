@@ -23,10 +23,6 @@ enum {
 
 enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED };
 
-/* How far a start of ours is. Once libvirt has taken it, the end of the run before may still be on
- * its way to us, if we never saw it. */
-enum start_stage { START_NONE, START_SENT, START_TAKEN };
-
 /* The job of a disk. Lives as long as the facts. */
 struct run {
     bool active; /* it is there, and libvirt has not told its end */
@@ -40,8 +36,9 @@ struct run {
     int64_t ready_us;
     int64_t end_us;
 
-    enum start_stage start;
-    bool begun; /* what is known above is of the run that is being started */
+    unsigned starts; /* of ours that are on their way */
+    bool begun;      /* what is known above is of a run that one of them has begun */
+    bool taken;      /* libvirt has taken one, and nothing of its run was heard before */
 
     enum job_switch switched; /* of the last that is over */
     char disk[];
@@ -161,37 +158,47 @@ static int get_run(struct facts *facts, const char *disk, struct run **ret)
 
 /* ---------------------------------------------------------------------- runs */
 
-/* Nothing that is known is of this one. */
-static void begin(struct run *run)
+static void clear(struct run *run)
 {
     free(run->error);
     run->error = NULL;
-    run->active = true;
-    run->ready = run->ready_told = run->pivot_sent = false;
+    run->active = run->ready = run->ready_told = run->pivot_sent = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
-    run->begun = run->start == START_SENT;
-    if (run->start == START_TAKEN)
-        run->start = START_NONE;
 }
 
-/* What comes now is of the run before the one that is being started. */
+/* Nothing that was known is of this one. */
+static void begin(struct run *run)
+{
+    clear(run);
+    run->active = true;
+    run->begun = run->starts > 0 && !run->taken;
+    run->taken = false;
+}
+
+/* What comes now is of the run before the one that is being started. Where QEMU tells of each that
+ * begins there is no doubt; else one that is known to be there has to end first. */
 static bool is_of_before(const struct facts *facts, const struct run *run)
 {
-    if (run->start == START_TAKEN)
-        return true; /* it is known, and its end comes first */
-    return run->start == START_SENT && !run->begun && (run->active || facts->has_statuses);
+    bool is_starting = run->starts > 0 && !run->begun;
+    return run->taken || (is_starting && (run->active || facts->has_statuses));
 }
 
-/* Something was told of the job that the disk has. False: nobody wants to know, because it is the
- * run before the one that is being started, and was not known to be there. */
-static bool note_run(const struct facts *facts, struct run *run)
+/* Something was told of the job that the disk has. */
+static void note_run(const struct facts *facts, struct run *run)
 {
     if (!run->active && is_of_before(facts, run))
-        return false;
-    if (!run->active)
+        run->active = true;
+    else if (!run->active)
         begin(run);
-    return true;
+}
+
+/* Nothing more is to come of this run. Without a word of QEMU's what comes then is of the next. */
+static void forget(const struct facts *facts, struct run *run)
+{
+    clear(run);
+    if (run->taken && !facts->has_statuses)
+        begin(run);
 }
 
 /* ------------------------------------------------------------- libvirt's words */
@@ -202,21 +209,24 @@ static bool can_switch(const struct run *run, int type)
     return type == FACTS_COPY || type == FACTS_ACTIVE_COMMIT || (!is_known && run->ready);
 }
 
-static void emit(const struct facts *facts, const struct run *run, int type,
-                 struct driver_fact fact)
+/* False: it is nobody's. Once libvirt has taken the next run, the disk's name is that one's. */
+static bool address(const struct facts *facts, const struct run *run, const char *type,
+                    struct driver_fact *fact)
 {
-    fact.id = run->disk;
-    fact.type = facts_type_name(type);
-    facts->emit(facts->user, &fact);
+    fact->id = run->disk;
+    fact->type = type;
+    fact->earlier = is_of_before(facts, run);
+    return !run->taken;
 }
 
-static void tell_ready(const struct facts *facts, struct run *run, int type)
+static void tell_ready(const struct facts *facts, struct run *run, const char *type)
 {
-    run->ready = true;
-    if (run->ready_told)
-        return;
-    run->ready_told = true;
-    emit(facts, run, type, (struct driver_fact){.kind = FACT_READY, .timestamp_us = run->ready_us});
+    struct driver_fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
+    bool is_news = !run->ready_told && address(facts, run, type, &fact);
+
+    run->ready = run->ready_told = true;
+    if (is_news)
+        facts->emit(facts->user, &fact);
 }
 
 /* What libvirt calls canceled is what someone has asked it to abort, however it went (B17). A copy
@@ -266,15 +276,6 @@ static enum job_switch switch_of(const struct run *run, int type, int status)
     return status == FACTS_COMPLETED ? JOB_SWITCHED : JOB_NOT_SWITCHED;
 }
 
-/* The next end is not of this run. */
-static void forget(struct run *run)
-{
-    run->active = run->ready = run->ready_told = run->pivot_sent = false;
-    run->end = QEMU_SAYS_NOTHING;
-    if (run->start == START_TAKEN)
-        begin(run);
-}
-
 /* Whether a commit that completed has switched is only asked of one that was ready. */
 static bool has_been_ready(const struct driver_fact *fact, int type)
 {
@@ -285,14 +286,16 @@ static void tell_end(const struct facts *facts, struct run *run, int type, int s
 {
     struct driver_fact fact = end_of(run, type, status);
     if (has_been_ready(&fact, type))
-        tell_ready(facts, run, type);
+        tell_ready(facts, run, facts_type_name(type));
 
+    bool is_news = address(facts, run, facts_type_name(type), &fact);
     char *error = run->error; /* the fact's, until it was told */
     fact.timestamp_us = run->end_us;
     run->switched = switch_of(run, type, status);
     run->error = NULL;
-    forget(run);
-    emit(facts, run, type, fact);
+    forget(facts, run);
+    if (is_news)
+        facts->emit(facts->user, &fact);
     free(error);
 }
 
@@ -304,12 +307,13 @@ int facts_block_job(struct facts *facts, const char *disk, int type, int status)
         return BJ_OK; /* one of a later libvirt */
 
     int r = get_run(facts, disk, &run);
-    if (!run || !note_run(facts, run))
+    if (!run)
         return r;
+    note_run(facts, run);
     if (is_end)
         tell_end(facts, run, type, status);
     else
-        tell_ready(facts, run, type);
+        tell_ready(facts, run, facts_type_name(type));
     return BJ_OK;
 }
 
@@ -385,7 +389,7 @@ static void note_status(struct facts *facts, struct run *run, const char *status
         begin(run);
     else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
              !is_of_before(facts, run))
-        forget(run);
+        clear(run);
 }
 
 static void note_end(struct run *run, enum qemu_end end, const char *error, int64_t timestamp_us)
@@ -399,15 +403,14 @@ static void note_end(struct run *run, enum qemu_end end, const char *error, int6
 static void note_error(const struct facts *facts, const struct run *run, const json_t *data,
                        int64_t timestamp_us)
 {
-    if (strcmp(string_at(data, "action"), "stop") != 0)
-        return; /* no news: it ends nothing (B12) */
-    facts->emit(facts->user, &(struct driver_fact){
-                                 .kind = FACT_STOPPED,
-                                 .id = run->disk,
-                                 .type = type_in(data),
-                                 .error = stop_reason(data),
-                                 .timestamp_us = timestamp_us,
-                             });
+    struct driver_fact fact = {
+        .kind = FACT_STOPPED,
+        .error = stop_reason(data),
+        .timestamp_us = timestamp_us,
+    };
+    bool stops = strcmp(string_at(data, "action"), "stop") == 0; /* else it ends nothing (B12) */
+    if (stops && address(facts, run, type_in(data), &fact))
+        facts->emit(facts->user, &fact);
 }
 
 static void note_event(struct facts *facts, struct run *run, const char *event, const json_t *data,
@@ -415,11 +418,12 @@ static void note_event(struct facts *facts, struct run *run, const char *event, 
 {
     const char *error = json_string_value(json_object_get(data, "error"));
 
-    if (strcmp(event, "JOB_STATUS_CHANGE") == 0)
+    if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {
         note_status(facts, run, string_at(data, "status"));
-    else if (!note_run(facts, run))
         return;
-    else if (strcmp(event, "BLOCK_JOB_READY") == 0)
+    }
+    note_run(facts, run);
+    if (strcmp(event, "BLOCK_JOB_READY") == 0)
         run->ready_us = timestamp_us;
     else if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0)
         note_end(run, error ? QEMU_FAILED : QEMU_COMPLETED, error, timestamp_us);
@@ -473,26 +477,32 @@ int facts_start_sent(struct facts *facts, const char *disk)
 {
     struct run *run;
     int r = get_run(facts, disk, &run);
-    if (run) {
-        run->start = START_SENT;
-        run->begun = false;
-    }
+    if (run)
+        run->starts++;
     return r;
+}
+
+/* libvirt takes one only when the run before has ended; we need not have heard of that. */
+static void start_taken(const struct facts *facts, struct run *run)
+{
+    bool in_doubt = run->active || facts->has_statuses;
+    if (run->begun)
+        return;
+    if (in_doubt)
+        run->taken = true;
+    else
+        begin(run);
 }
 
 void facts_start_over(struct facts *facts, const char *disk, bool accepted)
 {
     struct run *run = find_run(facts, disk);
-    if (!run || run->start != START_SENT)
+    if (!run || run->starts == 0)
         return;
-    if (!accepted || run->begun) {
-        run->start = START_NONE;
-    } else if (run->active) {
-        run->start = START_TAKEN; /* it would not have been, had the run before not ended */
-    } else {
-        run->start = START_NONE;
-        begin(run);
-    }
+    run->starts--;
+    if (accepted)
+        start_taken(facts, run);
+    run->begun = false; /* what others begin is to come */
 }
 
 void facts_pivot_sent(struct facts *facts, const char *disk)
@@ -517,20 +527,22 @@ int facts_row(struct facts *facts, const char *disk, bool ready)
 void facts_forget(struct facts *facts, const char *disk)
 {
     struct run *run = find_run(facts, disk);
-    if (run && run->active)
-        forget(run);
+    if (run) {
+        run->taken = false;
+        clear(run);
+    }
 }
 
 bool facts_is_active(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);
-    return run && run->active;
+    return run && (run->active || run->taken);
 }
 
 bool facts_is_ready(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);
-    return run && run->ready;
+    return run && run->ready && !run->taken;
 }
 
 enum job_switch facts_switched(const struct facts *facts, const char *disk)

@@ -39,14 +39,13 @@ void facts_free(struct facts *facts); /* takes NULL */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
 
 /* An event of QEMU's: its name and its data (a JSON object; NULL: none). Only those of libvirt's
- * block jobs matter ("copy-vda-libvirt-2-format" is about vda). One that memory is too short for is
- * as if it had not come. */
+ * block jobs matter ("copy-vda-libvirt-2-format" is about vda). BJ_OK or BJ_E_NOMEM. */
 int facts_qemu_event(struct facts *facts, const char *event, const char *data,
                      int64_t timestamp_us);
 
-/* Our own calls, before they are made; and how the start of a job went. An end that libvirt tells
- * while a start is on its way is that of a run before, unless QEMU has told of a new one since: it
- * is passed on if that run was known to be there. BJ_OK or BJ_E_NOMEM. */
+/* Our own calls, before they are made; and how the start of a job went. What is told while a start
+ * is on its way is of a run before (the fact says `earlier`), unless QEMU has told of a new one
+ * since. BJ_OK or BJ_E_NOMEM. */
 int facts_start_sent(struct facts *facts, const char *disk);
 void facts_start_over(struct facts *facts, const char *disk, bool accepted);
 void facts_pivot_sent(struct facts *facts, const char *disk);
