@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // domain is a domain with the disks vda and vdb, and its monitor.
 func domain(t testing.TB) (*libvirtd.Domain, *blockjob.Monitor) {
 	t.Helper()
-	d := libvirtd.Shared(t).Domain(t, "")
+	d := libvirtd.Shared(t).Domain(t, "vm-")
 	return d, dial(t, d.URI)
 }
 
@@ -235,7 +235,7 @@ func TestB65KilledIsLost(t *testing.T) {
 }
 
 func TestB65DestroyedIsNotAwaitedAnew(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "")
+	d := libvirtd.Shared(t).Domain(t, "vm-")
 	m := dial(t, d.URI, blockjob.WithReconnect(blockjob.Forever))
 	job := haltedCopy(t, d, m)
 	d.Destroy()
@@ -245,7 +245,7 @@ func TestB65DestroyedIsNotAwaitedAnew(t *testing.T) {
 
 func TestB65KilledLibvirtdIsLost(t *testing.T) {
 	host := libvirtd.Start(t)
-	d := host.Domain(t, "")
+	d := host.Domain(t, "vm-")
 	m := dial(t, d.URI)
 	job := haltedCopy(t, d, m)
 	waiting := start(func() (blockjob.Outcome, error) { return job.Wait(patience(t)) })
@@ -257,7 +257,7 @@ func TestB65KilledLibvirtdIsLost(t *testing.T) {
 
 func TestB70WaitsGoOnThroughARestart(t *testing.T) {
 	host := libvirtd.Start(t)
-	d := host.Domain(t, "")
+	d := host.Domain(t, "vm-")
 	m, events := reconnecting(t, d.URI)
 	job := haltedCopy(t, d, m)
 	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
@@ -276,7 +276,7 @@ func TestB70WaitsGoOnThroughARestart(t *testing.T) {
 
 func TestB70GoneWhileAwayIsLost(t *testing.T) {
 	host := libvirtd.Start(t)
-	d := host.Domain(t, "")
+	d := host.Domain(t, "vm-")
 	m, events := reconnecting(t, d.URI)
 	job := haltedCopy(t, d, m)
 	host.Kill(t)
@@ -394,7 +394,7 @@ func TestLibvirtSecondJobOnADisk(t *testing.T) {
 }
 
 func TestLibvirtByUUIDAndByAnOddName(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "odd #1 %41")
+	d := libvirtd.Shared(t).Domain(t, "odd #1 %41 ")
 	ok(t, dial(t, d.URI).Close())
 	m := dial(t, d.Host.URI(d.UUID))
 	job, _ := copyDisk(t, d, m, nil)
@@ -442,7 +442,7 @@ func TestLibvirtProgress(t *testing.T) {
 }
 
 func TestLibvirtExample(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "")
+	d := libvirtd.Shared(t).Domain(t, "vm-")
 	binary := filepath.Join(qemu.TempDir(t), "commit")
 	run(t, filepath.Join(root(t), "examples", "go"), nil, "go", "build", "-o", binary, "./commit")
 

@@ -203,14 +203,12 @@ type Domain struct {
 	pid    int // of its QEMU; 0: ended
 }
 
-// Domain makes one, paused, that is called `name`, or something if that is "".
+// Domain makes one, paused, whose name begins so.
 func (h *Host) Domain(t testing.TB, name string) *Domain {
 	t.Helper()
 	h.domains++
 	prefix := fmt.Sprintf("d%d", h.domains)
-	if name == "" {
-		name = "vm-" + prefix
-	}
+	name += prefix
 	d := &Domain{Host: h, Name: name, URI: h.URI(name), t: t, prefix: prefix}
 	for _, target := range []string{"vda", "vdb"} {
 		d.makeFull(d.Path(target))

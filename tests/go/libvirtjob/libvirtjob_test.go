@@ -65,7 +65,7 @@ func connect(t testing.TB, host *libvirtd.Host) *libvirt.Connect {
 // domain is a new domain, and what the test has of it over a connection of its own.
 func domain(t testing.TB, host *libvirtd.Host) (*libvirtd.Domain, *libvirt.Connect, *libvirt.Domain) {
 	t.Helper()
-	d := host.Domain(t, "")
+	d := host.Domain(t, "vm-")
 	connection := connect(t, host)
 	found, err := connection.LookupDomainByName(d.Name)
 	ok(t, err)
@@ -169,7 +169,7 @@ func TestB68TwoDomainsOfOneConnection(t *testing.T) {
 	d, connection, one := domain(t, host)
 	defer connection.Close()
 	defer one.Free()
-	e := host.Domain(t, "")
+	e := host.Domain(t, "vm-")
 	other, err := connection.LookupDomainByName(e.Name)
 	ok(t, err)
 	defer other.Free()
@@ -215,7 +215,7 @@ func TestWhatCanNotBeDialled(t *testing.T) {
 }
 
 func TestExample(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "")
+	d := libvirtd.Shared(t).Domain(t, "vm-")
 	folder := t.TempDir()
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(folder, "kubevirt"), ".")
 	build.Dir = filepath.Join("..", "..", "..", "examples", "kubevirt")
