@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connections to libvirt, each shared by a few domains.
+ * Connections to libvirt, and what libvirt tells on them.
  *
- * libvirtd works on five calls of a client at a time (max_client_requests), and a domain whose job
- * lock is stuck keeps one of them busy. So a connection of ours serves at most four domains, each
- * of which makes one call at a time: those that are stuck delay no other (B67).
+ * One of ours serves one domain: libvirtd works on five calls of a client at a time
+ * (max_client_requests), so that domains which are stuck would delay others on the same connection
+ * (B67); and only the domain that is first asked for on a connection has QEMU's own events sent, by
+ * the filter in libvirtd. A connection of the program's serves all domains that it gives us: there
+ * the events of all are asked for, once, and given to whom they are about.
  */
 #ifndef BJ_CONNECTION_H
 #define BJ_CONNECTION_H
@@ -12,30 +14,39 @@
 #include <libvirt/libvirt.h>
 #include <stdbool.h>
 
-enum { CONNECTION_DOMAINS_MAX = 4 };
+/* Who wants to hear of a domain. The functions are called on threads of libvirt's, under a lock:
+ * they may only post. Lies in its owner's memory, from joining to connection_leave(). */
+struct connection_user {
+    struct connection_user *next;
+    unsigned char uuid[VIR_UUID_BUFLEN]; /* the domain's */
+    void (*block_job)(struct connection_user *user, const char *disk, int type, int status);
+    void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
+                       long long seconds, unsigned micros);
+    void (*stopped)(struct connection_user *user, int detail); /* virDomainEventStoppedDetailType */
+    void (*ended)(struct connection_user *user, int reason);   /* virConnectCloseReason; once */
+};
 
 struct connection;
 
-/* Hears once that the connection has ended; on a thread of libvirt's, under a lock: it may only
- * post. Lies in its owner's memory, from joining to connection_leave(). */
-struct connection_user {
-    struct connection_user *next;
-    void (*ended)(struct connection_user *user, int reason); /* virConnectCloseReason */
-};
-
 /* These block: threads of the pool. NULL: *ret_why is libvirt's sentence, malloc'ed, or NULL for a
- * lack of memory. A `uri` of NULL is libvirt's default. */
-struct connection *connection_join(const char *uri, struct connection_user *user, char **ret_why);
-/* The program's own: it is kept open while we use it. */
-struct connection *connection_join_theirs(virConnectPtr handle, struct connection_user *user,
+ * lack of memory. */
+
+/* A connection of its own for the domain of that name or UUID; a `uri` of NULL is libvirt's
+ * default. *ret_domain is the caller's; *ret_is_gone: there is no such domain. */
+struct connection *connection_join(const char *uri, const char *name, struct connection_user *user,
+                                   virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why);
+/* That of the program's domain; it is kept open while we use it. */
+struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why);
-/* The last one closes ours. */
 void connection_leave(struct connection *connection, struct connection_user *user);
 
-virConnectPtr connection_handle(const struct connection *connection);
+/* After each call of libvirt's on it: see service.h. */
+void connection_nudge(const struct connection *connection);
 
-/* False: the program itself listens for its end, and there can be only one who does: ask
- * virConnectIsAlive(), which asks nobody else. */
+/* Any thread; asks nobody. */
+bool connection_is_alive(const struct connection *connection);
+/* False: the program itself listens for its end, and there can be only one who does:
+ * connection_is_alive() is to be asked now and then. */
 bool connection_tells_end(const struct connection *connection);
 
 #endif

@@ -384,6 +384,7 @@ static void run_request(struct call *call)
     request->went_well = request->kind->call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
                        virDomainIsActive(session_domain(request->domain->session)) == 0;
+    session_called(request->domain->session);
 }
 
 static void run_later(struct loop_task *task)
@@ -1027,7 +1028,11 @@ static void run_open(struct call *call)
     domain->found.theirs = NULL;
     domain->found.session =
         session_open(text_str(domain->uri), theirs, &session_sink, domain, &domain->found.failure);
-    if (domain->found.session && !look_around(domain)) {
+    if (!domain->found.session)
+        return;
+    bool looked = look_around(domain);
+    session_called(domain->found.session);
+    if (!looked) {
         session_close(domain->found.session);
         domain->found.session = NULL;
     }

@@ -8,21 +8,18 @@
 
 #include <blockjob/blockjob.h>
 
-#include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
-#include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct session {
-    atomic_uint refs; /* its owner's, and one of each registration */
     const struct session_sink *sink;
     void *user;
     struct connection_user connection_user;
     struct connection *connection;
     virDomainPtr domain;
-    int lifecycle, block_job, qemu_event; /* callback ids; -1: none */
 };
 
 /* ------------------------------------------------------------------------- URI */
@@ -77,148 +74,75 @@ int session_parse(const char *uri, char **ret_connection, char **ret_name)
 
 /* ---------------------------------------------------------------------- events */
 
-static void on_block_job(virConnectPtr connection, virDomainPtr domain, const char *disk, int type,
-                         int status, void *opaque)
+static struct session *session_of(struct connection_user *user)
 {
-    const struct session *session = opaque;
-    (void)connection, (void)domain;
+    return (struct session *)((char *)user - offsetof(struct session, connection_user));
+}
+
+static void on_block_job(struct connection_user *user, const char *disk, int type, int status)
+{
+    const struct session *session = session_of(user);
     session->sink->block_job(session->user, disk, type, status);
 }
 
-static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail,
-                        void *opaque)
+static void on_qemu_event(struct connection_user *user, const char *name, const char *data,
+                          long long seconds, unsigned micros)
 {
-    const struct session *session = opaque;
-    (void)connection, (void)domain;
-    if (event == VIR_DOMAIN_EVENT_STOPPED)
-        session->sink->stopped(session->user, detail);
-    return 0;
+    const struct session *session = session_of(user);
+    session->sink->qemu_event(session->user, name, data, seconds, micros);
 }
 
-static void on_qemu_event(virConnectPtr connection, virDomainPtr domain, const char *event,
-                          long long seconds, unsigned micros, const char *details, void *opaque)
+static void on_stopped(struct connection_user *user, int detail)
 {
-    const struct session *session = opaque;
-    (void)connection, (void)domain;
-    session->sink->qemu_event(session->user, event, details, seconds, micros);
+    const struct session *session = session_of(user);
+    session->sink->stopped(session->user, detail);
 }
 
-static void on_disconnected(struct connection_user *user, int reason)
+static void on_ended(struct connection_user *user, int reason)
 {
-    const struct session *session =
-        (struct session *)((char *)user - offsetof(struct session, connection_user));
+    const struct session *session = session_of(user);
     session->sink->disconnected(session->user, reason);
-}
-
-/* ---------------------------------------------------------------- registrations */
-
-static void unref(void *opaque)
-{
-    struct session *session = opaque;
-    if (atomic_fetch_sub(&session->refs, 1) != 1)
-        return;
-    session->sink->unref(session->user);
-    free(session);
-}
-
-static int listen(struct session *session, int event, virConnectDomainEventGenericCallback fn)
-{
-    atomic_fetch_add(&session->refs, 1);
-    int id = virConnectDomainEventRegisterAny(connection_handle(session->connection),
-                                              session->domain, event, fn, session, unref);
-    if (id < 0)
-        atomic_fetch_sub(&session->refs, 1); /* its owner's is left */
-    return id;
-}
-
-/* Not every driver hands QEMU's events on, nor to everyone: then libvirt's own must do. */
-static int listen_to_qemu(struct session *session)
-{
-    atomic_fetch_add(&session->refs, 1);
-    int id = virConnectDomainQemuMonitorEventRegister(connection_handle(session->connection),
-                                                      session->domain, NULL, on_qemu_event, session,
-                                                      unref, 0);
-    if (id < 0)
-        atomic_fetch_sub(&session->refs, 1); /* its owner's is left */
-    return id;
-}
-
-static bool register_all(struct session *session)
-{
-    session->lifecycle =
-        listen(session, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle));
-    session->qemu_event = listen_to_qemu(session);
-    session->block_job =
-        listen(session, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
-    return session->lifecycle >= 0 && session->block_job >= 0;
-}
-
-static void deregister(const struct session *session)
-{
-    virConnectPtr handle = connection_handle(session->connection);
-    if (session->lifecycle >= 0)
-        virConnectDomainEventDeregisterAny(handle, session->lifecycle);
-    if (session->block_job >= 0)
-        virConnectDomainEventDeregisterAny(handle, session->block_job);
-    if (session->qemu_event >= 0)
-        virConnectDomainQemuMonitorEventDeregister(handle, session->qemu_event);
-}
-
-void session_close(struct session *session)
-{
-    if (session->domain && session->connection)
-        deregister(session);
-    if (session->domain)
-        virDomainFree(session->domain);
-    if (session->connection)
-        connection_leave(session->connection, &session->connection_user);
-    unref(session);
 }
 
 /* --------------------------------------------------------------------- opening */
 
-static void note_failure(struct session_failure *failure)
+void session_close(struct session *session)
 {
-    int code = virGetLastErrorCode();
-    const char *message = virGetLastErrorMessage();
-    failure->why = message ? strdup(message) : NULL;
-    failure->is_gone = code == VIR_ERR_NO_DOMAIN;
+    if (session->domain)
+        virDomainFree(session->domain);
+    if (session->connection)
+        connection_leave(session->connection, &session->connection_user);
+    session->sink->unref(session->user);
+    free(session);
 }
 
-static virDomainPtr look_up(virConnectPtr handle, const char *name)
-{
-    unsigned char uuid[VIR_UUID_BUFLEN];
-    virDomainPtr domain = virDomainLookupByName(handle, name);
-    bool may_be_uuid = !domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN &&
-                       strspn(name, "0123456789abcdefABCDEF-") == strlen(name) &&
-                       strlen(name) >= 2 * sizeof uuid;
-    return may_be_uuid ? virDomainLookupByUUIDString(handle, name) : domain;
-}
-
-static bool join_and_look_up(struct session *session, const char *uri,
-                             struct session_failure *failure)
+static bool join_by_uri(struct session *session, const char *uri, struct session_failure *failure)
 {
     char *connection = NULL;
     char *name = NULL;
     if (session_parse(uri, &connection, &name) != BJ_OK)
         return false; /* it was checked: no memory */
-
-    session->connection = connection_join(connection, &session->connection_user, &failure->why);
-    if (session->connection) {
-        session->domain = look_up(connection_handle(session->connection), name);
-        if (!session->domain)
-            note_failure(failure);
-    }
+    session->connection = connection_join(connection, name, &session->connection_user,
+                                          &session->domain, &failure->is_gone, &failure->why);
+    if (!session->connection)
+        session->domain = NULL;
     free(connection);
     free(name);
-    return session->domain != NULL;
+    return session->connection != NULL;
 }
 
 static bool join_theirs(struct session *session, struct session_failure *failure)
 {
-    session->connection = connection_join_theirs(virDomainGetConnect(session->domain),
-                                                 &session->connection_user, &failure->why);
+    session->connection =
+        connection_join_theirs(session->domain, &session->connection_user, &failure->why);
     return session->connection != NULL;
+}
+
+static void note_failure(struct session_failure *failure)
+{
+    const char *message = virGetLastErrorMessage();
+    failure->is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
+    failure->why = message ? strdup(message) : NULL;
 }
 
 static bool check_active(const struct session *session, struct session_failure *failure)
@@ -233,17 +157,12 @@ static bool check_active(const struct session *session, struct session_failure *
     return active > 0;
 }
 
+/* It is listened to before it is looked at: what happens since is heard. */
 static bool set_up(struct session *session, const char *uri, struct session_failure *failure)
 {
-    bool found =
-        session->domain ? join_theirs(session, failure) : join_and_look_up(session, uri, failure);
-    if (!found)
-        return false;
-    if (!register_all(session)) { /* before it is looked at: what happens since is heard */
-        note_failure(failure);
-        return false;
-    }
-    return check_active(session, failure);
+    bool joined =
+        session->domain ? join_theirs(session, failure) : join_by_uri(session, uri, failure);
+    return joined && check_active(session, failure);
 }
 
 struct session *session_open(const char *uri, virDomainPtr theirs, const struct session_sink *sink,
@@ -256,13 +175,15 @@ struct session *session_open(const char *uri, virDomainPtr theirs, const struct 
             virDomainFree(theirs);
         return NULL;
     }
-    atomic_init(&session->refs, 1);
     session->sink = sink;
     session->user = sink->ref(user);
-    session->connection_user.ended = on_disconnected;
+    session->connection_user = (struct connection_user){
+        .block_job = on_block_job,
+        .qemu_event = on_qemu_event,
+        .stopped = on_stopped,
+        .ended = on_ended,
+    };
     session->domain = theirs;
-    session->lifecycle = session->block_job = session->qemu_event = -1;
-
     if (service_start() == BJ_OK && set_up(session, uri, ret_failure))
         return session;
     session_close(session);
@@ -276,9 +197,14 @@ virDomainPtr session_domain(const struct session *session)
     return session->domain;
 }
 
+void session_called(const struct session *session)
+{
+    connection_nudge(session->connection);
+}
+
 bool session_is_alive(const struct session *session)
 {
-    return virConnectIsAlive(connection_handle(session->connection)) != 0;
+    return connection_is_alive(session->connection);
 }
 
 bool session_tells_end(const struct session *session)

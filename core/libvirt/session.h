@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A domain as libvirt hands it out: its connection, its handle, what it has registered for. All of
+ * A domain as libvirt hands it out: its connection and its handle. All of
  * this blocks and belongs to the pool's threads, one at a time; what libvirt has to tell comes on
  * threads of libvirt's.
  */
@@ -36,6 +36,9 @@ struct session *session_open(const char *uri, virDomainPtr theirs, const struct 
 void session_close(struct session *session);
 
 virDomainPtr session_domain(const struct session *session);
+
+/* After each call of libvirt's on the domain (service.h says why). */
+void session_called(const struct session *session);
 
 /* Any thread; asks nobody. */
 bool session_is_alive(const struct session *session);
