@@ -400,7 +400,7 @@ check-sanitize:
 		$(MAKE) $(again) BUILD=$(BUILD)/asan SANITIZE=address,undefined .check-c
 # TSan wants memory where this kernel's randomisation may not put it.
 .check-tsan:
-	@TSAN_OPTIONS=second_deadlock_stack=1:$$TSAN_OPTIONS \
+	@TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$(CURDIR)/.ci/tsan:$$TSAN_OPTIONS \
 	CHECK_WRAPPER="$$(setarch -R true 2>/dev/null && echo setarch -R)" \
 		$(MAKE) $(again) BUILD=$(BUILD)/tsan SANITIZE=thread .check-c
 .check-race:

@@ -2,9 +2,14 @@
 /*
  * libvirt's event loop on ours; see service.h.
  *
- * What libvirt wants of a watch is kept under the lock, where any thread changes it; its I/O and
- * its timer are the loop's thread's, which is told by a post. What they bring is held against what
- * is wanted by then, so that a change is in force when the function that made it returns.
+ * What libvirt wants of a watch is kept under the lock, where any thread changes it, and what comes
+ * is held against that: a change is in force when the function that made it returns. A timer is the
+ * loop's thread's, which is told by a post.
+ *
+ * An fd belongs to others, who may close it as soon as they have taken its handle away, or before;
+ * libev aborts when it meets such a number. So it is given an epoll that has the fd in it: any
+ * thread changes what that waits for, a closed fd leaves it, and it can wait for nothing but
+ * errors.
  */
 #include "service.h"
 
@@ -13,11 +18,13 @@
 #include <blockjob/blockjob.h>
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <libvirt/libvirt.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -40,14 +47,12 @@ struct watch {
     bool posted; /* `task` is on its way */
     struct loop_task task;
 
-    /* A handle. `hangup` watches an epoll of the fd for no event, where errors are all that is
-     * wanted: the loop knows no such wish. */
+    /* A handle. */
     virEventHandleCallback on_event; /* NULL: a timeout */
     int fd;
     int events;
+    int epoll; /* -1: none */
     struct loop_io *io;
-    int hangup_fd; /* -1: none */
-    struct loop_io *hangup;
 
     /* A timeout. */
     virEventTimeoutCallback on_timeout;
@@ -63,8 +68,15 @@ static struct {
     struct loop *loop; /* NULL: no thread, in a child of fork() for example */
     struct watch *buckets[BUCKETS];
     int last_id;
+    struct loop *parents_loop; /* in a child of fork(): kept, so that nothing takes it for lost */
+    struct watch *parents_watches;
+    int always_ready; /* an eventfd, for fds that an epoll does not take; -1: none so far */
     void (*wake_default)(void *context);
-} service = {.lock = PTHREAD_MUTEX_INITIALIZER, .decided = PTHREAD_COND_INITIALIZER};
+} service = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .decided = PTHREAD_COND_INITIALIZER,
+    .always_ready = -1,
+};
 
 static void lock(void)
 {
@@ -127,13 +139,26 @@ static void after_fork(void)
     unlock();
 }
 
+static void leave_to_parent(struct watch *watches)
+{
+    struct watch **end = &watches;
+    while (*end)
+        end = &(*end)->next;
+    *end = service.parents_watches;
+    service.parents_watches = watches;
+}
+
 /* The parent's loop and watches are left as they are: their locks may be held for ever, and their
  * fds are shared. */
 static void begin_child(void)
 {
+    if (service.loop)
+        service.parents_loop = service.loop;
     service.loop = NULL;
-    for (int i = 0; i < BUCKETS; i++)
+    for (int i = 0; i < BUCKETS; i++) {
+        leave_to_parent(service.buckets[i]);
         service.buckets[i] = NULL;
+    }
     if (service.whose == DECIDING)
         service.whose = UNDECIDED;
     pthread_cond_init(&service.decided, NULL); /* the parent's may have had waiters */
@@ -166,25 +191,13 @@ static int unused_id(void)
 static void free_memory(struct watch *watch)
 {
     loop_io_free(watch->io);
-    loop_io_free(watch->hangup);
-    if (watch->hangup_fd >= 0)
-        close(watch->hangup_fd);
+    if (watch->epoll >= 0)
+        close(watch->epoll);
     loop_timer_free(watch->timer);
     free(watch);
 }
 
 /* The loop's thread, the lock is held. */
-static void apply_events(struct watch *watch)
-{
-    int events = watch->removed ? 0 : watch->events;
-    int wanted = ((events & VIR_EVENT_HANDLE_READABLE) ? LOOP_READ : 0) |
-                 ((events & VIR_EVENT_HANDLE_WRITABLE) ? LOOP_WRITE : 0);
-
-    loop_io_want(watch->io, wanted);
-    if (watch->hangup)
-        loop_io_want(watch->hangup, events && !wanted ? LOOP_READ : 0);
-}
-
 static void apply_interval(struct watch *watch)
 {
     if (watch->removed || watch->interval_ms < 0) {
@@ -198,7 +211,7 @@ static void apply_interval(struct watch *watch)
 static void apply(struct watch *watch)
 {
     if (watch->on_event)
-        apply_events(watch);
+        loop_io_want(watch->io, watch->removed ? 0 : LOOP_READ);
     else
         apply_interval(watch);
 }
@@ -222,7 +235,6 @@ static void run_watch(struct loop_task *task)
 /* The lock is held. */
 static void post(struct watch *watch)
 {
-    watch->task.run = run_watch;
     if (!watch->posted)
         watch->posted = loop_post(service.loop, &watch->task);
 }
@@ -233,6 +245,18 @@ static void changed(struct watch *watch)
         apply(watch);
     else
         post(watch);
+}
+
+static struct watch *new_watch(void *opaque, virFreeCallback ff)
+{
+    struct watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return NULL;
+    watch->opaque = opaque;
+    watch->ff = ff;
+    watch->task.run = run_watch;
+    watch->epoll = -1;
+    return watch;
 }
 
 /* ------------------------------------------------------------------- handles */
@@ -250,6 +274,12 @@ static short to_poll(int events)
                    ((events & VIR_EVENT_HANDLE_WRITABLE) ? POLLOUT : 0));
 }
 
+static uint32_t to_epoll(int events)
+{
+    return ((events & VIR_EVENT_HANDLE_READABLE) ? (uint32_t)EPOLLIN : 0) |
+           ((events & VIR_EVENT_HANDLE_WRITABLE) ? (uint32_t)EPOLLOUT : 0);
+}
+
 static int from_poll(short events)
 {
     return ((events & POLLIN) ? VIR_EVENT_HANDLE_READABLE : 0) |
@@ -258,7 +288,7 @@ static int from_poll(short events)
            ((events & POLLHUP) ? VIR_EVENT_HANDLE_HANGUP : 0);
 }
 
-/* What the loop says is old by now, and does not tell a hangup from data. */
+/* What the epoll says is old by now. */
 static void on_ready(void *user, int unused)
 {
     (void)unused;
@@ -273,6 +303,31 @@ static void on_ready(void *user, int unused)
         return;
     watch->on_event(watch->id, watch->fd, from_poll(now.revents), watch->opaque);
     wake_default();
+}
+
+/* A file, or /dev/null: poll() says that it is ready, and an epoll does not take it. */
+static int add_always_ready(int epoll, struct epoll_event *event)
+{
+    if (service.always_ready < 0)
+        service.always_ready = eventfd(1, EFD_CLOEXEC);
+    int r = epoll_ctl(epoll, EPOLL_CTL_MOD, service.always_ready, event);
+    return r == 0 ? 0 : epoll_ctl(epoll, EPOLL_CTL_ADD, service.always_ready, event);
+}
+
+/* The lock is held. An epoll waits for errors always: who wants nothing must not be in it. */
+static int wait_for(const struct watch *watch, int events)
+{
+    struct epoll_event event = {.events = to_epoll(events)};
+
+    if (!events) {
+        epoll_ctl(watch->epoll, EPOLL_CTL_DEL, watch->fd, &event);
+        epoll_ctl(watch->epoll, EPOLL_CTL_DEL, service.always_ready, &event);
+        return 0;
+    }
+    int r = epoll_ctl(watch->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+    if (r != 0 && errno == ENOENT)
+        r = epoll_ctl(watch->epoll, EPOLL_CTL_ADD, watch->fd, &event);
+    return r != 0 && errno == EPERM ? add_always_ready(watch->epoll, &event) : r;
 }
 
 /* The lock is held. */
@@ -296,6 +351,8 @@ static int remove_watch(int id, bool is_handle)
     if (found) {
         *at = watch->next;
         watch->removed = true;
+        if (is_handle)
+            wait_for(watch, 0);
         changed(watch);
         post(watch); /* its opaque goes later, also when this is the loop's thread */
     }
@@ -303,47 +360,27 @@ static int remove_watch(int id, bool is_handle)
     return found ? 0 : -1;
 }
 
-static bool wants_hangup_only(const struct watch *watch)
-{
-    return watch->events && !to_poll(watch->events);
-}
-
-static bool open_hangup(struct watch *watch)
-{
-    struct epoll_event none = {0};
-
-    if (watch->hangup)
-        return true;
-    if (watch->hangup_fd < 0)
-        watch->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (watch->hangup_fd < 0)
-        return false;
-    epoll_ctl(watch->hangup_fd, EPOLL_CTL_ADD, watch->fd, &none); /* a file never hangs up */
-    watch->hangup = loop_io_new(service.loop, watch->hangup_fd, on_ready, watch);
-    return watch->hangup != NULL;
-}
-
 /* The lock is held. */
 static bool equip_handle(struct watch *watch)
 {
     if (!service.loop && start_loop() != BJ_OK)
         return false;
-    watch->io = loop_io_new(service.loop, watch->fd, on_ready, watch);
-    return watch->io && (!wants_hangup_only(watch) || open_hangup(watch));
+    watch->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (watch->epoll < 0 || wait_for(watch, watch->events) != 0)
+        return false;
+    watch->io = loop_io_new(service.loop, watch->epoll, on_ready, watch);
+    return watch->io != NULL;
 }
 
 static int add_handle(int fd, int events, virEventHandleCallback on_event, void *opaque,
                       virFreeCallback ff)
 {
-    struct watch *watch = fd < 0 || !on_event ? NULL : calloc(1, sizeof *watch);
+    struct watch *watch = fd >= 0 && on_event ? new_watch(opaque, ff) : NULL;
     if (!watch)
         return -1;
-    watch->opaque = opaque;
-    watch->ff = ff;
     watch->on_event = on_event;
     watch->fd = fd;
     watch->events = events;
-    watch->hangup_fd = -1;
 
     lock();
     int id = equip_handle(watch) ? insert(watch) : -1;
@@ -360,9 +397,7 @@ static void update_handle(int id, int events)
     struct watch *watch = find(id);
     if (watch && watch->on_event && watch->events != events) {
         watch->events = events;
-        if (wants_hangup_only(watch))
-            open_hangup(watch);
-        changed(watch);
+        wait_for(watch, events);
     }
     unlock();
 }
@@ -412,13 +447,10 @@ static int add_timeout(int interval_ms, virEventTimeoutCallback on_timeout, void
         is_it_ours(0, opaque);
         return -1;
     }
-    struct watch *watch = on_timeout ? calloc(1, sizeof *watch) : NULL;
+    struct watch *watch = on_timeout ? new_watch(opaque, ff) : NULL;
     if (!watch)
         return -1;
-    watch->opaque = opaque;
-    watch->ff = ff;
     watch->on_timeout = on_timeout;
-    watch->hangup_fd = -1;
     set_interval(watch, interval_ms);
 
     lock();
@@ -519,8 +551,9 @@ int service_start(void)
     service.whose = DECIDING;
     unlock();
 
-    int whose; /* asked without the lock: the program's loop may want locks of its own */
-    int r = decide(&whose);
+    int whose =
+        UNDECIDED; /* asked without the lock: the program's loop may want locks of its own */
+    int r = virInitialize() == 0 ? decide(&whose) : BJ_E_SYSTEM;
 
     lock();
     service.whose = r == BJ_OK ? whose : UNDECIDED;

@@ -13,6 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* TSan allows a child of fork() no thread if there were others. */
+#ifdef __SANITIZE_THREAD__
+#define CAN_FORK_WITH_THREADS false
+#else
+#define CAN_FORK_WITH_THREADS true
+#endif
+
 enum { SCENARIO_FAILED = 1, SCENARIO_SKIPPED = 77 };
 
 /* In a scenario, instead of cmocka's. */

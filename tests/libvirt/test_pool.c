@@ -492,12 +492,6 @@ static void b67_stuck_threads_do_not_keep_a_process(void **state)
     play(leave_with_stuck_threads);
 }
 
-#ifdef __SANITIZE_THREAD__
-#define CAN_FORK_WITH_THREADS false
-#else
-#define CAN_FORK_WITH_THREADS true
-#endif
-
 /* A child has none of the parent's threads. Its own contexts work. */
 static void use_the_pool_in_a_child(void *user)
 {
