@@ -362,6 +362,17 @@ func TestLibvirtUnknownDomain(t *testing.T) {
 	noGoroutines(t)
 }
 
+func TestLibvirtInactiveDomain(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	d.Destroy()
+	_, err := d.Host.Virsh("define", d.Path("xml"))
+	ok(t, err)
+	_, err = blockjob.Dial(patience(t), d.URI)
+	fails(t, err, blockjob.ErrConnect, "not running")
+	_, err = d.Host.Virsh("undefine", d.Name)
+	ok(t, err)
+}
+
 func TestLibvirtNobodyThere(t *testing.T) {
 	libvirtd.Shared(t) // or skipped
 	path := filepath.Join(qemu.TempDir(t), "nobody")
