@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from libvirtd import Domain
 from qemu import HALTED_MIRROR, Qemu
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +129,27 @@ def test_follow(daemon: Qemu) -> None:
     assert lines[-1].split()[0] in ("COPIED", "COMPLETED")
 
 
+def test_commit(domain: Domain) -> None:
+    disks = ("vda", "vdb")
+    for disk in disks:
+        domain.snapshot(disk, f"overlay-{disk}")
+    status, output, complaints = run("commit.py", domain.uri, *disks)
+    assert (status, output, complaints) == (0, "ready\nPIVOTED\n", "")
+    assert [domain.source(disk) for disk in disks] == [domain.path(disk) for disk in disks]
+
+
+def test_commit_that_is_given_up(domain: Domain) -> None:
+    """The second disk has nothing to merge: the first is let be, too."""
+    overlay = domain.snapshot("vda", "overlay")
+    status, output, complaints = run("commit.py", domain.uri, "vda", "vdb")
+    assert status == 1
+    assert output in ("vda: COPIED\n", "vda: CANCELLED\n")  # whether it was ready by then
+    assert complaints.startswith("commit.py: ")
+    assert domain.source("vda") == overlay
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_usage(name: str) -> None:
     status, output, complaints = run(name)
     assert (status, output) == (1, "")
-    assert complaints.startswith(f"usage: {name} SOCKET ")
+    assert complaints.startswith((f"usage: {name} SOCKET ", f"usage: {name} URI "))
