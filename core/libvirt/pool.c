@@ -26,12 +26,20 @@ struct lane {
     bool is_busy; /* it waits for a thread, or a thread runs one of its calls: holds a reference */
 };
 
+/* A thread without work; on its stack. */
+struct sleeper {
+    struct sleeper *next;
+    pthread_cond_t woken;
+};
+
 /* Never destroyed: threads that are stuck in libvirt are there when the process exits. */
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t work;
     unsigned threads;
     unsigned free; /* of these; the ones that have just been started, too */
+
+    /* The one that fell asleep last is woken first: those that are not needed sleep on, and go. */
+    struct sleeper *sleepers;
 
     struct lane *first; /* they wait for a thread */
     struct lane **last;
@@ -148,35 +156,65 @@ static struct timespec idle_until(void)
     return until;
 }
 
+static void init_sleeper(struct sleeper *sleeper)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&sleeper->woken, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+/* The lock is held. */
+static void wake_sleeper(void)
+{
+    struct sleeper *sleeper = pool.sleepers;
+    if (!sleeper)
+        return; /* who is free has not fallen asleep yet */
+    pool.sleepers = sleeper->next;
+    pthread_cond_signal(&sleeper->woken);
+}
+
+/* The lock is held. Answers as pthread_cond_timedwait(). */
+static int fall_asleep(struct sleeper *sleeper, const struct timespec *until)
+{
+    sleeper->next = pool.sleepers;
+    pool.sleepers = sleeper;
+    int r = pthread_cond_timedwait(&sleeper->woken, &pool.lock, until);
+
+    struct sleeper **at = &pool.sleepers;
+    while (*at && *at != sleeper)
+        at = &(*at)->next;
+    if (*at) /* it woke by itself */
+        *at = sleeper->next;
+    return r;
+}
+
 /* The lock is held. False: nothing came for long. */
-static bool await_lane(void)
+static bool await_lane(struct sleeper *sleeper)
 {
     struct timespec until = idle_until();
     int r = 0;
     while (!pool.first && r != ETIMEDOUT)
-        r = pthread_cond_timedwait(&pool.work, &pool.lock, &until);
+        r = fall_asleep(sleeper, &until);
     return pool.first != NULL;
 }
 
 static void *serve(void *unused)
 {
     (void)unused;
+    struct sleeper sleeper;
+    init_sleeper(&sleeper);
+
     pthread_mutex_lock(&pool.lock);
-    while (await_lane())
+    while (await_lane(&sleeper))
         serve_lane();
     pool.free--;
     pool.threads--;
     pthread_mutex_unlock(&pool.lock);
-    return NULL;
-}
 
-static void init_work(void)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool.work, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_destroy(&sleeper.woken);
+    return NULL;
 }
 
 static void before_fork(void)
@@ -195,13 +233,12 @@ static void begin_child(void)
     pool.threads = pool.free = pool.waiting = 0;
     pool.first = NULL;
     pool.last = &pool.first;
-    init_work(); /* the parent's had waiters */
+    pool.sleepers = NULL;
     pthread_mutex_unlock(&pool.lock);
 }
 
 static void init_pool(void)
 {
-    init_work();
     pthread_atfork(before_fork, after_fork, begin_child);
 }
 
@@ -248,7 +285,7 @@ bool lane_submit(struct lane *lane, struct call *call)
         if (!lane->is_busy) {
             lane->is_busy = true;
             append_lane(lane_ref(lane));
-            pthread_cond_signal(&pool.work);
+            wake_sleeper();
         }
     }
     pthread_mutex_unlock(&pool.lock);

@@ -220,6 +220,36 @@ static void b75_threads_go_when_there_is_nothing_to_do(void **state)
     sem_destroy(&gate);
 }
 
+/* A little work, again and again, keeps one of many. */
+static void b75_threads_that_are_not_needed_go_while_others_work(void **state)
+{
+    enum { MANY = 8 };
+    const struct timespec now_and_then = {.tv_nsec = 10 * 1000 * 1000};
+    road roads[MANY];
+    errand_call errands[MANY];
+    sem_t gate;
+    sem_init(&gate, 0, 0);
+    for (int i = 0; i < MANY; i++) {
+        begin_road(&roads[i], *state);
+        submit(&roads[i], &errands[i], 1, &gate);
+    }
+    for (int i = 0; i < MANY; i++)
+        sem_wait_whole(&roads[i].began);
+    for (int i = 0; i < MANY; i++)
+        sem_post(&gate);
+    for (int i = 0; i < MANY; i++)
+        sem_wait_whole(&roads[i].over);
+
+    for (int n = 2; count_threads() > threads_at_rest + 1; n++) {
+        submit(&roads[n % MANY], &errands[n % MANY], 0, NULL);
+        sem_wait_whole(&roads[n % MANY].over);
+        nanosleep(&now_and_then, NULL);
+    }
+    for (int i = 0; i < MANY; i++)
+        end_road(&roads[i]);
+    sem_destroy(&gate);
+}
+
 /* -------------------------------------------------------------------- endings */
 
 static void b71_after_the_close_calls_are_dropped_once(void **state)
@@ -547,6 +577,7 @@ int main(void)
         on_bench(b67_a_lane_runs_its_calls_in_order_and_one_at_a_time),
         on_bench(b67_stuck_lanes_delay_no_other_up_to_the_most),
         on_bench(b75_threads_go_when_there_is_nothing_to_do),
+        on_bench(b75_threads_that_are_not_needed_go_while_others_work),
         on_bench(b71_after_the_close_calls_are_dropped_once),
         on_bench(b71_calls_outlive_the_loop_and_the_last_reference),
         on_bench(a_mailbox_keeps_what_was_posted_before_its_close),

@@ -904,7 +904,9 @@ static void be_forked(void)
         if (child == 0) {
             alarm(100);
             use_in_child(handle.id, time.id);
-            _exit(EXIT_SUCCESS);
+            execlp("true", "true",
+                   (char *)NULL); /* nobody looks for what the parent's threads hold */
+            _exit(SCENARIO_FAILED);
         }
         int status;
         check(waitpid(child, &status, 0) == child);
