@@ -52,6 +52,26 @@ func ExampleDial() {
 	fmt.Println("QEMU", monitor.QEMUVersion())
 }
 
+// A disk of a libvirt domain is copied; libvirt knows of the switch.
+func ExampleDial_libvirt() {
+	var ctx context.Context
+
+	monitor, err := blockjob.Dial(ctx, "qemu:///system#vm1", blockjob.WithReconnect(time.Minute))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer monitor.Close()
+
+	job, err := monitor.Mirror(ctx, "vda", blockjob.MirrorOptions{
+		Target: "/new/vm1.qcow2",
+		Extra:  map[string]any{"format": "qcow2"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(job.Pivot(ctx))
+}
+
 // Ready and Done are closed when it is so: any number of goroutines may select on them, at any time.
 func ExampleJob_Ready() {
 	var ctx context.Context

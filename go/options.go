@@ -72,6 +72,10 @@ func WithReconnect(giveUpAfter time.Duration) DialOption {
 }
 
 // MirrorOptions are the arguments of blockdev-mirror, in QEMU's words.
+//
+// Of a copy of a libvirt domain's disk they are Target (a path, or a whole <disk> in XML), Sync ("full" or
+// "top"), Granularity, BufSize and CopyMode; what is libvirt's own goes into Extra: "format", "reuse",
+// "transient", "target-type", "bandwidth".
 type MirrorOptions struct {
 	Target         string         `json:"-"`                // a node; needed
 	Sync           string         `json:"-"`                // "full" (if empty), "top" or "none"
@@ -93,7 +97,8 @@ func (o *MirrorOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// CommitOptions are the arguments of block-commit, in QEMU's words.
+// CommitOptions are the arguments of block-commit, in QEMU's words. Of a libvirt domain, all is in Extra:
+// "base" and "top" (paths), "active", "shallow", "relative", "delete", "bandwidth".
 type CommitOptions struct {
 	TopNode        string         `json:"top-node,omitempty"`  // the active layer if empty
 	BaseNode       string         `json:"base-node,omitempty"` // the bottom of the chain if empty
@@ -111,7 +116,8 @@ func (o *CommitOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// StreamOptions are the arguments of block-stream, in QEMU's words.
+// StreamOptions are the arguments of block-stream, in QEMU's words. Of a libvirt domain, all is in Extra:
+// "base" (a path), "relative", "bandwidth".
 type StreamOptions struct {
 	BaseNode       string         `json:"base-node,omitempty"` // all backing files are pulled up if empty
 	Bottom         string         `json:"bottom,omitempty"`
@@ -129,7 +135,8 @@ func (o *StreamOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// BackupOptions are the arguments of blockdev-backup, in QEMU's words.
+// BackupOptions are the arguments of blockdev-backup, in QEMU's words. Of a libvirt domain they are Target
+// (a path) and Sync ("full"), and in Extra "format", "reuse" and "target-type".
 type BackupOptions struct {
 	Target         string         `json:"-"` // a node; needed
 	Sync           string         `json:"-"` // "full" (if empty), "top", "none", "incremental" or "bitmap"
