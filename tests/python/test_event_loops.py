@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+# libvirt's event loop, of which a process has one: the program's, or the library's.
+"""Programs that register a loop with libvirt before the library, after it, or not at all (B68).
+
+In each, a copy is pivoted by the library while libvirt-python tells the program of the same job.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from textwrap import dedent, indent
+
+import pytest
+from children import run_child
+from libvirtd import Domain
+
+pytestmark = pytest.mark.qemu
+
+needs_libvirt_python = pytest.mark.skipif(
+    importlib.util.find_spec("libvirt") is None, reason="there is no libvirt-python"
+)
+
+# What the programs share. `listen` has libvirt-python tell of BLOCK_JOB_2 on a connection.
+PROGRAM = """
+import asyncio, os, threading, time
+os.environ["LIBVIRT_LOG_OUTPUTS"] = "4:stderr"  # not that a loop came too late
+import blockjob, libvirt
+
+me = threading.get_ident()
+told = []
+READY_AND_COMPLETED = 2
+
+def note(connection, domain, disk, kind, status, opaque):
+    told.append(threading.get_ident() == me)
+
+def listen(connection):
+    return connection.domainEventRegisterAny(
+        None, libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, note, None)
+
+async def pivot(monitor):
+    job = await monitor.mirror("vda", target={target!r}, sync="full", format="qcow2")
+    await job.ready(timeout=60)
+    outcome = await job.pivot(timeout=60)
+    assert outcome.name == "PIVOTED", outcome
+
+async def all_is_told():
+    while len(told) < READY_AND_COMPLETED:
+        await asyncio.sleep(0.005)
+
+async def main():
+{main}
+
+asyncio.run(main())
+"""
+
+
+def run_program(domain: Domain, main: str) -> None:
+    host = domain.host
+    main = dedent(main).format(connection=host.connection, name=domain.name, uri=domain.uri)
+    target = str(host.disks / f"{domain.name}.copy")
+    run_child(PROGRAM.format(target=target, main=indent(main, "    ")))
+
+
+def test_b68_no_loop_of_the_programs(domain: Domain) -> None:
+    main = """
+        async with await blockjob.connect({uri!r}) as monitor:
+            await pivot(monitor)
+    """
+    run_program(domain, main)
+
+
+@needs_libvirt_python
+@pytest.mark.parametrize("what", ["{uri!r}", "connection.lookupByName({name!r})"])
+def test_b68_libvirtaio_before(domain: Domain, what: str) -> None:
+    main = """
+        import libvirtaio
+        loop = libvirtaio.virEventRegisterAsyncIOImpl()
+        connection = libvirt.open({connection!r})
+        listening = listen(connection)
+        async with await blockjob.connect(WHAT) as monitor:
+            await pivot(monitor)
+            await all_is_told()
+            assert all(told)
+        connection.domainEventDeregisterAny(listening)
+        connection.close()
+        del connection
+        await asyncio.wait_for(loop.drain(), 60)  # the library has left nothing there
+        assert loop.is_idle()
+    """
+    run_program(domain, main.replace("WHAT", what))
+
+
+@needs_libvirt_python
+@pytest.mark.parametrize("what", ["{uri!r}", "connection.lookupByName({name!r})"])
+def test_b68_libvirts_own_loop_before(domain: Domain, what: str) -> None:
+    main = """
+        libvirt.virEventRegisterDefaultImpl()
+        def run():
+            global me
+            me = threading.get_ident()
+            while True:
+                libvirt.virEventRunDefaultImpl()
+        threading.Thread(target=run, daemon=True).start()
+        connection = libvirt.open({connection!r})
+        listen(connection)
+        async with await blockjob.connect(WHAT) as monitor:
+            await pivot(monitor)
+            await all_is_told()
+            assert all(told)
+    """
+    run_program(domain, main.replace("WHAT", what))
+
+
+@needs_libvirt_python
+def test_b68_libvirts_own_loop_after(domain: Domain) -> None:
+    main = """
+        async with await blockjob.connect({uri!r}) as monitor:
+            libvirt.virEventRegisterDefaultImpl()
+            over = threading.Event()
+            def run():
+                while not over.is_set():
+                    libvirt.virEventRunDefaultImpl()
+            runner = threading.Thread(target=run)
+            runner.start()
+            connection = libvirt.open({connection!r})
+            listening = listen(connection)
+            await pivot(monitor)
+            await all_is_told()
+            async with await blockjob.connect(connection.lookupByName({name!r})):
+                pass
+            timer = libvirt.virEventAddTimeout(0, lambda timer, opaque: over.set(), None)
+            runner.join(60)  # woke up to see it
+            assert not runner.is_alive()
+            libvirt.virEventRemoveTimeout(timer)
+            connection.domainEventDeregisterAny(listening)
+    """
+    run_program(domain, main)
+
+
+@needs_libvirt_python
+def test_b68_libvirtaio_after(domain: Domain) -> None:
+    main = """
+        import libvirtaio
+        async with await blockjob.connect({uri!r}) as monitor:
+            libvirtaio.virEventRegisterAsyncIOImpl()
+            connection = libvirt.open({connection!r})
+            listening = listen(connection)
+            await pivot(monitor)
+            await all_is_told()
+            assert not any(told)  # on the library's thread: it came too late
+            connection.domainEventDeregisterAny(listening)
+    """
+    run_program(domain, main)
