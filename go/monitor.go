@@ -164,7 +164,8 @@ func (m *Monitor) URI() string {
 	return m.uri
 }
 
-// QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it.
+// QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it. It is ""
+// of a domain of libvirt's, which does not tell.
 func (m *Monitor) QEMUVersion() string {
 	return m.version
 }

@@ -442,7 +442,9 @@ class Monitor(MonitorBase):
         """Starts to copy `device`, a node or a device, to the node `target` (blockdev-mirror).
 
         From ready on both are kept equal. `sync` is "full", "top" or "none". Further `options`
-        are blockdev-mirror's own, with underscores for dashes (`copy_mode="write-blocking"`).
+        are blockdev-mirror's own, with underscores for dashes (`copy_mode="write-blocking"`). On a
+        domain of libvirt's `device` is a disk ("vda"), `target` a path or a whole `<disk>` in XML,
+        and options are libvirt's: `format`, `reuse`, `transient`, `bandwidth`, ...
 
         Without a `job_id` the library makes one up. The job is followed from before the first byte
         is sent (B01). Returns when QEMU has accepted.
@@ -457,7 +459,8 @@ class Monitor(MonitorBase):
         """Starts to merge overlays down (block-commit).
 
         The active layer is merged, unless `options` say `top_node`: that kind becomes ready and is
-        to be pivoted; an intermediate commit just completes. Otherwise as `mirror()`.
+        to be pivoted; an intermediate commit just completes. On a domain of libvirt's, options are
+        `base` and `top` (paths), `shallow`, `relative`, ... Otherwise as `mirror()`.
         """
         return Job(self, await self._wait(self._ask_commit(device, options, timeout)))
 
@@ -491,6 +494,9 @@ class Monitor(MonitorBase):
         **keywords: Any,
     ) -> Job:
         """Starts a job by any command that starts one ("blockdev-create", "drive-mirror", ...).
+
+        On a domain of libvirt's these are libvirt's own: "virDomainBlockCopy" and so on, with
+        `disk`, `destxml`, `flags=["REUSE_EXT"]`, ...
 
         Arguments as in `execute()`; the library adds a job id and "auto-dismiss": false where the
         caller has not said them and QEMU knows them (B40). Otherwise as `mirror()`.

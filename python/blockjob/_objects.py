@@ -53,7 +53,10 @@ class MonitorBase:
 
     @property
     def qemu_version(self) -> str:
-        """ "7.2.22", as the greeting had it. For display: to decide, ask `has_command()`."""
+        """ "7.2.22", as the greeting had it; "" of a domain of libvirt's, which does not tell.
+
+        For display: to decide, ask `has_command()`.
+        """
         return _core.monitor_qemu_version(self._handle)
 
     def has_command(self, command: str) -> bool:
