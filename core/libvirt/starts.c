@@ -92,6 +92,7 @@ static const struct member mirror_members[] = {
     {"transient", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB},
     {"copy-mode", IS_WORD, .place = NOT_KEPT, .words = copy_modes},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULLONG_MAX},
+    {"speed", IS_NUMBER, .place = BANDWIDTH, .max = ULLONG_MAX},
     {"granularity", IS_NUMBER, .place = GRANULARITY, .max = UINT_MAX},
     {"buf-size", IS_NUMBER, .place = BUF_SIZE, .max = ULLONG_MAX},
     {NULL},
@@ -101,6 +102,7 @@ static const struct member block_commit_members[] = {
     {"base", IS_STRING, .place = BASE},
     {"top", IS_STRING, .place = TOP},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"speed", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"active", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_ACTIVE},
     {"shallow", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_SHALLOW},
     {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_RELATIVE},
@@ -111,6 +113,7 @@ static const struct member stream_members[] = {
     {"device", IS_STRING, .place = DISK, .required = true},
     {"base", IS_STRING, .place = BASE},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
+    {"speed", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_REBASE_RELATIVE},
     {NULL},
 };

@@ -6,8 +6,9 @@
  *   virDomainBlockCopy, virDomainBlockCommit, virDomainBlockPull, virDomainBlockRebase,
  *   virDomainBackupBegin: libvirt's own words
  *
- * A "bandwidth" is in bytes a second, "flags" are words without VIR_DOMAIN_..., and
- * virDomainBackupBegin is told by "disk" which of the jobs that it starts is meant.
+ * A "bandwidth", of the usual jobs also "speed" as QEMU has it, is in bytes a second, "flags" are
+ * words without VIR_DOMAIN_..., and virDomainBackupBegin is told by "disk" which of the jobs that
+ * it starts is meant.
  */
 #ifndef BJ_STARTS_H
 #define BJ_STARTS_H

@@ -203,6 +203,7 @@ static void b01_stream_is_pull_or_rebase(void **state)
     (void)state;
     const char *stream = "block-stream";
     assert_call(stream, "{\"device\": \"/d.qcow2\", \"bandwidth\": 3}", "stream", "pull vda 3 64");
+    assert_call(stream, "{\"device\": \"/d.qcow2\", \"speed\": 5}", "stream", "pull vda 5 64");
     assert_call(stream, "{\"device\": \"/d.qcow2\", \"relative\": false}", "stream",
                 "pull vda 0 64");
     assert_call(stream, "{\"device\": \"/d.qcow2\", \"base\": \"/b\", \"relative\": true}",
@@ -305,9 +306,9 @@ static void b40_ids_are_the_disks_own(void **state)
 static void b01_strangers_are_named(void **state)
 {
     (void)state;
-    assert_refused("block-stream", "{\"device\": \"vda\", \"speed\": 1}", BJ_E_INVAL,
-                   "block-stream: libvirt has no \"speed\" for it; there are \"device\", \"base\", "
-                   "\"bandwidth\", \"relative\"");
+    assert_refused("block-stream", "{\"device\": \"vda\", \"pace\": 1}", BJ_E_INVAL,
+                   "block-stream: libvirt has no \"pace\" for it; there are \"device\", \"base\", "
+                   "\"bandwidth\", \"speed\", \"relative\"");
     assert_refused("virDomainBlockPull", "{\"disk\": \"vda\", \"flags\": []}", BJ_E_INVAL,
                    "virDomainBlockPull: libvirt has no \"flags\" for it; there are \"disk\", "
                    "\"bandwidth\"");
