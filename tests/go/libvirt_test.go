@@ -452,6 +452,48 @@ func TestLibvirtProgress(t *testing.T) {
 	}
 }
 
+func TestB75LibvirtsConnectionsAreClosed(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	dialAndClose := func() {
+		m, err := blockjob.Dial(patience(t), d.URI)
+		ok(t, err)
+		_, err = m.Jobs(patience(t))
+		ok(t, err)
+		ok(t, m.Close())
+	}
+	dialAndClose() // libvirt's loop stays
+	files := countFiles(t, "/proc/self/fd")
+	for round := 0; round < 50; round++ {
+		dialAndClose()
+	}
+	// References to libvirt's things are given back some time after Close.
+	libvirtd.Until(t, func() bool { return countFiles(t, "/proc/self/fd") <= files })
+	noGoroutines(t)
+}
+
+func TestB74CloseWhileLibvirtIsStuck(t *testing.T) {
+	d, m := domain(t)
+	job := haltedCopy(t, d, m)
+	d.Stop()
+	defer d.GoOn()
+	abort := start(func() (blockjob.Outcome, error) { return job.Abort(patience(t)) })
+	_, err := job.Query(briefly(t))
+	fails(t, err, blockjob.ErrTimeout)
+	ok(t, m.Close())
+	fails(t, (<-abort).err, blockjob.ErrClosed)
+	noGoroutines(t)
+}
+
+func TestB74CancelledDialOfALibvirtdThatIsSilent(t *testing.T) {
+	host := libvirtd.Start(t)
+	d := host.Domain(t, "vm-")
+	host.Suspend(t)
+	defer host.GoOn(t)
+	_, err := blockjob.Dial(briefly(t), d.URI)
+	fails(t, err, blockjob.ErrTimeout)
+	noGoroutines(t)
+}
+
 func TestLibvirtExample(t *testing.T) {
 	d := libvirtd.Shared(t).Domain(t, "vm-")
 	binary := filepath.Join(qemu.TempDir(t), "commit")

@@ -169,6 +169,31 @@ func (h *Host) Restart(t testing.TB) {
 	h.tell(t, "start")
 }
 
+// Suspend stops the daemon: it is there, but silent.
+func (h *Host) Suspend(t testing.TB) {
+	t.Helper()
+	h.signal(t, syscall.SIGSTOP)
+}
+
+// GoOn ends a Suspend.
+func (h *Host) GoOn(t testing.TB) {
+	t.Helper()
+	h.signal(t, syscall.SIGCONT)
+}
+
+func (h *Host) signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(h.Folder, "run/libvirt/libvirtd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(pid, signal)
+}
+
 // Virsh runs a command of virsh's and returns what it says; the error is libvirt's.
 func (h *Host) Virsh(arguments ...string) (string, error) {
 	command := exec.Command("virsh", append([]string{"-q", "-c", h.Connection}, arguments...)...)
