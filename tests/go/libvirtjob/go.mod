@@ -12,5 +12,5 @@ require (
 replace (
 	github.com/libblockjob/libblockjob/go => ../../../go
 	github.com/libblockjob/libblockjob/go/libvirtjob => ../../../go/libvirtjob
-	github.com/libblockjob/libblockjob/tests/go => ..
+	github.com/libblockjob/libblockjob/tests/go => ../
 )
