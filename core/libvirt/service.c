@@ -372,6 +372,9 @@ static bool equip_handle(struct watch *watch)
     return watch->io != NULL;
 }
 
+/* By this thread. */
+static _Thread_local unsigned handles_touched;
+
 static int add_handle(int fd, int events, virEventHandleCallback on_event, void *opaque,
                       virFreeCallback ff)
 {
@@ -393,6 +396,7 @@ static int add_handle(int fd, int events, virEventHandleCallback on_event, void 
 
 static void update_handle(int id, int events)
 {
+    handles_touched++;
     lock();
     struct watch *watch = find(id);
     if (watch && watch->on_event && watch->events != events) {
@@ -560,6 +564,17 @@ int service_start(void)
     pthread_cond_broadcast(&service.decided);
     unlock();
     return r;
+}
+
+bool service_hears(void (*call)(void *user), void *user)
+{
+    lock();
+    bool ours = service.whose == OURS;
+    unlock();
+
+    unsigned before = handles_touched;
+    call(user);
+    return !ours || handles_touched != before;
 }
 
 /* -------------------------------------------------------------------- nudges */

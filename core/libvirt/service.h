@@ -15,10 +15,17 @@
 #ifndef BJ_SERVICE_H
 #define BJ_SERVICE_H
 
+#include <stdbool.h>
+
 /* Any thread; before a connection is opened. The first call registers our loop unless libvirt has
  * one by then; others find what the first has done. Once registered it serves the process to its
  * end, the program's own connections included. BJ_OK, BJ_E_NOMEM, BJ_E_SYSTEM. */
 int service_start(void);
+
+/* A connection to a libvirtd that was opened before libvirt had a loop never hears an event, but
+ * while a call of it is under way. `call` makes one: false if ours is the loop and libvirt did not
+ * look after it meanwhile, as it does for connections that it listens to. Blocks as `call` does. */
+bool service_hears(void (*call)(void *user), void *user);
 
 /* A program's own loop may not notice what other threads do to it: libvirtaio's does not wake for a
  * timer, so that an event which libvirt has read during a call on another thread would wait there

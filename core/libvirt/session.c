@@ -116,26 +116,65 @@ void session_close(struct session *session)
     free(session);
 }
 
+static bool join_ours(struct session *session, const char *uri, const char *name,
+                      struct session_failure *failure)
+{
+    session->connection = connection_join(uri, name, &session->connection_user, &session->domain,
+                                          &failure->is_gone, &failure->why);
+    if (!session->connection)
+        session->domain = NULL;
+    return session->connection != NULL;
+}
+
 static bool join_by_uri(struct session *session, const char *uri, struct session_failure *failure)
 {
     char *connection = NULL;
     char *name = NULL;
     if (session_parse(uri, &connection, &name) != BJ_OK)
         return false; /* it was checked: no memory */
-    session->connection = connection_join(connection, name, &session->connection_user,
-                                          &session->domain, &failure->is_gone, &failure->why);
-    if (!session->connection)
-        session->domain = NULL;
+    bool joined = join_ours(session, connection, name, failure);
     free(connection);
     free(name);
-    return session->connection != NULL;
+    return joined;
+}
+
+static void ask_if_active(void *domain)
+{
+    virDomainIsActive(domain);
+}
+
+/* A driver in this process has no connection that could be deaf. */
+static bool is_remote(const char *uri)
+{
+    return strncmp(uri, "test:", 5) != 0 && !strstr(uri, "/embed");
+}
+
+/* The program's connection was opened before there was a loop, and never hears an event: then one
+ * of ours must do, to the same host. */
+static bool replace_if_deaf(struct session *session, struct session_failure *failure)
+{
+    virDomainPtr theirs = session->domain;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+
+    if (service_hears(ask_if_active, theirs))
+        return true;
+    char *uri = virConnectGetURI(virDomainGetConnect(theirs));
+    if (!uri || !is_remote(uri) || virDomainGetUUIDString(theirs, uuid) != 0) {
+        free(uri);
+        return true;
+    }
+    connection_leave(session->connection, &session->connection_user);
+    bool joined = join_ours(session, uri, uuid, failure);
+    virDomainFree(theirs);
+    free(uri);
+    return joined;
 }
 
 static bool join_theirs(struct session *session, struct session_failure *failure)
 {
     session->connection =
         connection_join_theirs(session->domain, &session->connection_user, &failure->why);
-    return session->connection != NULL;
+    return session->connection && replace_if_deaf(session, failure);
 }
 
 static void note_failure(struct session_failure *failure)

@@ -367,11 +367,12 @@ static void reuse_an_fd(void)
         await(&l.called);
         check(l.events == READABLE);
         check(virEventRemoveHandle(l.id) == 0);
-        int former = pair[0];
-        close(pair[0]);
+        int next[2];
+        make_pair(next);
+        check(dup3(next[0], pair[0], O_CLOEXEC) == pair[0]);
+        close(next[0]);
         close(pair[1]);
-        make_pair(pair);
-        check(pair[0] == former);
+        pair[1] = next[1];
         await_free(&l);
     }
 }
@@ -871,6 +872,48 @@ static void stay_with_libvirts_own_running(void)
     await_free(&l);
 }
 
+static void touch(void *id)
+{
+    virEventUpdateHandle(*(int *)id, READABLE);
+}
+
+static void do_nothing(void *unused)
+{
+    (void)unused;
+}
+
+static void *touch_elsewhere(void *id)
+{
+    touch(id);
+    return NULL;
+}
+
+static void touch_on_another_thread(void *id)
+{
+    pthread_t thread;
+    check(pthread_create(&thread, NULL, touch_elsewhere, id) == 0);
+    pthread_join(thread, NULL);
+}
+
+static void tell_the_deaf(void)
+{
+    check(service_start() == BJ_OK);
+    listener l;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    listen_to(&l, fd, 0, NULL);
+    int id = l.id;
+    check(service_hears(touch, &id));
+    check(!service_hears(do_nothing, NULL));
+    check(!service_hears(touch_on_another_thread, &id));
+}
+
+static void trust_a_loop_of_the_programs(void)
+{
+    check(virEventRegisterDefaultImpl() == 0);
+    check(service_start() == BJ_OK);
+    check(service_hears(do_nothing, NULL));
+}
+
 /* ------------------------------------------------------------------------ forking */
 
 static void use_in_child(int inherited, int inherited_time)
@@ -960,6 +1003,8 @@ SCENARIO(b68_a_loop_that_does_not_notice_is_nudged, give_way_and_nudge)
 SCENARIO(b68_it_gives_way_to_a_loop_that_is_not_whole, give_way_to_half_a_loop)
 SCENARIO(b68_a_loop_that_comes_later_is_not_needed, stay)
 SCENARIO(b68_libvirts_own_loop_can_be_run_later, stay_with_libvirts_own_running)
+SCENARIO(b68_a_connection_that_is_deaf_is_told, tell_the_deaf)
+SCENARIO(b68_a_loop_of_the_programs_is_trusted, trust_a_loop_of_the_programs)
 SCENARIO(b68_a_process_can_end_while_it_works, leave_while_it_works)
 
 static void b68_a_child_has_a_loop_of_its_own(void **state)
@@ -992,6 +1037,8 @@ int main(void)
         cmocka_unit_test(b68_it_gives_way_to_a_loop_that_is_not_whole),
         cmocka_unit_test(b68_a_loop_that_comes_later_is_not_needed),
         cmocka_unit_test(b68_libvirts_own_loop_can_be_run_later),
+        cmocka_unit_test(b68_a_connection_that_is_deaf_is_told),
+        cmocka_unit_test(b68_a_loop_of_the_programs_is_trusted),
         cmocka_unit_test(b68_a_process_can_end_while_it_works),
         cmocka_unit_test(b68_a_child_has_a_loop_of_its_own),
     };

@@ -23,7 +23,7 @@ needs_libvirt_python = pytest.mark.skipif(
 # What the programs share. `listen` has libvirt-python tell of BLOCK_JOB_2 on a connection.
 PROGRAM = """
 import asyncio, os, threading, time
-os.environ["LIBVIRT_LOG_OUTPUTS"] = "4:stderr"  # not that a loop came too late
+os.environ["LIBVIRT_LOG_OUTPUTS"] = "1:file:/dev/null"  # not that a loop came too late
 import blockjob, libvirt
 
 me = threading.get_ident()
@@ -149,5 +149,16 @@ def test_b68_libvirtaio_after(domain: Domain) -> None:
             await all_is_told()
             assert not any(told)  # on the library's thread: it came too late
             connection.domainEventDeregisterAny(listening)
+    """
+    run_program(domain, main)
+
+
+@needs_libvirt_python
+def test_b68_a_connection_from_before_any_loop(domain: Domain) -> None:
+    """It never hears an event; the library takes one of its own to the same host."""
+    main = """
+        connection = libvirt.open({connection!r})
+        async with await blockjob.connect(connection.lookupByName({name!r})) as monitor:
+            await pivot(monitor)
     """
     run_program(domain, main)
