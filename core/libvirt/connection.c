@@ -162,12 +162,22 @@ static bool register_all(struct connection *connection, virDomainPtr filter)
     connection->qemu_event = listen_to_qemu(connection, filter);
     connection->lifecycle = listen(connection, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                    VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle));
+    if (connection->lifecycle < 0)
+        return false;
     connection->block_job = listen(connection, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                                    VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
-    return connection->lifecycle >= 0 && connection->block_job >= 0;
+    return connection->block_job >= 0;
 }
 
-static void deregister_all(const struct connection *connection)
+static bool has_ended(struct connection *connection)
+{
+    pthread_mutex_lock(&connection->lock);
+    bool ended = connection->has_ended;
+    pthread_mutex_unlock(&connection->lock);
+    return ended;
+}
+
+static void deregister_all(struct connection *connection)
 {
     if (connection->lifecycle >= 0)
         virConnectDomainEventDeregisterAny(connection->handle, connection->lifecycle);
@@ -175,7 +185,7 @@ static void deregister_all(const struct connection *connection)
         virConnectDomainEventDeregisterAny(connection->handle, connection->block_job);
     if (connection->qemu_event >= 0)
         virConnectDomainQemuMonitorEventDeregister(connection->handle, connection->qemu_event);
-    if (connection->tells_end)
+    if (connection->tells_end && !has_ended(connection)) /* then libvirt has let go of it */
         virConnectUnregisterCloseCallback(connection->handle, on_closed);
 }
 
@@ -267,7 +277,7 @@ static virDomainPtr look_up(virConnectPtr handle, const char *name)
 
 static bool open_ours(struct connection *connection, const char *uri)
 {
-    connection->handle = virConnectOpenAuth(uri, virConnectAuthPtrDefault, 0);
+    connection->handle = virConnectOpen(uri); /* asks nobody for a password: auth.conf has it */
     if (!connection->handle)
         return false;
     virConnSetErrorFunc(connection->handle, NULL, be_silent);

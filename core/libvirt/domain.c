@@ -1082,6 +1082,8 @@ static void go_up(struct domain *domain)
         early = event->next;
         on_event(&event->task);
     }
+    if (atomic_load(&domain->missed) && domain->stage == STAGE_UP)
+        lose_memory(domain); /* for one that came while it was opening */
 }
 
 static void opened(struct call *call)
