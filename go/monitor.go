@@ -80,10 +80,11 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 // virDomainPtr, from whichever binding; for libvirt.org/go/libvirt's *Domain use the module
 // github.com/libblockjob/libblockjob/go/libvirtjob.
 //
-// The domain's own connection is used, which must have a running event loop: the program's or, where it
-// has registered none, the library's. The library takes a reference before DialDomain returns: from then
-// on the program may free its domain, and close its connection, whenever it likes. The reference is given
-// back some time after Close. Such a monitor does not reconnect.
+// The domain's own connection is used, and libvirt's event loop must run, if the program has registered
+// one; where it has not, the library does. A connection that was opened before there was a loop is deaf:
+// then the library opens one of its own beside it. It takes a reference before DialDomain returns: from
+// then on the program may free its domain, and close its connection, whenever it likes. The reference is
+// given back some time after Close. Such a monitor does not reconnect.
 //
 // Errors as of Dial.
 func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOption) (*Monitor, error) {

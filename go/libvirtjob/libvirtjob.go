@@ -32,10 +32,8 @@ import (
 // and what errors there are. The domain must stay the caller's until Dial returns; after that it may be
 // freed, and the connection closed, while the monitor goes on.
 //
-// The connection must have been opened after libvirt's event loop was registered
-// (libvirt.EventRegisterDefaultImpl), and a goroutine must run that loop: libvirt brings no events over
-// any other. The library registers one of its own, in a program that has none, with the first domain that
-// is dialled by its URI.
+// A program that registers libvirt's event loop (libvirt.EventRegisterDefaultImpl) does so before it opens
+// connections, as ever, and has a goroutine that runs it; in one that doesn't, the library has a loop.
 func Dial(ctx context.Context, domain *libvirt.Domain, options ...blockjob.DialOption) (*blockjob.Monitor, error) {
 	pointer, err := virDomainPtr(domain)
 	if err != nil {

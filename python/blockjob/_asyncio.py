@@ -610,10 +610,11 @@ def connect(
     domain's name or UUID after a "#": "qemu:///system#vm1", "qemu+ssh://host/system#vm1",
     "qemu+unix:///session?socket=/path#vm1", %-encoded where a name needs it; "libvirt:vm1" is a
     domain of libvirt's default connection. Or it is a `virDomain` of libvirt-python: then its
-    connection is used, which must have a running event loop, the program's or, where it registered
-    none, the library's. The library takes a reference: when the program lets go of its `virDomain`
-    matters to neither. The driver is loaded for the first domain; `Unsupported` says that it, or
-    libvirt, is not installed.
+    connection is used, and libvirt's event loop must run, if the program registered one (where it
+    has not, the library does). A connection that was opened before there was a loop is deaf, and
+    the library opens its own beside it. It takes a reference: when the program lets go of its
+    `virDomain` matters to neither. The driver is loaded for the first domain; `Unsupported` says
+    that it, or libvirt, is not installed.
 
     Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
     is no `execute()`, `pause()`, `resume()`, `finalize()` or `change()`, and `force` only before a
