@@ -327,6 +327,12 @@ func (d *Domain) Destroy() {
 	d.pid = 0
 }
 
+// IsRunning tells what libvirt thinks; a libvirtd that was killed may have lost it.
+func (d *Domain) IsRunning() bool {
+	state, err := d.Host.Virsh("domstate", d.Name)
+	return err == nil && state == "paused"
+}
+
 // Path is that of a file of that name; of a target, its first image.
 func (d *Domain) Path(name string) string {
 	return filepath.Join(d.Host.Folder, "disks", d.prefix+"-"+name)
