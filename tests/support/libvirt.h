@@ -34,13 +34,17 @@ int world_domain_unconnected(void **state);
 #define UNCONNECTED_DOMAIN_TEST(name)                                                              \
     cmocka_unit_test_setup_teardown(name, world_domain_unconnected, world_end)
 
-/* One more; the world ends it. */
+/* One more; it runs on after the test. */
 domain *add_domain(world *w);
 /* The world's own, and the URI of any that may not be there. */
 domain *domain_of(world *w);
 const char *domain_uri(world *w, const char *fragment);
 /* libvirt's own URI of the daemon. */
 const char *host_uri(void);
+
+/* How many more fds than `before` there are once all connections are closed: libvirt's calls block,
+ * so that happens some time after the last monitor has gone. */
+int fds_left_by_libvirt(int before);
 
 /* Kills its QEMU, without a word to anyone; stops it; lets it go on. */
 void kill_domain(domain *d);
@@ -51,6 +55,7 @@ void go_on_domain(domain *d);
 void kill_libvirtd(void);
 void stop_libvirtd(void);
 void start_libvirtd(void);
+void signal_libvirtd(int number);
 
 /* What virsh says to a command, which must succeed; or nothing at all, when it may fail. */
 const char *virsh(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
