@@ -8,6 +8,7 @@
 #include <libxml/parser.h>
 #include <libxml/xmlerror.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +186,9 @@ static xmlDoc *parse(const char *xml, int *ret_error)
 
 int disks_parse(const char *xml, struct disks *ret)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, xmlInitParser); /* which is not made for several threads at once */
+
     int error;
     xmlDoc *doc = parse(xml, &error);
     if (!doc)

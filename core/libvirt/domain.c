@@ -351,6 +351,7 @@ static bool finish(struct request *request)
     if (request->asked)
         answer(request, &reply);
     info_list_free(reply.infos); /* unless somebody has kept it */
+    free(reply.sight);           /* the same */
     request_free(request);
     return true;
 }

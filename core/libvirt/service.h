@@ -23,8 +23,9 @@
 int service_start(void);
 
 /* A connection to a libvirtd that was opened before libvirt had a loop never hears an event, but
- * while a call of it is under way. `call` makes one: false if ours is the loop and libvirt did not
- * look after it meanwhile, as it does for connections that it listens to. Blocks as `call` does. */
+ * while a call of it is under way. `call` makes one, a few times at most: false if ours is the loop
+ * and libvirt did not look after it meanwhile, as it does for connections that it listens to,
+ * unless another thread keeps it busy. Blocks as `call` does. */
 bool service_hears(void (*call)(void *user), void *user);
 
 /* A program's own loop may not notice what other threads do to it: libvirtaio's does not wake for a

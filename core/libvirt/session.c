@@ -150,7 +150,7 @@ static bool is_remote(const char *uri)
 }
 
 /* The program's connection was opened before there was a loop, and never hears an event: then one
- * of ours must do, to the same host. */
+ * of ours must do, to the same host. It does no harm where that was an error. */
 static bool replace_if_deaf(struct session *session, struct session_failure *failure)
 {
     virDomainPtr theirs = session->domain;
