@@ -17,7 +17,7 @@
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
 #   make install, uninstall
-#                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and DESTDIR as usual
+#                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
 #   make examples, bench-programs, test-programs
 #                        only builds them
@@ -30,6 +30,7 @@ BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 INSTALL ?= install
 PYTHON ?= python3
 PKG_CONFIG ?= pkg-config
@@ -183,6 +184,9 @@ fakeqemu_files := docs/fakeqemu.md $(filter-out tests/fakeqemu/test_% %/qmpclien
 	%/scenarios.py,$(wildcard tests/fakeqemu/*.py))
 fakeqemu_folder = $(DATADIR)/libblockjob/fakeqemu
 
+# manuals SECTION
+manuals = $(wildcard docs/man/*.$(1))
+
 install: library
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	$(INSTALL) -m 644 $(headers) '$(DESTDIR)$(INCLUDEDIR)/blockjob'
@@ -202,6 +206,9 @@ endif
 	$(INSTALL) -m 644 $(fakeqemu_files) '$(DESTDIR)$(fakeqemu_folder)'
 	chmod 755 '$(DESTDIR)$(fakeqemu_folder)/fakeqemu.py'
 	ln -sf '$(fakeqemu_folder)/fakeqemu.py' '$(DESTDIR)$(BINDIR)/blockjob-fakeqemu'
+	$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man3'
+	$(INSTALL) -m 644 $(call manuals,1) '$(DESTDIR)$(MANDIR)/man1'
+	$(INSTALL) -m 644 $(call manuals,3) '$(DESTDIR)$(MANDIR)/man3'
 	@$(refresh_linker)
 
 uninstall:
@@ -212,6 +219,8 @@ uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)/$(LIBVIRT_SONAME)' '$(DESTDIR)$(LIBDIR)/$(notdir $(LIBVIRT_SHARED))' \
 		'$(DESTDIR)$(LIBDIR)/pkgconfig/libblockjob-libvirt.pc'
 	rm -f '$(DESTDIR)$(BINDIR)/blockjob-fakeqemu'
+	rm -f $(patsubst docs/man/%,'$(DESTDIR)$(MANDIR)/man1/%',$(call manuals,1)) \
+		$(patsubst docs/man/%,'$(DESTDIR)$(MANDIR)/man3/%',$(call manuals,3))
 	rm -rf '$(DESTDIR)$(fakeqemu_folder)'
 	test ! -d '$(DESTDIR)$(DATADIR)/libblockjob' || rmdir '$(DESTDIR)$(DATADIR)/libblockjob'
 	test ! -d '$(DESTDIR)$(INCLUDEDIR)/blockjob' || rmdir '$(DESTDIR)$(INCLUDEDIR)/blockjob'
