@@ -15,6 +15,10 @@
 #define PIVOT_FIRST_PAUSE_MS 2
 #define PIVOT_LONGEST_PAUSE_MS 100
 
+/* For how long, and how often, libvirt is asked whether QEMU is gone that it can't talk to. */
+#define GONE_PATIENCE_MS 3000
+#define GONE_PAUSE_MS 20
+
 static bool failed(struct call_error *ret_error)
 {
     const char *message = virGetLastErrorMessage();
@@ -46,6 +50,25 @@ static void pause_for(int ms)
 static bool is_too_early(int result)
 {
     return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
+}
+
+/* "Unable to read from monitor: Connection reset by peer" and the like. */
+static bool is_about_monitor(const struct call_error *error)
+{
+    return error->message && strstr(error->message, "monitor");
+}
+
+bool call_found_gone(virDomainPtr domain, const struct call_error *error,
+                     const atomic_bool *given_up)
+{
+    int active = virDomainIsActive(domain);
+    for (int waited = 0; active > 0 && is_about_monitor(error) && waited < GONE_PATIENCE_MS &&
+                         !atomic_load(given_up);
+         waited += GONE_PAUSE_MS) {
+        pause_for(GONE_PAUSE_MS);
+        active = virDomainIsActive(domain);
+    }
+    return active == 0;
 }
 
 bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,

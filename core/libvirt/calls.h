@@ -25,6 +25,12 @@ void call_error_clear(struct call_error *error);
 
 /* All answer whether it went well; *ret_error is only set where it did not. */
 
+/* Whether a call has failed because the domain does not run any more. libvirt can find that it
+ * can't talk to QEMU before it knows that QEMU is gone: then it is asked again, for a few seconds
+ * at most (B10), or until `given_up`. */
+bool call_found_gone(virDomainPtr domain, const struct call_error *error,
+                     const atomic_bool *given_up);
+
 /* libvirt can tell READY before it takes a pivot (error 83); then it is asked again, for a few
  * seconds at most (B64), or until `given_up`. */
 bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,

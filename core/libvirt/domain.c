@@ -384,7 +384,8 @@ static void run_request(struct call *call)
     struct request *request = (struct request *)call;
     request->went_well = request->kind->call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
-                       virDomainIsActive(session_domain(request->domain->session)) == 0;
+                       call_found_gone(session_domain(request->domain->session),
+                                       &request->call_error, &request->domain->given_up);
     session_called(request->domain->session);
 }
 
