@@ -12,7 +12,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "pyt
 from libvirtd import Libvirtd  # noqa: E402
 from managers import VOLUME, Compute, Instance, awaiting, installed, make_instance  # noqa: E402
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def swap(compute: Compute, instance: Instance) -> float:
