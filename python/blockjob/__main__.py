@@ -337,8 +337,6 @@ class _Display:
         elif record.kind is RecordKind.PROGRESS:
             self._percent = _percent(record.current, record.total)
             self._amount = f"{_size(record.current)} of {_size(record.total)}"
-        else:  # the end is told by itself
-            return
         self._write()
 
     def _write(self) -> None:

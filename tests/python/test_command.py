@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ def started(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subproce
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as tool:
         try:
             yield tool
@@ -297,14 +299,17 @@ def test_watch_in_lines(copying: FakeQemu) -> None:
         copying.do("progress", offset=2**25 + 2**16, len=2**26)
         assert read_line(tool) == "job0  mirror  running  50 %  32.1 MiB of 64.0 MiB"
         # Less than a percent is no line.
-        copying.do("progress", offset=2**25 + 2**17, len=2**26)
+        copying.do("progress", offset=2**25 + 2**18, len=2**26)
+        asked = sum(entry.get("command") == "query-jobs" for entry in copying.log())
+        copying.wait("query-jobs", count=asked + 2)
         copying.do("io-error", action="stop", operation="write", nospace=True)
         while "make room" not in (line := read_line(tool)):
-            assert "50 %" in line
+            assert "paused" in line
         copying.do("execute", command="block-job-resume", arguments={"device": "job0"})
         copying.do("ready")
         lines = [read_line(tool)]
         while "ready" not in lines[-1]:
+            assert "50 %" in lines[-1]
             lines.append(read_line(tool))
         copying.do("execute", command="block-job-complete", arguments={"device": "job0"})
         status, output, complaint = end(tool)
@@ -313,13 +318,21 @@ def test_watch_in_lines(copying: FakeQemu) -> None:
     assert "concluded" in output
 
 
+def test_watch_of_what_ends_meanwhile(copying: FakeQemu) -> None:
+    steps = [{"do": "fail", "error": "No space left on device"}]
+    copying.do("when", command="x-debug-query-block-graph", at="done", steps=steps)
+    said = "blockjob: job job0 ended as FAILED: No space left on device\n"
+    assert run("watch", copying.path, "job0").complaint == said
+
+
 def test_watch_on_a_terminal(copying: FakeQemu) -> None:
     ours, theirs = os.openpty()
     with (
         os.fdopen(ours, "rb", buffering=0) as terminal,
-        os.fdopen(theirs, "wb"),
+        os.fdopen(theirs, "wb") as end_of_the_tool,
         started("watch", copying.path, "job0", stdout=theirs) as tool,
     ):
+        end_of_the_tool.close()
         shown = read_until(terminal, b"0 B of 64.0 MiB")
         copying.do("progress", offset=2**25, len=2**26)
         shown += read_until(terminal, b"32.0 MiB of 64.0 MiB")
@@ -334,6 +347,9 @@ def test_watch_on_a_terminal(copying: FakeQemu) -> None:
     assert (last, first[:1]) == (b"PIVOTED", b"\r")
     assert all(len(text) < 80 for text in first.split(b"\r"))
     assert b"\x1b" not in shown
+    # Nothing of what was there stays behind what is there now.
+    texts = first.split(b"\r")
+    assert all(len(now) >= len(was.rstrip()) for was, now in pairwise(texts))
 
 
 def test_watch_of_what_is_over(daemon: Qemu) -> None:
@@ -390,7 +406,7 @@ def failed(fake: FakeQemu) -> Callable[[str], FakeQemu]:
 
 def test_what_a_peer_says_does_not_steer_the_terminal(failed: Callable[[str], FakeQemu]) -> None:
     fake = failed("\x1b[31mred\nand more")
-    assert run("list", fake.path).output.endswith("  ?[31mred?and more\n")
+    assert re.search(r" concluded .*  \?\[31mred\?and more\n$", run("list", fake.path).output)
     assert complaint_of("wait", fake.path, "job0").endswith("FAILED: ?[31mred?and more")
 
 
@@ -478,6 +494,7 @@ def test_a_domain_of_libvirts(domain: Domain) -> None:
         assert run("pivot", domain.uri, "vda") == (AS_ASKED, "PIVOTED\n", "")
         status, output, complaint = end(watch)
     assert (status, output.splitlines()[-1], complaint) == (AS_ASKED, "PIVOTED", "")
+    assert "vda  mirror  ready" in output
     assert domain.source("vda") == target
     assert complaint_of("wait", domain.uri, "vda")
 
