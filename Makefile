@@ -13,6 +13,8 @@
 #   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
 #   make check-traces    every transcript of tests/traces in every way; make check plays each in one
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
+#   make check-nova      OpenStack's Nova with blockjob.nova, on real domains (docs/nova.md)
+#   make bench-nova      how long Nova's methods take without and with it
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
 #   make bench           the benchmarks
 #   make lint, format    what the linters say; lets the formatters write
@@ -319,6 +321,26 @@ $(venv)/.libvirt-python: $(venv)/bin/python Makefile
 
 python-install: $(venv)/.package
 
+# OpenStack's Nova wants many packages in versions of its own, so it has an environment of its own.
+# The second line is what its unit tests want.
+nova_venv := $(BUILD)/nova
+nova_tools := 'nova>=34,<35' 'libvirt-python==$(libvirt_version)' 'pytest>=7.4' 'setuptools>=77' \
+	testtools oslotest requests-mock wsgi-intercept ddt
+
+$(nova_venv)/.tools: Makefile
+	@.ci/dependencies python
+	$(call say,PIP)
+	$(quiet)$(PYTHON) -m venv $(nova_venv)
+	$(quiet)$(nova_venv)/bin/python -m pip --disable-pip-version-check install --quiet $(nova_tools)
+	@touch $@
+
+# As it was built for the tests.
+$(nova_venv)/.package: $(nova_venv)/.tools $(venv)/.package
+	@$(nova_venv)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >$@.path
+	@rm -rf "$$(cat $@.path)/blockjob"
+	@cp -r $(venv)/lib/python3*/site-packages/blockjob "$$(cat $@.path)/"
+	@touch $@
+
 # ---------------------------------------------------------------------------------------- Go
 
 # Go does not see that a header outside of its packages has changed; it does see a changed flag.
@@ -387,6 +409,19 @@ check-traces:
 
 .check-traces: $(python_ready)
 	@$(with_tools) BLOCKJOB_TRACES=all $(venv)/bin/pytest tests/traces
+
+# Nova comes from PyPI. Without libvirt that is said, and is no failure.
+check-nova:
+	@.ci/dependencies test
+	@$(MAKE) $(again) .check-nova
+
+ifeq ($(has_libvirt),yes)
+.check-nova: $(built) $(nova_venv)/.package
+	@$(with_tools) $(PYTHON) .ci/check pytest $(nova_venv)/bin/pytest tests/nova
+else
+.check-nova:
+	@$(PYTHON) .ci/check without tests/nova 'no libvirt 7.0 or newer, or no libxml2'
+endif
 
 check-matrix:
 	@.ci/dependencies matrix
@@ -465,6 +500,9 @@ bench:
 	@$(MAKE) $(again) .bench
 
 bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
+bench-nova: $(built) $(nova_venv)/.package
+	@$(with_tools) $(nova_venv)/bin/python tests/nova/measure.py
+
 .bench: library bench-programs $(venv)/.package
 	@failed=; for script in $(bench_scripts); do \
 		echo "---- $$script"; \
@@ -511,6 +549,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/mypy .ci/behaviours
 	$(PYTHON) .ci/behaviours --check
 	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
+	MYPYPATH=tests/nova:tests/fakeqemu:tests/python $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done
 
@@ -529,8 +568,8 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-stress check-explore check-traces check-matrix check-sanitize \
+	check-c check-python check-go check-stress check-explore check-traces check-matrix check-nova bench-nova check-sanitize \
 	check-valgrind check-fuzz demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-traces .check-matrix .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
+	.check-python .check-go .check-traces .check-matrix .check-nova .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
 .DELETE_ON_ERROR:
