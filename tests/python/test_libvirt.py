@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+# The disks of libvirt's domains, through both front-ends, on a real libvirtd and real QEMUs.
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import blockjob
+import pytest
+from blockjob import Outcome, RecordKind
+from libvirtd import HALTED, Domain, Libvirtd, Store
+
+Connect = Callable[..., Awaitable[Any]]
+
+
+async def copy(monitor: Any, domain: Domain, name: str = "copy", **options: Any) -> Any:
+    """A copy of vda into a new image of that name."""
+    target = domain.make_empty(name)
+    return await monitor.mirror("vda", target=target, format="qcow2", reuse=True, **options)
+
+
+async def halted_copy(monitor: Any, domain: Domain) -> Any:
+    return await copy(monitor, domain, bandwidth=HALTED, buf_size=65536)
+
+
+async def test_b64_ready_then_pivot_is_never_refused(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        for number in range(5):
+            job = await copy(monitor, domain, f"copy{number}")
+            await job.ready()
+            assert await job.pivot(only_if_ready=True) is Outcome.PIVOTED
+            assert domain.source("vda") == domain.path(f"copy{number}")
+
+
+async def test_b31_a_pivot_waits_for_ready(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await halted_copy(monitor, domain)
+        with pytest.raises(blockjob.NotReady):
+            await job.pivot(only_if_ready=True)
+        pivots = [asyncio.ensure_future(job.pivot()) for _ in range(3)]
+        await job.set_speed(0)
+        assert await asyncio.gather(*pivots) == [Outcome.PIVOTED] * 3
+
+
+async def test_b66_an_abort_tells_what_the_copy_is_worth(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await copy(monitor, domain, "good")
+        await job.ready()
+        with pytest.raises(blockjob.Unsupported):
+            await job.abort(force=True)
+        assert await job.abort() is Outcome.COPIED
+        assert await job.done(released=True) is Outcome.COPIED
+        job = await halted_copy(monitor, domain)
+        assert await job.abort() is Outcome.CANCELLED
+        assert domain.source("vda") == domain.path("vda")
+        assert domain.same_data(domain.path("vda"), domain.path("good"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "outcome"), [("pivot", Outcome.PIVOTED), ("abort", Outcome.COPIED)]
+)
+async def test_b15_another_clients_verb_is_told(
+    connect: Connect, domain: Domain, verb: str, outcome: Outcome
+) -> None:
+    async with await connect(domain.uri) as monitor:
+        domain.copy("vda", "theirs")
+        job = await monitor.attach("vda")
+        await job.ready()
+        await asyncio.to_thread(getattr(domain, verb), "vda")
+        assert await job.done() is outcome
+
+
+async def test_b69_path_and_target_are_the_same_job(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        domain.copy("vda", "theirs", HALTED)
+        job = await monitor.attach(domain.path("vda"))
+        assert job.id == "vda"
+        assert job == await monitor.attach("vda")
+        assert job.type == "mirror"
+        await job.abort()
+
+
+async def test_b11_a_copy_that_fails_says_why(connect: Connect, domain: Domain) -> None:
+    with Store(domain, failing=True) as store:
+        async with await connect(domain.uri) as monitor:
+            job = await monitor.mirror("vda", target=store.xml, reuse=True, bandwidth=HALTED)
+            await job.set_speed(0)
+            with pytest.raises(blockjob.JobFailed, match="Input/output error"):
+                await job.done()
+
+
+async def test_b09_commit_and_pull(connect: Connect, domain: Domain) -> None:
+    over = domain.snapshot("vda", "over")
+    async with await connect(domain.uri) as monitor:
+        job = await monitor.commit("vda", active=True)
+        assert await job.pivot() is Outcome.PIVOTED
+        assert domain.chain("vda") == [domain.path("vda")]
+        over = domain.snapshot("vda", "again")
+        job = await monitor.stream("vda")
+        assert await job.done() is Outcome.COMPLETED
+        assert domain.chain("vda") == [over]
+
+
+async def test_b60_a_watch_sees_all(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await halted_copy(monitor, domain)
+        records = job.watch()
+        await job.set_speed(0)
+        await job.pivot()
+        kinds = [record.kind async for record in records]
+        assert [kind for kind in kinds if kind is not RecordKind.STATUS] == [
+            RecordKind.READY,
+            RecordKind.ENDED,
+        ]
+
+
+@pytest.mark.parametrize("end", ["kill", "destroy"])
+async def test_b65_the_end_of_the_domain_answers_all(
+    connect: Connect, domain: Domain, end: str
+) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await halted_copy(monitor, domain)
+        waits = [asyncio.ensure_future(wait()) for wait in (job.ready, job.done, job.pivot)]
+        closed = asyncio.ensure_future(monitor.closed())
+        await asyncio.to_thread(getattr(domain, end))
+        for wait in waits:
+            with pytest.raises(blockjob.JobLost):
+                await wait
+        assert isinstance(await closed, blockjob.Disconnected)
+
+
+async def test_b67_a_stuck_domain_delays_no_other(
+    connect: Connect, libvirtd: Libvirtd, domain: Domain
+) -> None:
+    other = libvirtd.domain()
+    async with await connect(domain.uri) as stuck, await connect(other.uri) as monitor:
+        halted = await halted_copy(stuck, domain)
+        domain.stop()
+        waiting = asyncio.ensure_future(halted.set_speed(0))
+        with pytest.raises(blockjob.Timeout):
+            await halted.query(timeout=0.02)
+        job = await copy(monitor, other)
+        assert await job.pivot() is Outcome.PIVOTED
+        assert not waiting.done()
+        domain.go_on()
+        await waiting
+        await halted.ready()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_b70_a_restart_of_libvirtd_is_waited_through(
+    connect: Connect, domain: Domain, end: str
+) -> None:
+    async with await connect(domain.uri, reconnect=60) as monitor:
+        job = await halted_copy(monitor, domain)
+        waiting = asyncio.ensure_future(job.pivot())
+        await asyncio.to_thread(getattr(domain.host, end))
+        await asyncio.to_thread(domain.host.start)
+        await asyncio.to_thread(domain.release, "vda")
+        assert await waiting is Outcome.PIVOTED
+
+
+async def test_b45_a_dead_libvirtd_answers_all(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await halted_copy(monitor, domain)
+        waiting = asyncio.ensure_future(job.done())
+        await asyncio.to_thread(domain.host.kill)
+        try:
+            with pytest.raises(blockjob.JobLost):
+                await waiting
+            with pytest.raises(blockjob.ConnectError, match="libvirt-sock"):
+                await connect(domain.uri)
+        finally:
+            await asyncio.to_thread(domain.host.start)
+
+
+async def test_b39_bad_input_is_named(connect: Connect, domain: Domain) -> None:
+    host = domain.host
+    with pytest.raises(blockjob.ConnectError, match="no-such-vm"):
+        await connect(host.uri("no-such-vm"))
+    with pytest.raises(blockjob.InvalidArgument):
+        await connect(host.connection)
+    async with await connect(domain.uri) as monitor:
+        with pytest.raises(blockjob.NoJob, match="vda"):
+            await monitor.attach("vda")
+        with pytest.raises(blockjob.Refused, match="vdz"):
+            await monitor.stream("vdz")
+        with pytest.raises(blockjob.InvalidArgument, match="no-such-option"):
+            await copy(monitor, domain, no_such_option=1)
+        with pytest.raises(blockjob.Unsupported):
+            await monitor.execute("query-version")
+        assert await monitor.jobs() == []
+
+
+async def test_b39_an_odd_name_and_a_uuid(connect: Connect, libvirtd: Libvirtd) -> None:
+    domain = libvirtd.domain(f"a vm#1 of ünïcode %41 {connect.__name__}")
+    for uri in (domain.uri, libvirtd.uri(domain.uuid)):
+        async with await connect(uri) as monitor:
+            assert await monitor.jobs() == []
+
+
+async def test_b39_a_domain_that_does_not_run(connect: Connect, libvirtd: Libvirtd) -> None:
+    asleep = libvirtd.domain(persistent=True)
+    asleep.destroy()
+    with pytest.raises(blockjob.ConnectError, match=rf"(?s){asleep.name}.*running"):
+        await connect(asleep.uri)
+
+
+async def test_b68_a_domain_of_libvirt_python(connect: Connect, domain: Domain) -> None:
+    libvirt = pytest.importorskip("libvirt")
+    theirs = await asyncio.to_thread(libvirt.open, domain.host.connection)
+    try:
+        handle = theirs.lookupByName(domain.name)
+        async with await connect(handle) as monitor:
+            job = await copy(monitor, domain)
+            assert await job.pivot() is Outcome.PIVOTED
+        assert handle.isActive() == 1
+        del handle
+    finally:
+        theirs.close()
