@@ -824,7 +824,7 @@ static void give_way_to_half_a_loop(void)
     int threads = count_threads();
     check(service_start() == BJ_OK);
     check(count_threads() == threads || !CAN_FORK_WITH_THREADS); /* TSan gets one of its own */
-    check(virEventAddTimeout(0, on_timeout, NULL, NULL) == -1); /* as if we were not there */
+    check(virEventAddTimeout(0, on_timeout, NULL, NULL) == -1);  /* as if we were not there */
     check(virEventAddHandle(0, 0, on_handle, NULL, NULL) == 0);
     check(modest.adds == 1);
 }
