@@ -78,7 +78,6 @@ struct domain {
     struct event *early; /* told while it was opening */
     struct event **early_last;
     struct facts *facts;
-    uint64_t ends; /* of jobs, so far */
     struct disks disks;
     struct request *requests; /* not answered yet */
     size_t request_count;
@@ -130,7 +129,7 @@ struct request {
     char error_class[16];
     struct disks disks;
     struct info_list *infos;
-    uint64_t ends;  /* when the list was asked for */
+    uint64_t turns; /* of jobs, when the list was asked for */
     unsigned lists; /* how often it was made */
     bool held;
 };
@@ -646,20 +645,32 @@ static int launch_start(struct driver *driver, struct driver_request *asked, str
     return BJ_E_NOMEM;
 }
 
+/* It was JSON when it was asked. */
+static int read_error(const char *command, const json_error_t *error, struct text **ret_text)
+{
+    if (json_error_code(error) == json_error_out_of_memory)
+        return BJ_E_NOMEM;
+    *ret_text = text_printf("%s: a number in its arguments is too large for libvirt", command);
+    return BJ_E_INVAL;
+}
+
 static int domain_execute(struct driver *driver, struct driver_request *asked, const char *command,
                           const char *arguments)
 {
     struct start *start = NULL;
     struct text *text = NULL;
-    json_t *object = arguments ? json_loads(arguments, 0, NULL) : json_object();
+    json_error_t error;
+    json_t *object = arguments ? json_loads(arguments, 0, &error) : json_object();
     int r = BJ_E_UNSUPPORTED;
 
     if (!starts_has(command))
         text = text_printf("%s: raw commands are not for libvirt's domains, which they would "
                            "taint: use libvirt's own calls, or a monitor of QEMU's",
                            command);
+    else if (object)
+        r = start_parse(command, object, &start, &text);
     else
-        r = object ? start_parse(command, object, &start, &text) : BJ_E_NOMEM;
+        r = arguments ? read_error(command, &error, &text) : BJ_E_NOMEM;
     json_decref(object);
     if (r == BJ_OK)
         return launch_start(driver, asked, start);
@@ -715,17 +726,25 @@ static void note_rows(const struct request *request)
                   request->infos->rows[i].ready);
 }
 
-/* A job has ended since the list was asked for, and may be in it. */
+/* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */
 static bool is_stale(const struct request *request)
 {
-    return request->ends != request->domain->ends && request->lists < LISTS_MAX;
+    return request->turns != facts_turns(request->domain->facts) && request->lists < LISTS_MAX;
 }
 
 static bool make_again(struct request *request)
 {
-    request->ends = request->domain->ends;
+    request->turns = facts_turns(request->domain->facts);
     request->lists++;
     return submit(request);
+}
+
+static struct request *first_held(const struct domain *domain, bool at_once)
+{
+    struct request *request = domain->requests;
+    while (request && !(request->held && (at_once || !is_ahead(request))))
+        request = request->next;
+    return request;
 }
 
 static bool listed(struct request *request, struct driver_reply *reply)
@@ -737,23 +756,17 @@ static bool listed(struct request *request, struct driver_reply *reply)
             return false;
         take_disks(request);
         note_rows(request);
+        bool is_first = !first_held(domain, true); /* later ones don't put it off */
         request->held = is_ahead(request);
         if (request->held) {
-            loop_timer_set(domain->hold_timer, HOLD_MS);
+            if (is_first)
+                loop_timer_set(domain->hold_timer, HOLD_MS);
             return false;
         }
     }
     reply->infos = request->infos;
     request->infos = NULL;
     return true;
-}
-
-static struct request *first_held(const struct domain *domain, bool at_once)
-{
-    struct request *request = domain->requests;
-    while (request && !(request->held && (at_once || !is_ahead(request))))
-        request = request->next;
-    return request;
 }
 
 static void release_held(struct domain *domain, bool at_once)
@@ -779,7 +792,7 @@ static int domain_query(struct driver *driver, struct driver_request *asked, boo
     static const struct request_kind machine = {.call = run_urgent_list, .over = listed};
     struct request *request = request_new(driver, urgent ? &machine : &anyone, asked, NULL);
     if (request)
-        request->ends = domain_of(driver)->ends;
+        request->turns = facts_turns(domain_of(driver)->facts);
     return launch(request);
 }
 
@@ -828,8 +841,6 @@ static void lose_memory(struct domain *domain)
 
 static void happen_block_job(struct domain *domain, const struct event *event)
 {
-    if (event->status != FACTS_READY)
-        domain->ends++;
     if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
         release_held(domain, false);
     else

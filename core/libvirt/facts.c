@@ -48,6 +48,7 @@ struct facts {
     void (*emit)(void *user, const struct driver_fact *fact);
     void *user;
     bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
+    uint64_t turns;
     size_t count, room;
     struct run **runs; /* sorted by disk */
 };
@@ -168,8 +169,9 @@ static void clear(struct run *run)
 }
 
 /* Nothing that was known is of this one. */
-static void begin(struct run *run)
+static void begin(struct facts *facts, struct run *run)
 {
+    facts->turns++;
     clear(run);
     run->active = true;
     run->begun = run->starts > 0 && !run->taken;
@@ -185,20 +187,21 @@ static bool is_of_before(const struct facts *facts, const struct run *run)
 }
 
 /* Something was told of the job that the disk has. */
-static void note_run(const struct facts *facts, struct run *run)
+static void note_run(struct facts *facts, struct run *run)
 {
     if (!run->active && is_of_before(facts, run))
         run->active = true;
     else if (!run->active)
-        begin(run);
+        begin(facts, run);
 }
 
 /* Nothing more is to come of this run. Without a word of QEMU's what comes then is of the next. */
-static void forget(const struct facts *facts, struct run *run)
+static void forget(struct facts *facts, struct run *run)
 {
+    facts->turns++;
     clear(run);
     if (run->taken && !facts->has_statuses)
-        begin(run);
+        begin(facts, run);
 }
 
 /* ------------------------------------------------------------- libvirt's words */
@@ -282,7 +285,7 @@ static bool has_been_ready(const struct driver_fact *fact, int type)
     return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
 }
 
-static void tell_end(const struct facts *facts, struct run *run, int type, int status)
+static void tell_end(struct facts *facts, struct run *run, int type, int status)
 {
     struct driver_fact fact = end_of(run, type, status);
     if (has_been_ready(&fact, type))
@@ -386,7 +389,7 @@ static void note_status(struct facts *facts, struct run *run, const char *status
 {
     facts->has_statuses = true;
     if (strcmp(status, "created") == 0)
-        begin(run);
+        begin(facts, run);
     else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
              !is_of_before(facts, run))
         clear(run);
@@ -483,7 +486,7 @@ int facts_start_sent(struct facts *facts, const char *disk)
 }
 
 /* libvirt takes one only when the run before has ended; we need not have heard of that. */
-static void start_taken(const struct facts *facts, struct run *run)
+static void start_taken(struct facts *facts, struct run *run)
 {
     bool in_doubt = run->active || facts->has_statuses;
     if (run->begun)
@@ -491,7 +494,7 @@ static void start_taken(const struct facts *facts, struct run *run)
     if (in_doubt)
         run->taken = true;
     else
-        begin(run);
+        begin(facts, run);
 }
 
 void facts_start_over(struct facts *facts, const char *disk, bool accepted)
@@ -518,7 +521,7 @@ int facts_row(struct facts *facts, const char *disk, bool ready)
     int r = get_run(facts, disk, &run);
     if (run && !is_of_before(facts, run)) {
         if (!run->active)
-            begin(run);
+            begin(facts, run);
         run->ready |= ready;
     }
     return r;
@@ -531,6 +534,11 @@ void facts_forget(struct facts *facts, const char *disk)
         run->taken = false;
         clear(run);
     }
+}
+
+uint64_t facts_turns(const struct facts *facts)
+{
+    return facts->turns;
 }
 
 bool facts_is_active(const struct facts *facts, const char *disk)

@@ -57,6 +57,10 @@ int facts_row(struct facts *facts, const char *disk, bool ready);
 /* A list lacks the job, and no end was told in all that time: there is none on the disk. */
 void facts_forget(struct facts *facts, const char *disk);
 
+/* How many times so far a job has begun or ended: a list that was asked for before the last may be
+ * older than what is known here. */
+uint64_t facts_turns(const struct facts *facts);
+
 /* A job is known to be there and its end was not told yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);

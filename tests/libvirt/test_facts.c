@@ -596,6 +596,24 @@ static void b01_who_is_told_may_act(void **state)
     assert_active(heard, true, false);
 }
 
+static void b28_a_list_can_tell_whether_it_is_old(void **state)
+{
+    struct heard *heard = *state;
+    uint64_t before = facts_turns(heard->facts);
+    qemu_status(heard, "created");
+    assert_true(facts_turns(heard->facts) > before);
+    before = facts_turns(heard->facts);
+    qemu_status(heard, "running");
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    qemu_completed(heard, 1);
+    assert_int_equal(facts_turns(heard->facts), before);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_true(facts_turns(heard->facts) > before);
+    before = facts_turns(heard->facts);
+    libvirt_says(heard, FACTS_PULL, FACTS_READY);
+    assert_true(facts_turns(heard->facts) > before);
+}
+
 /* ------------------------------------------------------------------------- names */
 
 static void assert_disk(struct heard *heard, const char *job, const char *disk)
@@ -817,6 +835,7 @@ int main(void)
         FACTS_TEST(b41_a_refused_start_leaves_the_one_that_runs),
         FACTS_TEST(b22_null_comes_before_libvirts_word),
         FACTS_TEST(b01_who_is_told_may_act),
+        FACTS_TEST(b28_a_list_can_tell_whether_it_is_old),
         FACTS_TEST(b69_a_qemu_job_is_its_disks),
         FACTS_TEST(b52_disks_are_apart),
         FACTS_TEST(b56_data_that_is_none_is_no_news),
