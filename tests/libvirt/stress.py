@@ -48,8 +48,7 @@ async def ask(wait: object) -> str:
     except blockjob.Error as error:
         return f"{type(error).__name__}: {error}"
     except asyncio.TimeoutError:
-        assert asyncio.iscoroutine(wait)
-        raise Hang(wait.__name__) from None
+        raise Hang(getattr(wait, "__name__", "a wait")) from None
 
 
 async def act(job: blockjob.Job, domain: Domain, dice: random.Random) -> str:
