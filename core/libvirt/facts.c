@@ -385,11 +385,15 @@ static const char *type_in(const json_t *data)
 }
 
 /* A run begins with created; one that libvirt will never speak of ends with null alone (B41). */
-static void note_status(struct facts *facts, struct run *run, const char *status)
+/* libvirt acts on the status "ready", so that its own word may come before BLOCK_JOB_READY. */
+static void note_status(struct facts *facts, struct run *run, const char *status,
+                        int64_t timestamp_us)
 {
     facts->has_statuses = true;
     if (strcmp(status, "created") == 0)
         begin(facts, run);
+    else if (strcmp(status, "ready") == 0 && run->ready_us == 0)
+        run->ready_us = timestamp_us;
     else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
              !is_of_before(facts, run))
         clear(run);
@@ -422,7 +426,7 @@ static void note_event(struct facts *facts, struct run *run, const char *event, 
     const char *error = json_string_value(json_object_get(data, "error"));
 
     if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {
-        note_status(facts, run, string_at(data, "status"));
+        note_status(facts, run, string_at(data, "status"), timestamp_us);
         return;
     }
     note_run(facts, run);
