@@ -14,8 +14,6 @@ import pytest
 from children import run_child
 from libvirtd import Domain
 
-pytestmark = pytest.mark.qemu
-
 needs_libvirt_python = pytest.mark.skipif(
     importlib.util.find_spec("libvirt") is None, reason="there is no libvirt-python"
 )
