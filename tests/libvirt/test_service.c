@@ -550,7 +550,7 @@ typedef struct guest {
     _Atomic pthread_t thread;
     sem_t heard;
     bool *quit; /* set when an event comes */
-    atomic_bool freed;
+    sem_t freed;
 } guest;
 
 static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail,
@@ -568,7 +568,7 @@ static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event
 
 static void free_guest(void *opaque)
 {
-    ((guest *)opaque)->freed = true;
+    sem_post(&((guest *)opaque)->freed);
 }
 
 static void be_silent(void *user, virErrorPtr error)
@@ -580,6 +580,7 @@ static void open_guest(guest *g)
 {
     memset(g, 0, sizeof *g);
     sem_init(&g->heard, 0, 0);
+    sem_init(&g->freed, 0, 0);
     virSetErrorFunc(NULL, be_silent);
     g->connection = virConnectOpen("test:///default");
     check(g->connection != NULL);
@@ -625,8 +626,9 @@ static void serve_everyone(void)
     check(virDomainResume(g.domain) == 0);
     await(&g.heard);
     close_guest(&g);
+    await(&g.freed);
     pass_a_round();
-    check(g.events == 2 && g.freed);
+    check(g.events == 2);
 }
 
 /* -------------------------------------------------------------- the program's own */
@@ -840,6 +842,7 @@ static void stay(void)
     await(&g.heard);
     check(!is_me(g.thread));
     close_guest(&g);
+    await(&g.freed);
     check(modest.adds == 0);
     check(service_start() == BJ_OK);
     check(nudge_new() == NULL);
@@ -930,6 +933,7 @@ static void use_in_child(int inherited, int inherited_time)
     suspend_from_elsewhere(&g);
     await(&g.heard);
     close_guest(&g);
+    await(&g.freed);
     check(service_start() == BJ_OK);
     pass_a_round();
 }
