@@ -10,7 +10,8 @@
 #   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
 #   make check-explore   every order of facts for the job machine; DEPTH=3, SECONDS=60
 #   make check-valgrind  the tests in C under valgrind
-#   make check-stress    two clients race each other, a third, and QEMU's death; SECONDS=60, SEED=
+#   make check-stress    two clients race each other, a third, and QEMU's death; the same on libvirt's
+#                        domains, and libvirtd restarts; SECONDS=60 each, SEED=
 #   make check-traces    every transcript of tests/traces in every way; make check plays each in one
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make check-nova      OpenStack's Nova with blockjob.nova, on real domains (docs/nova.md)
@@ -399,8 +400,11 @@ check-go:
 SECONDS ?= 60
 check-stress:
 	@.ci/dependencies test
-	@$(MAKE) $(again) $(stress)
+	@$(MAKE) $(again) .check-stress
+
+.check-stress: $(stress) $(python_ready)
 	$(stress) $(SECONDS) $(SEED)
+	$(with_tools) PYTHONPATH=tests/python:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
 
 # On every QEMU that Debian has: what runs a real one.
 check-traces:
@@ -553,6 +557,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/mypy .ci/behaviours
 	$(PYTHON) .ci/behaviours --check
 	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
+	MYPYPATH=tests/fakeqemu:tests/python $(venv)/bin/mypy tests/libvirt
 	MYPYPATH=tests/nova:tests/fakeqemu:tests/python $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done
@@ -575,5 +580,5 @@ clean:
 	check-c check-python check-go check-stress check-explore check-traces check-matrix check-nova bench-nova check-sanitize \
 	check-valgrind check-fuzz demo bench lint lint-format \
 	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-traces .check-matrix .check-nova .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
+	.check-python .check-go .check-stress .check-traces .check-matrix .check-nova .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
 .DELETE_ON_ERROR:

@@ -2,29 +2,40 @@
 # SPDX-License-Identifier: MIT
 """Races on libvirt's domains, for as long as you like; each outcome is compared with the disk.
 
+    make check-stress SECONDS=60 SEED=7
     PYTHONPATH=tests/python:tests/fakeqemu tests/libvirt/stress.py [SECONDS [SEED]]
 
 Several domains copy their disk at once. At a random moment the copy is pivoted or aborted, by us,
-by another client, or by both; its QEMU is stopped for a while, or killed. Every wait must end, and
-tell the truth: PIVOTED where libvirt says that the copy is the disk, COPIED and CANCELLED where it
-is not, LOST only where QEMU was killed.
+by another client, or by both; its QEMU is stopped for a while, or killed, or the domain destroyed.
+For the second half of the time libvirtd is killed or stopped and started again, over and over, and
+the waits must live through it.
+
+Every wait must end, and tell the truth: PIVOTED where libvirt says that the copy is the disk,
+COPIED and CANCELLED where it is not, LOST only where QEMU has ended, or where libvirtd was away.
+There FAILED, too: a new libvirtd that does not know that a job was aborted says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import blockjob
 from blockjob import Outcome
-from libvirtd import Domain, Libvirtd, VirshError
+from libvirtd import Domain, Libvirtd, VirshError, missing
 
 DOMAINS = 3
-HANG_SECONDS = 40.0
+HANG_SECONDS = 60.0
+RECONNECT_SECONDS = 30.0
+
+T = TypeVar("T")
 
 
 class Hang(Exception):
@@ -34,16 +45,45 @@ class Hang(Exception):
 tally: Counter[str] = Counter()
 
 
-async def behind_our_back(call: object, *arguments: str) -> None:
-    assert callable(call)
-    with contextlib.suppress(VirshError):  # too early, too late: that is the point
-        await asyncio.to_thread(call, *arguments)
+class Host:
+    """A libvirtd that may be away for a while."""
+
+    def __init__(self, daemon: Libvirtd) -> None:
+        self.daemon = daemon
+        self.restarts = 0  # one more as soon as it goes
+        self._is_there = asyncio.Event()
+        self._is_there.set()
+
+    async def shake(self, until: float, dice: random.Random) -> None:
+        """Restarts it, again and again."""
+        while time.monotonic() < until:
+            await asyncio.sleep(0.2 + dice.random() * 2)
+            self.restarts += 1
+            self._is_there.clear()
+            await asyncio.to_thread(dice.choice((self.daemon.kill, self.daemon.stop)))
+            await asyncio.sleep(dice.random() * 0.3)
+            await asyncio.to_thread(self.daemon.start)
+            self._is_there.set()
+            tally["restarts of libvirtd"] += 1
+
+    async def steadily(self, make: Callable[[], Awaitable[T]]) -> T:
+        """What that gives once libvirtd does not go away over it."""
+        while True:
+            await self._is_there.wait()
+            restarts = self.restarts
+            try:
+                return await make()
+            except (VirshError, blockjob.Error):
+                if restarts == self.restarts:
+                    raise
+
+    async def says(self, question: Callable[..., T], *arguments: Any) -> T:
+        return await self.steadily(lambda: asyncio.to_thread(question, *arguments))
 
 
-async def ask(wait: object) -> str:
+async def ask(wait: Coroutine[Any, Any, object]) -> str:
     """What the wait ended with."""
     try:
-        assert asyncio.iscoroutine(wait)
         return str(await asyncio.wait_for(wait, HANG_SECONDS))
     except blockjob.Error as error:
         return f"{type(error).__name__}: {error}"
@@ -54,29 +94,47 @@ async def ask(wait: object) -> str:
 async def act(job: blockjob.Job, domain: Domain, dice: random.Random) -> str:
     """One thing, at a random moment; its name."""
     await asyncio.sleep(dice.random() * 0.08)
-    what = dice.choice(("pivot", "abort", "pivot", "their pivot", "their abort", "stop", "kill"))
+    what = dice.choice(("pivot", "abort", "pivot", "their pivot", "their abort", "stop", "end"))
     if what == "pivot":
         await ask(job.pivot())
     elif what == "abort":
         await ask(job.abort())
     elif what.startswith("their"):
-        await behind_our_back(getattr(domain, what.split()[1]), "vda")
+        with contextlib.suppress(VirshError):  # too early, too late: that is the point
+            await asyncio.to_thread(getattr(domain, what.split()[1]), "vda")
     elif what == "stop":
         domain.stop()
         await asyncio.sleep(dice.random() * 0.1)
         domain.go_on()
-    elif dice.random() < 0.2:
+    elif (chance := dice.random()) > 0.3:
+        return "nothing"
+    elif chance > 0.1:
         domain.kill()
     else:
-        what = "nothing"
+        with contextlib.suppress(VirshError):
+            await asyncio.to_thread(domain.destroy)
+        domain.kill()
     return what
 
 
+async def end(host: Host, job: blockjob.Job) -> str | None:
+    """Aborts whatever has not ended by now; a complaint, if it goes on all the same."""
+    while job.outcome is None:
+        restarts = host.restarts
+        said = await ask(job.abort())
+        if job.outcome is None and not said.startswith("Disconnected"):
+            return f"abort() said {said}, and the job goes on"
+        if job.outcome is None and restarts == host.restarts:
+            await asyncio.sleep(0.01)  # it is there again, and we not yet
+    return None
+
+
 async def round_of(
-    monitor: blockjob.Monitor, domain: Domain, name: str, dice: random.Random
+    host: Host, monitor: blockjob.Monitor, domain: Domain, name: str, dice: random.Random
 ) -> str | None:
     """One copy and what befalls it; a complaint, if there is one."""
-    before = await asyncio.to_thread(domain.source, "vda")
+    before = await host.says(domain.source, "vda")
+    restarts = host.restarts
     target = domain.make_empty(name)
     limit = dice.choice((0, 0, 20_000_000))
     try:
@@ -85,58 +143,96 @@ async def round_of(
         )
     except (blockjob.Refused, blockjob.Disconnected) as error:
         tally[f"not started: {type(error).__name__}"] += 1
+        with contextlib.suppress(VirshError):  # it may have been, before libvirtd went
+            await asyncio.to_thread(domain.abort, "vda")
         return None
     waits = [asyncio.ensure_future(ask(job.ready())), asyncio.ensure_future(ask(job.done()))]
     acts = await asyncio.gather(*(act(job, domain, dice) for _ in range(dice.randint(1, 3))))
-    if "kill" not in acts:
-        said = await ask(job.abort())  # whatever has not ended it
-        if job.outcome is None:
-            return f"abort() said {said}, and the job goes on, after {acts}"
+    if "end" not in acts and (complaint := await end(host, job)):
+        return f"{complaint}, after {acts}"
     for wait in waits:
         await wait
     outcome = job.outcome
-    tally[str(outcome)] += 1
-    if outcome is Outcome.LOST:
-        return None if domain.pid == 0 else f"LOST, and nothing was killed: {job.error}"
-    if outcome is None or outcome is Outcome.FAILED:
-        return f"{outcome} {job.error}" if domain.pid else None
+    if outcome is None:
+        return f"done() has ended, and there is no outcome, after {acts}"
+    was_away = host.restarts != restarts
+    tally[f"{outcome}{' over a restart' if was_away else ''}"] += 1
     if domain.pid == 0:
         return None  # nobody can say what the disk was
-    now = await asyncio.to_thread(domain.source, "vda")
+    if outcome is Outcome.LOST:
+        return None if was_away else f"LOST, and nothing was killed: {job.error}"
+    if outcome is Outcome.FAILED and not was_away:
+        return f"{outcome} {job.error}, after {acts}"
+    now = await host.says(domain.source, "vda")
     expected = target if outcome is Outcome.PIVOTED else before
     return None if now == expected else f"{outcome}, but the disk is {now}, after {acts}"
 
 
-async def run_domain(host: Libvirtd, until: float, dice: random.Random) -> list[str]:
-    complaints: list[str] = []
-    while time.monotonic() < until and not complaints:
-        domain = await asyncio.to_thread(host.domain)
-        async with await blockjob.connect(domain.uri) as monitor:
-            for count in range(100):
-                if time.monotonic() > until or domain.pid == 0:
-                    break
-                try:
-                    complaint = await round_of(monitor, domain, f"c{count}", dice)
-                except Hang as hang:
-                    state = await asyncio.to_thread(host.virsh, "domstate", domain.name)
-                    where = await asyncio.to_thread(domain.mirror, "vda")
-                    complaint = f"{hang}() hangs; {state}, killed {domain.pid == 0}, mirror {where}"
-                if complaint:
-                    complaints.append(f"{domain.name}: {complaint}")
-                    break
-        await asyncio.to_thread(domain.close)
-    return complaints
+async def live(
+    host: Host, reconnect: float | None, domain: Domain, until: float, dice: random.Random
+) -> str | None:
+    """The rounds of one domain, to its end; a complaint, if there is one."""
+
+    async def connect() -> blockjob.Monitor:
+        return await blockjob.connect(domain.uri, reconnect=reconnect)
+
+    async with await host.steadily(connect) as monitor:
+        for count in range(100):
+            if time.monotonic() > until or domain.pid == 0:
+                return None
+            try:
+                complaint = await round_of(host, monitor, domain, f"c{count}", dice)
+            except Hang as hang:
+                state = await host.says(host.daemon.virsh, "domstate", domain.name)
+                where = await host.says(domain.mirror, "vda")
+                complaint = f"{hang}() hangs; {state}, killed {domain.pid == 0}, mirror {where}"
+            if complaint:
+                return f"{domain.name}: {complaint}"
+    return None
+
+
+async def run_domains(
+    host: Host, reconnect: float | None, until: float, dice: random.Random
+) -> str | None:
+    """One domain after the other; the first complaint."""
+    complaint = None
+    while time.monotonic() < until and not complaint:
+        domain = await host.says(host.daemon.domain)
+        complaint = await live(host, reconnect, domain, until, dice)
+        domain.close()
+    return complaint
+
+
+async def race(host: Host, seconds: float, seed: int, *, shaken: bool) -> list[str]:
+    """All domains at once; the complaints."""
+    until = time.monotonic() + seconds
+    reconnect = RECONNECT_SECONDS if shaken else None
+    runs = [
+        run_domains(host, reconnect, until, random.Random(seed + number))
+        for number in range(DOMAINS)
+    ]
+    shaking = host.shake(until, random.Random(seed)) if shaken else asyncio.sleep(0)
+    complaints, _ = await asyncio.gather(asyncio.gather(*runs), shaking)
+    return [each for each in complaints if each]
+
+
+# Instead of libvirt's own, which prints what can't be connected to.
+be_silent = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda user, error: None)
 
 
 async def main() -> int:
+    if why := missing():
+        print(f"the races on libvirt's domains are left out: {why}")
+        return 0
+    ctypes.CDLL("libvirt.so.0").virSetErrorFunc(None, be_silent)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
     print(f"seed {seed}", flush=True)
-    with Libvirtd() as host:
-        host.full_image()
-        until = time.monotonic() + seconds
-        runs = (run_domain(host, until, random.Random(seed + number)) for number in range(DOMAINS))
-        complaints = [each for found in await asyncio.gather(*runs) for each in found]
+    with Libvirtd() as daemon:
+        daemon.full_image()
+        host = Host(daemon)
+        complaints = await race(host, seconds / 2, seed, shaken=False)
+        complaints += await race(host, seconds / 2, seed, shaken=True)
     print(", ".join(f"{count} {name}" for name, count in sorted(tally.items())))
     for each in complaints:
         print(f"WRONG: {each}")
