@@ -1,14 +1,82 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The libvirt driver: one domain.
+ * The libvirt driver: one domain. What is asked of it (domain_asked.h) becomes requests, calls on a
+ * lane of its own (domain_request.h), and what libvirt tells (domain_told.h) becomes facts: both
+ * come back to the loop's thread through the mailbox, and only there is anything here changed.
  */
 #ifndef BJ_DOMAIN_H
 #define BJ_DOMAIN_H
 
+#include "calls.h"
 #include "driver_module.h"
+#include "facts.h"
+#include "mailbox.h"
+#include "pool.h"
+#include "session.h"
+
+enum stage {
+    STAGE_OPENING, /* the session is being made; what libvirt tells already is kept for later */
+    STAGE_UP,      /* requests and facts */
+    STAGE_DOWN     /* the monitor has been told; calls that are under way come back to nobody */
+};
+
+struct event;
+struct request;
+
+struct domain {
+    struct driver driver; /* first */
+    atomic_uint refs;
+    struct loop *loop;
+    const struct driver_sink *sink;
+    void *user;
+    struct text *uri;
+    struct mailbox *mailbox;
+    struct lane *lane;
+    atomic_bool given_up; /* down: calls that wait need not go on */
+    atomic_uint events;   /* that wait for the loop */
+    atomic_bool missed;   /* memory was short for one */
+    struct loop_task missed_task;
+
+    struct call opening, closing;
+    struct {
+        virDomainPtr theirs;
+        struct session *session;
+        struct session_failure failure;
+        struct disks disks;
+        unsigned id;
+    } found; /* what opening works with; the pool's until it is over */
+
+    /* The loop's own. */
+    enum stage stage;
+    struct session *session;
+    struct event *early; /* told while it was opening */
+    struct event **early_last;
+    struct facts *facts;
+    struct disks disks;
+    struct request *requests; /* not answered yet */
+    size_t request_count;
+    struct loop_timer *hold_timer;
+    struct loop_timer *alive_timer; /* NULL: the connection tells of its end */
+};
 
 /* driver_module.open */
 struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
                            const struct driver_sink *sink, void *user);
+
+static inline struct domain *domain_of(struct driver *driver)
+{
+    return (struct domain *)driver;
+}
+
+/* Any thread; `user` is the domain. */
+void *domain_ref(void *user);
+void domain_unref(void *user);
+
+/* The last that the monitor hears; takes over the reference to `text`. */
+void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
+void domain_lose_memory(struct domain *domain);
+
+/* driver_ops.close */
+void domain_close(struct driver *driver, int error, const char *text);
 
 #endif

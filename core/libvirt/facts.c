@@ -384,8 +384,8 @@ static const char *type_in(const json_t *data)
     return "";
 }
 
-/* A run begins with created; one that libvirt will never speak of ends with null alone (B41). libvirt
- * acts on the status "ready", so that its own word may come before BLOCK_JOB_READY. */
+/* A run begins with created; one that libvirt will never speak of ends with null alone (B41).
+ * libvirt acts on the status "ready", so that its own word may come before BLOCK_JOB_READY. */
 static void note_status(struct facts *facts, struct run *run, const char *status,
                         int64_t timestamp_us)
 {

@@ -15,7 +15,7 @@
 #include "driver.h"
 
 /* virConnectDomainEventBlockJobStatus and virDomainBlockJobType, by their numbers: facts.c checks
- * nothing of libvirt's headers, domain.c asserts that they are the same. */
+ * nothing of libvirt's headers, domain_told.c asserts that they are the same. */
 enum facts_status { FACTS_COMPLETED = 0, FACTS_FAILED = 1, FACTS_CANCELED = 2, FACTS_READY = 3 };
 enum facts_type {
     FACTS_PULL = 1,

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The monitor's questions; see domain_asked.h.
+ */
+#include "domain_asked.h"
+#include "domain_request.h"
+
+#include <jansson.h>
+#include <libvirt/virterror.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* For how long a list is held back that lacks a job whose end is on its way, and how often it is
+ * made again because a job has ended meanwhile. */
+#define HOLD_MS 2000
+#define LISTS_MAX 8
+
+struct driver_sight {
+    int nothing; /* libvirt's own word tells a switch: nothing has to be seen before */
+};
+
+/* ------------------------------------------------------------------------ verbs */
+
+static bool run_pivot(struct request *request)
+{
+    return call_pivot(request_handle(request), request->disk, &request->domain->given_up,
+                      &request->call_error);
+}
+
+static bool run_abort(struct request *request)
+{
+    return call_abort(request_handle(request), request->disk, &request->call_error);
+}
+
+static bool run_set_speed(struct request *request)
+{
+    return call_set_speed(request_handle(request), request->disk, request->speed,
+                          &request->call_error);
+}
+
+static int refuse_verb(struct driver *driver, struct driver_request *asked, const char *what)
+{
+    return request_say_later(driver, asked, BJ_E_UNSUPPORTED,
+                             text_printf("libvirt has no call that %s", what));
+}
+
+static const struct request_kind pivot_kind = {.call = run_pivot, .is_verb = true};
+static const struct request_kind abort_kind = {.call = run_abort, .is_verb = true};
+static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
+
+static int launch_verb(struct driver *driver, const struct request_kind *kind,
+                       struct driver_request *asked, const char *disk, int64_t speed)
+{
+    struct request *request = request_new(driver, kind, asked, disk);
+    if (request)
+        request->speed = speed;
+    return request_launch(request);
+}
+
+static int domain_verb(struct driver *driver, struct driver_request *asked, const char *id,
+                       const char *type, enum job_verb verb, int64_t speed, const char *options)
+{
+    struct facts *facts = domain_of(driver)->facts;
+    (void)type, (void)options;
+
+    switch (verb) {
+    case JOB_COMPLETE:
+        facts_pivot_sent(facts, id);
+        return launch_verb(driver, &pivot_kind, asked, id, 0);
+    case JOB_CANCEL:
+        return launch_verb(driver, &abort_kind, asked, id, 0);
+    case JOB_CANCEL_FORCE:
+        if (facts_is_ready(facts, id))
+            return refuse_verb(driver, asked, "aborts a ready copy by force: abort it softly");
+        return launch_verb(driver, &abort_kind, asked, id, 0);
+    case JOB_SET_SPEED:
+        return launch_verb(driver, &speed_kind, asked, id, speed);
+    case JOB_PAUSE:
+        return refuse_verb(driver, asked, "pauses a block job");
+    case JOB_RESUME:
+        return refuse_verb(driver, asked, "resumes a block job");
+    case JOB_CHANGE:
+        return refuse_verb(driver, asked, "changes a block job's options");
+    case JOB_FINALIZE:
+        return refuse_verb(driver, asked, "finalizes a block job: it does so itself");
+    case JOB_DISMISS:
+        return refuse_verb(driver, asked, "dismisses a block job: it does so itself");
+    }
+    return BJ_E_UNSUPPORTED;
+}
+
+static void domain_prepare(struct driver *driver, struct driver_request *request, const char *id)
+{
+    (void)driver, (void)request, (void)id; /* a call of libvirt's has nothing to be made before */
+}
+
+static void domain_unprepare(struct driver_request *request)
+{
+    (void)request;
+}
+
+/* ----------------------------------------------------------------------- starts */
+
+static bool domain_has_command(struct driver *driver, const char *command)
+{
+    (void)driver;
+    return starts_has(command);
+}
+
+static bool run_disks(struct request *request)
+{
+    return call_disks(request_handle(request), &request->disks, &request->call_error);
+}
+
+static void take_disks(struct request *request)
+{
+    disks_clear(&request->domain->disks);
+    request->domain->disks = request->disks;
+    request->disks = (struct disks){0};
+}
+
+static bool probed(struct request *request, struct driver_reply *reply)
+{
+    (void)reply;
+    take_disks(request);
+    return true;
+}
+
+/* Disks come and go: they are looked up for each start. */
+static int domain_takes(struct driver *driver, const char *command)
+{
+    (void)driver, (void)command;
+    return -1;
+}
+
+static int domain_probe(struct driver *driver, struct driver_request *asked)
+{
+    static const struct request_kind kind = {.call = run_disks, .over = probed};
+    return request_launch(request_new(driver, &kind, asked, NULL));
+}
+
+static const char *domain_id_of(struct driver *driver, const char *name)
+{
+    const struct disk *disk = disks_find(&domain_of(driver)->disks, name);
+    return disk ? disk->target : name;
+}
+
+/* What is wrong with the arguments is said when it is to be started. */
+static int domain_name(struct driver *driver, const char *command, const struct json_t *arguments,
+                       struct naming *ret)
+{
+    struct start *start = NULL;
+    struct text *text = NULL;
+    int r = start_parse(command, arguments, &start, &text);
+    text_unref(text);
+    if (r == BJ_E_NOMEM)
+        return r;
+
+    const char *disk = start ? domain_id_of(driver, start_disk(start)) : "";
+    *ret = (struct naming){
+        .command = command,
+        .id = strdup(disk),
+        .members = strdup(""),
+        .device = strdup(disk),
+        .type = start ? start_type(start) : "",
+    };
+    start_free(start);
+    if (ret->id && ret->members && ret->device)
+        return BJ_OK;
+    naming_clear(ret);
+    return BJ_E_NOMEM;
+}
+
+static bool run_start(struct request *request)
+{
+    return call_start(request_handle(request), request->start, request->disk, &request->call_error);
+}
+
+static int launch_start(struct driver *driver, struct driver_request *asked, struct start *start)
+{
+    static const struct request_kind kind = {.call = run_start};
+    const char *disk = domain_id_of(driver, start_disk(start));
+    struct request *request = request_new(driver, &kind, asked, disk);
+    if (request)
+        request->start = start;
+    else
+        start_free(start);
+
+    if (!request || facts_start_sent(request->domain->facts, request->disk) == BJ_OK)
+        return request_launch(request);
+    request_free(request);
+    return BJ_E_NOMEM;
+}
+
+/* It was JSON when it was asked. */
+static int read_error(const char *command, const json_error_t *error, struct text **ret_text)
+{
+    if (json_error_code(error) == json_error_out_of_memory)
+        return BJ_E_NOMEM;
+    *ret_text = text_printf("%s: a number in its arguments is too large for libvirt", command);
+    return BJ_E_INVAL;
+}
+
+static int domain_execute(struct driver *driver, struct driver_request *asked, const char *command,
+                          const char *arguments)
+{
+    struct start *start = NULL;
+    struct text *text = NULL;
+    json_error_t error;
+    json_t *object = arguments ? json_loads(arguments, 0, &error) : json_object();
+    int r = BJ_E_UNSUPPORTED;
+
+    if (!starts_has(command))
+        text = text_printf("%s: raw commands are not for libvirt's domains, which they would "
+                           "taint: use libvirt's own calls, or a monitor of QEMU's",
+                           command);
+    else if (object)
+        r = start_parse(command, object, &start, &text);
+    else
+        r = arguments ? read_error(command, &error, &text) : BJ_E_NOMEM;
+    json_decref(object);
+    if (r == BJ_OK)
+        return launch_start(driver, asked, start);
+    return r == BJ_E_NOMEM ? r : request_say_later(driver, asked, r, text);
+}
+
+/* ------------------------------------------------------------------------ lists */
+
+static bool is_listed(const struct request *request, const char *disk)
+{
+    return info_list_find(request->infos, disk) != NULL;
+}
+
+/* A job that libvirt has told of, and not of its end, and that its list lacks: the end is on its
+ * way, and it tells more (a list never overrules an event, B28). */
+static bool is_ahead(const struct request *request)
+{
+    const struct domain *domain = request->domain;
+    for (size_t i = 0; i < domain->disks.count; i++) {
+        const char *disk = domain->disks.disks[i].target;
+        if (facts_is_active(domain->facts, disk) && !is_listed(request, disk))
+            return true;
+    }
+    return false;
+}
+
+static bool run_list(struct request *request)
+{
+    disks_clear(&request->disks);
+    info_list_free(request->infos);
+    request->infos = NULL;
+    call_error_clear(&request->call_error);
+    return call_disks(request_handle(request), &request->disks, &request->call_error) &&
+           call_rows(request_handle(request), &request->disks, &request->infos,
+                     &request->call_error);
+}
+
+/* A machine has to know: that the domain's job lock is held for longer than libvirt waits for it
+ * tells nothing about the job. */
+static bool run_urgent_list(struct request *request)
+{
+    bool went_well;
+    do
+        went_well = run_list(request);
+    while (!went_well && request->call_error.code == VIR_ERR_OPERATION_TIMEOUT &&
+           !atomic_load(&request->domain->given_up));
+    return went_well;
+}
+
+static void note_rows(const struct request *request)
+{
+    for (size_t i = 0; i < request->infos->count; i++)
+        facts_row(request->domain->facts, request->infos->rows[i].id,
+                  request->infos->rows[i].ready);
+}
+
+/* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */
+static bool is_stale(const struct request *request)
+{
+    return request->turns != facts_turns(request->domain->facts) && request->lists < LISTS_MAX;
+}
+
+static bool make_again(struct request *request)
+{
+    request->turns = facts_turns(request->domain->facts);
+    request->lists++;
+    return request_submit(request);
+}
+
+static struct request *first_held(const struct domain *domain, bool at_once)
+{
+    struct request *request = domain->requests;
+    while (request && !(request->held && (at_once || !is_ahead(request))))
+        request = request->next;
+    return request;
+}
+
+static bool listed(struct request *request, struct driver_reply *reply)
+{
+    struct domain *domain = request->domain;
+
+    if (!request->held) {
+        if (is_stale(request) && make_again(request))
+            return false;
+        take_disks(request);
+        note_rows(request);
+        bool is_first = !first_held(domain, true); /* later ones don't put it off */
+        request->held = is_ahead(request);
+        if (request->held) {
+            if (is_first)
+                loop_timer_set(domain->hold_timer, HOLD_MS);
+            return false;
+        }
+    }
+    reply->infos = request->infos;
+    request->infos = NULL;
+    return true;
+}
+
+static void release_held(struct domain *domain, bool at_once)
+{
+    for (struct request *request; (request = first_held(domain, at_once));)
+        request_finish(request);
+}
+
+void asked_release_lists(struct domain *domain)
+{
+    release_held(domain, false);
+}
+
+/* No end has come: the jobs are gone all the same. */
+void asked_on_hold_timer(void *user)
+{
+    struct domain *domain = user;
+    for (struct request *request = domain->requests; request; request = request->next)
+        for (size_t i = 0; request->held && i < domain->disks.count; i++)
+            if (!is_listed(request, domain->disks.disks[i].target))
+                facts_forget(domain->facts, domain->disks.disks[i].target);
+    release_held(domain, true);
+}
+
+static int domain_query(struct driver *driver, struct driver_request *asked, bool urgent)
+{
+    static const struct request_kind anyone = {.call = run_list, .over = listed};
+    static const struct request_kind machine = {.call = run_urgent_list, .over = listed};
+    struct request *request = request_new(driver, urgent ? &machine : &anyone, asked, NULL);
+    if (request)
+        request->turns = facts_turns(domain_of(driver)->facts);
+    return request_launch(request);
+}
+
+/* ------------------------------------------------------------------ the switch */
+
+static bool seen(struct request *request, struct driver_reply *reply)
+{
+    (void)request;
+    reply->sight = calloc(1, sizeof *reply->sight);
+    return true;
+}
+
+static bool compared(struct request *request, struct driver_reply *reply)
+{
+    reply->switched = facts_switched(request->domain->facts, request->disk);
+    return true;
+}
+
+static int domain_look(struct driver *driver, struct driver_request *asked, const char *id,
+                       const char *device, const struct driver_sight *before)
+{
+    static const struct request_kind see = {.over = seen};
+    static const struct request_kind compare = {.over = compared};
+    (void)device;
+    return request_launch(request_new(driver, before ? &compare : &see, asked, id));
+}
+
+static void domain_unsee(struct driver_sight *sight)
+{
+    free(sight);
+}
+
+/* -------------------------------------------------------------------------- all */
+
+static struct text *domain_stage(struct driver *driver, int64_t timeout_ms)
+{
+    return text_printf("libvirt did not answer for %s within %.10g s: its daemon or the way to it "
+                       "may hang, or the domain's job lock is held",
+                       text_str(domain_of(driver)->uri), (double)timeout_ms / 1000.);
+}
+
+const struct driver_ops domain_ops = {
+    .execute = domain_execute,
+    .verb = domain_verb,
+    .prepare = domain_prepare,
+    .unprepare = domain_unprepare,
+    .query = domain_query,
+    .look = domain_look,
+    .unsee = domain_unsee,
+    .withdraw = domain_withdraw,
+    .abandon = domain_abandon,
+    .has_command = domain_has_command,
+    .name = domain_name,
+    .id_of = domain_id_of,
+    .probe = domain_probe,
+    .takes = domain_takes,
+    .stage = domain_stage,
+    .close = domain_close,
+};

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A request's way to libvirt and back; see domain_request.h.
+ */
+#include "domain_request.h"
+
+#include <libvirt/virterror.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Requests that wait for libvirt: more are refused. */
+#define REQUESTS_MAX 1024
+
+void request_free(struct request *request)
+{
+    domain_unref(request->domain);
+    free(request->disk);
+    start_free(request->start);
+    text_unref(request->text);
+    free(request->call_error.message);
+    disks_clear(&request->disks);
+    info_list_free(request->infos);
+    free(request);
+}
+
+/* -------------------------------------------------------------------- answering */
+
+static void link_request(struct request *request)
+{
+    struct domain *domain = request->domain;
+    request->next = domain->requests;
+    if (request->next)
+        request->next->prev = request;
+    domain->requests = request;
+    domain->request_count++;
+}
+
+static void unlink_request(struct request *request)
+{
+    if (request->prev)
+        request->prev->next = request->next;
+    else
+        request->domain->requests = request->next;
+    if (request->next)
+        request->next->prev = request->prev;
+    request->prev = request->next = NULL;
+    request->domain->request_count--;
+}
+
+/* Whoever asked hears it now, and no more. Its call may still be under way. */
+static void answer(struct request *request, struct driver_reply *reply)
+{
+    struct driver_request *asked = request->asked;
+    request->asked = NULL;
+    unlink_request(request);
+    if (asked)
+        asked->done(asked, reply);
+}
+
+void request_answer_all(struct domain *domain, int error, const char *text)
+{
+    while (domain->requests) {
+        struct request *request = domain->requests;
+        answer(request, &(struct driver_reply){.error = error, .text = text});
+        if (request->held)
+            request_free(request); /* no call brings it back */
+    }
+}
+
+/* --------------------------------------------------------------------- requests */
+
+static const char *end_text(const struct request *request)
+{
+    return request->is_gone ? "the domain does not run any more"
+                            : "the connection to libvirt has ended";
+}
+
+static void fill_error(struct request *request, struct driver_reply *reply)
+{
+    const struct call_error *error = &request->call_error;
+
+    if (request->is_lost || request->is_gone) {
+        reply->error = BJ_E_DISCONNECTED;
+        reply->text = end_text(request);
+        return;
+    }
+    reply->error = error->message ? BJ_E_REFUSED : BJ_E_NOMEM;
+    reply->text = error->message ? error->message : bj_error_text(BJ_E_NOMEM);
+    (void)snprintf(request->error_class, sizeof request->error_class, "%d", error->code);
+    reply->error_class = error->message ? request->error_class : NULL;
+    reply->no_job = error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb;
+}
+
+bool request_finish(struct request *request)
+{
+    struct driver_reply reply = {.error = request->error, .text = text_str(request->text)};
+
+    if (request->start && request->domain->facts)
+        facts_start_over(request->domain->facts, request->disk, request->went_well);
+    if (request->kind->call && !request->went_well)
+        fill_error(request, &reply);
+    else if (request->kind->over && request->asked && !request->kind->over(request, &reply))
+        return false;
+    if (request->asked)
+        answer(request, &reply);
+    info_list_free(reply.infos); /* unless somebody has kept it */
+    free(reply.sight);           /* the same */
+    request_free(request);
+    return true;
+}
+
+static void on_called(struct call *call)
+{
+    struct request *request = (struct request *)call;
+    struct domain *domain = domain_ref(request->domain);
+    bool is_up = domain->stage == STAGE_UP;
+
+    request->is_lost = is_up && !request->went_well && !session_is_alive(domain->session);
+    bool is_over = is_up && (request->is_lost || request->is_gone);
+    bool is_gone = request->is_gone && !request->is_lost;
+    struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
+    request_finish(request);
+    if (is_over && domain->stage == STAGE_UP)
+        domain_go_down(domain, BJ_E_DISCONNECTED, is_gone, text);
+    else
+        text_unref(text);
+    domain_unref(domain);
+}
+
+static void on_dropped(struct call *call)
+{
+    request_free((struct request *)call);
+}
+
+static void run_request(struct call *call)
+{
+    struct request *request = (struct request *)call;
+    request->went_well = request->kind->call(request);
+    request->is_gone = !request->went_well && request->call_error.message &&
+                       call_found_gone(session_domain(request->domain->session),
+                                       &request->call_error, &request->domain->given_up);
+    session_called(request->domain->session);
+}
+
+static void run_later(struct loop_task *task)
+{
+    request_finish((struct request *)((char *)task - offsetof(struct request, later)));
+}
+
+bool request_submit(struct request *request)
+{
+    if (request->kind->call) {
+        request->call = (struct call){.run = run_request, .done = on_called, .dropped = on_dropped};
+        return lane_submit(request->domain->lane, &request->call);
+    }
+    request->later.run = run_later;
+    return loop_post(request->domain->loop, &request->later);
+}
+
+struct request *request_new(struct driver *driver, const struct request_kind *kind,
+                            struct driver_request *asked, const char *disk)
+{
+    struct request *request = calloc(1, sizeof *request);
+    if (!request)
+        return NULL;
+    request->kind = kind;
+    request->domain = domain_ref(domain_of(driver));
+    request->asked = asked;
+    request->disk = disk ? strdup(disk) : NULL;
+    if (!disk || request->disk)
+        return request;
+    request_free(request);
+    return NULL;
+}
+
+int request_launch(struct request *request)
+{
+    if (!request)
+        return BJ_E_NOMEM;
+    int r = request->domain->request_count < REQUESTS_MAX ? BJ_OK : BJ_E_BUSY;
+    if (r == BJ_OK)
+        r = request_submit(request) ? BJ_OK : BJ_E_NOMEM;
+    if (r == BJ_OK) {
+        link_request(request);
+        return BJ_OK;
+    }
+    if (request->start)
+        facts_start_over(request->domain->facts, request->disk, false);
+    request_free(request);
+    return r;
+}
+
+int request_say_later(struct driver *driver, struct driver_request *asked, int error,
+                      struct text *text)
+{
+    static const struct request_kind kind = {0};
+    struct request *request = request_new(driver, &kind, asked, NULL);
+    if (request) {
+        request->error = error;
+        request->text = text;
+    } else {
+        text_unref(text);
+    }
+    return request_launch(request);
+}
+
+void domain_abandon(struct driver *driver, int error, const char *text)
+{
+    request_answer_all(domain_of(driver), error, text);
+}
+
+bool domain_withdraw(struct driver *driver, struct driver_request *asked)
+{
+    struct request *request = domain_of(driver)->requests;
+    while (request && request->asked != asked)
+        request = request->next;
+    if (!request || !request->kind->call || request->held ||
+        !lane_withdraw(request->domain->lane, &request->call))
+        return false;
+    if (request->start)
+        facts_start_over(request->domain->facts, request->disk, false);
+    unlink_request(request);
+    request_free(request);
+    return true;
+}
+
+virDomainPtr request_handle(const struct request *request)
+{
+    return session_domain(request->domain->session);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Something asked of libvirt: one call on the domain's lane, and its answer. The loop's thread.
+ */
+#ifndef BJ_DOMAIN_REQUEST_H
+#define BJ_DOMAIN_REQUEST_H
+
+#include "domain.h"
+
+struct request_kind {
+    bool is_verb; /* then an invalid argument is that there is no job on the disk */
+    /* A thread of the pool; whether it went well. NULL: there is nothing to call. */
+    bool (*call)(struct request *request);
+    /* The loop's thread, after a call that went well, if someone still asks: fills the reply.
+     * False: it is not over yet. NULL: nothing to fill. */
+    bool (*over)(struct request *request, struct driver_reply *reply);
+};
+
+/* Something asked of libvirt. */
+struct request {
+    struct call call; /* first */
+    struct loop_task later;
+    struct request *prev, *next;
+    const struct request_kind *kind;
+    struct domain *domain;        /* a reference */
+    struct driver_request *asked; /* NULL once it is answered */
+    char *disk;                   /* NULL: none */
+    struct start *start;          /* of a job */
+    int64_t speed;
+    int error; /* where there is nothing to call */
+    struct text *text;
+
+    bool went_well;
+    bool is_gone; /* the domain does not run any more */
+    bool is_lost; /* nor is there a connection */
+    struct call_error call_error;
+    char error_class[16];
+    struct disks disks;
+    struct info_list *infos;
+    uint64_t turns; /* of jobs, when the list was asked for */
+    unsigned lists; /* how often it was made */
+    bool held;
+};
+
+/* NULL: no memory. */
+struct request *request_new(struct driver *driver, const struct request_kind *kind,
+                            struct driver_request *asked, const char *disk);
+
+/* Takes the request over, which may be NULL for a lack of memory. */
+int request_launch(struct request *request);
+
+/* What libvirt need not be asked for. */
+int request_say_later(struct driver *driver, struct driver_request *asked, int error,
+                      struct text *text);
+
+/* Makes its call once more. False: no memory. */
+bool request_submit(struct request *request);
+
+/* True: it is over, answered and gone. */
+bool request_finish(struct request *request);
+
+/* One that was not launched. */
+void request_free(struct request *request);
+
+void request_answer_all(struct domain *domain, int error, const char *text);
+
+/* A thread of the pool. */
+virDomainPtr request_handle(const struct request *request);
+
+/* driver_ops.abandon, .withdraw */
+void domain_abandon(struct driver *driver, int error, const char *text);
+bool domain_withdraw(struct driver *driver, struct driver_request *asked);
+
+#endif

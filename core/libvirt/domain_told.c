@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libvirt's and QEMU's words on their way to the loop; see domain_told.h.
+ */
+#include "domain_told.h"
+#include "domain_asked.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)FACTS_COMPLETED == VIR_DOMAIN_BLOCK_JOB_COMPLETED &&
+                   (int)FACTS_FAILED == VIR_DOMAIN_BLOCK_JOB_FAILED &&
+                   (int)FACTS_CANCELED == VIR_DOMAIN_BLOCK_JOB_CANCELED &&
+                   (int)FACTS_READY == VIR_DOMAIN_BLOCK_JOB_READY,
+               "facts.h has libvirt's numbers");
+_Static_assert((int)FACTS_PULL == VIR_DOMAIN_BLOCK_JOB_TYPE_PULL &&
+                   (int)FACTS_COPY == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY &&
+                   (int)FACTS_COMMIT == VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT &&
+                   (int)FACTS_ACTIVE_COMMIT == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT &&
+                   (int)FACTS_BACKUP == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP,
+               "facts.h has libvirt's numbers");
+
+/* Events that wait for the loop: more are dropped, and the connection with them. */
+#define EVENTS_MAX 65536
+
+/* Something that libvirt tells, on its way to the loop. */
+struct event {
+    struct loop_task task; /* first */
+    struct event *next;    /* while the session is being made */
+    struct domain *domain; /* a reference */
+    void (*happen)(struct domain *domain, const struct event *event);
+    int type, status; /* of a block job; status: why it stopped or ended, too */
+    int64_t timestamp_us;
+    char *name; /* the disk, or QEMU's event */
+    char *data; /* NULL: none */
+};
+
+static void event_free(struct event *event)
+{
+    atomic_fetch_sub(&event->domain->events, 1);
+    domain_unref(event->domain);
+    free(event->name);
+    free(event->data);
+    free(event);
+}
+
+/* ----------------------------------------------------------------------- events */
+
+void told_fact(void *user, const struct driver_fact *fact)
+{
+    struct domain *domain = user;
+    domain->sink->fact(domain->user, fact);
+}
+
+static void happen_block_job(struct domain *domain, const struct event *event)
+{
+    if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
+        asked_release_lists(domain);
+    else
+        domain_lose_memory(domain);
+}
+
+static void happen_qemu_event(struct domain *domain, const struct event *event)
+{
+    int r = facts_qemu_event(domain->facts, event->name, event->data, event->timestamp_us);
+    if (domain->sink->wants_events(domain->user))
+        domain->sink->event(domain->user, event->name, event->data,
+                            event->data ? strlen(event->data) : 0, event->timestamp_us);
+    if (r != BJ_OK)
+        domain_lose_memory(domain);
+}
+
+static const char *stop_text(int detail)
+{
+    switch (detail) {
+    case VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
+        return "the domain was shut down";
+    case VIR_DOMAIN_EVENT_STOPPED_DESTROYED:
+        return "the domain was destroyed";
+    case VIR_DOMAIN_EVENT_STOPPED_CRASHED:
+        return "the domain's guest has crashed";
+    case VIR_DOMAIN_EVENT_STOPPED_MIGRATED:
+        return "the domain has migrated to another host";
+    case VIR_DOMAIN_EVENT_STOPPED_SAVED:
+        return "the domain was saved";
+    case VIR_DOMAIN_EVENT_STOPPED_FAILED:
+        return "the domain's QEMU has died";
+    default:
+        return "the domain was stopped";
+    }
+}
+
+static void happen_stopped(struct domain *domain, const struct event *event)
+{
+    domain_go_down(domain, BJ_E_DISCONNECTED, true,
+                   text_printf("%s: %s, and its jobs are gone with its QEMU", text_str(domain->uri),
+                               stop_text(event->status)));
+}
+
+static const char *disconnect_text(int reason)
+{
+    switch (reason) {
+    case VIR_CONNECT_CLOSE_REASON_EOF:
+        return "libvirtd has closed the connection";
+    case VIR_CONNECT_CLOSE_REASON_KEEPALIVE:
+        return "libvirtd does not answer any more";
+    case VIR_CONNECT_CLOSE_REASON_CLIENT:
+        return "the program has closed the connection to libvirt";
+    default:
+        return "the connection to libvirt has ended";
+    }
+}
+
+static void happen_disconnected(struct domain *domain, const struct event *event)
+{
+    domain_go_down(domain, BJ_E_DISCONNECTED, false,
+                   text_printf("%s: %s", text_str(domain->uri), disconnect_text(event->status)));
+}
+
+static void on_event(struct loop_task *task)
+{
+    struct event *event = (struct event *)task;
+    struct domain *domain = event->domain;
+
+    if (domain->stage == STAGE_OPENING) {
+        event->next = NULL;
+        *domain->early_last = event;
+        domain->early_last = &event->next;
+        return;
+    }
+    if (domain->stage == STAGE_UP)
+        event->happen(domain, event);
+    event_free(event);
+}
+
+static void on_missed(struct loop_task *task)
+{
+    struct domain *domain = (struct domain *)((char *)task - offsetof(struct domain, missed_task));
+    if (domain->stage == STAGE_UP)
+        domain_lose_memory(domain);
+    domain_unref(domain);
+}
+
+/* Any thread. */
+static void miss(struct domain *domain)
+{
+    if (atomic_exchange(&domain->missed, true))
+        return;
+    domain->missed_task.run = on_missed;
+    domain_ref(domain);
+    if (!mailbox_post(domain->mailbox, &domain->missed_task))
+        domain_unref(domain);
+}
+
+/* Any thread. NULL: no memory, or too many. */
+static struct event *event_new(struct domain *domain, const char *name, const char *data,
+                               void (*happen)(struct domain *domain, const struct event *event))
+{
+    struct event *event = calloc(1, sizeof *event);
+    if (!event)
+        return NULL;
+    event->task.run = on_event;
+    event->domain = domain_ref(domain);
+    event->happen = happen;
+    event->name = name ? strdup(name) : NULL;
+    event->data = data ? strdup(data) : NULL;
+    bool fits = atomic_fetch_add(&domain->events, 1) < EVENTS_MAX;
+    if (fits && (!name || event->name) && (!data || event->data))
+        return event;
+    event_free(event);
+    return NULL;
+}
+
+static void post_event(struct domain *domain, struct event *event)
+{
+    if (!event)
+        miss(domain);
+    else if (!mailbox_post(domain->mailbox, &event->task))
+        event_free(event);
+}
+
+static void tell_block_job(void *user, const char *disk, int type, int status)
+{
+    struct domain *domain = user;
+    struct event *event = event_new(domain, disk, NULL, happen_block_job);
+    if (event) {
+        event->type = type;
+        event->status = status;
+    }
+    post_event(domain, event);
+}
+
+static void tell_qemu_event(void *user, const char *name, const char *data, long long seconds,
+                            unsigned micros)
+{
+    struct domain *domain = user;
+    struct event *event = event_new(domain, name, data, happen_qemu_event);
+    if (event)
+        event->timestamp_us = (int64_t)seconds * 1000000 + micros;
+    post_event(domain, event);
+}
+
+static void tell_end(struct domain *domain, int reason,
+                     void (*happen)(struct domain *domain, const struct event *event))
+{
+    struct event *event = event_new(domain, NULL, NULL, happen);
+    if (event)
+        event->status = reason;
+    post_event(domain, event);
+}
+
+static void tell_stopped(void *user, int detail)
+{
+    tell_end(user, detail, happen_stopped);
+}
+
+void told_disconnected(void *user, int reason)
+{
+    tell_end(user, reason, happen_disconnected);
+}
+
+const struct session_sink told_sink = {
+    .block_job = tell_block_job,
+    .qemu_event = tell_qemu_event,
+    .stopped = tell_stopped,
+    .disconnected = told_disconnected,
+    .ref = domain_ref,
+    .unref = domain_unref,
+};
+
+/* ------------------------------------------------------------------------ early */
+
+void told_release_early(struct domain *domain)
+{
+    struct event *early = domain->early;
+    domain->early = NULL;
+    while (early) {
+        struct event *event = early;
+        early = event->next;
+        on_event(&event->task);
+    }
+    if (atomic_load(&domain->missed) && domain->stage == STAGE_UP)
+        domain_lose_memory(domain); /* for one that came while it was opening */
+}
+
+void told_drop_early(struct domain *domain)
+{
+    while (domain->early) {
+        struct event *event = domain->early;
+        domain->early = event->next;
+        event_free(event);
+    }
+}
