@@ -5,6 +5,7 @@
  */
 #include "fake.h"
 #include "peer.h"
+#include "process.h"
 #include "records.h"
 #include "tally.h"
 
@@ -142,7 +143,7 @@ static void b72_after_fork_the_child_gets_an_error(void **state)
     assert_true(child >= 0);
     if (child == 0) {
         alarm(60);
-        _exit(look_around_in_child(w, job, pending));
+        process_leave(look_around_in_child(w, job, pending));
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);

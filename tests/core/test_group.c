@@ -3,6 +3,7 @@
  * Groups on a fake QEMU: what is sent to whom, and what is not.
  */
 #include "fake.h"
+#include "process.h"
 #include "records.h"
 #include "tally.h"
 
@@ -784,7 +785,7 @@ static void b72_a_child_is_told_that_it_is_one(void **state)
                     is_forked(bj_group_any(group, 0, BJ_TIMEOUT_NONE)) &&
                     is_forked(bj_group_pivot(group, BJ_TIMEOUT_NONE)) &&
                     is_forked(bj_group_abort(group, 0, BJ_TIMEOUT_NONE)) && !bj_group_unref(group);
-        _exit(told ? 0 : 1);
+        process_leave(told ? 0 : 1);
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);

@@ -3,6 +3,7 @@
  * Transactions on a fake QEMU: what is sent, byte for byte, and what goes wrong on the way.
  */
 #include "fake.h"
+#include "process.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -204,7 +205,7 @@ static void b72_a_child_is_told_that_it_is_one(void **state)
     pid_t child = fork();
     if (child == 0) {
         bj_future *forked = bj_monitor_transaction(w->monitor, TWO, 0, BJ_TIMEOUT_NONE);
-        _exit(bj_future_error(forked) == BJ_E_FORKED ? 0 : 1);
+        process_leave(bj_future_error(forked) == BJ_E_FORKED ? 0 : 1);
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);

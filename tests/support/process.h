@@ -11,6 +11,10 @@
  * `log`; its standard output to a pipe instead where `ret_out` is given. */
 pid_t process_start(const char *const argv[], const char *log, int fd0, int fd1, int *ret_out);
 
+/* A child of fork() ends with that exit status, as another program: what only the parent's other
+ * threads know of looks like a leak in it. */
+_Noreturn void process_leave(int status);
+
 /* Kills and reaps it, stopped or not; 0 is nobody. */
 void process_end(pid_t *pid);
 
