@@ -8,6 +8,7 @@
 #include "driver.h"
 #include "frame.h"
 #include "info.h"
+#include "outbox.h"
 #include "protocol.h"
 #include "qmp_graph.h"
 #include "qmp_jobs.h"
@@ -22,19 +23,6 @@
 #include <unistd.h>
 
 enum stage { QMP_CONNECTING, QMP_GREETING, QMP_NEGOTIATING, QMP_UP, QMP_DOWN };
-
-/* A command from when it is asked for until its reply. */
-struct command {
-    struct command *next;
-    struct driver_request *request; /* NULL: nobody waits for the reply */
-    uint64_t id;
-    bool urgent;
-    bool is_dismissal;
-    char *line; /* NULL once it is written */
-    size_t len;
-    size_t written;
-    char name[]; /* what an old QEMU's reply without id is matched by (B59) */
-};
 
 /* A query: query-block-jobs, and query-jobs where that is there. */
 struct query {
@@ -73,15 +61,7 @@ struct qmp {
     struct look *looks_asked;  /* whom the look under way serves */
     struct look *looks_wanted; /* whom the next one will */
 
-    uint64_t next_id;
-    struct command *queued; /* the first may be half written */
-    struct command **queued_last;
-    size_t queued_count;
-    struct command *in_flight;
-    struct command **in_flight_last;
-    size_t in_flight_count;
-    size_t in_flight_limit;
-    size_t queued_limit;
+    struct outbox outbox;
 };
 
 static struct qmp *qmp_of(struct driver *driver)
@@ -136,24 +116,6 @@ static void serve_looks(struct look **looks, const struct driver_reply *reply)
 
 /* --------------------------------------------------------------------- ending */
 
-static void free_command(struct command *command)
-{
-    free(command->line);
-    free(command);
-}
-
-static void fail_commands(struct command *command, int error, const char *text)
-{
-    while (command) {
-        struct command *next = command->next;
-        struct driver_reply reply = {.error = error, .text = text};
-        if (command->request)
-            command->request->done(command->request, &reply);
-        free_command(command);
-        command = next;
-    }
-}
-
 /* Later, because those who call us are still reading from it. */
 static void run_free(struct loop_task *task)
 {
@@ -182,11 +144,7 @@ static void hang_up(struct qmp *qmp, int error, const char *text)
     qmp->fd = -1;
     frame_clear(&qmp->frame);
 
-    struct command *in_flight = qmp->in_flight;
-    struct command *queued = qmp->queued;
-    qmp->in_flight = qmp->queued = NULL;
-    fail_commands(in_flight, error, text);
-    fail_commands(queued, error, text);
+    outbox_fail(&qmp->outbox, error, text);
     serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
 
     qmp->free_task.run = run_free;
@@ -208,94 +166,15 @@ static void qmp_close(struct driver *driver, int error, const char *text)
 
 /* -------------------------------------------------------------------- sending */
 
-static struct command *take_queued(struct qmp *qmp)
-{
-    struct command *command = qmp->queued;
-    qmp->queued = command->next;
-    if (!qmp->queued)
-        qmp->queued_last = &qmp->queued;
-    qmp->queued_count--;
-    return command;
-}
-
-static void add_in_flight(struct qmp *qmp, struct command *command)
-{
-    free(command->line);
-    command->line = NULL;
-    command->next = NULL;
-    *qmp->in_flight_last = command;
-    qmp->in_flight_last = &command->next;
-    qmp->in_flight_count++;
-}
-
-/* False when the socket takes no more now. */
-static bool write_command(struct qmp *qmp, struct command *command)
-{
-    while (command->written < command->len) {
-        ssize_t n = send(qmp->fd, command->line + command->written, command->len - command->written,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-            shutdown(qmp->fd, SHUT_RDWR); /* reading gives what QEMU still said, then the end */
-        if (n < 0)
-            return false;
-        command->written += (size_t)n;
-    }
-    return true;
-}
-
 static void flush(struct qmp *qmp)
 {
-    bool blocked = false;
-
-    while (qmp->queued && qmp->in_flight_count < qmp->in_flight_limit && !blocked) {
-        blocked = !write_command(qmp, qmp->queued);
-        if (!blocked)
-            add_in_flight(qmp, take_queued(qmp));
-    }
+    bool blocked = !outbox_write(&qmp->outbox, qmp->fd);
     loop_io_want(qmp->io, blocked ? LOOP_READ | LOOP_WRITE : LOOP_READ);
-}
-
-/* Verbs go before everything that is not half written: a pivot must not wait for a list. */
-static void add_queued(struct qmp *qmp, struct command *command)
-{
-    struct command **link = qmp->queued_last;
-    if (command->urgent)
-        for (link = &qmp->queued; *link && ((*link)->urgent || (*link)->written > 0);)
-            link = &(*link)->next;
-
-    command->next = *link;
-    *link = command;
-    if (!command->next)
-        qmp->queued_last = &command->next;
-    qmp->queued_count++;
-}
-
-/* NULL: no memory. */
-static struct command *make_command(struct qmp *qmp, const char *name, const char *arguments,
-                                    bool urgent)
-{
-    size_t name_size = strlen(name) + 1;
-    struct command *command = calloc(1, sizeof *command + name_size);
-    if (!command)
-        return NULL;
-    memcpy(command->name, name, name_size);
-    command->id = qmp->next_id++;
-    command->line = protocol_command(name, arguments, command->id, &command->len);
-    if (!command->line) {
-        free(command);
-        return NULL;
-    }
-    command->urgent = urgent;
-    command->is_dismissal = strcmp(name, "job-dismiss") == 0 && urgent;
-    return command;
 }
 
 static void submit(struct qmp *qmp, struct command *command, struct driver_request *request)
 {
-    command->request = request;
-    add_queued(qmp, command);
+    outbox_put(&qmp->outbox, command, request);
     flush(qmp);
 }
 
@@ -304,7 +183,7 @@ static int ask(struct qmp *qmp, struct driver_request *request, const char *name
 {
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
-    struct command *command = make_command(qmp, name, arguments, urgent);
+    struct command *command = outbox_make(&qmp->outbox, name, arguments, urgent);
     if (!command)
         return BJ_E_NOMEM;
     submit(qmp, command, request);
@@ -315,7 +194,7 @@ static int qmp_execute(struct driver *driver, struct driver_request *request, co
                        const char *arguments)
 {
     struct qmp *qmp = qmp_of(driver);
-    if (qmp->queued_count >= qmp->queued_limit)
+    if (outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
     return ask(qmp, request, name, arguments, false);
 }
@@ -326,70 +205,19 @@ static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
 
     if (starters_leave(&qmp->starters, request))
         return true;
-    for (struct command **link = &qmp->queued; *link; link = &(*link)->next) {
-        struct command *command = *link;
-        if (command->request != request || command->written > 0)
-            continue;
-        *link = command->next;
-        if (qmp->queued_last == &command->next)
-            qmp->queued_last = link;
-        qmp->queued_count--;
-        free_command(command);
-        return true;
-    }
-    return false;
+    return outbox_withdraw(&qmp->outbox, request);
 }
 
 static bool qmp_is_owed(struct driver *driver)
 {
-    const struct qmp *qmp = qmp_of(driver);
-    return qmp->in_flight || qmp->queued;
-}
-
-/* Those that QEMU has seen nothing of and need not; in their order. */
-static struct command *take_unwritten(struct qmp *qmp)
-{
-    struct command *taken = NULL, **taken_last = &taken, **link = &qmp->queued;
-
-    while (*link) {
-        struct command *command = *link;
-        if (command->is_dismissal || command->written > 0) {
-            link = &command->next;
-            continue;
-        }
-        *link = command->next;
-        qmp->queued_count--;
-        command->next = NULL;
-        *taken_last = command;
-        taken_last = &command->next;
-    }
-    qmp->queued_last = link;
-    return taken;
-}
-
-static void abandon_command(struct command *command, int error, const char *text)
-{
-    struct driver_request *request = command->request;
-    struct driver_reply reply = {.error = error, .text = text};
-
-    command->request = NULL;
-    if (request)
-        request->done(request, &reply);
+    return !outbox_is_empty(&qmp_of(driver)->outbox);
 }
 
 static void qmp_abandon(struct driver *driver, int error, const char *text)
 {
     struct qmp *qmp = qmp_of(driver);
-    struct command *unwritten = take_unwritten(qmp);
-
     serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
-    for (struct command *c = qmp->in_flight; c; c = c->next)
-        if (!c->is_dismissal)
-            abandon_command(c, error, text);
-    for (struct command *c = qmp->queued; c; c = c->next)
-        if (!c->is_dismissal)
-            abandon_command(c, error, text);
-    fail_commands(unwritten, error, text);
+    outbox_abandon(&qmp->outbox, error, text);
 }
 
 static bool has_command(void *user, const char *command)
@@ -437,7 +265,7 @@ static int qmp_probe(struct driver *driver, struct driver_request *request)
 {
     struct qmp *qmp = qmp_of(driver);
     struct starters *starters = &qmp->starters;
-    if (starters->waiting_count >= qmp->queued_limit || qmp->queued_count >= qmp->queued_limit)
+    if (starters->waiting_count >= qmp->outbox.queued_limit || outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
 
     starters->request.done = schema_known;
@@ -468,14 +296,13 @@ static void qmp_prepare(struct driver *driver, struct driver_request *request, c
                           ? qmp_verb_arguments(qmp->complete, JOB_COMPLETE, id, 0, has_command, qmp)
                           : NULL;
     if (arguments)
-        request->prepared = make_command(qmp, qmp->complete, arguments, true);
+        request->prepared = outbox_make(&qmp->outbox, qmp->complete, arguments, true);
     free(arguments);
 }
 
 static void qmp_unprepare(struct driver_request *request)
 {
-    if (request->prepared)
-        free_command(request->prepared);
+    command_free(request->prepared);
     request->prepared = NULL;
 }
 
@@ -491,7 +318,7 @@ static int qmp_verb(struct driver *driver, struct driver_request *request, const
     }
     bool shared =
         verb <= JOB_CANCEL_FORCE || verb == JOB_DISMISS; /* one a job: bounded by itself */
-    if (!shared && qmp->queued_count >= qmp->queued_limit)
+    if (!shared && outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
 
     const char *name =
@@ -557,7 +384,7 @@ static void jobs_done(struct driver_request *request, struct driver_reply *reply
 static int qmp_query(struct driver *driver, struct driver_request *request, bool urgent)
 {
     struct qmp *qmp = qmp_of(driver);
-    if (!urgent && qmp->queued_count >= qmp->queued_limit)
+    if (!urgent && outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
 
     struct query *query = calloc(1, sizeof *query);
@@ -595,7 +422,7 @@ static void looked(struct driver_request *request, struct driver_reply *reply)
  * ended does not. */
 static bool looks_can_wait(const struct qmp *qmp)
 {
-    if (!qmp->queued && !qmp->in_flight)
+    if (outbox_is_empty(&qmp->outbox))
         return false;
     for (const struct look *look = qmp->looks_wanted; look; look = look->next)
         if (look->before)
@@ -745,44 +572,13 @@ static void read_greeting(struct qmp *qmp, const struct message *message)
 
 /* -------------------------------------------------------------------- replies */
 
-static struct command **find_id(struct qmp *qmp, const json_t *id)
-{
-    if (!json_is_integer(id))
-        return NULL;
-    for (struct command **link = &qmp->in_flight; *link; link = &(*link)->next)
-        if ((json_int_t)(*link)->id == json_integer_value(id))
-            return link;
-    return NULL;
-}
-
-/* A reply without id (B59): 2.12 sends one for a command that it has not; RHEL 6.2 for its cancel;
- * all for what they can't parse, in the order of the commands. */
-static struct command **find_without_id(struct qmp *qmp, const struct message *message)
-{
-    bool is_error = message->kind == MESSAGE_ERROR;
-    bool unknown = is_error && strcmp(message->name, "CommandNotFound") == 0;
-
-    for (struct command **link = &qmp->in_flight; *link; link = &(*link)->next) {
-        const char *name = (*link)->name;
-        if (unknown ? !has_command(qmp, name) : strcmp(name, "block_job_cancel") == 0)
-            return link;
-    }
-    return qmp->in_flight && (is_error || qmp->in_flight_count == 1) ? &qmp->in_flight : NULL;
-}
-
 static void read_reply(struct qmp *qmp, const struct message *message)
 {
-    struct command **link = message->id ? find_id(qmp, message->id) : find_without_id(qmp, message);
-    if (!link) {
+    struct command *command = outbox_match(&qmp->outbox, message, has_command, qmp);
+    if (!command) {
         ctx_log(qmp->ctx, "%s sent a reply to a command that is not under way", uri_of(qmp));
         return;
     }
-    struct command *command = *link;
-    *link = command->next;
-    if (qmp->in_flight_last == &command->next)
-        qmp->in_flight_last = link;
-    qmp->in_flight_count--;
-
     bool refused = message->kind == MESSAGE_ERROR;
     struct driver_reply reply = {
         .error = refused ? BJ_E_REFUSED : BJ_OK,
@@ -792,9 +588,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
         .json_len = message->raw_len,
         .value = message->value,
     };
-    if (command->request)
-        command->request->done(command->request, &reply);
-    free_command(command);
+    command_answer(command, &reply);
     if (qmp->stage != QMP_DOWN)
         flush(qmp);
     if (qmp->stage != QMP_DOWN)
@@ -1028,11 +822,8 @@ struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
     qmp->uri = text_printf("%s", uri);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
-    qmp->next_id = first_id(ctx);
-    qmp->queued_last = &qmp->queued;
-    qmp->in_flight_last = &qmp->in_flight;
-    qmp->in_flight_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT);
-    qmp->queued_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED);
+    outbox_init(&qmp->outbox, first_id(ctx), (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
+                (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){
                                 .bytes = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES),
                                 .tokens = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS),

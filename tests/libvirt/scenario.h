@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* TSan allows a child of fork() no thread if there were others; GCC 12's ASan leaves its allocator's
- * locks as the other threads held them, and the child waits for ever. */
+/* TSan allows a child of fork() no thread if there were others; GCC 12's ASan leaves its
+ * allocator's locks as the other threads held them, and the child waits for ever. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define CAN_FORK_WITH_THREADS false
 #else
