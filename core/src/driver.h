@@ -135,6 +135,7 @@ struct driver {
     bool has_dismiss;     /* jobs can be told to wait for it */
     bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
     bool hides_pauses;    /* no event tells that a job was paused (before 3.0) */
+    bool has_bare_rows;   /* a list does not tell whether a job is paused (libvirt) */
     bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
     bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
     bool is_gone;         /* from before `down` on: what it spoke to is no more */

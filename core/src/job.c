@@ -891,9 +891,10 @@ static void adopt_status(struct job *job, enum job_status status)
 
 /* Before 3.0 no event tells that another client has paused it or resumed it, and a list shows the
  * drains of a moment, too, and may be older than what is known: so twice (B13). */
-static void adopt_pause(struct job *job, bool paused)
+static void adopt_pause(struct job *job, const struct job_row *row)
 {
-    if (job->traits.has_status)
+    bool paused = row->paused;
+    if (job->traits.has_status || row->hides_pause)
         return;
     bool again = paused ? job->paused_rows > 0 : job->paused_rows < 0;
     job->paused_rows = (paused ? 1 : -1) * (again ? 2 : 1);
@@ -961,7 +962,7 @@ void job_row(struct job *job, const struct job_row *row)
     adopt_status(job, row->status);
     if (row->io_error && job->status == row->status)
         stall(job, JOB_STALL_ERROR, "an I/O error stopped it");
-    adopt_pause(job, row->paused);
+    adopt_pause(job, row);
     if (job->gone_asked)
         not_gone(job);
     if (job->doubted && ready && !is_ending(job))

@@ -224,6 +224,7 @@ struct job_row {
     enum job_status status;
     bool ready;
     bool paused;
+    bool hides_pause;  /* the list does not tell whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
     const char *error; /* of a concluded job; NULL if none */
 };

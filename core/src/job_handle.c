@@ -93,6 +93,7 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
         .status = job_status_of(info->status),
         .ready = info->ready,
         .paused = info->paused,
+        .hides_pause = job->has_bare_rows,
         .io_error = io_error,
         .error = *info->error ? info->error : NULL,
     };
@@ -129,10 +130,11 @@ void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted)
     tell_listeners(job);
 }
 
-/* A question by the clock is asked again; any other was about an end that only the list tells. */
+/* A question by the clock is asked again; any other was about an end that only the list tells, or
+ * whether the job is there at all. */
 void job_feed_silence(bj_job *job)
 {
-    if (!job->polls)
+    if (!job->polls || job->machine.away)
         job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
 }
 
@@ -245,6 +247,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !monitor->driver->has_ready_event;
     job->hides_pauses = monitor->driver->hides_pauses;
+    job->has_bare_rows = monitor->driver->has_bare_rows;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);

@@ -67,7 +67,7 @@ struct bj_job {
     bj_job *next_asked;            /* and who is told after it */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
     bool polls;                    /* it runs */
-    bool has_no_ready_event, hides_pauses;
+    bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
     } last;                        /* of a row */

@@ -529,7 +529,7 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     }
     qmp->driver.has_status = has_command(qmp, "query-jobs");
     qmp->driver.hides_pauses = !qmp->driver.has_status;
-    qmp->driver.has_ready_event = has_command(qmp, "block-job-complete");
+    qmp->driver.has_ready_event = qmp->driver.has_status || has_command(qmp, "block-job-complete");
     qmp->driver.is_silent = has_command(qmp, "block_job_cancel");
     qmp->driver.no_repeats = has_command(qmp, "__com.redhat_drive-mirror");
     qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", has_command, qmp) != NULL;

@@ -4,7 +4,10 @@
  * nothing is sent twice.
  */
 #include "fake.h"
+#include "peer.h"
 #include "records.h"
+
+#include <string.h>
 
 static void reconnecting(world *w)
 {
@@ -315,6 +318,63 @@ static void b56_a_peer_that_breaks_the_protocol_is_left(void **state)
     expect(w, bj_monitor_closed(w->monitor), BJ_E_PROTOCOL);
 }
 
+/* RHEL 6's words, and no event for ready: such a one is asked by the clock. */
+static const char peer_of_old[] = "qmp_capabilities query-commands query-status query-block-jobs "
+                                  "blockdev-mirror block-job-cancel";
+
+static bool refuse(peer *p, const peer_command *command)
+{
+    return peer_tell(p,
+                     "{\"id\": %s, \"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\r\n",
+                     command->id);
+}
+
+static bool tell_ready(peer *p)
+{
+    return peer_tell(p, "{\"event\": \"BLOCK_JOB_READY\", "
+                        "\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, "
+                        "\"data\": {\"type\": \"mirror\", \"device\": \"drive0\", \"len\": 1, "
+                        "\"offset\": 1, \"speed\": 0}}\r\n");
+}
+
+/* Its mirror is ready when it is asked for its status, and then it leaves. When it is back it
+ * refuses all. */
+static void leave_and_refuse(peer *p, void *user)
+{
+    int *visits = user;
+    bool first = (*visits)++ == 0;
+    peer_command command;
+    bool going = peer_greet(p, peer_of_old);
+    while (going && peer_hear(p, &command)) {
+        going = first ? peer_answer(p, &command, "{}") : refuse(p, &command);
+        if (first && strcmp(command.name, "query-status") == 0) {
+            tell_ready(p);
+            return;
+        }
+    }
+}
+
+/* It was asked by the clock before it was ready, and is not any more. */
+static void b46_who_can_not_be_asked_about_has_lost_its_job(void **state)
+{
+    world *w = *state;
+    int visits = 0;
+    bj_ctx_set_limit(w->ctx, BJ_LIMIT_POLL_MS, 60 * 1000);
+    peer *p = peer_listen(path_of(w, "old.sock"), leave_and_refuse, &visits);
+    w->monitor = connect_to(w, path_of(w, "old.sock"));
+    reconnecting(w);
+    bj_job *job = mirror(w, "drive0", "copy", NULL);
+    bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
+    bj_future *over = done(w, job);
+    expect(w, bj_monitor_execute(w->monitor, "query-status", NULL, BJ_TIMEOUT_NONE), BJ_OK);
+    answers(ready, BJ_OK);
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+
+    bj_monitor_close(w->monitor);
+    expect(w, bj_monitor_closed(w->monitor), BJ_E_CLOSED);
+    peer_end(p);
+}
+
 static void what_can_not_be_made_again_is_refused(void **state)
 {
     world *w = *state;
@@ -342,6 +402,7 @@ int main(void)
         FAKE_TEST(b45_the_context_is_closed_while_away),
         FAKE_TEST(b06_a_deadline_passes_while_away),
         FAKE_TEST(b56_a_peer_that_breaks_the_protocol_is_left),
+        ALONE_TEST(b46_who_can_not_be_asked_about_has_lost_its_job),
         FAKE_TEST(what_can_not_be_made_again_is_refused),
     };
     return run_on_fake(tests);
