@@ -14,6 +14,8 @@
 #include "pool.h"
 #include "session.h"
 
+#include <stdatomic.h>
+
 enum stage {
     STAGE_OPENING, /* the session is being made; what libvirt tells already is kept for later */
     STAGE_UP,      /* requests and facts */
@@ -34,7 +36,7 @@ struct domain {
     struct lane *lane;
     atomic_bool given_up; /* down: calls that wait need not go on */
     atomic_uint events;   /* that wait for the loop */
-    atomic_bool missed;   /* memory was short for one */
+    atomic_bool missed;   /* memory was short for one, or they were too many */
     struct loop_task missed_task;
 
     struct call opening, closing;
@@ -72,7 +74,8 @@ static inline struct domain *domain_of(struct driver *driver)
 void *domain_ref(void *user);
 void domain_unref(void *user);
 
-/* The last that the monitor hears; takes over the reference to `text`. */
+/* The loop's thread. The last that the monitor hears; takes over the reference to `text`. Only who
+ * has a reference to the domain may touch it after. */
 void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 void domain_lose_memory(struct domain *domain);
 

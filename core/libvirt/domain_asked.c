@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The monitor's questions; see domain_asked.h.
+ * What the monitor asks; see domain_asked.h.
  */
 #include "domain_asked.h"
 #include "domain_request.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* For how long a list is held back that lacks a job whose end is on its way, and how often it is
- * made again because a job has ended meanwhile. */
+ * made again because a job has begun or ended meanwhile. */
 #define HOLD_MS 2000
 #define LISTS_MAX 8
 

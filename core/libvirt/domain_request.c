@@ -106,7 +106,7 @@ bool request_finish(struct request *request)
     if (request->asked)
         answer(request, &reply);
     info_list_free(reply.infos); /* unless somebody has kept it */
-    free(reply.sight);           /* the same */
+    free(reply.sight);           /* the same, as driver_ops.unsee does */
     request_free(request);
     return true;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Something asked of libvirt: one call on the domain's lane, and its answer. The loop's thread.
+ * Something asked of libvirt: a call on the domain's lane, or none, and its answer. The loop's
+ * thread; what a call fills in is the pool's while it is under way.
  */
 #ifndef BJ_DOMAIN_REQUEST_H
 #define BJ_DOMAIN_REQUEST_H
 
 #include "domain.h"
+#include "info.h"
 
 struct request_kind {
     bool is_verb; /* then an invalid argument is that there is no job on the disk */
@@ -39,24 +41,25 @@ struct request {
     struct info_list *infos;
     uint64_t turns; /* of jobs, when the list was asked for */
     unsigned lists; /* how often it was made */
-    bool held;
+    bool held;      /* a list that waits for an end; no call is under way */
 };
 
 /* NULL: no memory. */
 struct request *request_new(struct driver *driver, const struct request_kind *kind,
                             struct driver_request *asked, const char *disk);
 
-/* Takes the request over, which may be NULL for a lack of memory. */
+/* Takes the request over, which may be NULL for a lack of memory. BJ_OK, BJ_E_BUSY, BJ_E_NOMEM. */
 int request_launch(struct request *request);
 
-/* What libvirt need not be asked for. */
+/* What libvirt need not be asked for; takes over the reference to `text`. */
 int request_say_later(struct driver *driver, struct driver_request *asked, int error,
                       struct text *text);
 
-/* Makes its call once more. False: no memory. */
+/* Makes its call, also once more. False: no thread, or no memory. */
 bool request_submit(struct request *request);
 
-/* True: it is over, answered and gone. */
+/* After its call, or for one that is held. True: it is over, answered and gone. False: it is held,
+ * or its call is made again. */
 bool request_finish(struct request *request);
 
 /* One that was not launched. */

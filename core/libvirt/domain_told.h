@@ -10,7 +10,8 @@
 /* Its user is the domain. */
 extern const struct session_sink told_sink;
 
-/* The loop's thread: what was told while the domain was being opened happens now, or never. */
+/* The loop's thread: what was told while the domain was being opened happens now, which may be that
+ * it goes down; or never. */
 void told_release_early(struct domain *domain);
 void told_drop_early(struct domain *domain);
 

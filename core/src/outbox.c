@@ -45,7 +45,7 @@ bool outbox_is_empty(const struct outbox *outbox)
 
 /* ------------------------------------------------------------------- commands */
 
-struct command *outbox_make(struct outbox *outbox, const char *name, const char *arguments,
+struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
                             bool urgent)
 {
     size_t name_size = strlen(name) + 1;
@@ -241,8 +241,7 @@ static struct command **find_id(struct outbox *outbox, const json_t *id)
 /* A reply without id (B59): 2.12 sends one for a command that it has not; RHEL 6.2 for its cancel;
  * all for what they can't parse, in the order of the commands. */
 static struct command **find_without_id(struct outbox *outbox, const struct message *message,
-                                        bool (*has_command)(void *user, const char *command),
-                                        void *user)
+                                        qmp_has_command *has_command, void *user)
 {
     bool is_error = message->kind == MESSAGE_ERROR;
     bool unknown = is_error && strcmp(message->name, "CommandNotFound") == 0;
@@ -257,7 +256,7 @@ static struct command **find_without_id(struct outbox *outbox, const struct mess
 }
 
 struct command *outbox_match(struct outbox *outbox, const struct message *message,
-                             bool (*has_command)(void *user, const char *command), void *user)
+                             qmp_has_command *has_command, void *user)
 {
     struct command **link = message->id ? find_id(outbox, message->id)
                                         : find_without_id(outbox, message, has_command, user);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The QMP driver: one connection to one QEMU, its negotiation, and the commands under way on it.
+ * The QMP driver: one connection to one QEMU, its negotiation, and what is asked on it.
  */
 #include "address.h"
 #include "commands.h"
@@ -183,7 +183,7 @@ static int ask(struct qmp *qmp, struct driver_request *request, const char *name
 {
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
-    struct command *command = outbox_make(&qmp->outbox, name, arguments, urgent);
+    struct command *command = command_new(&qmp->outbox, name, arguments, urgent);
     if (!command)
         return BJ_E_NOMEM;
     submit(qmp, command, request);
@@ -296,7 +296,7 @@ static void qmp_prepare(struct driver *driver, struct driver_request *request, c
                           ? qmp_verb_arguments(qmp->complete, JOB_COMPLETE, id, 0, has_command, qmp)
                           : NULL;
     if (arguments)
-        request->prepared = outbox_make(&qmp->outbox, qmp->complete, arguments, true);
+        request->prepared = command_new(&qmp->outbox, qmp->complete, arguments, true);
     free(arguments);
 }
 
