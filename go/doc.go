@@ -45,8 +45,8 @@
 // job and never disturbs another waiter (B06, B07). A pivot that nobody listens to any more is not
 // started, though.
 //
-// Where no context sets a deadline, connecting has 10 seconds and a command 60; a wait on a job has
-// none.
+// Where no context sets a deadline, connecting has 10 seconds, and a command, a start, a list or an attach 60;
+// a wait on a job or a verb has none.
 //
 // A [Group] awaits, pivots or aborts several jobs together (B08). A monitor that was told to reconnect,
 // by [WithReconnect], carries waits through the end of its connection (B45).
@@ -75,7 +75,9 @@
 // All methods may be called from any goroutine, also while another calls Close. All monitors of a
 // process, as far as they have the same limits, share one thread of the C library, one goroutine that is
 // parked in the runtime's poller, and an eventfd; a monitor adds its socket, a stream its goroutine. The
-// first Dial makes them, the last Close ends them: nothing outlives the monitors (B74, B75). A Monitor
+// first Dial makes them, the last Close ends them: nothing outlives the monitors (B74, B75). For
+// libvirt's domains there are more: its event loop, unless the program has one, which stays, and a pool that
+// makes libvirt's blocking calls. A Monitor
 // that is forgotten is closed when it is collected, but don't count on it.
 //
 // # Building

@@ -26,7 +26,7 @@ const (
 	ErrCancelled    Code = core.ECancelled    // the context was cancelled; the job goes on
 	ErrClosed       Code = core.EClosed       // this program closed the monitor
 	ErrBusy         Code = core.EBusy         // a limit was reached; nothing was sent
-	ErrUnsupported  Code = core.EUnsupported  // this QEMU has no such command
+	ErrUnsupported  Code = core.EUnsupported  // QEMU, or libvirt, has no such command; or there is no libvirt driver
 	ErrConnect      Code = core.EConnect      // no connection could be made
 	ErrProtocol     Code = core.EProtocol     // the peer sent what is not QMP, or more than the limits allow
 	ErrDisconnected Code = core.EDisconnected // the connection ended before the answer came
@@ -52,7 +52,7 @@ func (c Code) Error() string {
 type Error struct {
 	Code    Code
 	Text    string  // a sentence that names the thing and the remedy; QEMU's own words where there are any
-	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, else ""
+	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, or the number of libvirt's error ("83"); else ""
 	Outcome Outcome // how the job ended, NoOutcome if it has not or if it isn't about a job
 	Job     *Job    // of a wait on a Group: the job that decided it, else nil
 

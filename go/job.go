@@ -32,7 +32,8 @@ type channels struct {
 	done    chan struct{}
 }
 
-// JobInfo is one row of what QEMU says of its jobs. What a QEMU doesn't tell is "", -1 or false.
+// JobInfo is one row of what QEMU says of its jobs. What a QEMU doesn't tell is "", -1 or false; libvirt
+// tells ID, Type, Current, Total, Speed and Ready.
 type JobInfo struct {
 	ID           string
 	Type         string // "mirror", "commit", "stream", "backup", "create", ...
@@ -40,7 +41,7 @@ type JobInfo struct {
 	Error        string // of a job that has concluded
 	IOStatus     string // "ok", "failed", "nospace"
 	Current      int64  // bytes, or another unit for jobs that copy none
-	Total        int64  // grows while a guest writes; never equals Current before ready (B25)
+	Total        int64  // grows while a guest writes; never equals Current before ready (B25; not so with libvirt)
 	Speed        int64  // limit in bytes a second, 0 is none
 	Ready        bool
 	Paused       bool

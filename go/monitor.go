@@ -48,7 +48,7 @@ func (e *ending) receive(record core.Record) bool {
 //	tcp:host:port       [::1]:4444 for an IPv6 address
 //	fd:N                a connected socket; it is duplicated, N stays the caller's
 //	qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's name
-//	                    or UUID (url.PathEscape encodes an odd name); any connection that libvirt has,
+//	                    or UUID (url.PathEscape encodes an odd name); any of libvirt's connections to QEMU,
 //	                    as qemu+ssh://host/system#vm1; libvirt:vm1 for its default one
 //
 // One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation
@@ -58,7 +58,7 @@ func (e *ending) receive(record core.Record) bool {
 //
 // The driver for libvirt is a library of its own, libblockjob-libvirt.so.0, that is loaded for the first
 // domain. A domain's jobs go by their disk ("vda", or its path) and are started in libvirt's words, with
-// what has no field in Extra. There is no Execute, Pause, Resume, Finalize or Change, and Force only
+// what has no field in Extra. There is no Execute, Transaction, Pause, Resume, Finalize or Change, and Force only
 // before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor.
 //
 // Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid; ErrUnsupported where the
@@ -82,7 +82,7 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 //
 // The domain's own connection is used, and libvirt's event loop must run, if the program has registered
 // one; where it has not, the library does. A connection that was opened before there was a loop is deaf:
-// then the library opens one of its own beside it. It takes a reference before DialDomain returns: from
+// where the loop is the library's, it opens one of its own beside it; else register before you open. It takes a reference before DialDomain returns: from
 // then on the program may free its domain, and close its connection, whenever it likes. The reference is
 // given back some time after Close. Such a monitor does not reconnect.
 //

@@ -611,14 +611,14 @@ def connect(
     "qemu+unix:///session?socket=/path#vm1", %-encoded where a name needs it; "libvirt:vm1" is a
     domain of libvirt's default connection. Or it is a `virDomain` of libvirt-python: then its
     connection is used, and libvirt's event loop must run, if the program registered one (where it
-    has not, the library does). A connection that was opened before there was a loop is deaf, and
-    the library opens its own beside it. It takes a reference: when the program lets go of its
-    `virDomain` matters to neither. The driver is loaded for the first domain; `Unsupported` says
-    that it, or libvirt, is not installed.
+    has not, the library does). A connection that was opened before there was a loop is deaf; where
+    the loop is the library's, it opens its own beside it, else register before you open. It takes
+    a reference: when the program lets go of its `virDomain` matters to neither. The driver is
+    loaded for the first domain; `Unsupported` says that it, or libvirt, is not installed.
 
     Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
-    is no `execute()`, `pause()`, `resume()`, `finalize()` or `change()`, and `force` only before a
-    copy is ready: all `Unsupported`. A domain that stops ends its monitor.
+    is no `execute()`, `transaction()`, `pause()`, `resume()`, `finalize()` or `change()`, and
+    `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor.
 
     With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`. One
     that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`.

@@ -48,8 +48,8 @@ class Error(Exception):
     """Whatever went wrong; `str(error)` names the thing and the remedy.
 
     `code` says which error of the C library it is, `error_class` is QEMU's error class
-    ("GenericError", ...) or "", `outcome` is how the job had ended, if it had, `job` is the job
-    that decided a wait on a `Group`.
+    ("GenericError", ...), the number of libvirt's error ("83") or "", `outcome` is how the job had
+    ended, if it had, `job` is the job that decided a wait on a `Group`.
 
     It is raised itself only where no better class fits: no memory, no thread or fd to be had, an
     object of the parent process used after `fork()`.
@@ -98,7 +98,7 @@ class Busy(Error):
 
 
 class Unsupported(Error):
-    """This QEMU has no such command."""
+    """This QEMU, or libvirt, has no such command; or there is no libvirt driver."""
 
 
 class ConnectError(Error, ConnectionError):

@@ -98,7 +98,10 @@ class Progress(NamedTuple):
 
 
 class JobInfo(NamedTuple):
-    """One row of what QEMU says of its jobs; what this QEMU does not tell is "", None or False."""
+    """One row of what QEMU says of its jobs; what this QEMU does not tell is "", None or False.
+
+    Of a libvirt domain: `id`, `type`, `current`, `total`, `speed` and `ready`.
+    """
 
     id: str
     type: str

@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import ctypes
 import random
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -119,13 +120,16 @@ async def act(job: blockjob.Job, domain: Domain, dice: random.Random) -> str:
 
 async def end(host: Host, job: blockjob.Job) -> str | None:
     """Aborts whatever has not ended by now; a complaint, if it goes on all the same."""
+    first = host.restarts
+    until = time.monotonic() + HANG_SECONDS
     while job.outcome is None:
         restarts = host.restarts
         said = await ask(job.abort())
-        if job.outcome is None and not said.startswith("Disconnected"):
+        if job.outcome is not None or restarts != host.restarts:
+            continue
+        if first == restarts or not said.startswith("Disconnected") or time.monotonic() > until:
             return f"abort() said {said}, and the job goes on"
-        if job.outcome is None and restarts == host.restarts:
-            await asyncio.sleep(0.01)  # it is there again, and we not yet
+        await asyncio.sleep(0.01)  # it is there again, and we not yet
     return None
 
 
@@ -133,8 +137,8 @@ async def round_of(
     host: Host, monitor: blockjob.Monitor, domain: Domain, name: str, dice: random.Random
 ) -> str | None:
     """One copy and what befalls it; a complaint, if there is one."""
-    before = await host.says(domain.source, "vda")
     restarts = host.restarts
+    before = await host.says(domain.source, "vda")
     target = domain.make_empty(name)
     limit = dice.choice((0, 0, 20_000_000))
     try:
@@ -143,18 +147,21 @@ async def round_of(
         )
     except (blockjob.Refused, blockjob.Disconnected) as error:
         tally[f"not started: {type(error).__name__}"] += 1
+        if isinstance(error, blockjob.Disconnected) and host.restarts == 0:
+            return f"mirror() said {error}"
         with contextlib.suppress(VirshError):  # it may have been, before libvirtd went
             await asyncio.to_thread(domain.abort, "vda")
         return None
-    waits = [asyncio.ensure_future(ask(job.ready())), asyncio.ensure_future(ask(job.done()))]
+    ready = asyncio.ensure_future(ask(job.ready()))
+    done = asyncio.ensure_future(ask(job.done()))
     acts = await asyncio.gather(*(act(job, domain, dice) for _ in range(dice.randint(1, 3))))
     if "end" not in acts and (complaint := await end(host, job)):
         return f"{complaint}, after {acts}"
-    for wait in waits:
-        await wait
-    outcome = job.outcome
-    if outcome is None:
-        return f"done() has ended, and there is no outcome, after {acts}"
+    await ready
+    said, outcome = await done, job.outcome
+    is_raised = outcome in (Outcome.LOST, Outcome.FAILED)
+    if outcome is None or (said != str(outcome) and not is_raised):
+        return f"done() said {said}, and the outcome is {outcome}, after {acts}"
     was_away = host.restarts != restarts
     tally[f"{outcome}{' over a restart' if was_away else ''}"] += 1
     if domain.pid == 0:
@@ -163,9 +170,20 @@ async def round_of(
         return None if was_away else f"LOST, and nothing was killed: {job.error}"
     if outcome is Outcome.FAILED and not was_away:
         return f"{outcome} {job.error}, after {acts}"
+    if outcome is Outcome.COMPLETED:  # nobody can tell whether the disk was switched
+        return None if was_away else f"{outcome}, and not how, after {acts}"
     now = await host.says(domain.source, "vda")
     expected = target if outcome is Outcome.PIVOTED else before
     return None if now == expected else f"{outcome}, but the disk is {now}, after {acts}"
+
+
+async def describe(host: Host, domain: Domain) -> str:
+    """What libvirt says of the domain now."""
+    try:
+        state = await host.says(host.daemon.virsh, "domstate", domain.name)
+        return f"{state}, killed {domain.pid == 0}, mirror {await host.says(domain.mirror, 'vda')}"
+    except (VirshError, subprocess.TimeoutExpired) as error:
+        return str(error)
 
 
 async def live(
@@ -183,9 +201,9 @@ async def live(
             try:
                 complaint = await round_of(host, monitor, domain, f"c{count}", dice)
             except Hang as hang:
-                state = await host.says(host.daemon.virsh, "domstate", domain.name)
-                where = await host.says(domain.mirror, "vda")
-                complaint = f"{hang}() hangs; {state}, killed {domain.pid == 0}, mirror {where}"
+                complaint = f"{hang}() hangs; {await describe(host, domain)}"
+            except (blockjob.Error, VirshError, subprocess.TimeoutExpired) as error:
+                complaint = f"{type(error).__name__}: {error}; {await describe(host, domain)}"
             if complaint:
                 return f"{domain.name}: {complaint}"
     return None

@@ -57,7 +57,8 @@
  *
  * In milliseconds, on the monotonic clock, over all steps of what is asked. BJ_TIMEOUT_NONE waits
  * for ever; BJ_TIMEOUT_DEFAULT is the limit of the context that fits the call (10 s to connect,
- * 60 s for a command, none for a wait on a job); any other negative number is BJ_E_INVAL. 0 asks
+ * 60 s to start, attach to, list or query a job and for a command, none for a wait on a job or a
+ * verb); any other negative number is BJ_E_INVAL. 0 asks
  * for what is true now. A timeout or bj_future_cancel() means "I no longer listen": it never aborts
  * a job and never disturbs another waiter; what QEMU has been told goes on, what it has not been
  * told yet it is not told any more.
@@ -107,7 +108,7 @@ typedef enum bj_error {
     BJ_E_CANCELLED = -8, /* bj_future_cancel(); the job goes on */
     BJ_E_CLOSED = -9,    /* the monitor, context or watch was closed by this program */
     BJ_E_BUSY = -10,     /* a limit of the context was reached; nothing was sent */
-    BJ_E_UNSUPPORTED = -11,  /* this QEMU has no such command */
+    BJ_E_UNSUPPORTED = -11,  /* QEMU, or libvirt, has no such command; or there is no driver */
     BJ_E_CONNECT = -12,      /* no connection could be made */
     BJ_E_PROTOCOL = -13,     /* the peer sent what is not QMP, or more than the limits allow */
     BJ_E_DISCONNECTED = -14, /* the connection ended before the answer came */
@@ -228,7 +229,8 @@ int bj_future_error(bj_future *future);
 /* A sentence for the error, "" if there is none. Belongs to the future. */
 const char *bj_future_text(bj_future *future);
 
-/* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, else "". Belongs to the future. */
+/* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, or the number of libvirt's error
+ * ("83"), else "". Belongs to the future. */
 const char *bj_future_error_class(bj_future *future);
 
 /* Waits on a job: how it ended, BJ_OUTCOME_NONE if it had not when the future was answered. */
@@ -253,7 +255,7 @@ bj_job *bj_future_job_at(bj_future *future, size_t index);
 const char *bj_future_json(bj_future *future);
 
 /* One row of what QEMU says of its jobs. Fields that this QEMU does not tell are "", -1 or false.
- */
+ * Of a libvirt domain: id, type, current, total, speed and ready. */
 typedef struct bj_job_info {
     const char *id;
     const char *type;      /* "mirror", "commit", "stream", "backup", "create", ... */
@@ -262,7 +264,7 @@ typedef struct bj_job_info {
     const char *io_status; /* "ok", "failed", "nospace" */
     int64_t current;       /* bytes, or another unit for jobs that copy none; -1 if unknown */
     int64_t total;         /* grows while a guest writes; never equals current while the job is not
-                              ready but might become so (B25); -1 if unknown */
+                              ready but might become so (B25; not so with libvirt); -1 if unknown */
     int64_t speed;         /* limit in bytes a second, 0 is none; -1 if unknown */
     bool ready;
     bool paused;
@@ -283,7 +285,7 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  *     tcp:host:port       [::1]:4444 for an IPv6 address; host names are looked up on a thread
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
  *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
- *                         name or UUID; any that libvirt has (qemu+ssh://host/system#vm1,
+ *                         name or UUID; any to QEMU (qemu+ssh://host/system#vm1,
  *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one
  *
  * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
@@ -303,8 +305,8 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
  *
  * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
  * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no
- * bj_monitor_execute(), pause, resume, finalize, change, and force only before a copy is ready: all
- * BJ_E_UNSUPPORTED. A domain that stops ends the monitor. */
+ * bj_monitor_execute() or _transaction(), no pause, resume, finalize or change, and force only
+ * before a copy is ready: all BJ_E_UNSUPPORTED. A domain that stops ends the monitor. */
 struct _virDomain;
 bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms);
 
