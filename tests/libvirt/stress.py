@@ -43,6 +43,10 @@ class Hang(Exception):
     """A wait that has not ended."""
 
 
+class Spoilt(Exception):
+    """A killed libvirtd has left a domain that the next one can't use, or does not know."""
+
+
 tally: Counter[str] = Counter()
 
 
@@ -149,8 +153,11 @@ async def round_of(
         tally[f"not started: {type(error).__name__}"] += 1
         if isinstance(error, blockjob.Disconnected) and host.restarts == 0:
             return f"mirror() said {error}"
+        await asyncio.sleep(0.05)  # it may be being made again
         with contextlib.suppress(VirshError):  # it may have been, before libvirtd went
             await asyncio.to_thread(domain.abort, "vda")
+        if isinstance(error, blockjob.Refused) and host.restarts > 0:
+            raise Spoilt(error) from None
         return None
     ready = asyncio.ensure_future(ask(job.ready()))
     done = asyncio.ensure_future(ask(job.done()))
@@ -202,7 +209,12 @@ async def live(
                 complaint = await round_of(host, monitor, domain, f"c{count}", dice)
             except Hang as hang:
                 complaint = f"{hang}() hangs; {await describe(host, domain)}"
-            except (blockjob.Error, VirshError, subprocess.TimeoutExpired) as error:
+            except (VirshError, Spoilt) as error:
+                if host.restarts == 0:
+                    return f"{domain.name}: {error}"
+                tally["domains spoilt by a restart"] += 1
+                return None
+            except (blockjob.Error, subprocess.TimeoutExpired) as error:
                 complaint = f"{type(error).__name__}: {error}; {await describe(host, domain)}"
             if complaint:
                 return f"{domain.name}: {complaint}"
