@@ -272,11 +272,14 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
-    /* Nobody has those that were starting: their starts have been answered. */
+    /* While it was coming back, nobody has been told that it had. */
+    bool was_back = !monitor->returning;
     monitor->returning = false;
+    /* Nobody has those that were starting: their starts have been answered. */
     monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
     monitor_each_job(monitor, disconnect_job, NULL);
-    tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+    if (was_back)
+        tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
     return true;
 }
 
