@@ -16,7 +16,7 @@
 #define PIVOT_LONGEST_PAUSE_MS 100
 
 /* For how long, and how often, libvirt is asked whether QEMU is gone that it can't talk to. */
-#define GONE_PATIENCE_MS 3000
+#define GONE_PATIENCE_MS 30000
 #define GONE_PAUSE_MS 20
 
 static bool failed(struct call_error *ret_error)
@@ -52,10 +52,15 @@ static bool is_too_early(int result)
     return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
 }
 
-/* "Unable to read from monitor: Connection reset by peer" and the like. */
+/* "Unable to read from monitor: Connection reset by peer" and the like; not a path with that word. */
 static bool is_about_monitor(const struct call_error *error)
 {
-    return error->message && strstr(error->message, "monitor");
+    static const char *const words[] = {"from monitor", "to monitor", "qemu monitor",
+                                        "the monitor"};
+    for (size_t i = 0; error->message && i < sizeof words / sizeof words[0]; i++)
+        if (strstr(error->message, words[i]))
+            return true;
+    return false;
 }
 
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
