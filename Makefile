@@ -7,9 +7,13 @@
 #   make check           installs what is missing; the tests in C, Python and Go, real QEMU included
 #   make check-c, check-python, check-go
 #                        the tests in one language
-#   make check-sanitize  the tests under ASan and UBSan, then TSan and Go's race detector
+#   make check-long      all that takes hours, step by step: a run that was stopped goes on where it
+#                        was (.ci/long); the steps are the targets below, and more
+#   make check-asan, check-tsan, check-race, check-valgrind
+#                        the tests that need ASan and UBSan, TSan, Go's race detector, valgrind;
+#                        LONG=1 runs all that can be run so; tests/tiers says which
 #   make check-explore   every order of facts for the job machine; DEPTH=3, SECONDS=60
-#   make check-valgrind  the tests in C under valgrind
+#   make check-mutations the explorer on broken machines, each of which it must catch
 #   make check-stress    two clients race each other, a third, and QEMU's death; the same on libvirt's
 #                        domains, and libvirtd restarts; SECONDS=60 each, SEED=
 #   make check-traces    every transcript of tests/traces in every way; make check plays each in one
@@ -42,8 +46,8 @@ CFLAGS ?= -O2 -g
 BUILD ?= build
 # SANITIZE=address,undefined builds everything with these; use a BUILD of its own.
 SANITIZE ?=
-# WERROR= builds with a compiler that knows warnings which ours does not.
-WERROR ?= -Werror
+# WERROR=-Werror, as CI has it, makes warnings errors.
+WERROR ?=
 
 version_part = $(shell sed -n 's/^.define BJ_VERSION_$(1) //p' core/include/blockjob/blockjob.h)
 VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
@@ -79,7 +83,6 @@ stress_sources := $(wildcard tests/stress/*.c)
 stress := $(BUILD)/tests/stress/stress
 explorer_sources := $(wildcard tests/core/explore*.c)
 explorer := $(BUILD)/tests/core/explore
-test_scripts := tests/core/exported_symbols $(stress) $(explorer)
 fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
@@ -300,13 +303,14 @@ $(venv)/bin/python:
 	$(quiet)$(pip) install --quiet 'setuptools>=77'
 
 # What a file that is no more has left in build/lib would be installed along.
-$(venv)/.package: $(venv)/bin/python $(python_sources)
+$(venv)/.package: $(python_sources) | $(venv)/bin/python
 	$(call say,PIP)
 	@rm -rf build/lib.*
 	$(quiet)$(pip) install --quiet --no-build-isolation --no-deps .
 	@touch $@
 
-$(venv)/.%-tools: $(venv)/bin/python Makefile
+# One pip at a time in an environment.
+$(venv)/.%-tools: Makefile | $(venv)/.package
 	$(call say,PIP)
 	$(quiet)$(pip) install --quiet $($*_tools)
 	@touch $@
@@ -314,7 +318,7 @@ $(venv)/.%-tools: $(venv)/bin/python Makefile
 # libvirt's own package, for the tests that share a connection with it; they are skipped without it.
 # Of the version of the library: no other need fit.
 libvirt_version = $(shell $(PKG_CONFIG) --modversion libvirt)
-$(venv)/.libvirt-python: $(venv)/bin/python Makefile
+$(venv)/.libvirt-python: Makefile | $(venv)/.test-tools
 	$(call say,PIP)
 	$(quiet)$(pip) install --quiet 'libvirt-python==$(libvirt_version)' \
 		|| echo '  libvirt-python $(libvirt_version) could not be installed: its tests are skipped'
@@ -363,102 +367,82 @@ with_tools = BUILD=$(BUILD) PATH="$(abspath $(venv))/bin:$(dir $(GO)):$$PATH" $(
 # ------------------------------------------------------------------------------------- tests
 
 # First a look at what is missing, then a second make: what the first one has found out about this
-# machine (a Go, jansson's flags) may be different afterwards.
-again := --no-print-directory
+# machine (a Go, jansson's flags) may be different afterwards. It uses all processors.
+again = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-c_tests = c $(test_programs) -- script $(test_scripts) $(if $(has_libvirt),,$(no_libvirt))
-no_libvirt = -- without tests/libvirt no libvirt 7.0 or newer, or no libxml2
-python_tests = pytest $(venv)/bin/pytest tests
-go_tests = go $(GO) $(go_modules) $(if $(libvirt_go_modules),tests/go/libvirtjob,$(no_libvirt_go))
 built := library examples
 python_ready := $(built) $(venv)/.package $(venv)/.test-tools \
 	$(if $(has_libvirt),$(venv)/.libvirt-python)
-run_tests = @$(with_tools) $(PYTHON) .ci/check
+no_libvirt = $(if $(has_libvirt),,--without tests/libvirt 'no libvirt 7.0 or newer, or no libxml2')
+no_libvirt_go = $(if $(libvirt_go_modules),,--without tests/go/libvirtjob \
+	'no libvirt, or libvirt.org/go/libvirt could not be fetched')
+# run_tests TIER and the first letters of paths: .ci/check, tests/tiers. JOBS programs side by side.
+run_tests = @$(with_tools) $(PYTHON) .ci/check $(if $(JOBS),--jobs $(JOBS)) $(if $(LONG),--long) \
+	$(no_libvirt) $(no_libvirt_go)
 
-check:
+check check-c check-python check-go check-stress check-traces check-nova check-asan check-tsan \
+check-race check-mutations:
 	@.ci/dependencies test
-	@$(MAKE) $(again) .check
-check-c:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-c
-check-python:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-python
-check-go:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-go
+	@$(MAKE) $(again) .$@
 
 .check: $(python_ready) test-programs
-	$(run_tests) $(c_tests) -- $(python_tests) -- $(go_tests)
+	$(run_tests) check
 .check-c: $(built) test-programs
-	$(run_tests) $(c_tests)
+	$(run_tests) check tests/core tests/qemu tests/libvirt tests/fuzz tests/stress
 .check-python: $(python_ready)
-	$(run_tests) $(python_tests)
+	$(run_tests) check tests/python tests/fakeqemu tests/traces
 .check-go: $(python_ready)
-	$(run_tests) $(go_tests)
+	$(run_tests) check tests/go
+.check-traces: $(python_ready)
+	@BLOCKJOB_TRACES=all $(with_tools) $(PYTHON) .ci/check traces --long
+.check-mutations: $(explorer)
+	$(run_tests) mutations
 
 SECONDS ?= 60
-check-stress:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-stress
-
 .check-stress: $(stress) $(python_ready)
 	$(stress) $(SECONDS) $(SEED)
 	$(with_tools) PYTHONPATH=tests/python:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
 
-# On every QEMU that Debian has: what runs a real one.
-check-traces:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-traces
-
-.check-traces: $(python_ready)
-	@$(with_tools) BLOCKJOB_TRACES=all $(venv)/bin/pytest tests/traces
-
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
-check-nova:
-	@.ci/dependencies test
-	@$(MAKE) $(again) .check-nova
-
 ifeq ($(has_libvirt),yes)
 .check-nova: $(built) $(nova_venv)/.package
-	@$(with_tools) $(PYTHON) .ci/check pytest $(nova_venv)/bin/pytest tests/nova
+	@$(with_tools) PATH="$(abspath $(nova_venv))/bin:$$PATH" $(PYTHON) .ci/check --long nova
 else
 .check-nova:
-	@$(PYTHON) .ci/check without tests/nova 'no libvirt 7.0 or newer, or no libxml2'
+	@echo 'check-nova: skipped, no libvirt 7.0 or newer, or no libxml2'
 endif
 
+# On every QEMU that Debian has, or on those of MATRIX_SUITES: what runs a real one.
 check-matrix:
 	@.ci/dependencies matrix
 	@$(MAKE) $(again) .check-matrix
 
 .check-matrix: $(python_ready) test-programs
-	@$(with_tools) BLOCKJOB_WITHOUT_LIBVIRT=1 .ci/matrix $(PYTHON) .ci/check \
-		c $(filter $(BUILD)/tests/qemu/%,$(test_programs)) -- $(python_tests) -m qemu \
-		-- go $(GO) $(go_modules)
+	@$(with_tools) BLOCKJOB_WITHOUT_LIBVIRT=1 PYTEST_ADDOPTS='-m qemu' .ci/matrix $(PYTHON) .ci/check matrix
 
 # A sanitizer must see the whole program: each has a build of its own.
-check-sanitize:
-	@.ci/dependencies test
-	@status=0; for each in asan tsan race; do \
-		$(MAKE) $(again) .check-$$each || status=1; done; exit $$status
+check-sanitize: check-asan check-tsan check-race
 
 .check-asan:
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:$$ASAN_OPTIONS \
 	UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS \
-		$(MAKE) $(again) BUILD=$(BUILD)/asan SANITIZE=address,undefined .check-c
+		$(MAKE) $(again) BUILD=$(BUILD)/asan SANITIZE=address,undefined TIER=asan .check-tier
 # TSan wants memory where this kernel's randomisation may not put it.
 .check-tsan:
 	@TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$(CURDIR)/.ci/tsan:$$TSAN_OPTIONS \
 	CHECK_WRAPPER="$$(setarch -R true 2>/dev/null && echo setarch -R)" \
-		$(MAKE) $(again) BUILD=$(BUILD)/tsan SANITIZE=thread .check-c
-.check-race:
-	@GOTESTFLAGS=-race $(MAKE) $(again) .check-go
+		$(MAKE) $(again) BUILD=$(BUILD)/tsan SANITIZE=thread TIER=tsan .check-tier
+.check-race: $(python_ready)
+	@GOTESTFLAGS=-race $(with_tools) $(PYTHON) .ci/check $(if $(LONG),--long) $(no_libvirt_go) race
+
+# The C programs of TIER.
+.check-tier: $(built) test-programs
+	$(run_tests) $(TIER)
 
 # Every order of facts for the job machine (docs/explorer.md), with so many acts from outside, within
-# so many seconds; then broken machines, each of which must be caught.
+# so many seconds.
 check-explore: $(explorer)
 	$(explorer) -d $(or $(DEPTH),3) -s $(or $(SECONDS),60)
-	BUILD=$(BUILD) $(PYTHON) tests/core/explore_mutations.py
 
 check-valgrind:
 	@.ci/dependencies valgrind
@@ -468,12 +452,12 @@ check-valgrind:
 valgrind := valgrind --quiet --error-exitcode=99 --fair-sched=yes --leak-check=full \
 	--errors-for-leak-kinds=definite,indirect,possible --show-leak-kinds=definite,indirect,possible
 
-# Nor what libvirt and GLib keep: of the tests with libvirt only those of the driver's own parts are
-# run, all the others under ASan's leak checker.
-valgrind_libvirt = $(filter %/test_disks.c %/test_facts.c %/test_starts.c,$(libvirt_tests))
-
 .check-valgrind:
-	@CHECK_WRAPPER='$(valgrind)' $(MAKE) $(again) libvirt_tests='$(valgrind_libvirt)' .check-c
+	@CHECK_WRAPPER='$(valgrind)' $(MAKE) $(again) TIER=valgrind .check-tier
+
+check-long:
+	@.ci/dependencies lint valgrind matrix bench
+	@.ci/long
 
 # FUZZ_SECONDS over all targets; what is found is left in build/fuzz, and goes to tests/fuzz/corpus
 # once it is mended. Only clang has libFuzzer.
@@ -576,9 +560,10 @@ format: $(venv)/.lint-tools
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install check \
-	check-c check-python check-go check-stress check-explore check-traces check-matrix check-nova bench-nova check-sanitize \
-	check-valgrind check-fuzz demo bench lint lint-format \
-	lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean .check .check-c \
-	.check-python .check-go .check-stress .check-traces .check-matrix .check-nova .check-asan .check-tsan .check-race .check-valgrind .check-fuzz .demo .bench .lint
+.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install \
+	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
+	check-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race check-valgrind \
+	check-fuzz demo bench lint lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean \
+	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
+	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz .demo .bench .lint
 .DELETE_ON_ERROR:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def make(target: str, prefix: Path) -> None:
 def test_the_installed_tool_serves(tmp_path: Path) -> None:
     make("install", tmp_path)
     tool = str(tmp_path / "bin" / "blockjob-fakeqemu")
-    told = subprocess.run([tool, "--help"], check=True, capture_output=True, text=True).stdout
+    wide = os.environ | {"COLUMNS": "1000"}  # a path that is broken over two lines is not found
+    told = subprocess.run(
+        [tool, "--help"], check=True, capture_output=True, text=True, env=wide
+    ).stdout
     assert (tmp_path / "share/libblockjob/fakeqemu/fakeqemu.md").exists()
     assert "usage: blockjob-fakeqemu" in told and "fakeqemu.md" in told
 
