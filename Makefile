@@ -22,6 +22,8 @@
 #   make bench-nova      how long Nova's methods take without and with it
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
 #   make bench           the benchmarks
+#   make check-instructions
+#                        what events, connects, pivots and wake-ups cost, in instructions
 #   make lint, format    what the linters say; lets the formatters write
 #   make install, uninstall
 #                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR and DESTDIR as usual
@@ -501,6 +503,13 @@ bench-nova: $(built) $(nova_venv)/.package
 		$(with_tools) $$script || failed="$$failed $$script"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
+check-instructions:
+	@.ci/dependencies valgrind
+	@$(MAKE) $(again) .check-instructions
+
+.check-instructions: $(BUILD)/bench/instructions
+	@BUILD=$(BUILD) $(PYTHON) bench/instructions
+
 # ---------------------------------------------------------------------------------- linters
 
 python_folders := setup.py .ci/check .ci/behaviours $(wildcard python tests bench examples)
@@ -563,7 +572,7 @@ clean:
 .PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
 	check-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race check-valgrind \
-	check-fuzz demo bench lint lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean \
+	check-fuzz check-instructions demo bench lint lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
-	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz .demo .bench .lint
+	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz .check-instructions .demo .bench .lint
 .DELETE_ON_ERROR:
