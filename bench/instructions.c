@@ -16,7 +16,6 @@
 #include <blockjob/blockjob.h>
 #include <blockjob/ev.h>
 
-#include <alloca.h>
 #include <gnu/libc-version.h>
 #include <jansson.h>
 #include <poll.h>
@@ -664,7 +663,7 @@ static int run(const struct item *item, int count, const char *folder)
  * depends on the environment: here it begins a page. */
 static int run_on_new_page(const struct item *item, int count, const char *folder)
 {
-    char *rest = alloca((uintptr_t)__builtin_frame_address(0) % 4096);
+    char rest[(uintptr_t)__builtin_frame_address(0) % 4096 + 16];
 
     __asm__ volatile("" : : "r"(rest) : "memory");
     return run(item, count, folder);
