@@ -7,6 +7,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +26,10 @@ from qemu import Qemu
 
 # Long enough for the slowest machine: it is only met by a test that hangs.
 HANG_SECONDS = 60.0
+
+# Of a run that was started with SIGINT ignored, by `nohup ... &` for example, the children would
+# ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
