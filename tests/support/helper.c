@@ -22,7 +22,7 @@ struct helper {
 static void become(const char *const arguments[], const int in[2], const int out[2])
 {
     const char *argv[32] = {"python3"};
-    for (size_t i = 0; arguments[i] && i < 30; i++)
+    for (size_t i = 0; i < 30 && arguments[i]; i++)
         argv[i + 1] = arguments[i];
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
@@ -106,7 +106,6 @@ json_t *helper_do(helper *h, const char *format, ...)
     json_t *answer = ask(h, format, arguments);
     va_end(arguments);
     if (!json_is_true(json_object_get(answer, "ok")))
-        fail_msg("%s: %s: %s", h->name, format,
-                 json_string_value(json_object_get(answer, "error")));
+        fail_msg("%s: %s", h->name, json_string_value(json_object_get(answer, "error")));
     return answer;
 }

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 
 class HelperError(Exception):
     """A step was refused, or the helper is gone."""
+
+
+Self = TypeVar("Self", bound="Helper")
 
 
 class Helper:
@@ -25,7 +30,10 @@ class Helper:
     """
 
     def __init__(self, program: Path, *options: str) -> None:
-        self._lock = threading.Lock()
+        self._turn = threading.Condition()
+        self._numbers = itertools.count()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._is_reading = False
         self.process = subprocess.Popen(
             [sys.executable, str(program), *options],
             stdin=subprocess.PIPE,
@@ -38,29 +46,49 @@ class Helper:
             self.close()
             raise HelperError(f"{program.name} did not start")
 
-    def do(self, verb: str, **fields: Any) -> dict[str, Any]:
+    def do(self, verb: str, /, **fields: Any) -> dict[str, Any]:
         """Does a step and returns its answer. Raises HelperError."""
-        with self._lock:
+        number = next(self._numbers)
+        step = {"do": verb, "number": number} | fields
+        with self._turn:
             try:
-                self._input.write(json.dumps({"do": verb} | fields).encode() + b"\n")
+                self._input.write(json.dumps(step).encode() + b"\n")
                 self._input.flush()
             except BrokenPipeError:
                 raise HelperError(f"{verb}: the helper is gone") from None
-            line = self._output.readline()
-        if not line:
-            raise HelperError(f"{verb}: the helper is gone")
-        answer: dict[str, Any] = json.loads(line)
+            while number not in self._answers:
+                self._read(verb)
+            answer = self._answers.pop(number)
         if not answer.pop("ok"):
             raise HelperError(answer["error"])
         return answer
 
+    def _read(self, verb: str) -> None:
+        """Waits for an answer to any step: one of the waiting threads reads for all."""
+        if self._is_reading:
+            self._turn.wait()
+            return
+        self._is_reading = True
+        self._turn.release()
+        try:
+            line = self._output.readline()
+        finally:
+            self._turn.acquire()
+            self._is_reading = False
+            self._turn.notify_all()
+        if not line:
+            raise HelperError(f"{verb}: the helper is gone")
+        answer: dict[str, Any] = json.loads(line)
+        self._answers[answer.pop("number")] = answer
+
     def close(self) -> None:
         """Ends all that the helper started."""
-        self._input.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
         self.process.wait()
         self._output.close()
 
-    def __enter__(self) -> Helper:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(

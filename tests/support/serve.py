@@ -1,44 +1,62 @@
 # SPDX-License-Identifier: MIT
 # The loop of the test helpers: tests/support/qemu and tests/support/libvirtd.
-"""A helper program: it starts servers for a test program, and obeys the lines of its standard input.
+"""A helper program: it starts servers for a test program, and obeys the lines of its input.
 
 A line is a JSON object. `do` names the step, the other members are its arguments. Each is answered
 by a line on the standard output: `{"ok": true, ...}` with the results, or `{"ok": false, "error":
-TEXT}`. The first line, `ready`, comes once the helper takes steps. At the end of its input it ends
-what it has started and removes its files, also when the test program was killed. tests/fakeqemu
-speaks the same protocol.
+TEXT}`. The first line, `ready`, comes once the helper takes steps. A `number` in a step is repeated
+in its answer. At the end of its input the helper ends what it has started and removes its files,
+also when the test program was killed. tests/fakeqemu speaks the same protocol.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Steps = Mapping[str, Callable[..., dict[str, Any] | None]]
+# Quoted, for Python 3.9.
+Steps = Mapping[str, "Callable[..., dict[str, Any] | None]"]
 
 
 class StepError(Exception):
     """A step could not be done; the text says why."""
 
 
-def _answer(line: str, steps: Steps) -> dict[str, Any]:
-    arguments: dict[str, Any] = json.loads(line)
+def _answer(arguments: dict[str, Any], steps: Steps) -> dict[str, Any]:
     name = arguments.pop("do")
     if name not in steps:
         return {"ok": False, "error": f"there is no step {name!r}"}
     try:
         return {"ok": True} | (steps[name](**arguments) or {})
+    except StepError as error:
+        return {"ok": False, "error": f"{name}: {error}"}
     except Exception as error:
         return {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}
 
 
+def _obey(line: str, steps: Steps) -> None:
+    arguments: dict[str, Any] = json.loads(line)
+    number = arguments.pop("number", None)
+    answer = json.dumps({"number": number} | _answer(arguments, steps))
+    with contextlib.suppress(BrokenPipeError):  # the test has ended, and so has the input
+        # One write: the answers of steps in several threads must not mix.
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
 def ignore_signals() -> None:
-    """What is meant to stop a test must not stop the clean-up: only the end of the input does."""
+    """Keeps what is meant to stop a test from stopping the clean-up, which the end of input starts.
+
+    The handlers do nothing. Unlike SIG_IGN they are not inherited: a program that the helper starts
+    gets the default dispositions, even if the test itself was started with these signals ignored.
+    """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, frame: None)
 
 
 def default_signals() -> None:
@@ -47,8 +65,11 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def serve(steps: Steps) -> None:
-    """Obeys until the end of the input."""
+def serve(steps: Steps, *, concurrent: bool = False) -> None:
+    """Obeys until the end of the input; `concurrent` runs each step in its own thread."""
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(_answer(line, steps)), flush=True)
+        if concurrent:
+            threading.Thread(target=_obey, args=(line, steps), daemon=True).start()
+        else:
+            _obey(line, steps)
