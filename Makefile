@@ -403,7 +403,7 @@ check-race check-mutations:
 SECONDS ?= 60
 .check-stress: $(stress) $(python_ready)
 	$(stress) $(SECONDS) $(SEED)
-	$(with_tools) PYTHONPATH=tests/python:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
+	$(with_tools) PYTHONPATH=tests/python:tests/support $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
 
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
 ifeq ($(has_libvirt),yes)
@@ -512,7 +512,7 @@ check-instructions:
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check .ci/behaviours $(wildcard python tests bench examples)
+python_folders := setup.py .ci/check .ci/behaviours tests/support/libvirtd $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
 	-Itests/core $(jansson_cflags) $(libvirt_cflags)
@@ -549,9 +549,10 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	$(venv)/bin/mypy .ci/check
 	$(venv)/bin/mypy .ci/behaviours
 	$(PYTHON) .ci/behaviours --check
-	MYPYPATH=tests/fakeqemu:tests/python:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
-	MYPYPATH=tests/fakeqemu:tests/python $(venv)/bin/mypy tests/libvirt
-	MYPYPATH=tests/nova:tests/fakeqemu:tests/python $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
+	MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
+	MYPYPATH=tests/python:tests/support $(venv)/bin/mypy tests/libvirt
+	MYPYPATH=tests/support $(venv)/bin/mypy tests/support/libvirtd
+	MYPYPATH=tests/nova:tests/fakeqemu:tests/python:tests/support $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done
 

@@ -99,13 +99,16 @@ class Libvirtd:
             env={**os.environ, **memory},
             start_new_session=True,  # what ends the benchmark at a terminal must not end this
         )
-        self._folder = Path(self._answer())
-        self.uri = f"qemu+unix:///session?socket={self._folder}/run/libvirt/libvirt-sock"
+        if self._answer() != "ready":
+            rig.give_up("libvirtd doesn't start")
         try:
+            host = self._do(do="host")
+            self._folder = Path(host["folder"])
+            self.uri: str = host["uri"]
             # Again, with more workers than are stuck: libvirt's 20 serve nobody once all are.
             (self._folder / "config" / "libvirt" / "libvirtd.conf").write_text(CONFIG)
-            for command in ("stop", "start"):
-                self._tell(command)
+            self._do(do="signal", name="TERM")
+            self._do(do="start")
             self.version = self._virsh("version", "--daemon").split("daemon:")[1].strip()
         except BaseException:
             self.close()
@@ -113,16 +116,17 @@ class Libvirtd:
 
     def _answer(self) -> str:
         assert self._script.stdout is not None
-        line = self._script.stdout.readline().strip()
-        if not line:
-            rig.give_up("libvirtd doesn't start")
-        return line
+        return self._script.stdout.readline().strip()
 
-    def _tell(self, command: str) -> None:
+    def _do(self, **step: str) -> dict[str, Any]:
+        """A step of that program, and its answer."""
         assert self._script.stdin is not None
-        self._script.stdin.write(f"{command}\n")
+        self._script.stdin.write(json.dumps(step) + "\n")
         self._script.stdin.flush()
-        self._answer()
+        answer: dict[str, Any] = json.loads(self._answer() or '{"error": "libvirtd is gone"}')
+        if "error" in answer:
+            rig.give_up(answer["error"])
+        return answer
 
     def _virsh(self, *arguments: str) -> str:
         command = ["virsh", "--quiet", "--connect", self.uri, *arguments]

@@ -6,7 +6,6 @@ package blockjob_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,19 +193,13 @@ func TestB66ForceOfAReadyCopyIsNotToBeHad(t *testing.T) {
 }
 
 func TestB11LibvirtsCopyThatFailsSaysWhy(t *testing.T) {
-	_, m := domain(t)
-	store := qemu.Daemon(t)
-	store.AddFailing("store")
-	store.AddGuest("store")
-	target := fmt.Sprintf("<disk type='network'><driver name='qemu' type='raw'/>"+
-		"<source protocol='nbd' name='store'><host transport='unix' socket='%s'/></source></disk>",
-		store.OpenGuest())
+	d, m := domain(t)
 	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{
-		Target: target, Extra: map[string]any{"reuse": true},
+		Target: d.FailingStore(), Extra: map[string]any{"reuse": true},
 	})
 	ok(t, err)
 	_, err = job.Pivot(patience(t))
-	fails(t, err, blockjob.ErrJobFailed, "Input/output error")
+	fails(t, err, blockjob.ErrJobFailed, "No space left on device")
 	if job.Outcome() != blockjob.Failed {
 		t.Errorf("ended %v", job.Outcome())
 	}
@@ -363,14 +356,9 @@ func TestLibvirtUnknownDomain(t *testing.T) {
 }
 
 func TestLibvirtInactiveDomain(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "vm-")
-	d.Destroy()
-	_, err := d.Host.Virsh("define", d.Path("xml"))
-	ok(t, err)
-	_, err = blockjob.Dial(patience(t), d.URI)
+	d := libvirtd.Shared(t).InactiveDomain(t)
+	_, err := blockjob.Dial(patience(t), d.URI)
 	fails(t, err, blockjob.ErrConnect, "not running")
-	_, err = d.Host.Virsh("undefine", d.Name)
-	ok(t, err)
 }
 
 func TestLibvirtNobodyThere(t *testing.T) {

@@ -3,7 +3,7 @@
 """Races on libvirt's domains, for as long as you like; each outcome is compared with the disk.
 
     make check-stress SECONDS=60 SEED=7
-    PYTHONPATH=tests/python:tests/fakeqemu tests/libvirt/stress.py [SECONDS [SEED]]
+    PYTHONPATH=tests/python:tests/support tests/libvirt/stress.py [SECONDS [SEED]]
 
 Several domains copy their disk at once. At a random moment the copy is pivoted or aborted, by us,
 by another client, or by both; its QEMU is stopped for a while, or killed, or the domain destroyed.
@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import ctypes
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -30,7 +29,8 @@ from typing import Any, TypeVar
 
 import blockjob
 from blockjob import Outcome
-from libvirtd import Domain, Libvirtd, VirshError, missing
+from helper import HelperError
+from libvirtd import Domain, Libvirtd, missing
 
 DOMAINS = 3
 HANG_SECONDS = 60.0
@@ -78,7 +78,7 @@ class Host:
             restarts = self.restarts
             try:
                 return await make()
-            except (VirshError, blockjob.Error):
+            except (HelperError, blockjob.Error):
                 if restarts == self.restarts:
                     raise
 
@@ -105,20 +105,20 @@ async def act(job: blockjob.Job, domain: Domain, dice: random.Random) -> str:
     elif what == "abort":
         await ask(job.abort())
     elif what.startswith("their"):
-        with contextlib.suppress(VirshError):  # too early, too late: that is the point
+        with contextlib.suppress(HelperError):  # too early, too late: that is the point
             await asyncio.to_thread(getattr(domain, what.split()[1]), "vda")
     elif what == "stop":
-        domain.stop()
+        await asyncio.to_thread(domain.stop)
         await asyncio.sleep(dice.random() * 0.1)
-        domain.go_on()
+        await asyncio.to_thread(domain.go_on)
     elif (chance := dice.random()) > 0.3:
         return "nothing"
     elif chance > 0.1:
-        domain.kill()
+        await asyncio.to_thread(domain.kill)
     else:
-        with contextlib.suppress(VirshError):
+        with contextlib.suppress(HelperError):
             await asyncio.to_thread(domain.destroy)
-        domain.kill()
+        await asyncio.to_thread(domain.kill)
     return what
 
 
@@ -143,7 +143,7 @@ async def round_of(
     """One copy and what befalls it; a complaint, if there is one."""
     restarts = host.restarts
     before = await host.says(domain.source, "vda")
-    target = domain.make_empty(name)
+    target = await asyncio.to_thread(domain.make_empty, name)
     limit = dice.choice((0, 0, 20_000_000))
     try:
         job = await monitor.mirror(
@@ -154,7 +154,7 @@ async def round_of(
         if isinstance(error, blockjob.Disconnected) and host.restarts == 0:
             return f"mirror() said {error}"
         await asyncio.sleep(0.05)  # it may be being made again
-        with contextlib.suppress(VirshError):  # it may have been, before libvirtd went
+        with contextlib.suppress(HelperError):  # it may have been, before libvirtd went
             await asyncio.to_thread(domain.abort, "vda")
         if isinstance(error, blockjob.Refused) and host.restarts > 0:
             raise Spoilt(error) from None
@@ -171,7 +171,7 @@ async def round_of(
         return f"done() said {said}, and the outcome is {outcome}, after {acts}"
     was_away = host.restarts != restarts
     tally[f"{outcome}{' over a restart' if was_away else ''}"] += 1
-    if domain.pid == 0:
+    if domain.is_killed:
         return None  # nobody can say what the disk was
     if outcome is Outcome.LOST:
         return None if was_away else f"LOST, and nothing was killed: {job.error}"
@@ -188,8 +188,8 @@ async def describe(host: Host, domain: Domain) -> str:
     """What libvirt says of the domain now."""
     try:
         state = await host.says(host.daemon.virsh, "domstate", domain.name)
-        return f"{state}, killed {domain.pid == 0}, mirror {await host.says(domain.mirror, 'vda')}"
-    except (VirshError, subprocess.TimeoutExpired) as error:
+        return f"{state}, killed {domain.is_killed}, mirror {await host.says(domain.mirror, 'vda')}"
+    except HelperError as error:
         return str(error)
 
 
@@ -203,18 +203,18 @@ async def live(
 
     async with await host.steadily(connect) as monitor:
         for count in range(100):
-            if time.monotonic() > until or domain.pid == 0:
+            if time.monotonic() > until or domain.is_killed:
                 return None
             try:
                 complaint = await round_of(host, monitor, domain, f"c{count}", dice)
             except Hang as hang:
                 complaint = f"{hang}() hangs; {await describe(host, domain)}"
-            except (VirshError, Spoilt) as error:
+            except (HelperError, Spoilt) as error:
                 if host.restarts == 0:
                     return f"{domain.name}: {error}"
                 tally["domains spoilt by a restart"] += 1
                 return None
-            except (blockjob.Error, subprocess.TimeoutExpired) as error:
+            except blockjob.Error as error:
                 complaint = f"{type(error).__name__}: {error}; {await describe(host, domain)}"
             if complaint:
                 return f"{domain.name}: {complaint}"
@@ -229,7 +229,7 @@ async def run_domains(
     while time.monotonic() < until and not complaint:
         domain = await host.says(host.daemon.domain)
         complaint = await live(host, reconnect, domain, until, dice)
-        domain.close()
+        await asyncio.to_thread(domain.close)
     return complaint
 
 
@@ -259,7 +259,6 @@ async def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
     print(f"seed {seed}", flush=True)
     with Libvirtd() as daemon:
-        daemon.full_image()
         host = Host(daemon)
         complaints = await race(host, seconds / 2, seed, shaken=False)
         complaints += await race(host, seconds / 2, seed, shaken=True)

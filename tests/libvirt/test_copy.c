@@ -68,7 +68,7 @@ static void b66_abort_of_a_ready_copy_is_copied(void **state)
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COPIED);
 
     assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "vda"));
-    assert_true(same_image(w, image_path(w, "vda"), image_path(w, "copy")));
+    assert_true(same_image(image_path(w, "vda"), image_path(w, "copy")));
 }
 
 static void b66_abort_of_a_running_copy_is_cancelled(void **state)
@@ -202,7 +202,7 @@ static void b11_a_target_that_is_lost_fails_the_copy(void **state)
                          JSON({"reuse": true, "bandwidth": 1, "buf-size": 65536}));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
 
-    world_kill_server(w);
+    kill_store(w->domain);
     expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
 
     ends(pivot, BJ_E_JOB_FAILED, BJ_OUTCOME_FAILED);
@@ -254,7 +254,7 @@ static void b44_speed_is_set(void **state)
 
     expect(w, bj_job_set_speed(job, 12345, BJ_TIMEOUT_NONE), BJ_OK);
 
-    const char *said = virsh(w, "blockjob %s vda --raw --bytes", w->domain->name);
+    const char *said = virsh(w, text_of(w, "blockjob %s vda --raw --bytes", w->domain->name));
     assert_non_null(strstr(said, "12345"));
     expect(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_set_speed(job, 1, BJ_TIMEOUT_NONE), BJ_E_STATE);
@@ -273,7 +273,7 @@ static void b44_verbs_that_libvirt_has_not(void **state)
            BJ_E_UNSUPPORTED);
 
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
-    assert_null(strstr(virsh(w, "dominfo %s", w->domain->name), "tainted"));
+    assert_null(strstr(virsh(w, text_of(w, "dominfo %s", w->domain->name)), "tainted"));
 }
 
 static void b60_a_watch_sees_a_copy_from_start_to_end(void **state)

@@ -6,8 +6,6 @@
 #include "libvirt.h"
 #include "records.h"
 
-#include <signal.h>
-
 /* The waits of every kind on one job, and on its monitor. */
 typedef struct waits {
     bj_future *ready, *done, *released, *pivot, *closed;
@@ -79,8 +77,7 @@ static void b65_a_destroyed_domain_answers_every_wait(void **state)
     bj_job *job = halted_copy(w);
     waits all = wait_for_everything(w, job);
 
-    virsh(w, "destroy %s", w->domain->name);
-    w->domain->qemu = 0;
+    destroy_domain(w->domain);
 
     all_are_lost(w, job, all);
     names(all.closed, w->domain->name);
@@ -269,7 +266,7 @@ static void b70_ready_while_libvirtd_was_away(void **state)
     stop_libvirtd();
     assert_string_equal(news(w, watch, BJ_RECORD_DISCONNECTED), "DISCONNECTED");
     start_libvirtd();
-    virsh(w, "blockjob %s vda --bandwidth 0", w->domain->name);
+    their_verb(w->domain, "vda", "release");
 
     answers(ready, BJ_OK);
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,

@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -31,13 +32,9 @@ static void b39_an_unknown_domain(void **state)
 static void b39_an_inactive_domain(void **state)
 {
     world *w = *state;
-    const char *xml = image_path(w, "asleep.xml");
-    virsh(w, "dumpxml %s | sed 's/<name>.*</<name>asleep</; /<uuid>/d' >%s", w->domain->name, xml);
-    virsh(w, "define %s", xml);
-
+    define_inactive_domain("asleep");
     bj_future *failed = expect(
         w, bj_monitor_connect(w->ctx, domain_uri(w, "asleep"), BJ_TIMEOUT_DEFAULT), BJ_E_CONNECT);
-    virsh(w, "undefine asleep");
     names(failed, "asleep");
     names(failed, "running");
 }
@@ -61,6 +58,7 @@ static void b47_a_dead_libvirtd(void **state)
 /* Answers whoever connects with words of another protocol. */
 static void speak_nbd(int listener)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* or else it keeps the helper's input open */
     int fd = accept(listener, NULL, NULL);
     (void)!write(fd, "NBDMAGICIHAVEOPT", 16);
     for (;;)
@@ -92,10 +90,10 @@ static void b47_what_listens_is_no_libvirtd(void **state)
 static void b47_a_silent_libvirtd(void **state)
 {
     world *w = *state;
-    signal_libvirtd(SIGSTOP);
+    signal_libvirtd("STOP");
     bj_future *silent = bj_monitor_connect(w->ctx, w->domain->uri, 100);
     names(expect(w, silent, BJ_E_TIMEOUT), "libvirt");
-    signal_libvirtd(SIGCONT);
+    signal_libvirtd("CONT");
     connect_to(w, w->domain->uri);
 }
 

@@ -16,17 +16,6 @@ static bj_job *stream(world *w, const char *options)
     return hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
 }
 
-/* How many images the disk is made of. */
-static int layers_of_vda(world *w)
-{
-    const char *xml = virsh(w, "dumpxml %s | sed -n '1,/<target dev=.vda./p' | grep '<source file'",
-                            w->domain->name);
-    int count = 0;
-    for (; (xml = strstr(xml, "<source file")); xml++)
-        count++;
-    return count;
-}
-
 static void b14_an_active_commit_is_pivoted(void **state)
 {
     world *w = *state;
@@ -40,7 +29,7 @@ static void b14_an_active_commit_is_pivoted(void **state)
                BJ_OUTCOME_PIVOTED);
 
     assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "vda"));
-    assert_int_equal(layers_of_vda(w), 1);
+    assert_int_equal(layers_of(w->domain, "vda"), 1);
 }
 
 static void b66_an_active_commit_given_up(void **state)
@@ -53,7 +42,7 @@ static void b66_an_active_commit_given_up(void **state)
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COPIED);
 
     assert_string_equal(source_of(w, w->domain, "vda"), over);
-    assert_int_equal(layers_of_vda(w), 2);
+    assert_int_equal(layers_of(w->domain, "vda"), 2);
 }
 
 static void b09_an_intermediate_commit_completes(void **state)
@@ -70,7 +59,7 @@ static void b09_an_intermediate_commit_completes(void **state)
     bj_future_wait(ready, BJ_TIMEOUT_NONE);
     assert_int_not_equal(bj_future_error(ready), BJ_OK);
     assert_string_equal(source_of(w, w->domain, "vda"), top);
-    assert_int_equal(layers_of_vda(w), 2);
+    assert_int_equal(layers_of(w->domain, "vda"), 2);
 }
 
 static void b09_a_pull_completes(void **state)
@@ -84,7 +73,7 @@ static void b09_a_pull_completes(void **state)
 
     assert_string_equal(bj_job_type(job), "stream");
     assert_string_equal(source_of(w, w->domain, "vda"), over);
-    assert_int_equal(layers_of_vda(w), 1);
+    assert_int_equal(layers_of(w->domain, "vda"), 1);
 }
 
 static void b09_a_pull_down_to_a_base(void **state)
@@ -95,7 +84,7 @@ static void b09_a_pull_down_to_a_base(void **state)
     snapshot_vda(w, "peak");
     bj_job *job = stream(w, text_of(w, JSON({"base": "%s"}), middle));
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
-    assert_int_equal(layers_of_vda(w), 3);
+    assert_int_equal(layers_of(w->domain, "vda"), 3);
 }
 
 static void b16_a_pull_is_cancelled(void **state)
@@ -105,7 +94,7 @@ static void b16_a_pull_is_cancelled(void **state)
     bj_job *job = stream(w, JSON({"bandwidth": 1}));
 
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
-    assert_int_equal(layers_of_vda(w), 2);
+    assert_int_equal(layers_of(w->domain, "vda"), 2);
 }
 
 static void b09_a_backup_completes(void **state)
@@ -122,7 +111,7 @@ static void b09_a_backup_completes(void **state)
     assert_string_equal(bj_job_id(job), "vdb");
     assert_string_equal(bj_job_type(job), "backup");
     assert_string_equal(source_of(w, w->domain, "vdb"), image_path(w, "vdb"));
-    assert_true(same_image(w, target, image_path(w, "vdb")));
+    assert_true(same_image(target, image_path(w, "vdb")));
 }
 
 static void b19_jobs_on_two_disks_keep_apart(void **state)
@@ -169,7 +158,7 @@ static void b08_a_group_is_rolled_back(void **state)
     bj_group_add(group, bad);
     bj_future *pivot = hold(w, bj_group_pivot(group, BJ_TIMEOUT_NONE));
 
-    virsh(w, "blockjob %s vdb --abort", w->domain->name);
+    their_verb(w->domain, "vdb", "abort");
 
     answers(pivot, BJ_E_JOB_ENDED);
     expect(w, bj_group_done(group, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK);

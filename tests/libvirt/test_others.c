@@ -5,29 +5,17 @@
 #include "libvirt.h"
 #include "records.h"
 
-/* virsh copies vda; a copy that is halted goes on once its bandwidth is 0. */
-static void their_copy(world *w, const char *name, bool halted)
-{
-    virsh(w, "blockcopy %s vda %s --reuse-external --format qcow2 %s", w->domain->name,
-          empty_image(w, name), halted ? "--bandwidth 1 --bytes --buf-size 65536" : "");
-}
-
-static void their_verb(world *w, const char *verb)
-{
-    virsh(w, "blockjob %s vda --%s", w->domain->name, verb);
-}
-
 static void b51_attach_to_a_job_that_runs(void **state)
 {
     world *w = *state;
-    their_copy(w, "copy", true);
+    their_copy(w->domain, "copy", true);
     bj_job *job = attach(w, "vda");
     assert_string_equal(bj_job_id(job), "vda");
     assert_string_equal(bj_job_type(job), "mirror");
     assert_false(bj_job_is_ready(job));
     bj_future *ready = hold(w, bj_job_ready(job, BJ_TIMEOUT_NONE));
 
-    their_verb(w, "bandwidth 0");
+    their_verb(w->domain, "vda", "release");
 
     answers(ready, BJ_OK);
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
@@ -38,8 +26,8 @@ static void b51_attach_to_a_job_that_runs(void **state)
 static void b51_attach_to_a_job_that_is_ready(void **state)
 {
     world *w = *state;
-    their_copy(w, "copy", false);
-    await_mirror(w, w->domain, "vda", "ready");
+    their_copy(w->domain, "copy", false);
+    await_mirror(w->domain, "vda", "ready");
 
     w->monitor = connect_to(w, w->domain->uri);
     bj_job *job = attach(w, "vda");
@@ -51,7 +39,7 @@ static void b51_attach_to_an_active_commit(void **state)
 {
     world *w = *state;
     snapshot_vda(w, "over");
-    virsh(w, "blockcommit %s vda --active", w->domain->name);
+    virsh(w, text_of(w, "blockcommit %s vda --active", w->domain->name));
     bj_job *job = attach(w, "vda");
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
                BJ_OUTCOME_PIVOTED);
@@ -62,7 +50,7 @@ static void b51_attach_to_an_active_commit(void **state)
 static void b69_the_path_leads_to_the_same_job(void **state)
 {
     world *w = *state;
-    their_copy(w, "copy", true);
+    their_copy(w->domain, "copy", true);
     bj_job *by_target = attach(w, "vda");
     bj_job *by_path = attach(w, image_path(w, "vda"));
     assert_ptr_equal(by_target, by_path);
@@ -94,7 +82,7 @@ static void b15_another_clients_pivot_is_told(void **state)
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    their_verb(w, "pivot");
+    their_verb(w->domain, "vda", "pivot");
 
     ends(done, BJ_OK, BJ_OUTCOME_PIVOTED);
     assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "copy"));
@@ -107,10 +95,10 @@ static void b66_another_clients_abort_of_a_ready_copy(void **state)
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    their_verb(w, "abort");
+    their_verb(w->domain, "vda", "abort");
 
     ends(done, BJ_OK, BJ_OUTCOME_COPIED);
-    assert_true(same_image(w, image_path(w, "vda"), image_path(w, "copy")));
+    assert_true(same_image(image_path(w, "vda"), image_path(w, "copy")));
 }
 
 static void b66_another_clients_abort_of_a_running_copy(void **state)
@@ -120,7 +108,7 @@ static void b66_another_clients_abort_of_a_running_copy(void **state)
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
 
-    their_verb(w, "abort");
+    their_verb(w->domain, "vda", "abort");
 
     ends(done, BJ_OK, BJ_OUTCOME_CANCELLED);
     ends(pivot, BJ_E_JOB_ENDED, BJ_OUTCOME_CANCELLED);
@@ -132,10 +120,10 @@ static void b20_another_clients_next_copy_is_another_job(void **state)
     bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE);
     expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
 
-    their_copy(w, "theirs", true);
+    their_copy(w->domain, "theirs", true);
     bj_job *theirs = attach(w, "vda");
     assert_ptr_not_equal(theirs, job);
-    their_verb(w, "abort");
+    their_verb(w->domain, "vda", "abort");
 
     expect_end(w, bj_job_done(theirs, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_PIVOTED);

@@ -44,7 +44,7 @@ def compute(
 
 
 @pytest.fixture
-def instance(libvirtd: harness.Libvirtd) -> Iterator[managers.Instance]:
+def instance(libvirtd: harness.Libvirtd) -> Iterator[harness.Domain]:
     """A running instance, persistent, whose disk vda is a volume with snapshots."""
     with managers.make_instance(libvirtd) as made:
         yield made

@@ -8,20 +8,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "python")]
-from libvirtd import Libvirtd  # noqa: E402
-from managers import VOLUME, Compute, Instance, awaiting, installed, make_instance  # noqa: E402
+_TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / folder) for folder in ("nova", "python", "support")]
+from libvirtd import Domain, Libvirtd  # noqa: E402
+from managers import VOLUME, Compute, awaiting, installed, make_instance  # noqa: E402
 
 ROUNDS = 3
 
 
-def swap(compute: Compute, instance: Instance) -> float:
+def swap(compute: Compute, instance: Domain) -> float:
     copy = instance.make_empty("copy")
     took: float = compute.do(f"result = compute.swap_volume({instance.uuid!r}, 'vda', {copy!r})")
     return took
 
 
-def snapshot(compute: Compute, instance: Instance) -> float:
+def snapshot(compute: Compute, instance: Domain) -> float:
     delete_by_pull(compute, instance)  # Nova takes no snapshot of more than one layer
     disk, out = instance.source("vda"), instance.path("out")
     took: float = compute.do(
@@ -30,14 +31,14 @@ def snapshot(compute: Compute, instance: Instance) -> float:
     return took
 
 
-def delete_by_pull(compute: Compute, instance: Instance) -> float:
+def delete_by_pull(compute: Compute, instance: Domain) -> float:
     took: float = compute.do(
         f"result = compute.delete_snapshot({instance.uuid!r}, {VOLUME!r}, None, None)"
     )
     return took
 
 
-def delete_by_commit(compute: Compute, instance: Instance) -> float:
+def delete_by_commit(compute: Compute, instance: Domain) -> float:
     top, base = instance.path("middle"), instance.path("base")
     took: float = compute.do(
         f"result = compute.delete_snapshot({instance.uuid!r}, {VOLUME!r}, {top!r}, {base!r})"

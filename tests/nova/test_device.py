@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from libvirtd import HALTED, Domain, Store, until
-from managers import Compute, Failure
+from libvirtd import Domain
+from managers import Compute, Failure, until
 
 # libvirt's error codes.
 VIR_ERR_OPERATION_FAILED = 9
@@ -34,31 +34,31 @@ def attach(domain: Domain, disk: str = "vda") -> str:
 
 def test_b04_what_has_already_happened(compute: Compute, domain: Domain) -> None:
     compute.do(start_copy(domain) + "compute.kept = dev")
-    domain.await_ready("vda")
+    domain.await_mirror("vda", "ready")
     assert compute.do("compute.kept.wait_for_job('ready'); result = compute.kept.is_job_complete()")
     domain.pivot("vda")
     assert compute.do("compute.kept.wait_for_job('done'); result = compute.kept.is_job_complete()")
 
 
 def test_b10_a_job_that_fails_is_not_complete(compute: Compute, domain: Domain) -> None:
-    with Store(domain, failing=True) as store:
-        compute.do(start_copy(domain, xml=store.xml) + "compute.kept = dev")
-        until(lambda: domain.mirror("vda") is None)
-        for ask in ("is_job_complete()", "wait_for_job('ready')", "wait_for_job('done')"):
-            with pytest.raises(Failure) as caught:
-                compute.do(f"compute.kept.{ask}")
-            assert caught.value.type == "libvirtError"
-            assert caught.value.code == VIR_ERR_OPERATION_FAILED
-            assert caught.value.text == "Input/output error"
-            assert caught.value.cause is not None
-            assert caught.value.cause.type == "JobFailed"
-        compute.do("compute.kept.abort_job()")  # there is nothing left to abort
+    store = domain.store(failing=True)
+    compute.do(start_copy(domain, xml=store) + "compute.kept = dev")
+    domain.await_mirror("vda", "none")
+    for ask in ("is_job_complete()", "wait_for_job('ready')", "wait_for_job('done')"):
+        with pytest.raises(Failure) as caught:
+            compute.do(f"compute.kept.{ask}")
+        assert caught.value.type == "libvirtError"
+        assert caught.value.code == VIR_ERR_OPERATION_FAILED
+        assert caught.value.text == "No space left on device"
+        assert caught.value.cause is not None
+        assert caught.value.cause.type == "JobFailed"
+    compute.do("compute.kept.abort_job()")  # there is nothing left to abort
 
 
 def test_b10_a_job_that_another_client_cancels_is_not_complete(
     compute: Compute, domain: Domain
 ) -> None:
-    domain.copy("vda", "copy", HALTED)
+    domain.copy("vda", "copy", halted=True)
     compute.do(attach(domain) + "compute.kept = dev")
     wait = compute.start("compute.kept.wait_for_job('done')")
     until(lambda: compute.do("result = compute.kept._job is not None"))
@@ -75,7 +75,7 @@ def test_b10_a_job_that_another_client_cancels_is_not_complete(
 def test_b06_a_wait_whose_time_is_over_leaves_the_job_alone(
     compute: Compute, domain: Domain
 ) -> None:
-    domain.copy("vda", "copy", HALTED)
+    domain.copy("vda", "copy", halted=True)
     compute.do(attach(domain) + "compute.kept = dev")
     with pytest.raises(Failure) as caught:
         compute.do("compute.kept.wait_for_job('ready', timeout=0.05)")
@@ -97,7 +97,7 @@ def test_b69_a_job_that_another_device_has_started(
 
 
 def test_b73_others_run_while_one_waits(compute: Compute, domain: Domain) -> None:
-    domain.copy("vda", "copy", HALTED)
+    domain.copy("vda", "copy", halted=True)
     compute.do(attach(domain) + "compute.kept = dev")
     waits = [compute.start("compute.kept.wait_for_job('ready')") for _ in range(3)]
     assert compute.do(f"result = compute.guest({domain.uuid!r}).is_active()")
@@ -108,7 +108,7 @@ def test_b73_others_run_while_one_waits(compute: Compute, domain: Domain) -> Non
 
 
 def test_b65_the_domain_is_gone(compute: Compute, domain: Domain) -> None:
-    domain.copy("vda", "copy", HALTED)
+    domain.copy("vda", "copy", halted=True)
     compute.do(attach(domain) + "compute.kept = dev")
     wait = compute.start("compute.kept.wait_for_job('ready')")
     until(lambda: compute.do("result = compute.kept._job is not None"))
@@ -129,7 +129,7 @@ def test_there_is_no_job(compute: Compute, domain: Domain) -> None:
 
 
 def test_what_libvirt_refuses_keeps_its_code(compute: Compute, domain: Domain) -> None:
-    domain.copy("vda", "copy", HALTED)
+    domain.copy("vda", "copy", halted=True)
     with pytest.raises(Failure) as caught:
         compute.do(start_copy(domain, "other"))
     assert caught.value.type == "libvirtError"

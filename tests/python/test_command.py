@@ -481,7 +481,7 @@ def test_the_console_script() -> None:
 
 
 def test_a_domain_of_libvirts(domain: Domain) -> None:
-    target = domain.copy("vda", "copy", bandwidth=1)
+    target = domain.copy("vda", "copy", halted=True)
     header, row = run("list", domain.uri).output.splitlines()
     assert row.split()[:3] == ["vda", "mirror", "running"]
     assert header.startswith("ID")

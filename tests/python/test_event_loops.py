@@ -55,7 +55,7 @@ asyncio.run(main())
 def run_program(domain: Domain, main: str) -> None:
     host = domain.host
     main = dedent(main).format(connection=host.connection, name=domain.name, uri=domain.uri)
-    target = str(host.disks / f"{domain.name}.copy")
+    target = domain.path("copy")
     run_child(PROGRAM.format(target=target, main=indent(main, "    ")))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import blockjob
 import pytest
 from blockjob import Outcome, RecordKind
-from libvirtd import HALTED, Domain, Libvirtd, Store
+from libvirtd import HALTED, Domain, Libvirtd
 
 Connect = Callable[..., Awaitable[Any]]
 
@@ -74,7 +74,7 @@ async def test_b15_another_clients_verb_is_told(
 
 async def test_b69_path_and_target_are_the_same_job(connect: Connect, domain: Domain) -> None:
     async with await connect(domain.uri) as monitor:
-        domain.copy("vda", "theirs", HALTED)
+        domain.copy("vda", "theirs", halted=True)
         job = await monitor.attach(domain.path("vda"))
         assert job.id == "vda"
         assert job == await monitor.attach("vda")
@@ -83,12 +83,12 @@ async def test_b69_path_and_target_are_the_same_job(connect: Connect, domain: Do
 
 
 async def test_b11_a_copy_that_fails_says_why(connect: Connect, domain: Domain) -> None:
-    with Store(domain, failing=True) as store:
-        async with await connect(domain.uri) as monitor:
-            job = await monitor.mirror("vda", target=store.xml, reuse=True, bandwidth=HALTED)
-            await job.set_speed(0)
-            with pytest.raises(blockjob.JobFailed, match="Input/output error"):
-                await job.done()
+    store = domain.store(failing=True)
+    async with await connect(domain.uri) as monitor:
+        job = await monitor.mirror("vda", target=store, reuse=True, bandwidth=HALTED)
+        await job.set_speed(0)
+        with pytest.raises(blockjob.JobFailed, match="No space left on device"):
+            await job.done()
 
 
 async def test_b09_commit_and_pull(connect: Connect, domain: Domain) -> None:
@@ -202,8 +202,7 @@ async def test_b39_an_odd_name_and_a_uuid(connect: Connect, libvirtd: Libvirtd) 
 
 
 async def test_b39_a_domain_that_does_not_run(connect: Connect, libvirtd: Libvirtd) -> None:
-    asleep = libvirtd.domain(persistent=True)
-    asleep.destroy()
+    asleep = libvirtd.domain(running=False)
     with pytest.raises(blockjob.ConnectError, match=rf"(?s){asleep.name}.*running"):
         await connect(asleep.uri)
 

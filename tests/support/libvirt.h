@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Worlds with a domain in them: a libvirtd of the test program's own (tests/support/libvirtd), and
- * guests that never run. What a test does behind the library's back, and what it takes for the
- * truth, goes through virsh, a process of its own.
+ * Worlds with a domain in them, of a libvirtd that belongs to the test program: the steps of
+ * tests/support/libvirtd. A step that is refused fails the test.
  */
 #ifndef TESTS_LIBVIRT_H
 #define TESTS_LIBVIRT_H
@@ -10,9 +9,9 @@
 #include "world.h"
 
 typedef struct domain {
-    char name[32];
-    const char *uri; /* of its monitor */
-    pid_t qemu;
+    const char *name;
+    const char *uri;    /* of its monitor */
+    const char *prefix; /* of the paths of its images */
 } domain;
 
 /* As options of a copy: it goes into the qcow2 image that is there; and it copies nothing but a
@@ -34,9 +33,11 @@ int world_domain_unconnected(void **state);
 #define UNCONNECTED_DOMAIN_TEST(name)                                                              \
     cmocka_unit_test_setup_teardown(name, world_domain_unconnected, world_end)
 
-/* One more; it runs on after the test. */
+/* Makes another domain. It runs until the program ends: while libvirtd clears up after a domain,
+ * for a second or two, it reports no events of the others. */
 domain *add_domain(world *w);
-/* The world's own, and the URI of any that may not be there. */
+void define_inactive_domain(const char *name);
+/* The world's own domain; the URI of one that may not exist. */
 domain *domain_of(world *w);
 const char *domain_uri(world *w, const char *fragment);
 /* libvirt's own URI of the daemon. */
@@ -46,38 +47,44 @@ const char *host_uri(void);
  * so that happens some time after the last monitor has gone. */
 int fds_left_by_libvirt(int before);
 
-/* Kills its QEMU, without a word to anyone; stops it; lets it go on. */
-void kill_domain(domain *d);
-void stop_domain(domain *d);
-void go_on_domain(domain *d);
+/* Signals its QEMU, behind libvirt's back: "KILL", "STOP" or "CONT". */
+void signal_domain(const domain *d, const char *name);
+#define kill_domain(d) signal_domain(d, "KILL")
+#define stop_domain(d) signal_domain(d, "STOP")
+#define go_on_domain(d) signal_domain(d, "CONT")
 
-/* Kills the daemon, or lets it end in good order; a new one finds the domains again. */
-void kill_libvirtd(void);
-void stop_libvirtd(void);
+/* Signals the daemon; "TERM" ends it in good order. A new one finds the running domains again. */
+void signal_libvirtd(const char *name);
+#define kill_libvirtd() signal_libvirtd("KILL")
+#define stop_libvirtd() signal_libvirtd("TERM")
 void start_libvirtd(void);
-void signal_libvirtd(int number);
 
-/* What virsh says to a command, which must succeed; or nothing at all, when it may fail. */
-const char *virsh(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool try_virsh(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What virsh prints for a command, whose words are separated by spaces. */
+const char *virsh(world *w, const char *words);
 
-/* An empty qcow2 image of the disks' size, for a copy to go into; a path where nothing is. Any user
- * of the machine may write there. */
+/* An empty qcow2 image of the disks' size, for a copy; the path of an image that may not exist. */
 const char *empty_image(world *w, const char *name);
 const char *image_path(world *w, const char *name);
-bool same_image(world *w, const char *one, const char *other);
+bool same_image(const char *one, const char *other);
 
-/* A new overlay of that name becomes vda. Its path. */
+/* What libvirt reports: the image that is the disk now, and the length of its chain; the state of a
+ * copy or an active commit: "none", "running" or "ready". await_mirror() waits for a state. */
+const char *source_of(world *w, domain *d, const char *disk);
+size_t layers_of(domain *d, const char *disk);
+const char *mirror_of(world *w, domain *d, const char *disk);
+void await_mirror(domain *d, const char *disk, const char *state);
+
+/* What another client does: it puts a new overlay on top of vda, and its path is returned; it
+ * copies vda, and a halted copy stops until it is released; it does "pivot", "abort" or "release".
+ */
 const char *snapshot_vda(world *w, const char *name);
+void their_copy(domain *d, const char *name, bool halted);
+void their_verb(domain *d, const char *disk, const char *verb);
+void destroy_domain(domain *d);
 
-/* A place on the network, as a disk of libvirt's XML, whose writes fail, or not; the world's server
- * serves it, which can be killed. */
+/* Starts a network store for a copy of the world's domain, and returns it as a disk of libvirt's
+ * XML; to a failing one no write succeeds. */
 const char *network_store(world *w, bool failing);
-
-/* What libvirt says: the image that is the disk now; where a copy or an active commit is: "none",
- * "running", "ready"; and waiting until it is so. */
-const char *source_of(world *w, domain *d, const char *target);
-const char *mirror_of(world *w, domain *d, const char *target);
-void await_mirror(world *w, domain *d, const char *target, const char *state);
+void kill_store(domain *d);
 
 #endif
