@@ -16,6 +16,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import script
 from errors import QmpError, StepError
@@ -56,7 +57,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--monitors", type=int, default=0, metavar="N", help="N more QEMUs")
     parser.add_argument("--socket-pattern", metavar="PATH", help="their sockets: %%d is 0, 1, ...")
-    parser.add_argument("--control", metavar="PATH", help="the socket that takes steps")
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help="the socket that takes steps; -: standard input does, and output answers",
+    )
     parser.add_argument("--script", metavar="FILE", help="steps to do first, one a line")
     parser.add_argument("--do", action="append", default=[], metavar="JSON", help="a step as well")
     parser.add_argument("--len", type=int, default=1 << 26, metavar="BYTES", help="size of a disk")
@@ -126,12 +131,20 @@ async def _run(arguments: argparse.Namespace) -> None:
             machine.pace = Pace(arguments.rate, arguments.dirty, arguments.flush)
         for line in _steps(arguments):
             script.run(hub, json.loads(line))
-        if arguments.control:
-            serve = partial(script.serve, hub)
-            control = await asyncio.start_unix_server(serve, arguments.control, limit=1 << 26)
-        print("ready", flush=True)
-        _end_on_eof(stop)
-        await stop.wait()
+        over: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
+        if arguments.control == "-":
+            print("ready", flush=True)
+            over.append(asyncio.ensure_future(script.serve_standard_input(hub)))
+        else:
+            if arguments.control:
+                serve = partial(script.serve, hub)
+                limit = script.LINE_BYTES
+                control = await asyncio.start_unix_server(serve, arguments.control, limit=limit)
+            print("ready", flush=True)
+            _end_on_eof(stop)
+        done, _ = await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
     finally:
         if control is not None:
             control.close()

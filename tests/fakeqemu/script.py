@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-# The language of the control socket and of script files: one JSON object a step, `do` names the
-# verb. docs/fakeqemu.md lists the verbs.
+# The language of --control and of script files: one JSON object per step, `do` names the verb.
+# docs/fakeqemu.md lists the verbs.
 """Steps: what a test can make a fake QEMU do."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ Step = dict[str, Any]
 
 _WHATS = ("accepting", "reading", "writing")
 _WAIT_SECONDS = 30.0
+
+LINE_BYTES = 1 << 26
+"""The longest step."""
 
 
 def run(hub: Hub, step: Step) -> Step:
@@ -46,21 +50,46 @@ def run(hub: Hub, step: Step) -> Step:
         raise StepError(f"{verb} needs {missing}") from None
 
 
+async def answer(hub: Hub, line: bytes) -> bytes:
+    """Does the step of a line, and returns the line that answers it, with its `number` if any."""
+    reply: Step
+    number: Step = {}
+    try:
+        step = json.loads(line)
+        if not isinstance(step, dict):
+            raise StepError("a step is a JSON object")
+        if "number" in step:
+            number = {"number": step.pop("number")}
+        done = await _wait(hub, step) if step.get("do") == "wait" else run(hub, step)
+        reply = {"ok": True} | done
+    except (StepError, QmpError, ValueError, TypeError, RecursionError) as error:
+        reply = {"ok": False, "error": str(error)}
+    return json.dumps(number | reply).encode() + b"\n"
+
+
 async def serve(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One client of the control socket: an answer line for each line, in order."""
     async for line in reader:
-        answer: Step
-        try:
-            step = json.loads(line)
-            if not isinstance(step, dict):
-                raise StepError("a step is a JSON object")
-            done = await _wait(hub, step) if step.get("do") == "wait" else run(hub, step)
-            answer = {"ok": True} | done
-        except (StepError, QmpError, ValueError, TypeError, RecursionError) as error:
-            answer = {"ok": False, "error": str(error)}
-        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.write(await answer(hub, line))
         await writer.drain()
     writer.close()
+
+
+async def serve_standard_input(hub: Hub) -> None:
+    """The same on standard input and output, until the end of the input, which ends a wait."""
+    reader = asyncio.StreamReader(limit=LINE_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    reading = asyncio.ensure_future(reader.readline())
+    while line := await reading:
+        reading = asyncio.ensure_future(reader.readline())
+        answering = asyncio.ensure_future(answer(hub, line))
+        await asyncio.wait((answering, reading), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done() and reading.done() and not reading.result():
+            answering.cancel()
+            return
+        sys.stdout.buffer.write(await answering)
+        sys.stdout.flush()
 
 
 async def _wait(hub: Hub, step: Step) -> Step:

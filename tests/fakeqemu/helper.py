@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# The Python side of the test helpers' protocol, see serve.py.
-"""A helper program of the tests, started and asked."""
+# The Python side of the test helpers' protocol (tests/support/serve.py). It is here because it is
+# installed with fakeqemu.
+"""A program that takes steps on its standard input, started and asked."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ class Helper:
                 self._read(verb)
             answer = self._answers.pop(number)
         if not answer.pop("ok"):
-            raise HelperError(answer["error"])
+            raise HelperError(f"{verb}: {answer['error']}")
         return answer
 
     def _read(self, verb: str) -> None:
