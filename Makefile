@@ -512,7 +512,7 @@ check-instructions:
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check .ci/behaviours tests/support/libvirtd $(wildcard python tests bench examples)
+python_folders := setup.py .ci/check .ci/behaviours tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
 	-Itests/core $(jansson_cflags) $(libvirt_cflags)
@@ -552,6 +552,7 @@ lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 	MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
 	MYPYPATH=tests/python:tests/support $(venv)/bin/mypy tests/libvirt
 	MYPYPATH=tests/support $(venv)/bin/mypy tests/support/libvirtd
+	MYPYPATH=tests/support $(venv)/bin/mypy tests/support/qemu
 	MYPYPATH=tests/nova:tests/fakeqemu:tests/python:tests/support $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
 	for program in $(wildcard examples/*/*.py bench/*.py); do \
 		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done

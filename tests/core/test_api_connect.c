@@ -93,7 +93,7 @@ static void a_file_that_is_no_socket_is_named(void **state)
     const char *path = path_of(w, "file");
     fclose(fopen(path, "w"));
     names(answers(connecting(w, path), BJ_E_CONNECT), path);
-    names(answers(connecting(w, w->scratch.dir), BJ_E_CONNECT), w->scratch.dir);
+    names(answers(connecting(w, w->dir), BJ_E_CONNECT), w->dir);
 }
 
 static void a_socket_nobody_listens_on_is_named(void **state)

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "scratch.h"
+#include "qemus.h"
 
 static void await(bj_future *future, int error)
 {
@@ -466,10 +466,10 @@ static void an_answer_outlives_its_context(void **state)
 }
 
 /* A socket that takes connections and says nothing. */
-static int listen_silently(const scratch *s, char *uri, size_t size)
+static int listen_silently(const char *dir, char *uri, size_t size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/silent", s->dir);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/silent", dir);
     snprintf(uri, size, "unix:%s", address.sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     assert_true(fd >= 0);
@@ -502,10 +502,9 @@ static void connect_again(bj_future *future, void *user)
 static void b71_closing_ends_a_program_that_connects_again_and_again(void **state)
 {
     bj_ctx *ctx = ((bench *)*state)->ctx;
-    scratch s;
     char uri[128];
-    scratch_make(&s);
-    int fd = listen_silently(&s, uri, sizeof uri);
+    char *dir = directory_new();
+    int fd = listen_silently(dir, uri, sizeof uri);
 
     struct persistence p = {.ctx = ctx, .uri = uri};
     bj_future *f = bj_monitor_connect(ctx, uri, BJ_TIMEOUT_NONE);
@@ -516,16 +515,15 @@ static void b71_closing_ends_a_program_that_connects_again_and_again(void **stat
     assert_true(p.tries <= 1000);
     assert_int_equal(p.answers, p.tries + 1); /* each try has been answered, or was refused */
     close(fd);
-    scratch_remove(&s);
+    directory_end(dir);
 }
 
 static void b71_also_where_connecting_fails_at_once(void **state)
 {
     bj_ctx *ctx = ((bench *)*state)->ctx;
-    scratch s;
     char uri[128];
-    scratch_make(&s);
-    int fd = listen_silently(&s, uri, sizeof uri);
+    char *dir = directory_new();
+    int fd = listen_silently(dir, uri, sizeof uri);
     char nowhere[160];
     snprintf(nowhere, sizeof nowhere, "%s.not", uri);
 
@@ -538,7 +536,7 @@ static void b71_also_where_connecting_fails_at_once(void **state)
     assert_true(p.tries <= 1000);
     assert_int_equal(p.answers, p.tries + 1);
     close(fd);
-    scratch_remove(&s);
+    directory_end(dir);
 }
 
 /* ------------------------------------------------------------------- static */

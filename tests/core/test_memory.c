@@ -8,6 +8,7 @@
 #include "counts.h"
 #include "heap.h"
 #include "peer.h"
+#include "qemus.h"
 #include "world.h"
 
 #include <poll.h>
@@ -371,12 +372,11 @@ static void no_memory_for_groups_and_transactions(void **state)
 static void no_memory_to_connect_again(void **state)
 {
     (void)state;
-    scratch dir;
     char path[256];
-    scratch_make(&dir);
-    snprintf(path, sizeof(path), "%s/qmp.sock", dir.dir);
+    char *dir = directory_new();
+    snprintf(path, sizeof(path), "%s/qmp.sock", dir);
     fail_each(&(test_story){.act = come_back, .play = serve_and_leave, .path = path, .runs = 40});
-    scratch_remove(&dir);
+    directory_end(dir);
 }
 
 int main(void)

@@ -81,7 +81,6 @@ func TestB08AllArePivoted(t *testing.T) {
 
 func TestB08JobsOfTwoMonitors(t *testing.T) {
 	q := pairs(t)
-	q.Client.Close() // the second monitor is ours now
 	ctx := patience(t)
 	one, err := dial(t, q.URI).Mirror(ctx, "one", blockjob.MirrorOptions{Target: "one-copy"})
 	ok(t, err)

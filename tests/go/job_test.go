@@ -619,7 +619,6 @@ func TestB22NodesAreFreeWhenReleased(t *testing.T) {
 
 func TestB53TwoMonitorsOnOneQEMU(t *testing.T) {
 	q := disks(t)
-	q.Client.Close()
 	one, two := dial(t, q.URI), dial(t, q.Second)
 	ctx := patience(t)
 

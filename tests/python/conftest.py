@@ -22,7 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 from control import FakeQemu
 from fronts import connect_asyncio, connect_sync
 from libvirtd import Domain, Libvirtd, missing
-from qemu import Qemu
+from qemu import Qemu, helper
+
+# A run in the background ignores SIGINT, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Long enough for the slowest machine: it is only met by a test that hangs.
 HANG_SECONDS = 60.0
@@ -62,16 +65,16 @@ def connect(request: pytest.FixtureRequest) -> Callable[..., Awaitable[Any]]:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Qemu]:
+def daemon() -> Iterator[Qemu]:
     """A qemu-storage-daemon."""
-    with Qemu(tmp_path) as qemu:
+    with Qemu() as qemu:
         yield qemu
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[Qemu]:
+def system() -> Iterator[Qemu]:
     """A qemu-system-x86_64 without a machine."""
-    with Qemu(tmp_path, system=True) as qemu:
+    with Qemu(system=True) as qemu:
         yield qemu
 
 
@@ -118,6 +121,7 @@ def domain(libvirtd: Libvirtd) -> Domain:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """No test leaves an fd or a thread behind."""
+    helper()  # starts before the first count
     before = _resources()
     yield
     deadline = time.monotonic() + 5.0

@@ -131,8 +131,7 @@ def test_handles_go_in_any_order(daemon: Qemu) -> None:
         for index in order:
             handles[index] = None
         daemon.do("block-job-cancel", device=next(iter(daemon.jobs())), force=True)
-        daemon.other.events.clear()
-        daemon.other.wait_status("concluded")
+        daemon.wait_status("concluded")
         for job_id in daemon.jobs():
             daemon.do("job-dismiss", id=job_id)
 

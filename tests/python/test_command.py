@@ -285,7 +285,7 @@ def test_abort_that_comes_too_late(daemon: Qemu) -> None:
     daemon.add_chain()
     what = {"job_id": "job0", "device": "active", "auto_dismiss": False}
     daemon.do("block-stream", **what)
-    daemon.other.wait_status("concluded")
+    daemon.wait_status("concluded")
     assert complaint_of("abort", daemon.uri, "job0") == "job job0 ended as COMPLETED"
     assert run("wait", daemon.uri, "job0") == (AS_ASKED, "COMPLETED\n", "")
 
@@ -355,7 +355,7 @@ def test_watch_on_a_terminal(copying: FakeQemu) -> None:
 def test_watch_of_what_is_over(daemon: Qemu) -> None:
     daemon.add_chain()
     daemon.do("block-stream", job_id="job0", device="active", auto_dismiss=False)
-    daemon.other.wait_status("concluded")
+    daemon.wait_status("concluded")
     status, output, complaint = run("watch", daemon.uri, "job0")
     assert (status, output.splitlines()[-1], complaint) == (AS_ASKED, "COMPLETED", "")
 

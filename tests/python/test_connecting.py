@@ -40,8 +40,8 @@ async def test_ways_to_say_where(connect: Connect, daemon: Qemu) -> None:
         assert ours.fileno() >= 0
 
 
-async def test_tcp(connect: Connect, tmp_path: Path) -> None:
-    with Qemu(tmp_path, tcp=True) as qemu:
+async def test_tcp(connect: Connect) -> None:
+    with Qemu(tcp=True) as qemu:
         async with await connect(qemu.uri) as monitor:
             assert await monitor.jobs() == []
 

@@ -120,7 +120,7 @@ def test_follow(daemon: Qemu) -> None:
         assert program.stdout is not None
         assert " of " in program.stdout.readline()
         daemon.release("theirs")
-        daemon.other.wait("BLOCK_JOB_READY")
+        daemon.wait("BLOCK_JOB_READY")
         daemon.do("block-job-cancel", device="theirs")
         output, complaints = program.communicate()
     assert (program.returncode, complaints) == (0, "")

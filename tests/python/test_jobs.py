@@ -298,7 +298,7 @@ async def test_b51_attach(connect: Connect, daemon: Qemu) -> None:
     daemon.add_disk("drive")
     daemon.add_empty("copy")
     daemon.do("blockdev-mirror", job_id="theirs", device="drive", target="copy", sync="full")
-    daemon.other.wait("BLOCK_JOB_READY")
+    daemon.wait("BLOCK_JOB_READY")
     async with await connect(daemon.uri) as monitor:
         job = await monitor.attach("theirs")
         again = await monitor.attach("theirs")
@@ -382,7 +382,7 @@ async def test_dismiss_of_a_job_that_is_the_callers(connect: Connect, daemon: Qe
     async with await connect(daemon.uri) as monitor:
         job = await monitor.backup("drive", target="copy", job_id="mine", auto_dismiss=False)
         await job.done()
-        daemon.other.wait_status("concluded")
+        daemon.wait_status("concluded")
         await job.dismiss()
         assert await monitor.jobs() == []
 
@@ -402,7 +402,7 @@ async def test_b44_pause_resume_and_speed(connect: Connect, daemon: Qemu) -> Non
         assert not (await job.query()).paused
         assert [row.id for row in await monitor.jobs()] == [job.id]
         await job.abort()
-        daemon.other.wait_status("null")
+        daemon.wait_status("null")
         with pytest.raises(blockjob.NoJob):
             await job.query()
         with pytest.raises(blockjob.StateError):

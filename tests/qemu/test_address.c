@@ -2,71 +2,52 @@
 /*
  * Connecting to a real qemu-storage-daemon by TCP, and what is said when that fails.
  */
-#include "process.h"
-#include "world.h"
+#include "nodes.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A socket that listens on a free port of the loopback; the port goes to *ret_port. */
-static int listen_on(int family, int *ret_port)
+static void connects_to(world *w, const char *address, const char *host)
 {
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
-    struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct sockaddr *address = family == AF_INET6 ? (void *)&six : (void *)&four;
-    socklen_t size = family == AF_INET6 ? sizeof(six) : sizeof(four);
-
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, address, size) != 0)
-        skip(); /* a machine without IPv6 */
-    assert_int_equal(listen(fd, 1), 0);
-    assert_int_equal(getsockname(fd, address, &size), 0);
-    *ret_port = ntohs(family == AF_INET6 ? six.sin6_port : four.sin_port);
-    return fd;
-}
-
-static void connects_to(world *w, int family, const char *host)
-{
-    int port;
-    int listener = listen_on(family, &port);
-    const char *const argv[] = {
-        "qemu-storage-daemon",
-        "--chardev",
-        text_of(w, "socket,id=qmp,fd=%d,server=on,wait=off", listener),
-        "--monitor",
-        "chardev=qmp",
-        NULL,
-    };
-    w->server = process_start(argv, path_of(w, "server.log"), listener, -1, NULL);
-    close(listener);
-
+    int port = start_qemu(w, "daemon", address);
     w->monitor = connect_to(w, text_of(w, "tcp:%s:%d", host, port));
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
 }
 
 static void tcp_by_address(void **state)
 {
-    connects_to(*state, AF_INET, "127.0.0.1");
+    connects_to(*state, "127.0.0.1", "127.0.0.1");
 }
 
 static void tcp_by_name(void **state)
 {
-    connects_to(*state, AF_INET, "localhost");
+    connects_to(*state, "127.0.0.1", "localhost");
+}
+
+static bool has_ipv6(void)
+{
+    struct sockaddr_in6 loopback = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&loopback, sizeof(loopback)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return has;
 }
 
 static void tcp_by_ipv6_address(void **state)
 {
-    connects_to(*state, AF_INET6, "[::1]");
+    if (!has_ipv6())
+        skip();
+    connects_to(*state, "::1", "[::1]");
 }
 
 static void a_port_nobody_listens_on_is_named(void **state)
 {
     world *w = *state;
-    int port;
-    close(listen_on(AF_INET, &port));
+    int port = start_qemu(w, "daemon", "127.0.0.1");
     const char *uri = text_of(w, "tcp:127.0.0.1:%d", port);
+    kill_qemu(w);
 
     bj_future *refused = expect(w, bj_monitor_connect(w->ctx, uri, BJ_TIMEOUT_NONE), BJ_E_CONNECT);
     names(refused, uri);

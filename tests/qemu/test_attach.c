@@ -10,11 +10,9 @@ static void start_theirs(world *w, const char *options)
 {
     add_disk(w, "disk");
     add_empty(w, "copy");
-    json_decref(
-        client_do(w->other, "blockdev-mirror",
-                  JSON({"job-id": "theirs", "device": "disk", "target": "copy",
-                                "sync": "full" %s}),
-                       options));
+    qmp(w, "blockdev-mirror",
+        JSON({"job-id": "theirs", "device": "disk", "target": "copy",
+                                "sync": "full" %s}), options);
 }
 
 static void b51_attach_to_a_running_job(void **state)
@@ -37,7 +35,7 @@ static void b51_attach_to_a_ready_job(void **state)
 {
     world *w = *state;
     start_theirs(w, "");
-    client_await(w->other, "BLOCK_JOB_READY", "device", "theirs");
+    await_event(w, "BLOCK_JOB_READY", "device", "theirs");
     bj_job *job = attach(w, "theirs");
 
     assert_true(bj_job_is_ready(job));
@@ -49,9 +47,9 @@ static void b51_attach_to_a_paused_job(void **state)
 {
     world *w = *state;
     start_theirs(w, "");
-    client_await(w->other, "BLOCK_JOB_READY", "device", "theirs");
-    json_decref(client_do(w->other, "job-pause", JSON({"id": "theirs"})));
-    client_await_status(w->other, "theirs", "standby");
+    await_event(w, "BLOCK_JOB_READY", "device", "theirs");
+    qmp(w, "job-pause", JSON({"id": "theirs"}));
+    await_status(w, "theirs", "standby");
     bj_job *job = attach(w, "theirs");
 
     expect(w, bj_job_ready(job, 0), BJ_OK);
@@ -64,8 +62,8 @@ static void b21_attach_to_a_cancelled_job(void **state)
 {
     world *w = *state;
     start_theirs(w, JSON(, "auto-dismiss": false, "speed": 1));
-    json_decref(client_do(w->other, "job-cancel", JSON({"id": "theirs"})));
-    client_await_status(w->other, "theirs", "concluded");
+    qmp(w, "job-cancel", JSON({"id": "theirs"}));
+    await_status(w, "theirs", "concluded");
     bj_job *job = attach(w, "theirs");
 
     assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_CANCELLED);
@@ -81,10 +79,10 @@ static void b21_attach_to_a_failed_job(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_failing(w, "bad", "flush");
-    json_decref(client_do(w->other, "blockdev-mirror",
-                          JSON({"job-id": "theirs", "device": "disk", "target": "bad",
-                                "sync": "full", "auto-dismiss": false})));
-    client_await_status(w->other, "theirs", "concluded");
+    qmp(w, "blockdev-mirror",
+        JSON({"job-id": "theirs", "device": "disk", "target": "bad",
+                                "sync": "full", "auto-dismiss": false}));
+    await_status(w, "theirs", "concluded");
 
     bj_job *job = attach(w, "theirs");
     names(expect_end(w, bj_job_done(job, BJ_DONE_OVER, 0), BJ_E_JOB_FAILED, BJ_OUTCOME_FAILED),
@@ -96,10 +94,10 @@ static void b21_attach_to_a_completed_job(void **state)
     world *w = *state;
     add_disk(w, "disk");
     add_empty(w, "copy");
-    json_decref(client_do(w->other, "blockdev-backup",
-                          JSON({"job-id": "theirs", "device": "disk", "target": "copy",
-                                "sync": "full", "auto-dismiss": false})));
-    client_await_status(w->other, "theirs", "concluded");
+    qmp(w, "blockdev-backup",
+        JSON({"job-id": "theirs", "device": "disk", "target": "copy",
+                                "sync": "full", "auto-dismiss": false}));
+    await_status(w, "theirs", "concluded");
 
     bj_job *job = attach(w, "theirs");
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, 0), BJ_OK, BJ_OUTCOME_COMPLETED);
@@ -109,8 +107,8 @@ static void b51_attach_to_what_is_gone_is_no_job(void **state)
 {
     world *w = *state;
     start_theirs(w, "");
-    json_decref(client_do(w->other, "job-cancel", JSON({"id": "theirs"})));
-    client_await_status(w->other, "theirs", "null");
+    qmp(w, "job-cancel", JSON({"id": "theirs"}));
+    await_status(w, "theirs", "null");
 
     names(expect(w, bj_monitor_attach(w->monitor, "theirs", BJ_TIMEOUT_NONE), BJ_E_NO_JOB),
           "theirs");
@@ -144,7 +142,7 @@ static void b16_cancelled_by_another_client(void **state)
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    json_decref(client_do(w->other, "job-cancel", JSON({"id": "%s"}), bj_job_id(job)));
+    qmp(w, "job-cancel", JSON({"id": "%s"}), bj_job_id(job));
 
     ends(ready, BJ_E_JOB_ENDED, BJ_OUTCOME_CANCELLED);
     ends(pivot, BJ_E_JOB_ENDED, BJ_OUTCOME_CANCELLED);
@@ -161,7 +159,7 @@ static void b15_completed_by_another_client(void **state)
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    json_decref(client_do(w->other, "job-complete", JSON({"id": "%s"}), bj_job_id(job)));
+    qmp(w, "job-complete", JSON({"id": "%s"}), bj_job_id(job));
 
     ends(done, BJ_OK, BJ_OUTCOME_PIVOTED);
     assert_string_equal(disk_of_guest(w), "copy");
@@ -177,7 +175,7 @@ static void b15_copied_by_another_client_is_not_pivoted(void **state)
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    json_decref(client_do(w->other, "block-job-cancel", JSON({"device": "%s"}), bj_job_id(job)));
+    qmp(w, "block-job-cancel", JSON({"device": "%s"}), bj_job_id(job));
 
     ends(done, BJ_OK, BJ_OUTCOME_COPIED);
     assert_string_equal(disk_of_guest(w), "disk");
@@ -193,7 +191,7 @@ static void b15_a_disk_that_nobody_uses(void **state)
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
 
-    json_decref(client_do(w->other, "job-complete", JSON({"id": "%s"}), bj_job_id(job)));
+    qmp(w, "job-complete", JSON({"id": "%s"}), bj_job_id(job));
 
     ends(done, BJ_OK, BJ_OUTCOME_COMPLETED);
     assert_string_not_equal(bj_job_text(job), "");
@@ -218,9 +216,9 @@ static void b60_a_watch_sees_the_verbs_of_others(void **state)
     start_theirs(w, JSON(, "speed": 1));
     bj_watch *watch = watch_job(w, attach(w, "theirs"), 0);
 
-    json_decref(client_do(w->other, "block-job-set-speed", JSON({"device": "theirs", "speed": 0})));
-    client_await(w->other, "BLOCK_JOB_READY", "device", "theirs");
-    json_decref(client_do(w->other, "job-cancel", JSON({"id": "theirs"})));
+    qmp(w, "block-job-set-speed", JSON({"device": "theirs", "speed": 0}));
+    await_event(w, "BLOCK_JOB_READY", "device", "theirs");
+    qmp(w, "job-cancel", JSON({"id": "theirs"}));
 
     assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "READY ENDED CLOSED");
 }

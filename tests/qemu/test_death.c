@@ -5,8 +5,6 @@
 #include "nodes.h"
 #include "records.h"
 
-#include <signal.h>
-
 /* The waits of every kind on one job, and on its monitor. */
 typedef struct waits {
     bj_future *ready, *done, *released, *pivot, *abort, *escalation, *command, *start, *attach;
@@ -17,7 +15,7 @@ typedef struct waits {
 /* With QEMU stopped, so that all of them are pending. */
 static waits wait_for_everything(world *w, bj_job *job)
 {
-    kill(w->server, SIGSTOP);
+    stop_qemu(w);
     bj_monitor *m = w->monitor;
     return (waits){
         .of_job = watch_job(w, job, 0),
@@ -51,7 +49,7 @@ static void b45_killed_qemu_answers_every_wait(void **state)
     bj_job *job = halted_mirror(w);
     waits all = wait_for_everything(w, job);
 
-    world_kill_server(w);
+    kill_qemu(w);
 
     ends(all.ready, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.done, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
@@ -85,7 +83,7 @@ static void b62_killed_qemu_ends_every_watch(void **state)
     bj_job *job = halted_mirror(w);
     waits all = wait_for_everything(w, job);
 
-    world_kill_server(w);
+    kill_qemu(w);
 
     assert_string_equal(news(w, all.of_job, BJ_RECORD_ENDED), "ENDED");
     const bj_record *closed = next_record(all.of_job);
@@ -104,10 +102,10 @@ static void b10_a_pivot_under_way_when_qemu_dies_is_lost(void **state)
     add_empty(w, "copy");
     bj_job *job = mirror(w, "disk", "copy", NULL);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
-    kill(w->server, SIGSTOP);
+    stop_qemu(w);
     bj_future *pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
 
-    world_kill_server(w);
+    kill_qemu(w);
 
     ends(pivot, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     expect(w, bj_job_ready(job, 0), BJ_OK);
@@ -121,7 +119,7 @@ static void b03_an_outcome_survives_qemu(void **state)
     bj_job *job = mirror(w, "disk", "copy", NULL);
     expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
 
-    world_kill_server(w);
+    kill_qemu(w);
     expect(w, bj_monitor_closed(w->monitor), BJ_E_DISCONNECTED);
 
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, 0), BJ_OK, BJ_OUTCOME_PIVOTED);
@@ -141,7 +139,7 @@ static void b16_quit_with_a_ready_mirror_is_told_truthfully(void **state)
 
     /* QEMU's own event on the way out decides: it cancels from 6.2 on, before it completes (and
      * whether that is a switch can't be asked any more), and the old daemon says nothing. */
-    const char *last = client_last_of(w->other, bj_job_id(job));
+    const char *last = last_event_of(w, bj_job_id(job));
     if (strcmp(last, "BLOCK_JOB_CANCELLED") == 0)
         ends(done, BJ_OK, BJ_OUTCOME_CANCELLED);
     else if (strcmp(last, "BLOCK_JOB_COMPLETED") == 0)
@@ -154,7 +152,7 @@ static void b48_a_stopped_qemu_is_met_by_deadlines(void **state)
 {
     world *w = *state;
     bj_job *job = halted_mirror(w);
-    kill(w->server, SIGSTOP);
+    stop_qemu(w);
 
     bj_future *command = hold(w, bj_monitor_execute(w->monitor, "query-version", NULL, 30));
     bj_future *query = hold(w, bj_job_query(job, 30));
@@ -168,7 +166,7 @@ static void b48_a_stopped_qemu_is_met_by_deadlines(void **state)
     names(answers(done, BJ_E_TIMEOUT), bj_job_id(job));
 
     /* The late replies go to nobody, and what comes after them goes where it belongs. */
-    kill(w->server, SIGCONT);
+    go_on_qemu(w);
     bj_future *nodes = bj_monitor_execute(w->monitor, "query-named-block-nodes", NULL, 60 * 1000);
     assert_int_equal(bj_future_json(expect(w, nodes, BJ_OK))[0], '[');
     expect(w, bj_job_resume(job, BJ_TIMEOUT_NONE), BJ_OK);
@@ -178,7 +176,8 @@ static void b48_a_stopped_qemu_is_met_by_deadlines(void **state)
 static void b47_a_monitor_held_by_another_client(void **state)
 {
     world *w = *state;
-    const char *held = path_of(w, "second.sock");
+    const char *held = path_of(w, "second.qmp");
+    bj_monitor *theirs = connect_to(w, held);
 
     bj_future *refused = expect(w, bj_monitor_connect(w->ctx, held, 50), BJ_E_TIMEOUT);
     names(refused, held);
@@ -186,15 +185,15 @@ static void b47_a_monitor_held_by_another_client(void **state)
     names(refused, "-qmp");
     assert_null(bj_future_monitor(refused));
 
-    client_close(w->other);
-    w->other = NULL;
+    bj_monitor_close(theirs);
     connect_to(w, held);
 }
 
 static void b47_a_held_monitor_with_a_full_backlog(void **state)
 {
     world *w = *state;
-    const char *held = path_of(w, "second.sock");
+    const char *held = path_of(w, "second.qmp");
+    connect_to(w, held);
     bj_future *many[8];
 
     /* The kernel answers EAGAIN to some of these; it is the same to the caller. */
@@ -207,13 +206,12 @@ static void b47_a_held_monitor_with_a_full_backlog(void **state)
 static void b47_a_held_monitor_becomes_free_in_time(void **state)
 {
     world *w = *state;
-    bj_future *first =
-        hold(w, bj_monitor_connect(w->ctx, path_of(w, "second.sock"), BJ_TIMEOUT_NONE));
-    bj_future *second =
-        hold(w, bj_monitor_connect(w->ctx, path_of(w, "second.sock"), BJ_TIMEOUT_NONE));
+    const char *held = path_of(w, "second.qmp");
+    bj_monitor *theirs = connect_to(w, held);
+    bj_future *first = hold(w, bj_monitor_connect(w->ctx, held, BJ_TIMEOUT_NONE));
+    bj_future *second = hold(w, bj_monitor_connect(w->ctx, held, BJ_TIMEOUT_NONE));
 
-    client_close(w->other);
-    w->other = NULL;
+    bj_monitor_close(theirs);
     answers(first, BJ_OK);
     bj_monitor_close(hold_monitor(w, bj_future_monitor(first)));
     answers(second, BJ_OK);

@@ -16,10 +16,9 @@ static void b54_a_big_reply_arrives_whole(void **state)
     assert_true(strlen(ours) > 64 * 1024);
 
     json_t *mine = json_loads(ours, 0, NULL);
-    json_t *theirs = client_do(w->other, "query-qmp-schema", NULL);
+    json_t *theirs = qmp(w, "query-qmp-schema", NULL);
     assert_true(json_equal(mine, theirs));
     json_decref(mine);
-    json_decref(theirs);
 }
 
 static void many_commands_keep_their_order(void **state)

@@ -18,20 +18,18 @@ typedef struct trio {
 /* A guest is an NBD client; whose disk is the node that its export has now. */
 static void add_guests(world *w)
 {
-    json_decref(client_do(w->other, "nbd-server-start",
-                          JSON({"addr": {"type": "unix", "data": {"path": "%s"}}}),
-                                path_of(w, "guests.sock")));
+    qmp(w, "nbd-server-start",
+        JSON({"addr": {"type": "unix", "data": {"path": "%s"}}}), path_of(w, "guests.sock"));
     for (int i = 0; i < COUNT; i++)
-        json_decref(client_do(
-            w->other, "block-export-add",
+        qmp(w, "block-export-add",
             JSON({"type": "nbd", "id": "%s", "name": "%s", "node-name": "%s",
                                     "writable": true}),
-                 disks[i], disks[i], disks[i]));
+                 disks[i], disks[i], disks[i]);
 }
 
 static const char *node_of_guest(world *w, int guest)
 {
-    json_t *exports = client_do(w->other, "query-block-exports", NULL);
+    json_t *exports = qmp(w, "query-block-exports", NULL);
     size_t i;
     json_t *export;
     const char *found = "";
@@ -40,7 +38,6 @@ static const char *node_of_guest(world *w, int guest)
         if (strcmp(json_string_value(json_object_get(export, "id")), disks[guest]) == 0)
             found = text_of(w, "%s", json_string_value(json_object_get(export, "node-name")));
     }
-    json_decref(exports);
     return found;
 }
 
@@ -197,7 +194,7 @@ static void b13_what_stands_still_is_rolled_back_by_force(void **state)
     others_ready(w, &t);
     expect(w, bj_job_pause(t.jobs[0], BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_pause(t.jobs[1], BJ_TIMEOUT_NONE), BJ_OK);
-    client_await_status(w->other, bj_job_id(t.jobs[1]), "standby");
+    await_status(w, bj_job_id(t.jobs[1]), "standby");
     bj_future *pivoting = pivot(w, &t);
 
     answers(pivoting, BJ_E_STALLED);
@@ -214,7 +211,7 @@ static void b16_one_that_another_client_cancels_leaves_all_disks(void **state)
     trio t = start_usual_trio(w);
     bj_future *pivoting = pivot(w, &t);
     others_ready(w, &t);
-    json_decref(client_do(w->other, "job-cancel", JSON({"id": "%s"}), bj_job_id(t.jobs[2])));
+    qmp(w, "job-cancel", JSON({"id": "%s"}), bj_job_id(t.jobs[2]));
 
     ends(pivoting, BJ_E_JOB_ENDED, BJ_OUTCOME_CANCELLED);
     assert_outcomes(&t, BJ_OUTCOME_COPIED, BJ_OUTCOME_CANCELLED);
@@ -290,12 +287,10 @@ static void b45_a_qemu_that_dies_answers_groups(void **state)
     bj_future *pivoting = pivot(w, &t);
     bj_future *end = hold(w, bj_group_done(t.group, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE));
     others_ready(w, &t);
-    world_kill_server(w);
+    kill_qemu(w);
 
     ends(pivoting, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(end, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
-    client_close(w->other);
-    w->other = NULL;
 }
 
 int main(void)

@@ -235,9 +235,7 @@ static void b53_a_job_is_the_same_through_two_monitors(void **state)
     add_empty(w, "copy");
     bj_job *job = mirror(w, "disk", "copy", JSON({"job-id": "shared", "speed": 1}));
 
-    client_close(w->other);
-    w->other = NULL;
-    bj_monitor *second = connect_to(w, path_of(w, "second.sock"));
+    bj_monitor *second = connect_to(w, path_of(w, "second.qmp"));
     bj_future *attached = expect(w, bj_monitor_attach(second, "shared", BJ_TIMEOUT_NONE), BJ_OK);
     bj_job *same = hold_job(w, bj_future_job(attached));
     bj_future *seen = hold(w, bj_job_done(same, BJ_DONE_OVER, BJ_TIMEOUT_NONE));

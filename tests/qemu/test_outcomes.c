@@ -106,7 +106,7 @@ static void b12_an_error_that_is_ignored_ends_nothing(void **state)
     bj_job *job = mirror(w, "disk", "shaky", JSON({"on-target-error": "ignore"}));
 
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
-    client_await(w->other, "BLOCK_JOB_ERROR", "device", bj_job_id(job));
+    await_event(w, "BLOCK_JOB_ERROR", "device", bj_job_id(job));
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
                BJ_OUTCOME_PIVOTED);
 }

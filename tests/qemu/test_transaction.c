@@ -120,7 +120,7 @@ static void b43_a_group_ends_together(void **state)
               BJ_TRANSACTION_GROUPED);
     answers(begun, BJ_OK);
     bj_job *first = job_at(w, begun, 0), *second = job_at(w, begun, 1);
-    client_await_status(w->other, bj_job_id(second), "waiting");
+    await_status(w, bj_job_id(second), "waiting");
     assert_int_equal(bj_job_outcome(second), BJ_OUTCOME_NONE);
     expect(w, bj_job_set_speed(first, 0, BJ_TIMEOUT_NONE), BJ_OK);
 
@@ -160,8 +160,7 @@ static void b43_actions_that_start_no_job(void **state)
     assert_int_equal(bj_future_job_count(begun), 1);
     ends(done(w, job_at(w, begun, 0)), BJ_OK, BJ_OUTCOME_COMPLETED);
 
-    json_t *removed =
-        client_do(w->other, "block-dirty-bitmap-remove", JSON({"node": "one", "name": "b0"}));
+    json_t *removed = qmp(w, "block-dirty-bitmap-remove", JSON({"node": "one", "name": "b0"}));
     json_decref(removed); /* so it was there */
     begun = answers(begin(w, "[]", BJ_TRANSACTION_EACH), BJ_OK);
     assert_int_equal(bj_future_job_count(begun), 0);

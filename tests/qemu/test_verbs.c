@@ -12,7 +12,7 @@ static void b44_pause_and_resume(void **state)
     bj_job *job = mirror(w, "disk", "copy", CREEPING);
 
     expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_OK);
-    client_await_status(w->other, bj_job_id(job), "paused");
+    await_status(w, bj_job_id(job), "paused");
     expect(w, bj_job_resume(job, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
@@ -87,12 +87,11 @@ static void b25_progress_never_looks_complete_before_ready(void **state)
 
     /* All is copied, and the job rests for its speed: QEMU says current == total, not ready. */
     for (;;) {
-        json_t *jobs = client_do(w->other, "query-jobs", NULL);
+        json_t *jobs = qmp(w, "query-jobs", NULL);
         json_t *row = json_array_get(jobs, 0);
         bool looks_complete = json_equal(json_object_get(row, "current-progress"),
                                          json_object_get(row, "total-progress"));
         assert_string_equal(json_string_value(json_object_get(row, "status")), "running");
-        json_decref(jobs);
         if (looks_complete)
             break;
     }
@@ -113,8 +112,7 @@ static void b44_list_has_a_row_for_each_job(void **state)
     add_chain(w);
     bj_job *job = mirror(w, "disk", "copy", NULL);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
-    json_decref(client_do(w->other, "block-stream",
-                          JSON({"job-id": "theirs", "device": "active", "speed": 1})));
+    qmp(w, "block-stream", JSON({"job-id": "theirs", "device": "active", "speed": 1}));
 
     bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
     assert_int_equal(bj_future_info_count(list), 2);
@@ -159,7 +157,7 @@ static void b42_a_pending_job_is_aborted(void **state)
     bj_future *started = bj_monitor_backup(w->monitor, "disk", "copy", "full",
                                            JSON({"auto-finalize": false}), BJ_TIMEOUT_NONE);
     bj_job *job = hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
-    client_await(w->other, "BLOCK_JOB_PENDING", "id", bj_job_id(job));
+    await_event(w, "BLOCK_JOB_PENDING", "id", bj_job_id(job));
 
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
 }
@@ -192,7 +190,7 @@ static void b40_the_caller_dismisses_if_it_said_so(void **state)
     bj_job *job =
         mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false, "speed": 1}));
     expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
-    client_await_status(w->other, "mine", "concluded");
+    await_status(w, "mine", "concluded");
 
     assert_string_equal(status_of(w, "mine"), "concluded");
     expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
@@ -222,9 +220,9 @@ static void b40_another_client_may_dismiss_first(void **state)
     bj_job *job =
         mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false, "speed": 1}));
     expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
-    client_await_status(w->other, "mine", "concluded");
+    await_status(w, "mine", "concluded");
 
-    json_decref(client_do(w->other, "job-dismiss", JSON({"id": "mine"})));
+    qmp(w, "job-dismiss", JSON({"id": "mine"}));
     expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
 }
 

@@ -115,7 +115,7 @@ static void b05_ten_thousand_waits_hear_of_the_end_of_qemu(void **state)
         bj_future_unref(wait);
     }
 
-    world_kill_server(w);
+    kill_qemu(w);
     tally_await(&lost, MANY, MANY);
     assert_int_equal(lost.error, BJ_E_JOB_LOST);
 }

@@ -55,10 +55,9 @@ static void b60_a_monitors_watch_sees_all_jobs(void **state)
     bj_watch *watch = watch_monitor(w);
     add_disk(w, "disk");
     add_empty(w, "copy");
-    json_decref(
-        client_do(w->other, "blockdev-backup",
-                  JSON({"job-id": "theirs", "device": "disk", "target": "copy",
-                                "sync": "full"})));
+    qmp(w, "blockdev-backup",
+        JSON({"job-id": "theirs", "device": "disk", "target": "copy",
+                                "sync": "full"}));
 
     const bj_record *record;
     do {

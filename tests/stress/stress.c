@@ -12,7 +12,7 @@
 #include "rig.h"
 
 #include "cmocka_all.h"
-#include "scratch.h"
+#include "qemus.h"
 
 #include <blockjob/blockjob.h>
 
@@ -1138,15 +1138,14 @@ static void run_round(lane *l, const char *dir, uint64_t seed)
     free(r);
 }
 
-static scratch place;
+static char *place;
 
 static void *run_lane(void *user)
 {
     lane *l = user;
-    rig_init(&l->rig, place.dir, l->number);
+    rig_init(&l->rig, place, l->number);
     while (elapsed_us(&end_of_all) < 0 && atomic_load(&failures) < 5)
-        run_round(l, place.dir,
-                  one_seed ? first_seed : first_seed + atomic_fetch_add(&next_round, 1));
+        run_round(l, place, one_seed ? first_seed : first_seed + atomic_fetch_add(&next_round, 1));
     return NULL;
 }
 
@@ -1164,7 +1163,7 @@ int main(int argc, char **argv)
     printf("seeds from %" PRIu64 "\n", first_seed);
     fflush(stdout);
 
-    scratch_make(&place);
+    place = directory_new();
     for (int i = 0; i < 2; i++) {
         assert_int_equal(bj_ctx_new(&contexts[i]), BJ_OK);
         bj_ctx_set_limit(contexts[i], BJ_LIMIT_WATCH_RING, 8192);
@@ -1181,7 +1180,7 @@ int main(int argc, char **argv)
         bj_ctx_close(contexts[i]);
         bj_ctx_unref(contexts[i]);
     }
-    scratch_remove(&place);
+    directory_end(place);
 
     printf("%d rounds, %d jobs seen, %d waits answered, QEMU aborted by itself %d times;", rounds,
            jobs, answers, crashes);

@@ -1,73 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starting fakeqemu and talking to its control socket.
+ * Starting fakeqemu and giving it steps.
  */
 #include "fake.h"
 
-#include "process.h"
+#include "qemus.h"
 
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 /* More than any program has tests. */
 #define QEMUS 100
 
 /* The process of this program, all its tests. */
 static struct {
-    scratch scratch;
-    pid_t process;
-    int out;
-    FILE *answers; /* of the control socket; steps are written to its fd */
-    int used;      /* QEMUs that had their test */
+    helper *process;
+    char *dir;
+    int used; /* QEMUs that had their test */
 } fake;
-
-static void in_fake_dir(char path[static 108], const char *name)
-{
-    snprintf(path, 108, "%s/%s", fake.scratch.dir, name);
-}
-
-static FILE *open_control(const char *path)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    return fdopen(fd, "r");
-}
 
 int fake_begin(void **state)
 {
     (void)state;
-    char control[108], pattern[108], log[108], count[16];
-    scratch_make(&fake.scratch);
-    in_fake_dir(control, "control");
-    in_fake_dir(pattern, "%d.qmp");
-    in_fake_dir(log, "log");
+    char pattern[108], count[16];
+    fake.dir = directory_new();
+    snprintf(pattern, sizeof(pattern), "%s/%%d.qmp", fake.dir);
     snprintf(count, sizeof(count), "%d", QEMUS);
-
-    const char *const argv[] = {
-        "python3", "tests/fakeqemu/fakeqemu.py", "--control", control, "--monitors",
-        count,     "--socket-pattern",           pattern,     NULL,
-    };
-    fake.process = process_start(argv, log, -1, -1, &fake.out);
-    char ready[8] = "";
-    if (read(fake.out, ready, sizeof(ready)) <= 0 || memcmp(ready, "ready", 5) != 0)
-        fail_msg("tests/fakeqemu/fakeqemu.py did not start (tests run in the top folder)");
-    fake.answers = open_control(control);
+    fake.process = helper_start((const char *const[]){
+        "tests/fakeqemu/fakeqemu.py",
+        "--control",
+        "-",
+        "--monitors",
+        count,
+        "--socket-pattern",
+        pattern,
+        NULL,
+    });
     return 0;
 }
 
 int fake_end(void **state)
 {
     (void)state;
-    fclose(fake.answers);
-    close(fake.out);
-    process_end(&fake.process);
-    scratch_remove(&fake.scratch);
+    helper_end(fake.process);
+    directory_end(fake.dir);
     return 0;
 }
 
@@ -101,20 +76,17 @@ int world_fake(void **state)
 
 const char *fake_path(world *w)
 {
-    return text_of(w, "%s/%d.qmp", fake.scratch.dir, w->qemu);
+    return text_of(w, "%s/%d.qmp", fake.dir, w->qemu);
 }
 
-/* Asks for a step, answers the answer's line. Text, not jansson, makes the step: it may carry
- * integers that no C type holds. */
-static const char *ask_step(world *w, const char *text)
+/* Asks for a step of the world's QEMU: the line that answers it. */
+static char *ask_step(world *w, const char *format, va_list arguments)
 {
-    dprintf(fileno(fake.answers), "{\"qemu\": %d, %s\n", w->qemu, strchr(text, '{') + 1);
-    char *line = NULL;
-    size_t size = 0;
-    if (getline(&line, &size, fake.answers) <= 0)
-        fail_msg("%s: no answer", text);
-    const char *answer = text_of(w, "%s", line);
-    free(line);
+    char *step;
+    assert_true(vasprintf(&step, format, arguments) >= 0);
+    char *answer = helper_text(fake.process, "{\"qemu\": %d, %s", w->qemu, step + 1);
+    free(step);
+    world_keeps(w, answer, free);
     return answer;
 }
 
@@ -123,34 +95,24 @@ static bool was_done(const char *answer)
     return strstr(answer, "\"ok\": true") != NULL;
 }
 
-static const char *do_step(world *w, const char *text)
-{
-    const char *answer = ask_step(w, text);
-    if (!was_done(answer))
-        fail_msg("%s: %s", text, answer);
-    return answer;
-}
-
 bool try_step(world *w, const char *format, ...)
 {
-    char text[4096];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    const char *answer = ask_step(w, format, arguments);
     va_end(arguments);
-    assert_true(length > 0 && (size_t)length < sizeof(text));
-    return was_done(ask_step(w, text));
+    return was_done(answer);
 }
 
-void step(world *w, const char *format, ...)
+const char *step(world *w, const char *format, ...)
 {
-    char text[4096];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    const char *answer = ask_step(w, format, arguments);
     va_end(arguments);
-    assert_true(length > 0 && (size_t)length < sizeof(text));
-    do_step(w, text);
+    if (!was_done(answer))
+        fail_msg("%s: %s", format, answer);
+    return answer;
 }
 
 static bool has(json_t *entry, const char *key, const char *value)
@@ -161,7 +123,7 @@ static bool has(json_t *entry, const char *key, const char *value)
 
 int times_sent(world *w, const char *command)
 {
-    json_t *answer = json_loads(do_step(w, JSON({"do": "log"})), JSON_DECODE_INT_AS_REAL, NULL);
+    json_t *answer = json_loads(step(w, JSON({"do": "log"})), JSON_DECODE_INT_AS_REAL, NULL);
     int times = 0;
     size_t i;
     json_t *entry;
@@ -176,7 +138,7 @@ int times_sent(world *w, const char *command)
 
 bool log_has(world *w, const char *text)
 {
-    return strstr(do_step(w, JSON({"do": "log"})), text) != NULL;
+    return strstr(step(w, JSON({"do": "log"})), text) != NULL;
 }
 
 void await_sent(world *w, const char *command)

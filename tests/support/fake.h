@@ -25,8 +25,8 @@ void next_fake(world *w);
 /* The path of the fake QEMU's socket. */
 const char *fake_path(world *w);
 
-/* One step on the control socket (docs/fakeqemu.md), which must succeed. */
-void step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One step (docs/fakeqemu.md), which must succeed; the line that answers it. */
+const char *step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same for one that may be impossible by now: whether it was done. */
 bool try_step(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));

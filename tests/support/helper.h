@@ -20,8 +20,10 @@ helper *helper_start(const char *const arguments[]);
 void helper_end(helper *h);
 
 /* One step, the text of a JSON object by a printf format: its answer, which the caller owns. The
- * test fails if the step does; helper_try() leaves "ok" to the caller. */
+ * test fails if the step does; helper_try() leaves "ok" to the caller, and helper_text() the
+ * reading of the line, which may have integers that no C type holds. */
 json_t *helper_do(helper *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 json_t *helper_try(helper *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *helper_text(helper *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

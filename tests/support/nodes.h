@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Disks for the jobs of a test, made in the world's directory and added by its other client, and
- * what QEMU itself says of nodes and jobs.
+ * The steps of tests/support/qemu, as functions: what a test does to the world's QEMU behind the
+ * library's back, disks for jobs, and the state of both.
  */
 #ifndef TESTS_NODES_H
 #define TESTS_NODES_H
@@ -17,6 +17,30 @@
 /* As options of a mirror: it is under way for long enough to be met in the middle, and wakes up
  * often enough to notice that it shall pause: an old QEMU's job sleeps on. */
 #define CREEPING JSON({"speed": 262144, "buf-size": 65536})
+
+/* Starts a "daemon" or a "system" in the world's directory. With `tcp`, an address of this machine,
+ * its first monitor is on a port there, which is answered. */
+int start_qemu(world *w, const char *program, const char *tcp);
+
+/* Kills it without a word to anyone; stops it; lets it go on. */
+void kill_qemu(world *w);
+void stop_qemu(world *w);
+void go_on_qemu(world *w);
+
+/* One command that must succeed, its arguments by a printf format or NULL; its "return", which
+ * lives as long as the world. */
+json_t *qmp(world *w, const char *command, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The next event of that name whose data has `key` = `value`; it may have come earlier. */
+void await_event(world *w, const char *event, const char *key, const char *value);
+
+/* JOB_STATUS_CHANGE of the job `id` to `status`. */
+void await_status(world *w, const char *id, const char *status);
+
+/* Waits until QEMU has gone: how the job `id` ended, BLOCK_JOB_COMPLETED or _CANCELLED; "" if it
+ * did not say. */
+const char *last_event_of(world *w, const char *id);
 
 /* A raw disk full of data, and an empty one of the same size; NAME.raw in the directory. */
 void add_disk(world *w, const char *name);
@@ -48,7 +72,7 @@ void add_guest(world *w, const char *node);
 void guest_writes(world *w, const char *node);
 const char *disk_of_guest(world *w);
 
-/* What query-jobs tells the other client: a status, "" for a job it doesn't list. */
+/* What query-jobs answers: a status, "" for a job it doesn't list. */
 const char *status_of(world *w, const char *id);
 size_t count_jobs(world *w);
 

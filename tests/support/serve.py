@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
 # The loop of the test helpers: tests/support/qemu and tests/support/libvirtd.
-"""A helper program: it starts servers for a test program, and obeys the lines of its input.
+"""A helper program starts servers for a test program, and obeys the lines of its standard input.
 
 A line is a JSON object. `do` names the step, the other members are its arguments. Each is answered
 by a line on the standard output: `{"ok": true, ...}` with the results, or `{"ok": false, "error":
-TEXT}`. The first line, `ready`, comes once the helper takes steps. A `number` in a step is repeated
-in its answer. At the end of its input the helper ends what it has started and removes its files,
-also when the test program was killed. tests/fakeqemu speaks the same protocol.
+TEXT}`. A `number` in a step is repeated in its answer. The first line, `ready`, comes once the
+helper takes steps. At the end of its input it ends what it has started and removes its files, also
+when the test program was killed. tests/fakeqemu speaks the same protocol with `--control -`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import signal
 import sys
@@ -21,6 +22,10 @@ from typing import Any
 
 # Quoted, for Python 3.9.
 Steps = Mapping[str, "Callable[..., dict[str, Any] | None]"]
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+_signals = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 class StepError(Exception):
@@ -34,15 +39,15 @@ def _answer(arguments: dict[str, Any], steps: Steps) -> dict[str, Any]:
     try:
         return {"ok": True} | (steps[name](**arguments) or {})
     except StepError as error:
-        return {"ok": False, "error": f"{name}: {error}"}
+        return {"ok": False, "error": str(error)}
     except Exception as error:
-        return {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}
+        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
 def _obey(line: str, steps: Steps) -> None:
     arguments: dict[str, Any] = json.loads(line)
-    number = arguments.pop("number", None)
-    answer = json.dumps({"number": number} | _answer(arguments, steps))
+    number = {"number": arguments.pop("number")} if "number" in arguments else {}
+    answer = json.dumps(number | _answer(arguments, steps))
     with contextlib.suppress(BrokenPipeError):  # the test has ended, and so has the input
         # One write: the answers of steps in several threads must not mix.
         sys.stdout.write(f"{answer}\n")
@@ -55,14 +60,17 @@ def ignore_signals() -> None:
     The handlers do nothing. Unlike SIG_IGN they are not inherited: a program that the helper starts
     gets the default dispositions, even if the test itself was started with these signals ignored.
     """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for number in _signals:
         signal.signal(number, lambda number, frame: None)
 
 
-def default_signals() -> None:
-    """For a child, after fork: the dispositions that a program expects to start with."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+def die_with_helper() -> None:
+    """For a child, after fork: no signal is blocked, and it is killed when the helper is.
+
+    More exactly, when the thread that started it ends: not for steps with threads of their own.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def serve(steps: Steps, *, concurrent: bool = False) -> None:

@@ -6,12 +6,12 @@
 
 #include "counts.h"
 #include "libvirt.h"
+#include "nodes.h"
 #include "process.h"
+#include "qemus.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* No test ends by these: they only turn a hang into a failure. */
@@ -128,7 +128,7 @@ const char *text_of(world *w, const char *format, ...)
 
 const char *path_of(world *w, const char *name)
 {
-    return text_of(w, "%s/%s", w->scratch.dir, name);
+    return text_of(w, "%s/%s", w->dir, name);
 }
 
 /* ------------------------------------------------------------------- worlds */
@@ -139,82 +139,29 @@ int world_alone(void **state)
     world *w = calloc(1, sizeof(*w));
     assert_non_null(w);
     *state = w;
-    w->fds = count_fds();
-    scratch_make(&w->scratch);
+    w->dir = directory_new();
+    w->fds = count_fds(); /* the helper's is none of the test's */
     assert_int_equal(bj_ctx_new(&w->ctx), BJ_OK);
     return 0;
 }
 
-/* The server inherits a socket that already listens: connecting never has to be tried twice. It
- * must not block: two threads of QEMU may go to accept the same client. */
-static int listen_at(const char *path)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(listen(fd, 1), 0);
-    return fd;
-}
-
-/* The last monitor is on the standard output: when it greets, the others are set up. QEMU (7.2)
- * never answers who connects a moment earlier, in one start out of a hundred. */
-static void start_server(world *w, const char *const command[], const char *monitor_option,
-                         int first, int second)
-{
-    const char *argv[32];
-    size_t count = 0;
-    while (command[count]) {
-        argv[count] = command[count];
-        count++;
-    }
-    const int fds[] = {first, second};
-    for (int i = 0; i < 2; i++) {
-        argv[count++] = "--chardev";
-        argv[count++] = text_of(w, "socket,id=c%d,fd=%d,server=on,wait=off", i, fds[i]);
-        argv[count++] = monitor_option;
-        argv[count++] = text_of(w, "chardev=c%d,mode=control", i);
-    }
-    argv[count++] = "--chardev";
-    argv[count++] = "stdio,id=last";
-    argv[count++] = monitor_option;
-    argv[count++] = "chardev=last,mode=control";
-    argv[count] = NULL;
-
-    int out;
-    char byte;
-    w->server = process_start(argv, path_of(w, "server.log"), first, second, &out);
-    assert_int_equal(read(out, &byte, 1), 1);
-    close(out);
-}
-
-static int with_server(void **state, const char *const command[], const char *monitor_option)
+static int with_qemu(void **state, const char *program)
 {
     world_alone(state);
     world *w = *state;
-    int first = listen_at(path_of(w, "first.sock"));
-    int second = listen_at(path_of(w, "second.sock"));
-    start_server(w, command, monitor_option, first, second);
-    close(first);
-    close(second);
-
-    w->other = client_open(path_of(w, "second.sock"));
-    w->monitor = connect_to(w, text_of(w, "unix:%s", path_of(w, "first.sock")));
+    start_qemu(w, program, NULL);
+    w->monitor = connect_to(w, text_of(w, "unix:%s", path_of(w, "first.qmp")));
     return 0;
 }
 
 int world_daemon(void **state)
 {
-    static const char *const command[] = {"qemu-storage-daemon", NULL};
-    return with_server(state, command, "--monitor");
+    return with_qemu(state, "daemon");
 }
 
 int world_system(void **state)
 {
-    static const char *const command[] = {
-        "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S", NULL,
-    };
-    return with_server(state, command, "--mon");
+    return with_qemu(state, "system");
 }
 
 /* Which of the two world_real() is. */
@@ -248,10 +195,8 @@ int world_end(void **state)
         assert_int_equal(bj_ctx_close(w->ctx), BJ_OK);
         bj_ctx_unref(w->ctx);
     }
-    if (w->other)
-        client_close(w->other);
     process_end(&w->server);
-    scratch_remove(&w->scratch);
+    directory_end(w->dir);
 
     int leaked = w->domain ? fds_left_by_libvirt(w->fds) : count_fds() - w->fds;
     free(w);

@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a test of the library happens in: a QEMU, another client of it, a context and a monitor.
- * A world owns whatever a test keeps in it and ends with the same fds open as it began with.
+ * What a test of the library happens in: a QEMU, a context and a monitor. A world owns whatever a
+ * test keeps in it and ends with the same fds open as it began with.
  */
 #ifndef TESTS_WORLD_H
 #define TESTS_WORLD_H
 
-#include "client.h"
 #include "cmocka_all.h"
-#include "scratch.h"
+#include "helper.h"
 
 #include <blockjob/blockjob.h>
 
 typedef struct world {
     bj_ctx *ctx;
-    bj_monitor *monitor; /* on the server's first socket; NULL where there is no server */
-    client *other;       /* on its second; NULL with a fake QEMU, which has its control socket */
-    pid_t server;
+    bj_monitor *monitor;   /* on QEMU's first socket; NULL where there is no QEMU */
+    char *dir;             /* a directory of its own; QEMU's first.qmp and second.qmp are there */
+    pid_t server;          /* a child that a test has started; 0 without one */
     int qemu;              /* the number of the fake one */
     struct domain *domain; /* the first of those that libvirt has: libvirt.h */
-    scratch scratch;
     struct kept *kept;
     int fds;
 } world;
@@ -37,7 +35,7 @@ int world_real(void **state);
 #define run_on_both(tests) run_tests_on_both(tests, sizeof(tests) / sizeof(tests[0]))
 int run_tests_on_both(const struct CMUnitTest *tests, size_t count);
 
-/* Kills the server, without a word to anyone. */
+/* Kills the child that the test has started. */
 void world_kill_server(world *w);
 
 /* The path of a file of that name in the world's directory. */

@@ -7,12 +7,12 @@ package helper
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 )
 
 // Root is the top folder of the tree.
@@ -32,9 +32,10 @@ func findRoot() string {
 // Fields are the arguments of a step, or its results.
 type Fields map[string]any
 
-// A Helper is one such program. It belongs to one goroutine at a time, and ends all that it has
-// started when it is closed, or when this process ends.
+// A Helper is one such program. It ends all that it has started when it is closed, or when this
+// process ends. It may be used by several goroutines, whose steps are done one after the other.
 type Helper struct {
+	mutex   sync.Mutex
 	name    string
 	process *exec.Cmd
 	stdin   io.WriteCloser
@@ -85,6 +86,8 @@ func (h *Helper) Do(verb string, fields Fields, result any) error {
 	if err != nil {
 		return err
 	}
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
 	if _, err := h.stdin.Write(append(text, '\n')); err != nil {
 		return err
 	}
@@ -100,7 +103,7 @@ func (h *Helper) Do(verb string, fields Fields, result any) error {
 		return err
 	}
 	if !status.OK {
-		return errors.New(status.Error)
+		return fmt.Errorf("%s: %s: %s", h.name, verb, status.Error)
 	}
 	if result == nil {
 		return nil

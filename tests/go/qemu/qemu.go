@@ -1,274 +1,192 @@
 // SPDX-License-Identifier: MIT
 
-// Package qemu starts real QEMUs for the tests, and makes disks for their jobs.
+// Package qemu starts real QEMUs for the tests, and makes disks for their jobs: a client of
+// tests/support/qemu.
 package qemu
 
 import (
-	"bytes"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
+
+	"github.com/libblockjob/libblockjob/tests/go/helper"
 )
 
 // DiskBytes is how large the disks are: enough for a job to be seen in the middle of it.
 const DiskBytes = 4 << 20
 
-// A QEMU has a directory of its own and two monitors: one for the library, one for the test.
-type QEMU struct {
-	*Client // of the second monitor
-	URI     string
-	Path    string // of the first monitor's socket
-	Second  string // of the second's
+// Args are the arguments of a command.
+type Args map[string]any
 
-	t       testing.TB
-	dir     string
-	process *exec.Cmd
-	said    bytes.Buffer // on its standard error
-	killed  sync.Once
+// A QEMU has a directory of its own and two monitors for the library. It ends with its test.
+type QEMU struct {
+	URI    string
+	Path   string // of the first monitor's socket
+	Second string // of the second's
+
+	t   testing.TB
+	dir string
+}
+
+// host is the helper that runs the QEMUs of this process.
+var host struct {
+	start sync.Once
+	*helper.Helper
+	err error
+}
+
+func do(t testing.TB, step string, fields helper.Fields, result any) {
+	t.Helper()
+	host.start.Do(func() { host.Helper, host.err = helper.Start("tests/support/qemu") })
+	err := host.err
+	if err == nil {
+		err = host.Helper.Do(step, fields, result)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Daemon starts a qemu-storage-daemon.
 func Daemon(t testing.TB) *QEMU {
 	t.Helper()
-	return start(t, TempDir(t), "qemu-storage-daemon", daemonArguments...)
-}
-
-// Again starts another qemu-storage-daemon on the sockets of one that was killed.
-func (q *QEMU) Again() *QEMU {
-	q.t.Helper()
-	for _, path := range []string{q.Path, q.Second} {
-		if err := os.Remove(path); err != nil {
-			q.t.Fatal(err)
-		}
-	}
-	return start(q.t, q.dir, "qemu-storage-daemon", daemonArguments...)
-}
-
-var daemonArguments = []string{
-	"--chardev", "socket,id=first,fd=3,server=on,wait=off", "--monitor", "chardev=first",
-	"--chardev", "socket,id=second,fd=4,server=on,wait=on", "--monitor", "chardev=second",
+	return in(t, TempDir(t), "daemon")
 }
 
 // System starts a qemu-system-x86_64 without a machine.
 func System(t testing.TB) *QEMU {
 	t.Helper()
-	return start(t, TempDir(t), "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S",
-		"-chardev", "socket,id=first,fd=3,server=on,wait=off", "-mon", "chardev=first,mode=control",
-		"-chardev", "socket,id=second,fd=4,server=on,wait=on", "-mon", "chardev=second,mode=control")
+	return in(t, TempDir(t), "system")
+}
+
+// Again starts another qemu-storage-daemon on the sockets of one that was killed.
+func (q *QEMU) Again() *QEMU {
+	q.t.Helper()
+	return in(q.t, q.dir, "daemon")
+}
+
+func in(t testing.TB, dir, program string) *QEMU {
+	t.Helper()
+	do(t, "start", helper.Fields{"program": program, "directory": dir}, nil)
+	path := filepath.Join(dir, "first.qmp")
+	return &QEMU{URI: "unix:" + path, Path: path, Second: filepath.Join(dir, "second.qmp"), t: t, dir: dir}
 }
 
 // TempDir is a directory with a path that is short enough for sockets.
 func TempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bj-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	var made struct{ Directory string }
+	do(t, "directory", nil, &made)
+	t.Cleanup(func() { do(t, "end", helper.Fields{"directory": made.Directory}, nil) })
+	return made.Directory
 }
 
-func start(t testing.TB, dir, program string, arguments ...string) *QEMU {
-	t.Helper()
-	q := &QEMU{
-		t:       t,
-		dir:     dir,
-		Path:    filepath.Join(dir, "first.qmp"),
-		Second:  filepath.Join(dir, "second.qmp"),
-		process: exec.Command(program, arguments...),
+// step does a step of this QEMU, and returns its results.
+func (q *QEMU) step(name string, fields helper.Fields) (result struct {
+	Return       any
+	Error        *struct{ Desc string }
+	Jobs         map[string]string
+	Node, Socket string
+	Same         bool
+}) {
+	q.t.Helper()
+	all := helper.Fields{"qemu": q.dir}
+	for key, value := range fields {
+		all[key] = value
 	}
-	q.URI = "unix:" + q.Path
-	q.process.Stderr = &q.said
-	// A test that panics cleans up nothing.
-	q.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	do(q.t, name, all, &result)
+	return result
+}
 
-	// They listen before it starts, so nobody has to wait for it. QEMU itself waits for the second's
-	// client: one that comes while QEMU starts can be greeted and never answered (7.2).
-	for _, path := range []string{q.Path, q.Second} {
-		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		listener.SetUnlinkOnClose(false)
-		file, err := listener.File()
-		listener.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		q.process.ExtraFiles = append(q.process.ExtraFiles, file)
+// Do runs a command that must succeed.
+func (q *QEMU) Do(command string, arguments Args) {
+	q.t.Helper()
+	if e := q.step("qmp", helper.Fields{"execute": command, "arguments": arguments}).Error; e != nil {
+		q.t.Fatalf("%s: %s", command, e.Desc)
 	}
-	if err := q.process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Kill)
-	q.Client = NewClient(t, q.Second)
-	return q
+}
+
+// WaitStatus waits until the job has that status.
+func (q *QEMU) WaitStatus(id, status string) {
+	q.t.Helper()
+	data := Args{"id": id, "status": status}
+	q.step("wait", helper.Fields{"event": "JOB_STATUS_CHANGE", "data": data})
+}
+
+// Jobs returns the status of each job that QEMU knows.
+func (q *QEMU) Jobs() map[string]string {
+	q.t.Helper()
+	return q.step("jobs", nil).Jobs
 }
 
 // Kill kills it without a word to anyone.
 func (q *QEMU) Kill() {
-	q.killed.Do(func() {
-		q.process.Process.Kill()
-		q.process.Wait()
-		if q.t.Failed() {
-			q.t.Logf("QEMU said: %s", &q.said)
-		}
-	})
+	q.t.Helper()
+	q.step("kill", nil)
 }
 
 // Stop stops it: it is there, but silent.
 func (q *QEMU) Stop() {
-	q.process.Process.Signal(syscall.SIGSTOP)
+	q.t.Helper()
+	q.step("stop", nil)
 }
 
 // GoOn ends a Stop.
 func (q *QEMU) GoOn() {
-	q.process.Process.Signal(syscall.SIGCONT)
+	q.t.Helper()
+	q.step("go-on", nil)
 }
 
 // AddDisk adds a node with a file full of data.
 func (q *QEMU) AddDisk(name string) {
 	q.t.Helper()
-	q.addRaw(name, q.file(name, bytes.Repeat([]byte(name[:1]), DiskBytes)))
+	q.step("disk", helper.Fields{"name": name})
 }
 
 // AddEmpty adds a node with a file full of nothing.
 func (q *QEMU) AddEmpty(name string) {
 	q.t.Helper()
-	q.addRaw(name, q.file(name, nil))
+	q.step("empty", helper.Fields{"name": name})
 }
 
-// AddFailing adds an empty disk that can't be written.
+// AddFailing adds an empty disk whose middle can't be written.
 func (q *QEMU) AddFailing(name string) {
 	q.t.Helper()
-	q.addBlkdebug(name, false)
+	q.step("failing", helper.Fields{"name": name})
 }
 
-// AddFailingOnce adds an empty disk whose next write fails.
+// AddFailingOnce adds an empty disk whose middle can't be written the first time.
 func (q *QEMU) AddFailingOnce(name string) {
 	q.t.Helper()
-	q.addBlkdebug(name, true)
-}
-
-func (q *QEMU) addBlkdebug(name string, once bool) {
-	q.t.Helper()
-	q.Do("blockdev-add", Args{
-		"driver": "blkdebug", "node-name": name,
-		"inject-error": []Args{{"event": "none", "iotype": "write", "errno": 5, "once": once}},
-		"image":        Args{"driver": "file", "filename": q.file(name, nil)},
-	})
-}
-
-// AddSlow adds an empty disk that takes its first write and hardly any more.
-func (q *QEMU) AddSlow(name string) {
-	q.t.Helper()
-	q.AddEmpty("below-" + name)
-	q.Do("object-add", Args{
-		"qom-type": "throttle-group", "id": "brake-" + name, "limits": Args{"bps-write": 1},
-	})
-	q.Do("blockdev-add", Args{
-		"driver": "throttle", "node-name": name, "throttle-group": "brake-" + name,
-		"file": "below-" + name,
-	})
+	q.step("failing", helper.Fields{"name": name, "once": true})
 }
 
 // AddChain adds the qcow2 disks "base" <- "middle" <- "active", each with data of its own.
 func (q *QEMU) AddChain() {
 	q.t.Helper()
-	names := []string{"base", "middle", "active"}
-	path := func(name string) string { return filepath.Join(q.dir, name+".qcow2") }
-
-	var backing []string
-	for i, name := range names {
-		create := append([]string{"create", "-q", "-f", "qcow2"}, backing...)
-		q.run("qemu-img", append(create, path(name), fmt.Sprint(DiskBytes))...)
-		q.run("qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -q -P %d %dM 2M", i+1, i), path(name))
-		backing = []string{"-F", "qcow2", "-b", path(name)}
-	}
-	var below any
-	for _, name := range names {
-		q.Do("blockdev-add", Args{
-			"driver": "qcow2", "node-name": name, "backing": below,
-			"file": Args{"driver": "file", "filename": path(name)},
-		})
-		below = name
-	}
+	q.step("chain", nil)
 }
 
 // AddGuest adds a guest that has the node as its disk; jobs switch it.
 func (q *QEMU) AddGuest(node string) {
 	q.t.Helper()
-	q.Do("nbd-server-start", Args{
-		"addr": Args{"type": "unix", "data": Args{"path": filepath.Join(q.dir, "guest.sock")}},
-	})
-	q.Do("block-export-add", Args{"type": "nbd", "id": "guest", "node-name": node, "writable": true})
+	q.step("guest", helper.Fields{"node": node})
 }
 
 // OpenGuest lets others than this test's user reach the disk of AddGuest, and returns its NBD socket.
 func (q *QEMU) OpenGuest() string {
 	q.t.Helper()
-	path := filepath.Join(q.dir, "guest.sock")
-	for _, each := range []string{q.dir, path} {
-		if err := os.Chmod(each, 0o777); err != nil {
-			q.t.Fatal(err)
-		}
-	}
-	return path
+	return q.step("open-guest", nil).Socket
 }
 
 // DiskOfGuest returns the node that is the guest's disk now.
 func (q *QEMU) DiskOfGuest() string {
 	q.t.Helper()
-	var exports []struct {
-		Node string `json:"node-name"`
-	}
-	if err := q.Try("query-block-exports", nil, &exports); err != nil || len(exports) != 1 {
-		q.t.Fatal("no export: ", err)
-	}
-	return exports[0].Node
+	return q.step("disk-of-guest", nil).Node
 }
 
 // SameData tells whether the files of two disks are equal.
 func (q *QEMU) SameData(one, other string) bool {
 	q.t.Helper()
-	var data [2][]byte
-	for i, name := range []string{one, other} {
-		var err error
-		if data[i], err = os.ReadFile(filepath.Join(q.dir, name+".raw")); err != nil {
-			q.t.Fatal(err)
-		}
-	}
-	return bytes.Equal(data[0], data[1])
-}
-
-func (q *QEMU) run(program string, arguments ...string) {
-	q.t.Helper()
-	if output, err := exec.Command(program, arguments...).CombinedOutput(); err != nil {
-		q.t.Fatalf("%s: %v\n%s", program, err, output)
-	}
-}
-
-func (q *QEMU) file(name string, data []byte) string {
-	q.t.Helper()
-	path := filepath.Join(q.dir, name+".raw")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		q.t.Fatal(err)
-	}
-	if err := os.Truncate(path, DiskBytes); err != nil {
-		q.t.Fatal(err)
-	}
-	return path
-}
-
-func (q *QEMU) addRaw(name, path string) {
-	q.t.Helper()
-	q.Do("blockdev-add", Args{
-		"driver": "raw", "node-name": name, "file": Args{"driver": "file", "filename": path},
-	})
+	return q.step("same-data", helper.Fields{"one": one, "other": other}).Same
 }
