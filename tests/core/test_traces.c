@@ -3,7 +3,6 @@
  * Transcripts of real QEMUs, from RHEL 6 on, played at the library (tests/traces/README.md).
  * tests/traces/pipe.py plays, and says line by line what is to be done and what is true then.
  */
-#include "process.h"
 #include "world.h"
 
 #include <errno.h>
@@ -17,7 +16,6 @@
 #define WORDS_MAX 6
 #define RUNS_MAX 16
 #define CALLS_MAX 2048 /* they are numbered by the transcript's lines */
-#define PLAYS_MAX 64
 
 /* One transcript, as far as it was played. */
 struct play {
@@ -283,28 +281,17 @@ static void do_line(struct play *play, char *line, int acks)
 }
 
 /* All of tests/traces/some. */
-static size_t read_names(world *w, const char **names)
+static void play_some(world *w, struct play *play)
 {
-    FILE *file = fopen("tests/traces/some", "re");
-    char line[128];
-    size_t count = 0;
-
-    assert_non_null(file);
-    while (count < PLAYS_MAX && fgets(line, sizeof line, file))
-        names[count++] = text_of(w, "%.*s", (int)strcspn(line, "\n"), line);
-    fclose(file);
-    return count;
-}
-
-static void play_some(world *w, struct play *play, int acks[2])
-{
-    const char *argv[PLAYS_MAX + 5] = {"python3", "tests/traces/pipe.py", "--acks",
-                                       text_of(w, "%d", acks[0])};
-    read_names(w, argv + 4);
-    int out = -1;
-    pid_t pid = process_start(argv, path_of(w, "pipe.log"), acks[0], -1, &out);
+    int acks[2];
+    assert_int_equal(pipe2(acks, O_CLOEXEC), 0);
+    fcntl(acks[0], F_SETFD, 0);
+    FILE *lines = popen(text_of(w,
+                                "exec python3 tests/traces/pipe.py --acks %d "
+                                "$(cat tests/traces/some) </dev/null",
+                                acks[0]),
+                        "re");
     close(acks[0]);
-    FILE *lines = fdopen(out, "r");
     assert_non_null(lines);
 
     char *line = NULL;
@@ -315,23 +302,19 @@ static void play_some(world *w, struct play *play, int acks[2])
         do_line(play, line, acks[1]);
     }
     free(line);
-    fclose(lines);
-    process_end(&pid);
+    close(acks[1]);
+    pclose(lines);
     if (!ended)
-        fail_play(play, "not played to its end", "see pipe.log");
+        fail_play(play, "not played to its end", "see above");
 }
 
 static void b59_transcripts_are_told_as_they_were(void **state)
 {
     struct play *play = calloc(1, sizeof *play);
-    int acks[2];
-
     assert_non_null(play);
-    assert_int_equal(pipe2(acks, O_CLOEXEC), 0);
     play->w = *state;
     bj_ctx_set_limit(play->w->ctx, BJ_LIMIT_POLL_MS, 5);
-    play_some(play->w, play, acks);
-    close(acks[1]);
+    play_some(play->w, play);
     free(play);
 }
 
