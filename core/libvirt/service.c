@@ -64,10 +64,12 @@ struct watch {
     struct loop_timer *timer;
 };
 
+enum whose { UNDECIDED, DECIDING, OURS, THEIRS };
+
 static struct {
     pthread_mutex_t lock; /* held for moments; nobody else's code runs under it */
     pthread_cond_t decided;
-    enum { UNDECIDED, DECIDING, OURS, THEIRS } whose;
+    enum whose whose;
     struct loop *loop; /* NULL: no thread, in a child of fork() for example */
     struct watch *buckets[BUCKETS];
     int last_id;
@@ -490,7 +492,7 @@ static int remove_timeout(int id)
 /* -------------------------------------------------------------- registration */
 
 /* Whose loop libvirt has; UNDECIDED: none. */
-static int ask_whose(void)
+static enum whose ask_whose(void)
 {
     bool ours = false;
     int id = virEventAddTimeout(-1, is_it_ours, &ours, NULL);
@@ -507,7 +509,7 @@ static int start_loop_once(void)
     return r;
 }
 
-static int register_ours(int *ret_whose)
+static int register_ours(enum whose *ret_whose)
 {
     int r = start_loop_once();
     if (r != BJ_OK)
@@ -523,7 +525,7 @@ static int register_ours(int *ret_whose)
     return BJ_OK;
 }
 
-static int decide(int *ret_whose)
+static int decide(enum whose *ret_whose)
 {
     *ret_whose = ask_whose();
     switch (*ret_whose) {
@@ -558,8 +560,8 @@ int service_start(void)
     service.whose = DECIDING;
     unlock();
 
-    int whose =
-        UNDECIDED; /* asked without the lock: the program's loop may want locks of its own */
+    /* Asked without the lock: the program's loop may take locks of its own. */
+    enum whose whose = UNDECIDED;
     int r = virInitialize() == 0 ? decide(&whose) : BJ_E_SYSTEM;
 
     lock();

@@ -95,7 +95,7 @@ static const struct member mirror_members[] = {
     {"speed", IS_NUMBER, .place = BANDWIDTH, .max = ULLONG_MAX},
     {"granularity", IS_NUMBER, .place = GRANULARITY, .max = UINT_MAX},
     {"buf-size", IS_NUMBER, .place = BUF_SIZE, .max = ULLONG_MAX},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member block_commit_members[] = {
     {"device", IS_STRING, .place = DISK, .required = true},
@@ -107,7 +107,7 @@ static const struct member block_commit_members[] = {
     {"shallow", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_SHALLOW},
     {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_RELATIVE},
     {"delete", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_COMMIT_DELETE},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member stream_members[] = {
     {"device", IS_STRING, .place = DISK, .required = true},
@@ -115,7 +115,7 @@ static const struct member stream_members[] = {
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"speed", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"relative", IS_BOOLEAN, .flag = VIR_DOMAIN_BLOCK_REBASE_RELATIVE},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member blockdev_backup_members[] = {
     {"device", IS_STRING, .place = DISK, .required = true},
@@ -124,7 +124,7 @@ static const struct member blockdev_backup_members[] = {
     {"target-type", IS_WORD, .place = TARGET_TYPE, .words = target_types},
     {"format", IS_STRING, .place = FORMAT},
     {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member copy_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
@@ -133,7 +133,7 @@ static const struct member copy_members[] = {
     {"granularity", IS_NUMBER, .place = GRANULARITY, .max = UINT_MAX},
     {"buf-size", IS_NUMBER, .place = BUF_SIZE, .max = ULLONG_MAX},
     {"flags", IS_FLAGS, .words = copy_flags},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member commit_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
@@ -141,26 +141,26 @@ static const struct member commit_members[] = {
     {"top", IS_STRING, .place = TOP},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"flags", IS_FLAGS, .words = commit_flags},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member pull_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member rebase_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
     {"base", IS_STRING, .place = BASE},
     {"bandwidth", IS_NUMBER, .place = BANDWIDTH, .max = ULONG_MAX},
     {"flags", IS_FLAGS, .words = rebase_flags},
-    {NULL},
+    {.name = NULL},
 };
 static const struct member backup_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
     {"backupxml", IS_STRING, .place = XML, .required = true},
     {"checkpointxml", IS_STRING, .place = CHECKPOINT},
     {"flags", IS_FLAGS, .words = backup_flags},
-    {NULL},
+    {.name = NULL},
 };
 
 struct start {

@@ -15,10 +15,7 @@ struct text {
     char s[];
 };
 
-static struct {
-    struct text text;
-    char s[16];
-} out_of_memory = {.s = "out of memory"};
+static struct text out_of_memory = {.s = "out of memory"};
 
 static struct text *text_alloc(size_t len)
 {
@@ -52,19 +49,19 @@ struct text *text_printf(const char *format, ...)
 
     va_end(again);
     va_end(args);
-    return text ? text : &out_of_memory.text;
+    return text ? text : &out_of_memory;
 }
 
 struct text *text_ref(struct text *text)
 {
-    if (text && text != &out_of_memory.text)
+    if (text && text != &out_of_memory)
         atomic_fetch_add_explicit(&text->refs, 1, memory_order_relaxed);
     return text;
 }
 
 struct text *text_unref(struct text *text)
 {
-    if (text && text != &out_of_memory.text &&
+    if (text && text != &out_of_memory &&
         atomic_fetch_sub_explicit(&text->refs, 1, memory_order_acq_rel) == 1)
         free(text);
     return NULL;
