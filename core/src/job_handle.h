@@ -78,9 +78,10 @@ struct bj_job {
     void (*unprepare)(struct driver_request *request);
     int64_t event_us; /* the timestamp of the fact the machine is being fed; 0: it is none */
     int64_t seen_us;  /* when that began */
-    struct bj_job *next_starting;
-    bool starting; /* its start has not been accepted yet */
-    bool tabled;   /* its monitor finds it by id; the table has a reference */
+    bj_job *next;     /* in its monitor's list: of the starting runs, or of the tabled ones */
+    bj_job **pointer; /* if it is tabled: what points to it there */
+    bool starting;    /* its start has not been accepted yet */
+    bool tabled;      /* its monitor finds it by id; the table has a reference */
 };
 
 /* The loop's thread. NULL: no memory. One reference, the caller's. */

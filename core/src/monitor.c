@@ -529,6 +529,7 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct addres
     atomic_init(&monitor->refs, 1);
     atomic_init(&monitor->handles, 1);
     monitor->ctx = ctx_ref(ctx);
+    monitor->last_tabled = &monitor->tabled;
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
     monitor->is_lent = address_is_lent(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);

@@ -50,6 +50,7 @@ struct bj_monitor {
     bool returning;                     /* connected again, and the jobs not looked up yet */
     bj_future *connect;                 /* who waits for it to open; NULL: nobody */
     void *jobs;                         /* tsearch(3), by id: the run that has the id now */
+    bj_job *tabled, **last_tabled;      /* the same as a list, the oldest first */
     size_t job_count;                   /* of those and of the starting ones */
     bj_job *starting;                   /* runs that QEMU has not told of yet (B01, B20) */
     struct driver_request rows_request; /* one for all runs that want to know */

@@ -24,9 +24,27 @@ bj_job *monitor_find_job(bj_monitor *monitor, const char *id)
     return node ? *(bj_job **)node : NULL;
 }
 
+static void list_tabled(bj_monitor *monitor, bj_job *job)
+{
+    job->next = NULL;
+    job->pointer = monitor->last_tabled;
+    *job->pointer = job;
+    monitor->last_tabled = &job->next;
+}
+
+static void unlist_tabled(bj_monitor *monitor, const bj_job *job)
+{
+    *job->pointer = job->next;
+    if (job->next)
+        job->next->pointer = job->pointer;
+    else
+        monitor->last_tabled = job->pointer;
+}
+
 static void untable(bj_monitor *monitor, bj_job *job)
 {
     tdelete(&job->key, &monitor->jobs, compare_keys);
+    unlist_tabled(monitor, job);
     job->tabled = false;
     monitor->job_count--;
     job_retire(job);
@@ -61,7 +79,7 @@ static bool table(bj_monitor *monitor, bj_job *job)
         vacate(monitor, before);
     if (!tsearch(&job->key, &monitor->jobs, compare_keys))
         return false;
-    bj_job_ref(job);
+    list_tabled(monitor, bj_job_ref(job));
     job->tabled = true;
     monitor->job_count++;
     return true;
@@ -84,6 +102,12 @@ bj_job *monitor_track_job(bj_monitor *monitor, const char *id, const char *type)
     return tabled ? job : NULL;
 }
 
+void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user), void *user)
+{
+    for (bj_job *job = monitor->tabled; job; job = job->next)
+        visit(job, user);
+}
+
 /* ------------------------------------------------------------- starting runs */
 
 int monitor_add_starting(bj_monitor *monitor, bj_job *job)
@@ -92,9 +116,9 @@ int monitor_add_starting(bj_monitor *monitor, bj_job *job)
         return BJ_E_BUSY;
     bj_job **last = &monitor->starting; /* of two with one id QEMU accepts the first */
     while (*last)
-        last = &(*last)->next_starting;
+        last = &(*last)->next;
     *last = bj_job_ref(job);
-    job->next_starting = NULL;
+    job->next = NULL;
     job->starting = true;
     monitor->job_count++;
     return BJ_OK;
@@ -102,9 +126,9 @@ int monitor_add_starting(bj_monitor *monitor, bj_job *job)
 
 static bool take_starting(bj_monitor *monitor, bj_job *job)
 {
-    for (bj_job **link = &monitor->starting; *link; link = &(*link)->next_starting) {
+    for (bj_job **link = &monitor->starting; *link; link = &(*link)->next) {
         if (*link == job) {
-            *link = job->next_starting;
+            *link = job->next;
             job->starting = false;
             monitor->job_count--;
             return true;
@@ -129,7 +153,7 @@ bj_job *monitor_settle_starting(bj_monitor *monitor, bj_job *job)
 
 bj_job *monitor_find_starting(bj_monitor *monitor, const char *id)
 {
-    for (bj_job *job = monitor->starting; job; job = job->next_starting)
+    for (bj_job *job = monitor->starting; job; job = job->next)
         if (strcmp(text_str(job->id), id) == 0)
             return job;
     return NULL;
@@ -152,26 +176,6 @@ void monitor_job_refused(bj_monitor *monitor, bj_job *job)
     }
 }
 
-/* --------------------------------------------------------------------- walking */
-
-struct walk {
-    void (*visit)(bj_job *job, void *user);
-    void *user;
-};
-
-static void visit_job(const void *node, VISIT visit, void *user)
-{
-    const struct walk *walk = user;
-    if (visit == preorder || visit == leaf)
-        walk->visit(*(bj_job *const *)node, walk->user);
-}
-
-void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user), void *user)
-{
-    struct walk walk = {.visit = visit, .user = user};
-    twalk_r(monitor->jobs, visit_job, &walk);
-}
-
 /* ---------------------------------------------------------------------- losing */
 
 void monitor_lose_starting(bj_monitor *monitor, int error, const char *text)
@@ -186,23 +190,13 @@ void monitor_lose_starting(bj_monitor *monitor, int error, const char *text)
     }
 }
 
-struct loss {
-    bool lingering; /* those that are to be dismissed stay */
-    bj_job *job;
-};
-
-static void pick_job_to_lose(bj_job *job, void *user)
-{
-    struct loss *loss = user;
-    if (!(loss->lingering && job_owes_dismissal(job)))
-        loss->job = job;
-}
-
+/* While the monitor lingers, those that are to be dismissed stay. */
 static bj_job *first_job_to_lose(const bj_monitor *monitor)
 {
-    struct loss loss = {.lingering = monitor->lingering};
-    monitor_each_job(monitor, pick_job_to_lose, &loss);
-    return loss.job;
+    bj_job *job = monitor->tabled;
+    while (job && monitor->lingering && job_owes_dismissal(job))
+        job = job->next;
+    return job;
 }
 
 void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text)
@@ -216,15 +210,10 @@ void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text)
     }
 }
 
-static void note_owed(bj_job *job, void *user)
-{
-    bool *owed = user;
-    *owed |= job_owes_dismissal(job);
-}
-
 bool monitor_owes_dismissals(const bj_monitor *monitor)
 {
-    bool owed = false;
-    monitor_each_job(monitor, note_owed, &owed);
-    return owed;
+    const bj_job *job = monitor->tabled;
+    while (job && !job_owes_dismissal(job))
+        job = job->next;
+    return job != NULL;
 }
