@@ -3,6 +3,7 @@
  * Threads for calls that block; see pool.h.
  */
 #include "pool.h"
+#include "loop.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -10,7 +11,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* libvirt's client needs little, but what it calls into may not: GnuTLS, SASL, the resolver. */
 #define STACK_SIZE (1024 * 1024)
@@ -143,19 +143,6 @@ static void serve_lane(void)
     lane_unref(lane);
 }
 
-static struct timespec idle_until(void)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += POOL_IDLE_MS / 1000;
-    until.tv_nsec += POOL_IDLE_MS % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    return until;
-}
-
 static void init_sleeper(struct sleeper *sleeper)
 {
     pthread_condattr_t attr;
@@ -193,7 +180,7 @@ static int fall_asleep(struct sleeper *sleeper, const struct timespec *until)
 /* The lock is held. False: nothing came for long. */
 static bool await_lane(struct sleeper *sleeper)
 {
-    struct timespec until = idle_until();
+    struct timespec until = clock_deadline(POOL_IDLE_MS);
     int r = 0;
     while (!pool.first && r != ETIMEDOUT)
         r = fall_asleep(sleeper, &until);

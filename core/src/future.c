@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct future_callback {
     struct loop_task task;
@@ -414,14 +413,8 @@ int bj_future_on_done(bj_future *future, bj_closure closure)
 /* Under the lock, which it gives up while it sleeps. */
 static int sleep_until_done(bj_future *future, int64_t timeout_ms)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    if (timeout_ms >= 0) {
-        int64_t seconds = timeout_ms / 1000;
-        int64_t nanos = deadline.tv_nsec + timeout_ms % 1000 * 1000000;
-        deadline.tv_sec += seconds + nanos / 1000000000;
-        deadline.tv_nsec = nanos % 1000000000;
-    }
+    bool is_endless = timeout_ms < 0;
+    struct timespec deadline = clock_deadline(is_endless ? 0 : timeout_ms);
 
     struct future_sleeper self = {.next = future->sleepers};
     pthread_condattr_t attr;
@@ -433,8 +426,8 @@ static int sleep_until_done(bj_future *future, int64_t timeout_ms)
 
     int r = 0;
     while (!future->done && r != ETIMEDOUT)
-        r = timeout_ms < 0 ? pthread_cond_wait(&self.wake, &future->ctx->lock)
-                           : pthread_cond_timedwait(&self.wake, &future->ctx->lock, &deadline);
+        r = is_endless ? pthread_cond_wait(&self.wake, &future->ctx->lock)
+                       : pthread_cond_timedwait(&self.wake, &future->ctx->lock, &deadline);
 
     struct future_sleeper **link = &future->sleepers;
     while (*link != &self)

@@ -12,9 +12,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define STACK_SIZE (512 * 1024) /* jansson recurses, a level of nesting at a time */
+#define LAST_SECOND ((int64_t)(UINT64_MAX >> (65 - 8 * sizeof(time_t)))) /* of a time_t */
 
 struct loop {
     struct ev_loop *ev;
@@ -67,6 +67,24 @@ int64_t clock_realtime_us(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+struct timespec clock_add_ms(struct timespec when, int64_t ms)
+{
+    int64_t nanos = when.tv_nsec + ms % 1000 * 1000000;
+    int64_t seconds = ms / 1000 + nanos / 1000000000;
+    if (seconds > LAST_SECOND - when.tv_sec)
+        return (struct timespec){.tv_sec = (time_t)LAST_SECOND};
+    when.tv_sec += (time_t)seconds;
+    when.tv_nsec = (long)(nanos % 1000000000);
+    return when;
+}
+
+struct timespec clock_deadline(int64_t ms)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return clock_add_ms(now, ms);
 }
 
 /* -------------------------------------------------------------------- tasks */

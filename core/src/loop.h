@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct ev_loop;
 struct loop;
@@ -69,5 +70,11 @@ void loop_timer_free(struct loop_timer *timer); /* takes NULL */
 /* Any thread. Milliseconds of the monotonic clock, microseconds since 1970. */
 int64_t clock_monotonic_ms(void);
 int64_t clock_realtime_us(void);
+
+/* Any thread. The moment `ms` after `when`; the last one that time_t can hold if that is later.
+ * `ms` is not negative. */
+struct timespec clock_add_ms(struct timespec when, int64_t ms);
+/* Any thread. The same after now, for pthread_cond_timedwait() by the monotonic clock. */
+struct timespec clock_deadline(int64_t ms);
 
 #endif

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* How many records a callback gets before the loop has its turn again. */
 #define CALLBACK_BATCH 64
@@ -440,17 +439,13 @@ int bj_watch_deliver(bj_watch *watch, bj_queue *queue, uint64_t token)
 /* Under the lock. */
 static int sleep_for_record(bj_watch *watch, int64_t timeout_ms)
 {
-    int64_t now = clock_monotonic_ms();
-    int64_t deadline_ms = timeout_ms > INT64_MAX - now ? INT64_MAX : now + timeout_ms;
-    struct timespec deadline = {
-        .tv_sec = deadline_ms / 1000,
-        .tv_nsec = deadline_ms % 1000 * 1000000,
-    };
+    bool is_endless = timeout_ms < 0;
+    struct timespec deadline = clock_deadline(is_endless ? 0 : timeout_ms);
 
     int r = 0;
     while (!watch->first && !watch->drained && r != ETIMEDOUT)
-        r = timeout_ms < 0 ? pthread_cond_wait(&watch->wake, &watch->ctx->lock)
-                           : pthread_cond_timedwait(&watch->wake, &watch->ctx->lock, &deadline);
+        r = is_endless ? pthread_cond_wait(&watch->wake, &watch->ctx->lock)
+                       : pthread_cond_timedwait(&watch->wake, &watch->ctx->lock, &deadline);
     if (watch->first)
         return BJ_OK;
     return watch->drained ? BJ_E_CLOSED : BJ_E_TIMEOUT;

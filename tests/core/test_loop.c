@@ -374,6 +374,48 @@ static void b63_an_idle_loop_sleeps_until_something_happens(void **state)
     assert_true(timeout_ms == -1 || timeout_ms > 24 * 60 * 60 * 1000);
 }
 
+/* -------------------------------------------------------------------- clocks */
+
+static void assert_moment(struct timespec actual, time_t seconds, long nanos)
+{
+    assert_true(actual.tv_sec == seconds);
+    assert_int_equal(actual.tv_nsec, nanos);
+}
+
+static void a_deadline_is_later_by_so_many_milliseconds(void **state)
+{
+    (void)state;
+    const struct timespec when = {.tv_sec = 7, .tv_nsec = 999000001};
+    assert_moment(clock_add_ms(when, 0), 7, 999000001);
+    assert_moment(clock_add_ms(when, 1), 8, 1);
+    assert_moment(clock_add_ms(when, 2), 8, 1000001);
+    assert_moment(clock_add_ms(when, 3600001), 3608, 1);
+}
+
+/* Where time_t has 32 bits 68 years are too far. */
+static void a_deadline_too_far_for_time_t_is_its_last_second(void **state)
+{
+    (void)state;
+    const int bits = 8 * (int)sizeof(time_t);
+    const time_t last = (time_t)(UINT64_MAX >> (65 - bits));
+    const struct timespec late = {.tv_sec = last - 1, .tv_nsec = 500000000};
+    assert_moment(clock_add_ms(late, 499), last - 1, 999000000);
+    assert_moment(clock_add_ms(late, 500), last, 0);
+    assert_moment(clock_add_ms(late, 1499), last, 999000000);
+    assert_moment(clock_add_ms(late, 1500), last, 0);
+    assert_moment(clock_add_ms(late, INT64_MAX), last, 0);
+
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    static const int64_t far[] = {INT32_MAX * 1000LL, UINT32_MAX * 1000LL, INT64_MAX - 1,
+                                  INT64_MAX};
+    for (int i = 0; i < 4; i++) {
+        struct timespec deadline = clock_deadline(far[i]);
+        assert_true(deadline.tv_sec > now.tv_sec + 24 * 60 * 60);
+        assert_true(deadline.tv_nsec >= 0 && deadline.tv_nsec < 1000000000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +430,8 @@ int main(void)
         on_bench(a_timer_that_is_gone_does_not_fire),
         on_bench(on_their_loop_ev_run_returns_when_nothing_is_left),
         on_bench(b63_an_idle_loop_sleeps_until_something_happens),
+        cmocka_unit_test(a_deadline_is_later_by_so_many_milliseconds),
+        cmocka_unit_test(a_deadline_too_far_for_time_t_is_its_last_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
