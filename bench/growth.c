@@ -44,7 +44,7 @@ static void print_row(const char *what, int done)
 {
     /* What looks is itself an open directory. */
     printf("%-9s %6d %6d %8d %12zu %12zu\n", what, done, entries("/proc/self/fd") - 1,
-           entries("/proc/self/task"), heap_bytes(), resident_bytes() / 1024);
+           entries("/proc/self/task"), heap_in_use(), resident_bytes() / 1024);
     fflush(stdout);
 }
 

@@ -5,18 +5,11 @@
 #ifndef MEASURE_H
 #define MEASURE_H
 
-#include <malloc.h>
+#include "../tests/support/heap_in_use.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-/* What malloc has given out, in all its arenas. */
-static inline size_t heap_bytes(void)
-{
-    struct mallinfo2 info = mallinfo2();
-
-    return info.uordblks + info.hblkhd;
-}
 
 static inline size_t resident_bytes(void)
 {

@@ -94,12 +94,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "memory: out of memory\n");
         return EXIT_FAILURE;
     }
-    size_t heap = heap_bytes(), resident = resident_bytes();
+    size_t heap = heap_in_use(), resident = resident_bytes();
 
     for (size_t i = 0; i < count; i += WINDOW)
         fill(ctx, seats + i, found.gl_pathv + i, count - i < WINDOW ? count - i : WINDOW);
 
-    heap = heap_bytes() - heap;
+    heap = heap_in_use() - heap;
     resident = resident_bytes() - resident;
     for (size_t i = 0; i < count; i++) {
         if (bj_future_is_done(seats[i].done)) {

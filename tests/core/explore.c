@@ -116,7 +116,7 @@ static uint64_t hash_of(const struct frozen *frozen)
 
 static void place(struct search *s, uint32_t number)
 {
-    size_t slot = s->nodes[number].hash & (s->slots - 1);
+    size_t slot = (size_t)s->nodes[number].hash & (s->slots - 1);
     while (s->table[slot] != NOBODY)
         slot = (slot + 1) & (s->slots - 1);
     s->table[slot] = number;
@@ -133,7 +133,7 @@ static void widen(struct search *s)
 
 static uint32_t find(const struct search *s, uint64_t hash)
 {
-    size_t slot = hash & (s->slots - 1);
+    size_t slot = (size_t)hash & (s->slots - 1);
     while (s->table[slot] != NOBODY && s->nodes[s->table[slot]].hash != hash)
         slot = (slot + 1) & (s->slots - 1);
     return s->table[slot];

@@ -188,7 +188,7 @@ static char *read_text(const char *path)
     FILE *file = fopen(path, "re");
     assert_non_null(file);
     size_t length = fread(text, 1, sizeof(texts[0]), file);
-    assert_in_range(length, 1, sizeof(texts[0]) - 1);
+    assert_int_in_range(length, 1, sizeof(texts[0]) - 1);
     fclose(file);
     return text;
 }

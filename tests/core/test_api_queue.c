@@ -109,7 +109,7 @@ static void batches_keep_the_order_and_the_fd_readable(void **state)
     uint64_t expected = 1;
     while (expected <= 100) {
         int count = read_queue(queue, records, 16);
-        assert_in_range(count, 1, 16);
+        assert_int_in_range(count, 1, 16);
         for (int i = 0; i < count; i++)
             assert_true(records[i].token == expected++);
     }

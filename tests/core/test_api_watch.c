@@ -82,7 +82,7 @@ static void b61_a_slow_reader_is_told_how_many_it_lost(void **state)
     const bj_record *lagged = next_record(slow);
     assert_int_equal(lagged->kind, BJ_RECORD_LAGGED);
     uint64_t lost = lagged->lost;
-    assert_in_range(lost, 100 - RING, 99);
+    assert_int_in_range(lost, 100 - RING, 99);
     for (int n = (int)lost; n < 100; n++)
         assert_int_equal(number_of(next_record(slow)), n);
     const bj_record *none;

@@ -738,7 +738,7 @@ static void play_graphs(peer *p, void *user)
     while (going && peer_hear(p, &command)) {
         if (strcmp(command.name, "blockdev-mirror") == 0) {
             snprintf(id, sizeof(id), "%s", peer_argument(p, &command, "job-id"));
-            number = strtoull(peer_argument(p, &command, "device"), NULL, 10);
+            number = strtoul(peer_argument(p, &command, "device"), NULL, 10);
             good = number >= GRAPHS;
         }
         if (strcmp(command.name, "x-debug-query-block-graph") != 0) {

@@ -164,7 +164,7 @@ static void b56_spoilt_messages_are_read_as_the_parser_reads_them(void **state)
         memcpy(text, ORDINARY, len);
         for (int change = 0; change < 1 + story % 3; change++) {
             dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
-            size_t at = (dice >> 20) % len;
+            size_t at = (size_t)((dice >> 20) % len);
             char letter = alphabet[(dice >> 40) % (sizeof alphabet - 1)];
             switch (dice % 4) {
             case 0:

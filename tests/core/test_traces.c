@@ -221,7 +221,7 @@ static void do_gone(struct play *play, char **words)
     play->watch = bj_watch_unref(play->watch);
 
     long events = atomic_load(&play->events);
-    assert_in_range(events, number(words[1], INT32_MAX), number(words[2], INT32_MAX));
+    assert_int_in_range(events, number(words[1], INT32_MAX), number(words[2], INT32_MAX));
 }
 
 /* ---------------------------------------------------------------------------- lines */

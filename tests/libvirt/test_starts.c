@@ -154,7 +154,7 @@ static void assert_attribute(const xmlNode *root, const char *element, const cha
     assert_non_null(node);
     xmlChar *value = xmlGetProp(node, (const xmlChar *)name);
     assert_non_null(value);
-    assert_string_equal(value, expected);
+    assert_string_equal((const char *)value, expected);
     xmlFree(value);
 }
 

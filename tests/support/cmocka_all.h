@@ -13,4 +13,9 @@
 
 #include <cmocka.h>
 
+/* cmocka 2.0 has this instead of assert_in_range(), which it calls deprecated. */
+#ifndef assert_int_in_range
+#define assert_int_in_range assert_in_range
+#endif
+
 #endif

@@ -5,9 +5,9 @@
 #include "counts.h"
 
 #include "cmocka_all.h"
+#include "heap_in_use.h"
 
 #include <dirent.h>
-#include <malloc.h>
 
 static int count_entries(const char *path)
 {
@@ -32,6 +32,5 @@ int count_threads(void)
 
 size_t count_heap(void)
 {
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
+    return heap_in_use();
 }
