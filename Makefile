@@ -32,6 +32,8 @@
 #                        only builds them
 #   make clean           removes build/
 #
+# Warnings are errors only with WERROR=-Werror: another compiler may know more of them than ours.
+#
 # New sources, tests, examples and benchmarks are found by their place; see the wildcards below.
 
 PREFIX ?= /usr/local
@@ -531,7 +533,7 @@ lint-format:
 
 # Our users' compilers are not ours.
 lint-headers:
-	$(CC) -std=c99 -pedantic $(warnings) -Icore/include -fsyntax-only -x c $(headers)
+	$(CC) -std=c99 -pedantic $(warnings) -Werror -Icore/include -fsyntax-only -x c $(headers)
 	$(CXX) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ $(headers)
 
 lint-cppcheck:
