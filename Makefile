@@ -63,12 +63,15 @@ LIBVIRT_SHARED := $(BUILD)/libblockjob-libvirt.so.$(VERSION)
 
 warnings := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
 sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-compile = $(CC) -std=c11 -D_GNU_SOURCE $(warnings) -pthread -Icore/include $(includes) \
+# Times and file sizes of 64 bits also on 32-bit machines: nothing in the public headers depends on it.
+defines := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
+compile = $(CC) -std=c11 $(defines) $(warnings) -pthread -Icore/include $(includes) \
 	$(jansson_cflags) $(CPPFLAGS) $(CFLAGS) $(pic) $(sanitize) -MMD -MP -c -o $@ $<
 link = $(CC) $(CFLAGS) $(sanitize) -pthread $(LDFLAGS) -o $@
 # Debian's libev has no pkg-config file. Asked for late: the dependencies may just have come.
 jansson_cflags = $(shell $(PKG_CONFIG) --cflags jansson)
-libraries = $(LDLIBS) -lev $(shell $(PKG_CONFIG) --libs jansson) -lm
+# Before 2.34 glibc has dlopen() in a library of its own.
+libraries = $(LDLIBS) -lev $(shell $(PKG_CONFIG) --libs jansson) -lm -ldl
 # The libvirt driver is left out, aloud, where these are not.
 libvirt_needs := 'libvirt >= 7.0' 'libvirt-qemu >= 7.0' libxml-2.0
 has_libvirt = $(shell $(PKG_CONFIG) --exists $(libvirt_needs) && echo yes)

@@ -25,8 +25,14 @@ NEEDED_HEADERS = {
     "jansson.h": "jansson, the JSON parser (Debian: libjansson-dev)",
     "Python.h": "Python's headers (Debian: python3-dev)",
 }
-COMPILE_ARGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread"]
-LIBRARIES = ["ev", "jansson", "m"]
+COMPILE_ARGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-D_FILE_OFFSET_BITS=64",
+    "-D_TIME_BITS=64",
+    "-pthread",
+]
+LIBRARIES = ["ev", "jansson", "m", "dl"]
 
 # As in the Makefile. The file is no module of Python's: the core looks for it under this name.
 DRIVER = "blockjob._libvirt_driver"
