@@ -18,6 +18,8 @@
 #                        domains, and libvirtd restarts; SECONDS=60 each, SEED=
 #   make check-traces    every transcript of tests/traces in every way; make check plays each in one
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
+#   make check-roots     builds on other Debian releases and as i386, runs the tests that need no other
+#                        program; ROOTS='bullseye sid' (.ci/roots)
 #   make check-nova      OpenStack's Nova with blockjob.nova, on real domains (docs/nova.md)
 #   make bench-nova      how long Nova's methods take without and with it
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
@@ -427,6 +429,11 @@ check-matrix:
 .check-matrix: $(python_ready) test-programs
 	@$(with_tools) BLOCKJOB_WITHOUT_LIBVIRT=1 PYTEST_ADDOPTS='-m qemu' .ci/matrix $(PYTHON) .ci/check matrix
 
+# Builds in a root folder of each release; root only.
+check-roots:
+	@.ci/dependencies roots
+	@.ci/roots
+
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize: check-asan check-tsan check-race
 
@@ -578,7 +585,7 @@ clean:
 
 .PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
-	check-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race check-valgrind \
+	check-matrix check-roots check-nova bench-nova check-sanitize check-asan check-tsan check-race check-valgrind \
 	check-fuzz check-instructions demo bench lint lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
 	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz .check-instructions .demo .bench .lint
