@@ -7,14 +7,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import io
 import json
 import math
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
 from . import (
     Error,
@@ -56,8 +55,9 @@ _INTERVAL = 0.5  # seconds between two looks at the progress
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line says, and returns the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every locale has every letter
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # not every locale has every letter
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -223,7 +223,7 @@ def _connect(uri: str) -> sync.Monitor:
 
 
 @contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
+def _without_stderr() -> Generator[None, None, None]:
     """libvirt prints why it can't connect; so do we, and once is enough."""
     if sys.stderr is None:
         yield

@@ -113,7 +113,7 @@ def make_limits(given: Mapping[Limit, float] | None) -> Limits:
     return frozenset((limit, _limit(limit, value)) for limit, value in (given or {}).items())
 
 
-def _limit(limit: Limit, value: float) -> int:
+def _limit(limit: object, value: float) -> int:
     if not isinstance(limit, Limit):
         raise TypeError(f"a limit is a blockjob.Limit, not {limit!r}")
     if not 0 < value < math.inf:
@@ -154,9 +154,11 @@ class LibvirtDomain(Protocol):
 
     def name(self) -> str:
         """As libvirt-python has it."""
+        ...
 
     def UUIDString(self) -> str:
         """As libvirt-python has it."""
+        ...
 
 
 def ask_connect(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from . import _core
 from ._errors import Error, make_error
@@ -66,7 +66,7 @@ class EventReader(Reader[Event]):
         if kind == _core.RECORD_LAGGED:
             self._lost += lost
         elif kind == _core.RECORD_EVENT:
-            data = json.loads(text) if text else {}
+            data: dict[str, Any] = json.loads(text) if text else {}
             self._tell(Event(name, data, timestamp_us / 1e6))
         elif kind in (_core.RECORD_DISCONNECTED, _core.RECORD_RECONNECTED):
             why = make_error(error, text) if error else None

@@ -30,7 +30,8 @@ import re
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from . import sync
@@ -159,7 +160,7 @@ class AwaitableJobs(_BlockDevice):
             time.sleep(0.5)
 
     @contextlib.contextmanager
-    def _libvirt_errors(self) -> Iterator[None]:
+    def _libvirt_errors(self) -> Generator[None, None, None]:
         try:
             yield
         except JobLost as error:
@@ -272,7 +273,7 @@ def _see_through(domain: Any) -> Any:
     return domain if is_libvirts else None
 
 
-def _libvirt() -> Any:
+def _libvirt() -> ModuleType:
     """libvirt-python; whoever has a virDomain of its has imported it."""
     return sys.modules["libvirt"]
 

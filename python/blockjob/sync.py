@@ -21,7 +21,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -108,8 +108,8 @@ def _wait_readable(inbox: Inbox, timeout: float | None) -> None:
             raise Timeout(f"nothing came in {timeout} s", code=ErrorCode.TIMEOUT)
 
 
-def _documented_as(model: type) -> Any:
-    """Gives the methods that are the same in the asyncio front-end its words."""
+def _documented_as(model: type) -> Callable[[C], C]:
+    """Copies docstrings from the asyncio front-end to methods that have none."""
 
     def document(cls: C) -> C:
         for name, method in vars(cls).items():

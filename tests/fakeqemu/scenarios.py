@@ -35,7 +35,8 @@ def go(until: str, **fake: Any) -> Step:
 
 def start(command: str, **arguments: Any) -> Step:
     # A speed of 1 stops a job after its first piece.
-    return ask(command, job_id="j", **({"speed": 1} | arguments))
+    options: dict[str, Any] = {"speed": 1} | arguments
+    return ask(command, job_id="j", **options)
 
 
 # Fast enough to notice soon that it shall pause, slow enough not to be over before.

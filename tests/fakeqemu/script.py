@@ -302,7 +302,7 @@ def _hang_up(monitor: Monitor, step: Step) -> None:
 
 
 def _whats(step: Step) -> set[str]:
-    whats = set(_WHATS) if step["what"] == "all" else {step["what"]}
+    whats: set[str] = set(_WHATS) if step["what"] == "all" else {step["what"]}
     if not whats <= set(_WHATS):
         raise StepError(f"what is all or one of {', '.join(_WHATS)}")
     return whats

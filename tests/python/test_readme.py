@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,7 @@ def build_c(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("build", [build_python, build_go, build_c])
-def test_program(daemon: Qemu, tmp_path: Path, build: object) -> None:
-    assert callable(build)
+def test_program(daemon: Qemu, tmp_path: Path, build: Callable[[Path], list[str]]) -> None:
     command = build(tmp_path)
     daemon.add_disk("drive0")
     daemon.add_empty("copy0")

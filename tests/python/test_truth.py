@@ -253,6 +253,8 @@ async def test_b25_progress_never_looks_complete_before_ready(
             if progress.current:
                 assert progress.fraction < 1.0
                 fake.do("ready", job="job0")
+        else:
+            pytest.fail("the progress ended before the job was ready")
         assert progress.fraction == 1.0
 
 
@@ -302,6 +304,8 @@ async def test_b30_a_mirror_that_does_not_converge_is_told(
         async for progress in job.progress(0.001):
             if progress.stalled:
                 break
+        else:
+            pytest.fail("the progress ended before the job stalled")
         assert not progress.ready
         assert not waiting.done()
         fake.do("ready", job="job0")
@@ -530,6 +534,8 @@ async def test_b57_a_synchronous_cancel(connect: Connect) -> None:
             async for event in events:
                 if event.name == "BLOCK_JOB_CANCELLED":
                     break
+            else:
+                pytest.fail("the events ended before the cancellation")
             assert event.data["device"] == "drive0"
 
 
