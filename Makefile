@@ -301,7 +301,7 @@ venv := $(BUILD)/venv
 pip = $(venv)/bin/python -m pip --disable-pip-version-check
 demo_tools := 'rich>=13'
 test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33' 'gevent>=22.10'
-lint_tools := 'ruff>=0.4' 'mypy>=1.8' types-setuptools
+lint_tools := 'ruff>=0.4' 'mypy>=1.8' 'basedpyright>=1.31' types-setuptools
 python_sources = setup.py pyproject.toml $(headers) $(sources) $(libvirt_sources) \
 	$(wildcard core/*.map core/*/*.h bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -524,56 +524,118 @@ check-instructions:
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check .ci/behaviours tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
+python_folders := setup.py .ci/check .ci/behaviours bench/instructions tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
 	-Itests/core $(jansson_cflags) $(libvirt_cflags)
 
-lint:
-	@.ci/dependencies lint
-	@$(MAKE) $(again) -k .lint
-
-.lint: lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go
-
 # The demo builds its own program, as a user would.
 linted := $(c_files) $(wildcard examples/demo/*.c)
+linted_sources := $(filter %.c,$(linted))
+linted_headers := $(sort $(filter %.h,$(linted)) $(wildcard core/*/*.h))
+
+# Each linter is a target of its own, and at its end .ci/timed prints its name and its time: -j runs
+# as many at a time as there are processors, -k the others where one fails, and -O keeps the output
+# of each together. The Python tools come first: two pips must not write to one environment.
+timed = $(quiet).ci/timed
+processors := $(shell nproc)
+
+lint:
+	@.ci/dependencies lint
+	@$(MAKE) $(again) -k .lint-tools; $(MAKE) $(again) -k -O .lint
+
+.lint-tools: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
+
+# Those that use one processor for long come first; clang-tidy, file by file, fills the gaps.
+.lint: lint-python lint-go lint-cppcheck lint-format lint-headers lint-tidy
 
 lint-format:
-	clang-format --dry-run -Werror $(linted)
+	$(timed) clang-format clang-format --dry-run -Werror $(linted)
 
 # Our users' compilers are not ours.
-lint-headers:
-	$(CC) -std=c99 -pedantic $(warnings) -Werror -Icore/include -fsyntax-only -x c $(headers)
-	$(CXX) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ $(headers)
+lint-headers: lint-headers-c lint-headers-c++
+lint-headers-c:
+	$(timed) 'headers as C99' $(CC) -std=c99 -pedantic $(warnings) -Werror -Icore/include -fsyntax-only -x c $(headers)
+lint-headers-c++:
+	$(timed) 'headers as C++11' $(CXX) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ $(headers)
 
-lint-cppcheck:
-	cppcheck --quiet --std=c11 -D_GNU_SOURCE '-Dfail_msg(...)=abort()' --enable=warning,style,performance,portability \
-		--inline-suppr --suppressions-list=.ci/cppcheck --error-exitcode=1 -Icore/include \
-		-Icore/src -Icore/libvirt -Itests/support -Itests/core $(filter %.c,$(linted))
+# With -j, cppcheck sees calls from one file into another only by what it keeps in this directory;
+# there it also finds what has not changed since. Other settings start it anew.
+cppcheck_results := $(BUILD)/lint/cppcheck
+$(cppcheck_results): Makefile .ci/cppcheck
+	@rm -rf $@
+	@mkdir -p $@
 
+lint-cppcheck: $(cppcheck_results)
+	$(timed) cppcheck cppcheck --quiet --std=c11 -D_GNU_SOURCE '-Dfail_msg(...)=abort()' \
+		--enable=warning,style,performance,portability --inline-suppr \
+		--suppressions-list=.ci/cppcheck --error-exitcode=1 -j$(processors) \
+		--cppcheck-build-dir=$(cppcheck_results) -Icore/include \
+		-Icore/src -Icore/libvirt -Itests/support -Itests/core $(linted_sources)
+
+# A source that passed is checked again when it or any header has changed.
+tidied := $(BUILD)/lint/tidy
 lint-tidy:
-	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(linted)) -- $(clang_flags)
+	$(timed) clang-tidy $(MAKE) $(again) -k $(linted_sources:%=$(tidied)/%)
 
-lint-python: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
-	$(venv)/bin/ruff check --quiet $(python_folders)
-	$(venv)/bin/ruff format --quiet --check $(python_folders)
-	$(venv)/bin/mypy setup.py python/blockjob
-	$(venv)/bin/mypy .ci/check
-	$(venv)/bin/mypy .ci/behaviours
-	$(PYTHON) .ci/behaviours --check
-	MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces $(venv)/bin/mypy tests/fakeqemu tests/python tests/traces
-	MYPYPATH=tests/python:tests/support $(venv)/bin/mypy tests/libvirt
-	MYPYPATH=tests/support $(venv)/bin/mypy tests/support/libvirtd
-	MYPYPATH=tests/support $(venv)/bin/mypy tests/support/qemu
-	MYPYPATH=tests/nova:tests/fakeqemu:tests/python:tests/support $(venv)/bin/mypy $(filter-out %/compute.py,$(wildcard tests/nova/*.py))
-	for program in $(wildcard examples/*/*.py bench/*.py); do \
-		MYPYPATH=bench $(venv)/bin/mypy $$program || exit; done
+$(linted_sources:%=$(tidied)/%): $(tidied)/%: % $(linted_headers) .clang-tidy Makefile
+	@mkdir -p $(@D)
+	$(quiet)clang-tidy --quiet --warnings-as-errors='*' $< -- $(clang_flags) >$@.log 2>&1 || \
+		{ cat $@.log; exit 1; }
+	@touch $@
 
-lint-go: library
-	@unformatted=$$($(dir $(GO))gofmt -l $(go_folders)); \
-		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
-	PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
-	set -e; for module in $(all_go_modules) $(libvirt_go_modules); do (cd $$module && $(go_env) $(GO) vet ./...); done
+lint-python: lint-pyright-tests lint-mypy lint-pyright lint-ruff lint-ruff-format lint-behaviours
+lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format: .lint-tools
+
+# Both read pyproject.toml: the package, and all other Python by settings of its own.
+pyright = $(venv)/bin/basedpyright --warnings --pythonpath $(venv)/bin/python
+lint-pyright:
+	$(timed) 'pyright package' $(pyright)
+lint-pyright-tests:
+	$(timed) 'pyright tests' $(pyright) --project tests/pyrightconfig.json
+
+# Two runs, as modules of one name can't be in one: there are two conftest.py and two client.py.
+mypy_package := setup.py python/blockjob tests/fakeqemu tests/python tests/traces tests/libvirt
+mypy_programs := .ci/check .ci/behaviours tests/support/libvirtd tests/support/qemu \
+	bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
+	bench/*.py examples/*/*.py))
+lint-mypy:
+	$(timed) mypy sh -c 'status=0; \
+		MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces "$$0" $(mypy_package) || status=1; \
+		MYPYPATH=tests/nova:tests/fakeqemu:tests/python:tests/support:bench "$$0" --scripts-are-modules \
+			$(mypy_programs) || status=1; \
+		exit $$status' $(venv)/bin/mypy
+
+lint-ruff:
+	$(timed) 'ruff check' $(venv)/bin/ruff check --quiet $(python_folders)
+lint-ruff-format:
+	$(timed) 'ruff format' $(venv)/bin/ruff format --quiet --check $(python_folders)
+lint-behaviours:
+	$(timed) behaviours $(PYTHON) .ci/behaviours --check
+
+lint-go: lint-go-modules lint-gofmt lint-generated
+
+lint-gofmt:
+	$(timed) gofmt sh -c 'unformatted=$$("$$0" -l $(go_folders)); \
+		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }' $(dir $(GO))gofmt
+lint-generated:
+	$(timed) 'generated Go' env PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
+
+# Built by each Go anew: it can't read what a newer compiler writes.
+staticcheck = $(abspath $(BUILD))/lint/staticcheck-$(shell .ci/dependencies --staticcheck)-$(shell $(GO) env GOVERSION)
+.staticcheck:
+	$(quiet)test -x $(staticcheck)/staticcheck || \
+		GOBIN=$(staticcheck) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(shell .ci/dependencies --staticcheck)
+
+# The C code of the module go is compiled first, for all at once; what is wrong with it go vet says.
+lint-go-modules: library .staticcheck
+	-$(quiet)env -C go $(go_env) $(GO) build ./... 2>/dev/null
+	$(quiet)$(MAKE) $(again) -k $(foreach module,$(all_go_modules) $(libvirt_go_modules),lint-vet/$(module) \
+		lint-staticcheck/$(module))
+lint-vet/%:
+	$(timed) 'go vet $*' env -C $* $(go_env) $(GO) vet ./...
+lint-staticcheck/%:
+	$(timed) 'staticcheck $*' env -C $* $(go_env) PATH="$(dir $(GO)):$$PATH" $(staticcheck)/staticcheck ./...
 
 format: $(venv)/.lint-tools
 	clang-format -i $(linted)
@@ -585,8 +647,12 @@ clean:
 
 .PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
-	check-matrix check-roots check-nova bench-nova check-sanitize check-asan check-tsan check-race check-valgrind \
-	check-fuzz check-instructions demo bench lint lint-format lint-headers lint-cppcheck lint-tidy lint-python lint-go format clean \
+	check-matrix check-roots check-nova bench-nova check-sanitize check-asan check-tsan check-race \
+	check-valgrind check-fuzz check-instructions demo bench format clean \
+	lint lint-format lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
+	lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format lint-behaviours lint-go lint-gofmt \
+	lint-generated lint-go-modules .staticcheck .lint-tools \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
-	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz .check-instructions .demo .bench .lint
+	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz \
+	.check-instructions .demo .bench .lint
 .DELETE_ON_ERROR:
