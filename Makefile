@@ -576,7 +576,9 @@ lint-cppcheck: $(cppcheck_results)
 # A source that passed is checked again when it or any header has changed.
 tidied := $(BUILD)/lint/tidy
 lint-tidy:
-	$(timed) clang-tidy $(MAKE) $(again) -k $(linted_sources:%=$(tidied)/%)
+	$(timed) clang-tidy $(MAKE) $(again) -k .tidied
+.tidied: $(linted_sources:%=$(tidied)/%)
+	@:
 
 $(linted_sources:%=$(tidied)/%): $(tidied)/%: % $(linted_headers) .clang-tidy Makefile
 	@mkdir -p $(@D)
@@ -651,7 +653,7 @@ clean:
 	check-valgrind check-fuzz check-instructions demo bench format clean \
 	lint lint-format lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
 	lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format lint-behaviours lint-go lint-gofmt \
-	lint-generated lint-go-modules .staticcheck .lint-tools \
+	lint-generated lint-go-modules .staticcheck .tidied .lint-tools \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
 	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz \
 	.check-instructions .demo .bench .lint
