@@ -47,7 +47,7 @@ class Helper:
             self.close()
             raise HelperError(f"{program.name} did not start")
 
-    def do(self, verb: str, /, **fields: Any) -> dict[str, Any]:
+    def do(self, verb: str, **fields: Any) -> dict[str, Any]:
         """Does a step and returns its answer. Raises HelperError."""
         number = next(self._numbers)
         step = {"do": verb, "number": number} | fields

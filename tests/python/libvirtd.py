@@ -71,7 +71,7 @@ class Domain:
         self.is_killed = False
         self._prefix = made["prefix"]
 
-    def _do(self, verb: str, /, **fields: Any) -> dict[str, Any]:
+    def _do(self, verb: str, **fields: Any) -> dict[str, Any]:
         return self.host.do(verb, domain=self.name, **fields)
 
     def close(self) -> None:
@@ -148,14 +148,14 @@ class Domain:
         return str(self._do("copy", disk=target, name=name, halted=halted)["path"])
 
     def pivot(self, target: str) -> None:
-        self._do("job", disk=target, verb="pivot")
+        self._do("job", disk=target, action="pivot")
 
     def abort(self, target: str) -> None:
-        self._do("job", disk=target, verb="abort")
+        self._do("job", disk=target, action="abort")
 
     def release(self, target: str) -> None:
         """Lets a halted job go on."""
-        self._do("job", disk=target, verb="release")
+        self._do("job", disk=target, action="release")
 
     def destroy(self) -> None:
         self._do("destroy")

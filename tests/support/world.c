@@ -182,11 +182,6 @@ int run_tests_on_both(const struct CMUnitTest *tests, size_t count)
     return failed + _cmocka_run_group_tests("system", tests, count, NULL, NULL);
 }
 
-void world_kill_server(world *w)
-{
-    process_end(&w->server);
-}
-
 int world_end(void **state)
 {
     world *w = *state;

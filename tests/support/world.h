@@ -15,7 +15,7 @@ typedef struct world {
     bj_ctx *ctx;
     bj_monitor *monitor;   /* on QEMU's first socket; NULL where there is no QEMU */
     char *dir;             /* a directory of its own; QEMU's first.qmp and second.qmp are there */
-    pid_t server;          /* a child that a test has started; 0 without one */
+    pid_t server;          /* that the test itself has forked */
     int qemu;              /* the number of the fake one */
     struct domain *domain; /* the first of those that libvirt has: libvirt.h */
     struct kept *kept;
@@ -34,9 +34,6 @@ int world_real(void **state);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_real, world_end)
 #define run_on_both(tests) run_tests_on_both(tests, sizeof(tests) / sizeof(tests[0]))
 int run_tests_on_both(const struct CMUnitTest *tests, size_t count);
-
-/* Kills the child that the test has started. */
-void world_kill_server(world *w);
 
 /* The path of a file of that name in the world's directory. */
 const char *path_of(world *w, const char *name);

@@ -260,13 +260,13 @@ func (d *Domain) Copy(target, name string, halted bool) {
 // Abort is what another client does to the job on a disk; Pivot is the other thing.
 func (d *Domain) Abort(target string) {
 	d.t.Helper()
-	d.do("job", helper.Fields{"disk": target, "verb": "abort"})
+	d.do("job", helper.Fields{"disk": target, "action": "abort"})
 }
 
 // Pivot is what another client does to a job that is ready.
 func (d *Domain) Pivot(target string) {
 	d.t.Helper()
-	d.do("job", helper.Fields{"disk": target, "verb": "pivot"})
+	d.do("job", helper.Fields{"disk": target, "action": "pivot"})
 }
 
 // Until asks until it is so.

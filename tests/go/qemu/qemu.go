@@ -86,7 +86,7 @@ func (q *QEMU) step(name string, fields helper.Fields) (result struct {
 	Return       any
 	Error        *struct{ Desc string }
 	Jobs         map[string]string
-	Node, Socket string
+	Node string
 	Same         bool
 }) {
 	q.t.Helper()
@@ -171,12 +171,6 @@ func (q *QEMU) AddChain() {
 func (q *QEMU) AddGuest(node string) {
 	q.t.Helper()
 	q.step("guest", helper.Fields{"node": node})
-}
-
-// OpenGuest lets others than this test's user reach the disk of AddGuest, and returns its NBD socket.
-func (q *QEMU) OpenGuest() string {
-	q.t.Helper()
-	return q.step("open-guest", nil).Socket
 }
 
 // DiskOfGuest returns the node that is the guest's disk now.
