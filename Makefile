@@ -596,16 +596,18 @@ lint-pyright:
 lint-pyright-tests:
 	$(timed) 'pyright tests' $(pyright) --project tests/pyrightconfig.json
 
-# Two runs, as modules of one name can't be in one: there are two conftest.py and two client.py.
+# Several runs, as modules of one name can't be in one: there are two conftest.py, two client.py, and
+# the helpers are called like their clients.
 mypy_package := setup.py python/blockjob tests/fakeqemu tests/python tests/traces tests/libvirt
-mypy_programs := .ci/check .ci/behaviours tests/support/libvirtd tests/support/qemu \
-	bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
+mypy_programs := .ci/check .ci/behaviours bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
 	bench/*.py examples/*/*.py))
 lint-mypy:
 	$(timed) mypy sh -c 'status=0; \
 		MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces "$$0" $(mypy_package) || status=1; \
-		MYPYPATH=tests/nova:tests/fakeqemu:tests/python:tests/support:bench "$$0" --scripts-are-modules \
+		MYPYPATH=tests/nova:tests/fakeqemu:tests/python:bench "$$0" --scripts-are-modules \
 			$(mypy_programs) || status=1; \
+		for helper in libvirtd qemu; do \
+			MYPYPATH=tests/support "$$0" tests/support/$$helper || status=1; done; \
 		exit $$status' $(venv)/bin/mypy
 
 lint-ruff:

@@ -52,7 +52,8 @@ static bool is_too_early(int result)
     return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
 }
 
-/* "Unable to read from monitor: Connection reset by peer" and the like; not a path with that word. */
+/* "Unable to read from monitor: Connection reset by peer" and the like; not a path with that word.
+ */
 static bool is_about_monitor(const struct call_error *error)
 {
     static const char *const words[] = {"from monitor", "to monitor", "qemu monitor",

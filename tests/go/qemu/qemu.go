@@ -83,11 +83,11 @@ func TempDir(t testing.TB) string {
 
 // step does a step of this QEMU, and returns its results.
 func (q *QEMU) step(name string, fields helper.Fields) (result struct {
-	Return       any
-	Error        *struct{ Desc string }
-	Jobs         map[string]string
-	Node string
-	Same         bool
+	Return any
+	Error  *struct{ Desc string }
+	Jobs   map[string]string
+	Node   string
+	Same   bool
 }) {
 	q.t.Helper()
 	all := helper.Fields{"qemu": q.dir}
