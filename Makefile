@@ -70,15 +70,17 @@ defines := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
 compile = $(CC) -std=c11 $(defines) $(warnings) -pthread -Icore/include $(includes) \
 	$(jansson_cflags) $(CPPFLAGS) $(CFLAGS) $(pic) $(sanitize) -MMD -MP -c -o $@ $<
 link = $(CC) $(CFLAGS) $(sanitize) -pthread $(LDFLAGS) -o $@
+# Silent where pkg-config itself is missing: .ci/dependencies reports that.
+from_pkg_config = $(shell { $(PKG_CONFIG) $(1); } 2>/dev/null)
 # Debian's libev has no pkg-config file. Asked for late: the dependencies may just have come.
-jansson_cflags = $(shell $(PKG_CONFIG) --cflags jansson)
+jansson_cflags = $(call from_pkg_config,--cflags jansson)
 # Before 2.34 glibc has dlopen() in a library of its own.
-libraries = $(LDLIBS) -lev $(shell $(PKG_CONFIG) --libs jansson) -lm -ldl
+libraries = $(LDLIBS) -lev $(call from_pkg_config,--libs jansson) -lm -ldl
 # The libvirt driver is left out, aloud, where these are not.
 libvirt_needs := 'libvirt >= 7.0' 'libvirt-qemu >= 7.0' libxml-2.0
-has_libvirt = $(shell $(PKG_CONFIG) --exists $(libvirt_needs) && echo yes)
-libvirt_cflags = $(shell $(PKG_CONFIG) --cflags $(libvirt_needs))
-libvirt_libraries = $(shell $(PKG_CONFIG) --libs $(libvirt_needs))
+has_libvirt = $(call from_pkg_config,--exists $(libvirt_needs) && echo yes)
+libvirt_cflags = $(call from_pkg_config,--cflags $(libvirt_needs))
+libvirt_libraries = $(call from_pkg_config,--libs $(libvirt_needs))
 
 headers := $(wildcard core/include/blockjob/*.h)
 sources := $(wildcard core/src/*.c)
@@ -326,7 +328,7 @@ $(venv)/.%-tools: Makefile | $(venv)/.package
 
 # libvirt's own package, for the tests that share a connection with it; they are skipped without it.
 # Of the version of the library: no other need fit.
-libvirt_version = $(shell $(PKG_CONFIG) --modversion libvirt)
+libvirt_version = $(call from_pkg_config,--modversion libvirt)
 $(venv)/.libvirt-python: Makefile | $(venv)/.test-tools
 	$(call say,PIP)
 	$(quiet)$(pip) install --quiet 'libvirt-python==$(libvirt_version)' \
