@@ -83,10 +83,10 @@ libvirt_cflags = $(call from_pkg_config,--cflags $(libvirt_needs))
 libvirt_libraries = $(call from_pkg_config,--libs $(libvirt_needs))
 
 headers := $(wildcard core/include/blockjob/*.h)
-sources := $(wildcard core/src/*.c)
+sources := $(wildcard core/src/*/*.c)
 libvirt_sources := $(wildcard core/libvirt/*.c)
-# What of the core it has copies of: see core/src/driver_module.h.
-libvirt_shares := $(patsubst %,core/src/%.c,error info loop text)
+# What of the core it has copies of: see core/src/driver/module.h.
+libvirt_shares := $(patsubst %,core/src/%.c,base/error base/loop base/text driver/job_list)
 support := $(wildcard tests/support/*.c)
 libvirt_tests := $(if $(has_libvirt),$(wildcard tests/libvirt/test_*.c))
 tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c) $(libvirt_tests)
@@ -98,7 +98,7 @@ fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
 libvirt_benches := $(if $(has_libvirt),$(wildcard bench/libvirt/*.c))
-c_files := $(headers) $(sources) $(libvirt_sources) $(wildcard core/src/*.h core/libvirt/*.h tests/*/*.h bench/*.h) $(support) \
+c_files := $(headers) $(sources) $(libvirt_sources) $(wildcard core/src/*/*.h core/libvirt/*.h tests/*/*.h bench/*.h) $(support) \
 	$(tests) $(stress_sources) $(explorer_sources) $(fuzz_targets) tests/fuzz/replay.c \
 	$(examples) $(benches) $(libvirt_benches)
 
@@ -139,6 +139,7 @@ $(all_objects): $(BUILD)/%.o: %.c Makefile | $(BUILD)/.dependencies
 	$(quiet)$(compile)
 
 $(objects) $(libvirt_objects): private pic := -fPIC
+$(objects): private includes = -Icore/src
 $(libvirt_objects): private includes = -Icore/src $(libvirt_cflags)
 # Tests look inside; examples and benchmarks are users.
 $(support_objects) $(stress_objects) $(explorer_objects) $(tests:%.c=$(BUILD)/%.o) \
@@ -305,7 +306,7 @@ demo_tools := 'rich>=13'
 test_tools := $(demo_tools) 'pytest>=7.4' 'uvloop>=0.17' 'eventlet>=0.33' 'gevent>=22.10'
 lint_tools := 'ruff>=0.4' 'mypy>=1.8' 'basedpyright>=1.31' types-setuptools
 python_sources = setup.py pyproject.toml $(headers) $(sources) $(libvirt_sources) \
-	$(wildcard core/*.map core/*/*.h bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+	$(wildcard core/*.map core/libvirt/*.h core/src/*/*.h bindings/*) $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 $(venv)/bin/python:
 	@.ci/dependencies python
@@ -534,7 +535,7 @@ clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -I
 # The demo builds its own program, as a user would.
 linted := $(c_files) $(wildcard examples/demo/*.c)
 linted_sources := $(filter %.c,$(linted))
-linted_headers := $(sort $(filter %.h,$(linted)) $(wildcard core/*/*.h))
+linted_headers := $(sort $(filter %.h,$(linted)) $(wildcard core/libvirt/*.h core/src/*/*.h))
 
 # Each linter is a target of its own, and at its end .ci/timed prints its name and its time: -j runs
 # as many at a time as there are processors, -k the others where one fails, and -O keeps the output

@@ -38,7 +38,9 @@ LIBRARIES = ["ev", "jansson", "m", "dl"]
 DRIVER = "blockjob._libvirt_driver"
 DRIVER_FILE = "libblockjob-libvirt.so.0"
 DRIVER_EXPORTS = "core/libblockjob-libvirt.map"
-DRIVER_SHARES = [f"core/src/{name}.c" for name in ("error", "info", "loop", "text")]
+DRIVER_SHARES = [
+    f"core/src/{name}.c" for name in ("base/error", "base/loop", "base/text", "driver/job_list")
+]
 DRIVER_NEEDS = ["libvirt >= 7.0", "libvirt-qemu >= 7.0", "libxml-2.0"]
 
 
@@ -136,8 +138,8 @@ setup(
     ext_modules=[
         Extension(
             "blockjob._core",
-            sources=[INTERFACE, *files("core/src/*.c")],
-            depends=files("bindings/*", "core/include/blockjob/*.h", "core/src/*.h"),
+            sources=[INTERFACE, *files("core/src/*/*.c")],
+            depends=files("bindings/*", "core/include/blockjob/*.h", "core/src/*/*.h"),
             include_dirs=INCLUDE_DIRS,
             libraries=LIBRARIES,
             extra_compile_args=[*COMPILE_ARGS, "-fvisibility=hidden"],
@@ -146,7 +148,7 @@ setup(
         Extension(
             DRIVER,
             sources=[*files("core/libvirt/*.c"), *DRIVER_SHARES],
-            depends=[DRIVER_EXPORTS, *files("core/libvirt/*.h", "core/src/*.h")],
+            depends=[DRIVER_EXPORTS, *files("core/libvirt/*.h", "core/src/*/*.h")],
             include_dirs=INCLUDE_DIRS,
             libraries=LIBRARIES,
             extra_compile_args=[*COMPILE_ARGS],

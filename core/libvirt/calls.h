@@ -7,7 +7,7 @@
 #define BJ_CALLS_H
 
 #include "disks.h"
-#include "info.h"
+#include "driver/job_list.h"
 #include "starts.h"
 
 #include <libvirt/libvirt.h>

@@ -8,7 +8,7 @@
 #define BJ_DOMAIN_H
 
 #include "calls.h"
-#include "driver_module.h"
+#include "driver/module.h"
 #include "facts.h"
 #include "mailbox.h"
 #include "pool.h"

@@ -7,7 +7,7 @@
 #define BJ_DOMAIN_REQUEST_H
 
 #include "domain.h"
-#include "info.h"
+#include "driver/job_list.h"
 
 struct request_kind {
     bool is_verb; /* then an invalid argument is that there is no job on the disk */

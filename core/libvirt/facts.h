@@ -12,7 +12,7 @@
 #ifndef BJ_FACTS_H
 #define BJ_FACTS_H
 
-#include "driver.h"
+#include "driver/driver.h"
 
 /* virConnectDomainEventBlockJobStatus and virDomainBlockJobType, by their numbers: facts.c checks
  * nothing of libvirt's headers, domain_told.c asserts that they are the same. */

@@ -6,7 +6,7 @@
 #ifndef BJ_MAILBOX_H
 #define BJ_MAILBOX_H
 
-#include "loop.h"
+#include "base/loop.h"
 
 struct mailbox;
 

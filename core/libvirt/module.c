@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the core finds in this library; see driver_module.h.
+ * What the core finds in this library; see driver/module.h.
  */
 #include "domain.h"
 #include "session.h"

@@ -3,7 +3,7 @@
  * Threads for calls that block; see pool.h.
  */
 #include "pool.h"
-#include "loop.h"
+#include "base/loop.h"
 
 #include <errno.h>
 #include <pthread.h>

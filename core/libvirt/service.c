@@ -13,7 +13,7 @@
  */
 #include "service.h"
 
-#include "loop.h"
+#include "base/loop.h"
 
 #include <blockjob/blockjob.h>
 

@@ -13,7 +13,7 @@
 #ifndef BJ_STARTS_H
 #define BJ_STARTS_H
 
-#include "text.h"
+#include "base/text.h"
 
 #include <jansson.h>
 #include <libvirt/libvirt.h>

@@ -4,8 +4,8 @@
 
     BUILD=build tests/core/explore_mutations.py [NAME...]
 
-Each mutation is what is replaced in core/src/job.c, and by what. The explorer's objects are those
-of the build; only the machine is compiled anew. See docs/explorer.md.
+Each mutation is what is replaced in core/src/model/machine.c, and by what. The explorer's objects
+are those of the build; only the machine is compiled anew. See docs/explorer.md.
 """
 
 from __future__ import annotations
@@ -163,13 +163,13 @@ def build(mutation: Mutation, source: str, folder: Path, tree: Path) -> Path:
     count = source.count(mutation.before)
     if count != 1:
         sys.exit(f"{mutation.name}: what it replaces is there {count} times")
-    mutant = folder / "job.c"
+    mutant = folder / "machine.c"
     mutant.write_text(source.replace(mutation.before, mutation.after))
     program = folder / "explore"
     compiler = os.environ.get("CC", "cc")
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-w", "-Icore/include", "-Icore/src"]
     objects = sorted(map(str, (tree / "tests/core").glob("explore*.o")))
-    rest = [str(tree / "core/src/text.o"), str(tree / "core/src/error.o")]
+    rest = [str(tree / "core/src/base/text.o"), str(tree / "core/src/base/error.o")]
     # A build with a sanitizer must be linked with it.
     sanitize = os.environ.get("SANITIZE")
     linked = [f"-fsanitize={sanitize}"] if sanitize else []
@@ -184,7 +184,7 @@ def broken_rules(program: Path, depth: str) -> list[str]:
 
 def main() -> int:
     tree = Path(os.environ.get("BUILD", "build"))
-    source = Path("core/src/job.c").read_text()
+    source = Path("core/src/model/machine.c").read_text()
     wanted = [m for m in MUTATIONS if not sys.argv[1:] or m.name in sys.argv[1:]]
     escaped = 0
     for mutation in wanted:

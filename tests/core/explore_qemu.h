@@ -9,7 +9,7 @@
 #ifndef TESTS_EXPLORE_QEMU_H
 #define TESTS_EXPLORE_QEMU_H
 
-#include "job.h"
+#include "model/machine.h"
 
 #define WIRE_LINES 32
 #define ORDERS 16

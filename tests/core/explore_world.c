@@ -3,7 +3,7 @@
  * The machine's world, one step at a time, and the rules; see explore_world.h.
  */
 #include "explore_world.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <string.h>
 

@@ -6,8 +6,8 @@
 #ifndef TESTS_MACHINE_H
 #define TESTS_MACHINE_H
 
-#include "job.h"
-#include "text.h"
+#include "base/text.h"
+#include "model/machine.h"
 
 #include "cmocka_all.h"
 

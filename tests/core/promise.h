@@ -5,8 +5,8 @@
 #ifndef TESTS_PROMISE_H
 #define TESTS_PROMISE_H
 
-#include "ctx.h"
-#include "future.h"
+#include "base/ctx.h"
+#include "delivery/future.h"
 
 #include "cmocka_all.h"
 

@@ -2,7 +2,7 @@
 /*
  * Monitor addresses, and the sentence that each wrong one gets.
  */
-#include "address.h"
+#include "driver/address.h"
 
 #include "cmocka_all.h"
 

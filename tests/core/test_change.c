@@ -3,7 +3,7 @@
  * Changing a job on a fake QEMU: what is sent, and what is refused before anything is.
  */
 #include "fake.h"
-#include "qmp_jobs.h"
+#include "qmp/job_words.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 /*
  * Framing: whole messages come out, however they came in; what is too much is stopped.
  */
-#include "frame.h"
+#include "qmp/frame.h"
 
 #include "cmocka_all.h"
 

@@ -2,7 +2,7 @@
 /*
  * What QMP messages say, those of a hostile peer included.
  */
-#include "protocol.h"
+#include "qmp/message.h"
 
 #include "cmocka_all.h"
 

@@ -3,7 +3,7 @@
  * Was the disk switched? Told from query-block, as QEMUs before 4.0 have it, and by the exports in
  * the block graph. All is of recorded sessions, less what does not matter.
  */
-#include "qmp_graph.h"
+#include "qmp/block_graph.h"
 
 #include "cmocka_all.h"
 

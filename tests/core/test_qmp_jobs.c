@@ -2,8 +2,8 @@
 /*
  * QEMU's words for jobs: each event and its fact, each verb and its command, lists and their rows.
  */
-#include "future.h"
-#include "qmp_jobs.h"
+#include "delivery/future.h"
+#include "qmp/job_words.h"
 
 #include "cmocka_all.h"
 

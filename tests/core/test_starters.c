@@ -3,7 +3,7 @@
  * What the commands that start jobs take: from the list of commands, from the schema, and who waits
  * to know.
  */
-#include "starters.h"
+#include "qmp/start_commands.h"
 
 #include "cmocka_all.h"
 

@@ -2,8 +2,8 @@
 /*
  * The short way for JOB_STATUS_CHANGE says what the parser says, or leaves it to the parser.
  */
-#include "qmp_jobs.h"
-#include "status_event.h"
+#include "qmp/job_words.h"
+#include "qmp/status_event.h"
 
 #include "cmocka_all.h"
 

@@ -2,9 +2,9 @@
 /*
  * Watches without a QEMU: what is kept, what is lost, and that the count is right.
  */
+#include "delivery/watch.h"
 #include "promise.h"
 #include "tally.h"
-#include "watch.h"
 
 #include <poll.h>
 #include <stdio.h>

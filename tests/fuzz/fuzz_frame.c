@@ -5,8 +5,8 @@
  *
  * Input: a byte that chooses the limits, a byte that chooses the cuts, the stream.
  */
-#include "frame.h"
 #include "fuzz.h"
+#include "qmp/frame.h"
 
 #include <blockjob/blockjob.h>
 

@@ -5,10 +5,10 @@
  *
  * Input: the text of a message, or of anything else.
  */
-#include "frame.h"
 #include "fuzz.h"
-#include "qmp_graph.h"
-#include "qmp_jobs.h"
+#include "qmp/block_graph.h"
+#include "qmp/frame.h"
+#include "qmp/job_words.h"
 
 #include <string.h>
 

@@ -5,10 +5,10 @@
  *
  * Input: the bytes of a read.
  */
-#include "frame.h"
 #include "fuzz.h"
-#include "qmp_jobs.h"
-#include "status_event.h"
+#include "qmp/frame.h"
+#include "qmp/job_words.h"
+#include "qmp/status_event.h"
 
 #include <string.h>
 

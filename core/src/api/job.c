@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A bj_job: its memory, the facts it is fed, and what is known of it now; see job.h.
+ */
+#include "api/job.h"
+#include "api/monitor.h"
+#include "api/wiring.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bj_ctx *ctx_of(const bj_job *job)
+{
+    return job->monitor->ctx;
+}
+
+/* ---------------------------------------------------------------------- facts */
+
+static void note_end_event(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    if (!job->timeline.end_event)
+        job->timeline.end_event = job->event_us;
+    ctx_unlock(ctx_of(job));
+}
+
+void job_add_listener(bj_job *job, struct job_listener *listener)
+{
+    listener->next = job->listeners;
+    job->listeners = listener;
+}
+
+void job_remove_listener(bj_job *job, struct job_listener *listener)
+{
+    struct job_listener **link = &job->listeners;
+    while (*link != listener)
+        link = &(*link)->next;
+    *link = listener->next;
+}
+
+static void tell_listeners(bj_job *job)
+{
+    for (struct job_listener *l = job->listeners; l; l = l->next)
+        l->heard(l);
+}
+
+void job_feed(bj_job *job, const struct driver_fact *fact)
+{
+    struct job *machine = &job->machine;
+
+    bj_job_ref(job); /* a fact may be the last thing that happens to it */
+    job->event_us = fact->timestamp_us;
+    job->seen_us = clock_realtime_us();
+    job_learn_type(job, fact->type);
+
+    switch (fact->kind) {
+    case FACT_STATUS:
+        job_status_event(machine, fact->status);
+        break;
+    case FACT_READY:
+        job_ready_event(machine);
+        break;
+    case FACT_COMPLETED:
+        note_end_event(job); /* the outcome may have to wait for a reply */
+        job_completed_event(machine, fact->error);
+        break;
+    case FACT_CANCELLED:
+        job_cancelled_event(machine);
+        break;
+    case FACT_STOPPED:
+        job_stopped_event(machine, fact->error);
+        break;
+    case FACT_PENDING:
+        job_pending_event(machine);
+        break;
+    }
+    job->event_us = job->seen_us = 0;
+    tell_listeners(job);
+    bj_job_unref(job);
+}
+
+void job_feed_row(bj_job *job, const bj_job_info *info)
+{
+    job_learn_type(job, info->type);
+    job->last.current = info->current;
+    job->last.total = info->total;
+    job->last.speed = info->speed;
+    if (*info->status && !info->auto_dismiss && !job->machine.traits.ours)
+        job->machine.traits.kept = true;
+
+    bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
+    struct job_row row = {
+        .status = job_status_of(info->status),
+        .ready = info->ready,
+        .paused = info->paused,
+        .hides_pause = job->has_bare_rows,
+        .io_error = io_error,
+        .error = *info->error ? info->error : NULL,
+    };
+    if (job->machine.away)
+        job_found(&job->machine, &row);
+    else
+        job_row(&job->machine, &row);
+    tell_listeners(job);
+}
+
+void job_feed_listed(bj_job *job, const bj_job_info *row)
+{
+    if (row) {
+        job_feed_row(job, row);
+        return;
+    }
+    if (job->machine.away)
+        job_not_found(&job->machine);
+    else
+        job_absent(&job->machine);
+    tell_listeners(job);
+}
+
+void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
+                    const struct job_reply *reply)
+{
+    job_reply(&job->machine, verb, waiter, reply);
+    tell_listeners(job);
+}
+
+void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted)
+{
+    job_raw_reply(&job->machine, verb, accepted);
+    tell_listeners(job);
+}
+
+/* A question by the clock is asked again; any other was about an end that only the list tells, or
+ * whether the job is there at all. */
+void job_feed_silence(bj_job *job)
+{
+    if (!job->polls || job->machine.away)
+        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+}
+
+/* -------------------------------------------------------------------- polling */
+
+static bool needs_polling(const bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
+    bool is_wanted = machine->waiters || job->watches;
+    bool misses_pause =
+        job->hides_pauses && !machine->traits.has_status &&
+        (machine->pivots > 0 || machine->soft_aborts > 0 || machine->force_aborts > 0);
+    return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
+           !job_is_over(machine);
+}
+
+static void set_poll_timer(bj_job *job)
+{
+    loop_timer_set(job->poll_timer, (int64_t)ctx_limit(ctx_of(job), BJ_LIMIT_POLL_MS));
+}
+
+static void on_poll_timer(void *user)
+{
+    bj_job *job = user;
+    job->polls = needs_polling(job);
+    if (!job->polls)
+        return;
+    set_poll_timer(job);
+    monitor_want_row(job->monitor, job);
+}
+
+static void prepare_pivot(bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    struct driver *driver = job->monitor->driver;
+
+    if (machine->pivots > 0 && !machine->ready && !job->complete.job && driver && job->tabled)
+        driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
+}
+
+void job_wanted(bj_job *job)
+{
+    prepare_pivot(job);
+    if (job->polls || !job->tabled || !needs_polling(job))
+        return;
+    if (!job->poll_timer)
+        job->poll_timer = loop_timer_new(ctx_of(job)->loop, on_poll_timer, job);
+    if (!job->poll_timer)
+        return; /* the next one who wants it tries again */
+    job->polls = true;
+    set_poll_timer(job);
+}
+
+/* ---------------------------------------------------------------------- other */
+
+void job_feed_lost(bj_job *job, int error, const char *text)
+{
+    bj_job_ref(job);
+    job_lost(&job->machine, error == BJ_E_CLOSED ? BJ_E_CLOSED : BJ_E_JOB_LOST, text);
+    bj_job_unref(job);
+}
+
+void job_note_start_sent(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->timeline.start_sent = clock_realtime_us();
+    ctx_unlock(ctx_of(job));
+}
+
+static bool is_never_ready(const char *type)
+{
+    return *type && strcmp(type, "mirror") != 0 && strcmp(type, "commit") != 0;
+}
+
+static void set_type_traits(struct job_traits *traits, const char *type)
+{
+    traits->never_ready = is_never_ready(type);
+    traits->switches = strcmp(type, "mirror") == 0;
+}
+
+void job_learn_type(bj_job *job, const char *type)
+{
+    if (!*type || *text_str(job->type))
+        return;
+    set_type_traits(&job->machine.traits, type);
+    ctx_lock(ctx_of(job));
+    job->type = text_printf("%s", type);
+    ctx_unlock(ctx_of(job));
+}
+
+/* --------------------------------------------------------------------- memory */
+
+bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours)
+{
+    bj_job *job = calloc(1, sizeof *job);
+    if (!job)
+        return NULL;
+    struct job_traits traits = {
+        .ours = ours,
+        .has_status = monitor->driver->has_status,
+        .silent = monitor->driver->is_silent,
+        .no_repeats = monitor->driver->no_repeats,
+        .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
+    };
+    set_type_traits(&traits, type);
+    atomic_init(&job->refs, 1);
+    job->monitor = monitor_ref_memory(monitor);
+    job->unsee = monitor->driver->ops->unsee;
+    job->unprepare = monitor->driver->ops->unprepare;
+    job->has_no_ready_event = !monitor->driver->has_ready_event;
+    job->hides_pauses = monitor->driver->hides_pauses;
+    job->has_bare_rows = monitor->driver->has_bare_rows;
+    job->id = text_new(id, strlen(id));
+    job->type = *type ? text_new(type, strlen(type)) : NULL;
+    job->key.id = text_str(job->id);
+    job_init(&job->machine, &job_port, &traits);
+    job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
+
+    bool whole = job->id && (!*type || job->type) && job->stall_timer;
+    if (!whole) {
+        job_retire(job);
+        bj_job_unref(job);
+        return NULL;
+    }
+    return job;
+}
+
+void job_retire(bj_job *job)
+{
+    loop_timer_free(job->stall_timer);
+    loop_timer_free(job->poll_timer);
+    job->stall_timer = job->poll_timer = NULL;
+    job->polls = false;
+}
+
+bool job_owes_dismissal(const bj_job *job)
+{
+    const struct job *machine = &job->machine;
+    return machine->traits.ours && job_is_over(machine) && !machine->released &&
+           machine->outcome != BJ_OUTCOME_LOST;
+}
+
+bj_job *bj_job_ref(bj_job *job)
+{
+    if (job)
+        atomic_fetch_add(&job->refs, 1);
+    return job;
+}
+
+bj_job *bj_job_unref(bj_job *job)
+{
+    if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
+        return NULL;
+    job_clear(&job->machine);
+    job->unsee(job->sight);
+    job->unprepare(&job->complete.request);
+    text_unref(job->id);
+    text_unref(job->device);
+    text_unref(job->reopen);
+    text_unref(job->type);
+    text_unref(job->text);
+    monitor_unref_memory(job->monitor);
+    free(job);
+    return NULL;
+}
+
+/* ------------------------------------------------------------ what is known now */
+
+const char *bj_job_id(bj_job *job)
+{
+    return job ? text_str(job->id) : "";
+}
+
+bool job_can_look(const bj_job *job)
+{
+    return job && !ctx_is_forked(ctx_of(job));
+}
+
+const char *bj_job_type(bj_job *job)
+{
+    if (!job_can_look(job))
+        return "";
+    ctx_lock(ctx_of(job));
+    const char *type = text_str(job->type);
+    ctx_unlock(ctx_of(job));
+    return type;
+}
+
+bool bj_job_is_ready(bj_job *job)
+{
+    if (!job_can_look(job))
+        return false;
+    ctx_lock(ctx_of(job));
+    bool ready = job->ready;
+    ctx_unlock(ctx_of(job));
+    return ready;
+}
+
+bj_outcome bj_job_outcome(bj_job *job)
+{
+    if (!job_can_look(job))
+        return BJ_OUTCOME_NONE;
+    ctx_lock(ctx_of(job));
+    bj_outcome outcome = job->outcome;
+    ctx_unlock(ctx_of(job));
+    return outcome;
+}
+
+const char *bj_job_text(bj_job *job)
+{
+    if (!job_can_look(job))
+        return "";
+    ctx_lock(ctx_of(job));
+    const char *text = text_str(job->text);
+    ctx_unlock(ctx_of(job));
+    return text;
+}
+
+int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline)
+{
+    if (!job || !ret_timeline)
+        return BJ_E_INVAL;
+    if (!job_can_look(job))
+        return BJ_E_FORKED;
+    ctx_lock(ctx_of(job));
+    *ret_timeline = job->timeline;
+    ctx_unlock(ctx_of(job));
+    return BJ_OK;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A bj_job: the machine of one run, wired to a monitor. What any thread may ask of it is published
+ * under the context's lock; all else is the loop's.
+ */
+#ifndef BJ_API_JOB_H
+#define BJ_API_JOB_H
+
+#include "base/ctx.h"
+#include "base/text.h"
+#include "delivery/watch.h"
+#include "driver/driver.h"
+#include "model/machine.h"
+
+#include <blockjob/blockjob.h>
+
+struct job_wait;
+
+/* A verb under way. The verbs that are sent once for all lie in the job, the others in their wait.
+ */
+struct job_request_slot {
+    struct driver_request request;
+    struct loop_task failed; /* delivers what the driver would not take */
+    bj_job *job;             /* a reference while it is under way */
+    enum job_verb verb;
+    struct job_wait *wait; /* a reference while it is under way; NULL: for all */
+    int error;
+};
+
+/* Hears that the machine was told something, after it was. Must not call it. */
+struct job_listener {
+    struct job_listener *next;
+    void (*heard)(struct job_listener *listener);
+};
+
+/* What a monitor's table is sorted by. */
+struct job_key {
+    const char *id;
+};
+
+/* Whether it wants to know what QEMU's list says of it. */
+enum job_row_want { ROW_NONE, ROW_WANTED, ROW_ASKED };
+
+struct bj_job {
+    struct job_key key; /* first: the table holds pointers to it */
+    atomic_uint refs;
+    bj_monitor *monitor; /* a reference to its memory */
+    struct text *id;
+    struct text *device; /* what it was started on; NULL: not known */
+    struct text *reopen; /* the arguments of RHEL 6.3's pivot (B59); NULL: it has none */
+
+    /* Published, under the context's lock. */
+    struct text *type;
+    struct text *text;
+    bool ready;
+    bj_outcome outcome;
+    bj_timeline timeline;
+
+    /* The loop's own. */
+    struct job machine;
+    struct loop_timer *stall_timer; /* NULL once it is retired */
+    bj_watch *watches;
+    struct job_listener *listeners;
+    struct job_request_slot complete, cancel, force, dismiss;
+    enum job_row_want row;
+    const bj_job_info *found;      /* while rows are told: its own */
+    bj_job *next_asked;            /* and who is told after it */
+    struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
+    bool polls;                    /* it runs */
+    bool has_no_ready_event, hides_pauses, has_bare_rows;
+    struct {
+        int64_t current, total, speed;
+    } last;                        /* of a row */
+    struct job_request_slot look;  /* at the graph, while it runs */
+    struct job_request_slot graph; /* and after its end */
+    struct driver_sight *sight;    /* what the first look saw; NULL: nothing */
+    void (*unsee)(struct driver_sight *sight);
+    void (*unprepare)(struct driver_request *request);
+    int64_t event_us; /* the timestamp of the fact the machine is being fed; 0: it is none */
+    int64_t seen_us;  /* when that began */
+    bj_job *next;     /* in its monitor's list: of the starting runs, or of the tabled ones */
+    bj_job **pointer; /* if it is tabled: what points to it there */
+    bool starting;    /* its start has not been accepted yet */
+    bool tabled;      /* its monitor finds it by id; the table has a reference */
+};
+
+/* The loop's thread. NULL: no memory. One reference, the caller's. */
+bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours);
+
+/* The loop's thread: it will hear no more facts. */
+void job_retire(bj_job *job);
+
+void job_learn_type(bj_job *job, const char *type);
+void job_feed(bj_job *job, const struct driver_fact *fact);
+void job_feed_row(bj_job *job, const bj_job_info *info);
+void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
+void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
+void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
+                    const struct job_reply *reply);
+void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted);
+void job_feed_lost(bj_job *job, int error, const char *text);
+void job_note_start_sent(bj_job *job);
+
+/* The loop's thread: someone waits for it or watches it. Where QEMU has no event for what is
+ * awaited, it is asked by the clock for as long as that is so (B58). */
+void job_wanted(bj_job *job);
+
+/* The loop's thread: it is over, and QEMU keeps it until we dismiss it. */
+bool job_owes_dismissal(const bj_job *job);
+
+/* Any thread: false for NULL and after fork(). */
+bool job_can_look(const bj_job *job);
+
+/* The loop's thread. */
+void job_add_listener(bj_job *job, struct job_listener *listener);
+void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
+
+/* The loop's thread: job_watch.c. */
+void job_tell_watches(bj_job *job, enum job_news news, const char *words);
+void job_end_watches(bj_job *job);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What programs await of a job: ready, done, pivot, abort, the other verbs, a query.
+ */
+#include "api/job_waits.h"
+#include "api/monitor.h"
+#include "api/request.h"
+#include "api/wiring.h"
+#include "qmp/message.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------- waits */
+
+static struct job_wait *wait_of_future(bj_future *future)
+{
+    return (struct job_wait *)future;
+}
+
+static void on_escalation(void *user)
+{
+    struct job_wait *wait = user;
+    if (wait->linked)
+        job_escalate(&wait->job->machine, &wait->asker.waiter);
+}
+
+static bool arm_escalation(struct job_wait *wait)
+{
+    if (wait->asker.waiter.force_after_ms == 0)
+        return true;
+    wait->escalation = loop_timer_new(wait->future.ctx->loop, on_escalation, wait);
+    if (wait->escalation)
+        loop_timer_set(wait->escalation, wait->asker.waiter.force_after_ms);
+    return wait->escalation != NULL;
+}
+
+static void disarm_escalation(struct job_wait *wait)
+{
+    loop_timer_free(wait->escalation);
+    wait->escalation = NULL;
+}
+
+/* It is out of the machine's list. */
+static void unlink_wait(struct job_wait *wait)
+{
+    wait->linked = false;
+    disarm_escalation(wait);
+}
+
+static void answer_wait(struct job_asker *asker, struct future_result *result)
+{
+    struct job_wait *wait = (struct job_wait *)((char *)asker - offsetof(struct job_wait, asker));
+    unlink_wait(wait);
+    future_answer(&wait->future, result);
+}
+
+static void start_wait(bj_future *future)
+{
+    struct job_wait *wait = wait_of_future(future);
+    if (!arm_escalation(wait)) {
+        future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+        return;
+    }
+    bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
+    wait->linked = true;
+    job_ask(&job->machine, &wait->asker.waiter);
+    job_wanted(job);
+    bj_job_unref(job);
+}
+
+static void leave_wait(bj_future *future)
+{
+    struct job_wait *wait = wait_of_future(future);
+    struct driver *driver = wait->job->monitor->driver;
+
+    unlink_wait(wait);
+    job_leave(&wait->job->machine, &wait->asker.waiter);
+    if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
+        job_give_slot_back(&wait->slot);
+}
+
+static struct text *late_wait(bj_future *future)
+{
+    static const char *const asked[] = {
+        [JOB_ASK_READY] = "not ready",       [JOB_ASK_DONE] = "not over",
+        [JOB_ASK_RELEASED] = "not released", [JOB_ASK_PIVOT] = "not pivoted",
+        [JOB_ASK_ABORT] = "not over",        [JOB_ASK_VERB] = "no answer from QEMU",
+    };
+    const struct job_wait *wait = wait_of_future(future);
+    return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
+                       asked[wait->asker.waiter.question], (double)future->timeout_ms / 1000.);
+}
+
+static void destroy_wait(bj_future *future)
+{
+    struct job_wait *wait = wait_of_future(future);
+    bj_job_unref(wait->job);
+    free(wait->options);
+}
+
+static const struct future_ops wait_ops = {
+    .start = start_wait,
+    .leave = leave_wait,
+    .late = late_wait,
+    .destroy = destroy_wait,
+};
+
+static bool keep_options(struct job_wait *wait)
+{
+    wait->options = strdup(wait->asker.waiter.options);
+    wait->asker.waiter.options = wait->options;
+    return wait->options != NULL;
+}
+
+static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t timeout_ms)
+{
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    if (!job_can_look(job))
+        return future_static(BJ_E_FORKED);
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(job->monitor->ctx, BJ_E_INVAL,
+                             "job %s: a timeout of %lld ms is negative", text_str(job->id),
+                             (long long)timeout_ms);
+
+    struct job_wait *wait =
+        (struct job_wait *)future_new(job->monitor->ctx, sizeof *wait, &wait_ops);
+    if (!wait)
+        return future_static(BJ_E_NOMEM);
+    wait->job = bj_job_ref(job);
+    wait->asker = (struct job_asker){.waiter = waiter, .answered = answer_wait};
+    if (waiter.options && !keep_options(wait)) {
+        bj_future_unref(&wait->future);
+        return future_static(BJ_E_NOMEM);
+    }
+    return future_launch(&wait->future, timeout_ms, -1);
+}
+
+static bj_future *bad_flags(bj_job *job, int flags)
+{
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    if (!job_can_look(job))
+        return future_static(BJ_E_FORKED);
+    return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: unknown flags 0x%x",
+                         text_str(job->id), (unsigned)flags);
+}
+
+bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
+{
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_READY}, timeout_ms);
+}
+
+bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~BJ_DONE_RELEASED)
+        return bad_flags(job, flags);
+    enum job_question question = flags ? JOB_ASK_RELEASED : JOB_ASK_DONE;
+    return launch_wait(job, (struct job_waiter){.question = question}, timeout_ms);
+}
+
+bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~BJ_PIVOT_ONLY_IF_READY)
+        return bad_flags(job, flags);
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_PIVOT, .flags = flags},
+                       timeout_ms);
+}
+
+bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
+{
+    if (flags & ~(BJ_ABORT_FORCE | BJ_ABORT_ASYNC))
+        return bad_flags(job, flags);
+    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_ABORT, .flags = flags},
+                       timeout_ms);
+}
+
+bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)
+{
+    if (job && job_can_look(job) && force_after_ms <= 0)
+        return future_failed(
+            job->monitor->ctx, BJ_E_INVAL,
+            "job %s: escalating after %lld ms is no delay: abort with force instead",
+            text_str(job->id), (long long)force_after_ms);
+    return launch_wait(
+        job, (struct job_waiter){.question = JOB_ASK_ABORT, .force_after_ms = force_after_ms},
+        timeout_ms);
+}
+
+static bj_future *launch_verb(bj_job *job, enum job_verb verb, int64_t speed, int64_t timeout_ms)
+{
+    return launch_wait(job,
+                       (struct job_waiter){.question = JOB_ASK_VERB, .verb = verb, .speed = speed},
+                       timeout_ms);
+}
+
+bj_future *bj_job_pause(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_PAUSE, 0, timeout_ms);
+}
+
+bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_RESUME, 0, timeout_ms);
+}
+
+bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms)
+{
+    if (job && job_can_look(job) && bytes_per_second < 0)
+        return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: a speed of %lld is negative",
+                             text_str(job->id), (long long)bytes_per_second);
+    return launch_verb(job, JOB_SET_SPEED, bytes_per_second, timeout_ms);
+}
+
+bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_FINALIZE, 0, timeout_ms);
+}
+
+bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
+{
+    return launch_verb(job, JOB_DISMISS, 0, timeout_ms);
+}
+
+/* The id is the job's: a second one would be no JSON that QEMU takes. */
+static int check_options(const char *options)
+{
+    int error = BJ_E_INVAL;
+    json_t *object = options ? protocol_object(options, &error) : NULL;
+    if (object)
+        error = json_object_get(object, "id") ? BJ_E_INVAL : BJ_OK;
+    json_decref(object);
+    return error;
+}
+
+bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
+{
+    int error = job && job_can_look(job) ? check_options(options) : BJ_OK;
+    if (error == BJ_E_NOMEM)
+        return future_static(error);
+    if (error != BJ_OK)
+        return future_failed(
+            job->monitor->ctx, error,
+            "job %s: the options are not a JSON object, or have an \"id\" in it: %.200s",
+            text_str(job->id), options ? options : "NULL");
+    return launch_wait(
+        job, (struct job_waiter){.question = JOB_ASK_VERB, .verb = JOB_CHANGE, .options = options},
+        timeout_ms);
+}
+
+/* ---------------------------------------------------------------------- query */
+
+static int send_query(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->query(driver, &ask->request, false);
+}
+
+static void query_replied(struct ask *ask, struct driver_reply *reply)
+{
+    const char *id = text_str(ask->job->id);
+    const bj_job_info *row = info_list_find(reply->infos, id);
+    if (!row) {
+        if (ask->job->tabled)
+            job_absent(&ask->job->machine); /* its end, if there was one, came before this reply */
+        future_fail(&ask->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
+                    ask->job->outcome == BJ_OUTCOME_NONE ? "it is no longer listed"
+                                                         : bj_outcome_name(ask->job->outcome));
+        return;
+    }
+    size_t index = (size_t)(row - reply->infos->rows);
+    bj_job_info asked = reply->infos->rows[index];
+    reply->infos->rows[index] = reply->infos->rows[0];
+    reply->infos->rows[0] = asked;
+    ask_answer_infos(ask, reply, 1);
+}
+
+bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_query, .replied = query_replied};
+
+    if (!job)
+        return future_static(BJ_E_INVAL);
+    bj_future *failed;
+    struct ask *ask = ask_new(job->monitor, &kind, timeout_ms, &failed);
+    if (!ask)
+        return failed;
+    ask->job = bj_job_ref(job);
+    return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A job's watches: news as records, and progress, which QEMU tells only when asked.
+ */
+#include "api/job.h"
+#include "api/monitor.h"
+#include "delivery/future.h"
+
+#include <string.h>
+
+/* ----------------------------------------------------------------------- news */
+
+static int done_error(const struct job *machine)
+{
+    if (machine->outcome == BJ_OUTCOME_FAILED)
+        return BJ_E_JOB_FAILED;
+    return machine->outcome == BJ_OUTCOME_LOST ? machine->lost_error : BJ_OK;
+}
+
+static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *name,
+                      struct text *text)
+{
+    const struct job *machine = &job->machine;
+    bool ended = kind == BJ_RECORD_ENDED;
+    watch_push(watch,
+               &(bj_record){
+                   .kind = kind,
+                   .error = ended ? done_error(machine) : BJ_OK,
+                   .outcome = ended ? machine->outcome : BJ_OUTCOME_NONE,
+                   .timestamp_us = job->event_us,
+               },
+               name, text);
+}
+
+static void push_all(const bj_job *job, bj_record_kind kind, struct text *name, struct text *text)
+{
+    for (bj_watch *watch = job->watches; watch; watch = watch->next)
+        push_news(job, watch, kind, name, text);
+}
+
+void job_end_watches(bj_job *job)
+{
+    push_all(job, BJ_RECORD_ENDED, NULL, job->machine.text);
+    while (job->watches) {
+        bj_watch *watch = watch_ref_memory(job->watches);
+        watch_unlink(watch, &job->watches);
+        watch_end(watch, BJ_OK, NULL);
+        watch_unref_memory(watch);
+    }
+}
+
+void job_tell_watches(bj_job *job, enum job_news news, const char *words)
+{
+    static const bj_record_kind kinds[] = {
+        [JOB_NEWS_STATUS] = BJ_RECORD_STATUS,
+        [JOB_NEWS_READY] = BJ_RECORD_READY,
+        [JOB_NEWS_STALLED] = BJ_RECORD_STALLED,
+        [JOB_NEWS_RESUMED] = BJ_RECORD_RESUMED,
+    };
+    if (!job->watches)
+        return;
+    struct text *text = words ? text_printf("%s", words) : NULL;
+    bool is_status = news == JOB_NEWS_STATUS;
+    push_all(job, kinds[news], is_status ? text : NULL, is_status ? NULL : text);
+    text_unref(text);
+}
+
+/* -------------------------------------------------------------------- watches */
+
+static bj_job *watched_job(bj_watch *watch)
+{
+    return watch->owner;
+}
+
+static void ask_progress(void *user);
+
+static void tell_convergence(bj_watch *watch, bool stalled, struct text *text)
+{
+    watch->told_stalled = stalled;
+    watch_push(watch, &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL,
+               text);
+}
+
+/* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
+static void check_convergence(bj_watch *watch, const bj_job_info *row)
+{
+    const struct job *machine = &watched_job(watch)->machine;
+    int64_t limit_ms = (int64_t)ctx_limit(watch->ctx, BJ_LIMIT_CONVERGE_MS);
+    int64_t left = row->total - row->current;
+    int64_t now_ms = clock_monotonic_ms();
+    bool shrinks = watch->least_left < 0 || left < watch->least_left;
+
+    if (machine->ready || machine->traits.never_ready || machine->stall != JOB_STALL_NONE ||
+        row->current < 0 || shrinks) {
+        watch->least_left = left;
+        watch->least_left_ms = now_ms;
+        if (watch->told_stalled)
+            tell_convergence(watch, false, NULL);
+    } else if (!watch->told_stalled && now_ms - watch->least_left_ms >= limit_ms) {
+        struct text *text = text_printf(
+            "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
+            "copied, or the speed is too low; raise the speed, or change its copy-mode to "
+            "write-blocking",
+            (double)limit_ms / 1000.);
+        tell_convergence(watch, true, text);
+        text_unref(text);
+    }
+}
+
+static void on_progress(struct driver_request *request, struct driver_reply *reply)
+{
+    bj_watch *watch = (bj_watch *)((char *)request - offsetof(bj_watch, request));
+    const char *id = text_str(watched_job(watch)->id);
+    const bj_job_info *row = reply->error == BJ_OK ? info_list_find(reply->infos, id) : NULL;
+
+    watch->asking = false;
+    if (row && watch->listed)
+        check_convergence(watch, row);
+    if (row && watch->listed && (row->current != watch->current || row->total != watch->total)) {
+        watch->current = row->current;
+        watch->total = row->total;
+        watch_push(watch,
+                   &(bj_record){
+                       .kind = BJ_RECORD_PROGRESS,
+                       .current = row->current,
+                       .total = row->total,
+                   },
+                   NULL, NULL);
+    }
+    if (watch->listed)
+        loop_timer_set(watch->timer, watch->progress_ms);
+    watch_unref_memory(watch);
+}
+
+static void ask_progress(void *user)
+{
+    bj_watch *watch = user;
+    struct driver *driver = watched_job(watch)->monitor->driver;
+
+    if (watch->asking)
+        return;
+    watch->request.done = on_progress;
+    if (!driver || driver->ops->query(driver, &watch->request, false) != BJ_OK) {
+        loop_timer_set(watch->timer, watch->progress_ms);
+        return;
+    }
+    watch->asking = true;
+    watch_ref_memory(watch);
+}
+
+static void begin_watch(bj_watch *watch)
+{
+    bj_job *job = watched_job(watch);
+    const struct job *machine = &job->machine;
+
+    watch_link(watch, &job->watches);
+    if (machine->ready)
+        push_news(job, watch, BJ_RECORD_READY, NULL, NULL);
+    if (machine->stall != JOB_STALL_NONE)
+        push_news(job, watch, BJ_RECORD_STALLED, NULL, machine->text);
+    if (job_is_over(machine)) {
+        job_end_watches(job);
+        return;
+    }
+    job_wanted(job);
+    if (watch->progress_ms == 0)
+        return;
+    watch->least_left = -1;
+    watch->timer = loop_timer_new(watch->ctx->loop, ask_progress, watch);
+    if (watch->timer)
+        ask_progress(watch);
+    else
+        watch_miss(watch);
+}
+
+static void leave_watch(bj_watch *watch)
+{
+    watch_unlink(watch, &watched_job(watch)->watches);
+}
+
+static void disown_job(void *owner)
+{
+    bj_job_unref(owner);
+}
+
+int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
+{
+    static const struct watch_ops ops = {
+        .begin = begin_watch,
+        .leave = leave_watch,
+        .disown = disown_job,
+    };
+    if (!job || !ret_watch || progress_ms < 0)
+        return BJ_E_INVAL;
+    if (!job_can_look(job))
+        return BJ_E_FORKED;
+    return watch_new(job->monitor->ctx, &ops, bj_job_ref(job), progress_ms, ret_watch);
+}

@@ -1,0 +1,751 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Monitors: connecting and ending, the upcalls of the driver, what is seen from outside.
+ */
+#include "api/monitor.h"
+#include "api/job.h"
+#include "api/reconnect.h"
+#include "delivery/future.h"
+#include "delivery/watch.h"
+#include "driver/address.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A bj_monitor_closed() that waits. */
+struct monitor_closed {
+    bj_future future;
+    struct monitor_closed *next;
+    bj_monitor *monitor; /* a reference to its memory */
+};
+
+/* --------------------------------------------------------------------- memory */
+
+bj_monitor *monitor_ref_memory(bj_monitor *monitor)
+{
+    atomic_fetch_add(&monitor->refs, 1);
+    return monitor;
+}
+
+void monitor_unref_memory(bj_monitor *monitor)
+{
+    if (atomic_fetch_sub(&monitor->refs, 1) != 1)
+        return;
+    text_unref(monitor->uri);
+    text_unref(monitor->version);
+    text_unref(monitor->over_text);
+    for (int i = 0; i < MADE_UP_MAX; i++)
+        text_unref(monitor->made_up[i]);
+    ctx_unref(monitor->ctx);
+    free(monitor);
+}
+
+bj_monitor *bj_monitor_ref(bj_monitor *monitor)
+{
+    if (monitor)
+        atomic_fetch_add(&monitor->handles, 1);
+    return monitor;
+}
+
+bj_monitor *bj_monitor_unref(bj_monitor *monitor)
+{
+    if (!monitor || ctx_is_forked(monitor->ctx) || atomic_fetch_sub(&monitor->handles, 1) != 1)
+        return NULL;
+    bj_monitor_close(monitor);
+    monitor_unref_memory(monitor);
+    return NULL;
+}
+
+/* -------------------------------------------------------------------- upcalls */
+
+static void tell_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
+                         struct text *text)
+{
+    for (bj_watch *watch = monitor->watches; watch; watch = watch->next)
+        watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
+}
+
+/* QEMU is back. Whoever holds the socket may be another one than before: it can't know our jobs,
+ * and theirs are not ours even where the ids are the same (B46). */
+static void come_back(bj_monitor *monitor)
+{
+    int64_t peer = monitor->driver->peer;
+    bool is_another = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
+
+    monitor->peer = peer;
+    monitor->returning = true;
+    if (is_another)
+        monitor_lose_jobs(monitor, BJ_E_JOB_LOST,
+                          "the socket belongs to another QEMU now, and its end was not seen");
+    monitor_want_all_rows(monitor);
+}
+
+void monitor_rows_told(bj_monitor *monitor)
+{
+    if (!monitor->returning)
+        return;
+    monitor->returning = false;
+    tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
+}
+
+static void on_up(void *user, struct text *version)
+{
+    bj_monitor *monitor = user;
+    bool was_away = monitor->state == MONITOR_AWAY;
+
+    ctx_lock(monitor->ctx);
+    if (was_away)
+        monitor->driver = reconnect_done(monitor);
+    monitor->state = MONITOR_OPEN;
+    if (!monitor->version)
+        monitor->version = text_ref(version);
+    ctx_unlock(monitor->ctx);
+    if (was_away) {
+        come_back(monitor);
+        return;
+    }
+
+    monitor->peer = monitor->driver->peer;
+    bj_future *connect = monitor->connect;
+    monitor->connect = NULL;
+    if (connect)
+        future_answer(connect, &(struct future_result){.monitor = bj_monitor_ref(monitor)});
+}
+
+/* The run a fact is about. A new run begins with "created"; before 3.0, which has no statuses, with
+ * whatever comes first when the id is nobody's. */
+static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
+{
+    bool created = fact->kind == FACT_STATUS && fact->status == JOB_STATUS_CREATED;
+    bool gone = fact->kind == FACT_STATUS && fact->status == JOB_STATUS_NULL;
+
+    bj_job *job = monitor_find_job(monitor, fact->id);
+    bool is_its_first = job && job->machine.status == JOB_STATUS_NONE;
+    if (job && (!created || is_its_first))
+        return job;
+    if (monitor->lingering || fact->earlier)
+        return NULL; /* nobody will ask for it */
+    bj_job *starting = monitor_find_starting(monitor, fact->id);
+    if (starting)
+        return monitor_settle_starting(monitor, starting);
+    return gone ? NULL : monitor_track_job(monitor, fact->id, fact->type);
+}
+
+static void on_fact(void *user, const struct driver_fact *fact)
+{
+    bj_job *job = run_of(user, fact);
+    if (job)
+        job_feed(job, fact);
+}
+
+/* A real event for an end that was made up already (B58): it is told once. */
+static bool is_told(void *user, const struct driver_fact *fact)
+{
+    bj_monitor *monitor = user;
+    if (fact->kind != FACT_CANCELLED)
+        return false;
+    for (int i = 0; i < MADE_UP_MAX; i++) {
+        if (!monitor->made_up[i] || strcmp(text_str(monitor->made_up[i]), fact->id) != 0)
+            continue;
+        monitor->made_up[i] = text_unref(monitor->made_up[i]);
+        return true;
+    }
+    return false;
+}
+
+static bool wants_events(void *user)
+{
+    const bj_monitor *monitor = user;
+    return monitor->watches != NULL;
+}
+
+static void on_event(void *user, const char *name, const char *data, size_t data_len,
+                     int64_t timestamp_us)
+{
+    bj_monitor *monitor = user;
+    struct text *name_text = text_new(name, strlen(name));
+    struct text *data_text = data ? text_new(data, data_len) : NULL;
+    bool whole = name_text && (!data || data_text);
+
+    for (bj_watch *watch = monitor->watches; watch; watch = watch->next) {
+        if (whole)
+            watch_push(watch, &(bj_record){.kind = BJ_RECORD_EVENT, .timestamp_us = timestamp_us},
+                       name_text, data_text);
+        else
+            watch_miss(watch);
+    }
+    text_unref(name_text);
+    text_unref(data_text);
+}
+
+/* --------------------------------------------------------------------- ending */
+
+static void end_watches(bj_monitor *monitor, int error, struct text *text)
+{
+    while (monitor->watches) {
+        bj_watch *watch = watch_ref_memory(monitor->watches);
+        watch_unlink(watch, &monitor->watches);
+        watch_end(watch, error, text_ref(text));
+        watch_unref_memory(watch);
+    }
+}
+
+static void answer_closed(bj_monitor *monitor, int error, struct text *text)
+{
+    while (monitor->closed) {
+        struct monitor_closed *closed = monitor->closed;
+        monitor->closed = closed->next;
+        future_answer(&closed->future,
+                      &(struct future_result){.error = error, .text = text_ref(text)});
+    }
+}
+
+static void leave_ctx(bj_monitor *monitor)
+{
+    monitor->in_ctx = false;
+    bj_monitor **link = &monitor->ctx->monitors;
+    while (*link != monitor)
+        link = &(*link)->next;
+    *link = monitor->next;
+    ctx_monitor_left(monitor->ctx);
+    monitor_unref_memory(monitor);
+}
+
+/* Nobody hangs (B45): whoever waits for anything here hears why it will not come. */
+static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
+{
+    bj_future *connect = monitor->connect;
+
+    monitor->connect = NULL;
+    if (connect)
+        future_answer(connect, &(struct future_result){.error = error, .text = text_ref(text)});
+    monitor_lose_jobs(monitor, error, text_str(text));
+    end_watches(monitor, error, text);
+    answer_closed(monitor, error, text);
+}
+
+/* Under the lock. */
+static void set_over(bj_monitor *monitor, int error, struct text *text)
+{
+    monitor->state = MONITOR_OVER;
+    monitor->over_error = error;
+    monitor->over_text = text_ref(text);
+}
+
+/* The driver is gone or about to go. */
+static void end(bj_monitor *monitor, int error, struct text *text)
+{
+    ctx_lock(monitor->ctx);
+    bool told = monitor->state == MONITOR_OVER;
+    if (!told)
+        set_over(monitor, error, text);
+    monitor->driver = NULL;
+    ctx_unlock(monitor->ctx);
+
+    reconnect_free(monitor->reconnect);
+    monitor->reconnect = NULL;
+    loop_timer_free(monitor->linger);
+    monitor->linger = NULL;
+    monitor->lingering = false;
+    if (told)
+        monitor_lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
+    else
+        answer_everyone(monitor, error, text);
+    text_unref(text);
+    leave_ctx(monitor);
+}
+
+static void disconnect_job(bj_job *job, void *user)
+{
+    (void)user;
+    job->unprepare(&job->complete.request); /* it has a number of that connection */
+    job_disconnected(&job->machine);
+}
+
+static bool go_away(bj_monitor *monitor, struct text *text)
+{
+    if (!reconnect_begin(monitor, text))
+        return false;
+    ctx_lock(monitor->ctx);
+    monitor->state = MONITOR_AWAY;
+    monitor->driver = NULL;
+    ctx_unlock(monitor->ctx);
+
+    /* While it was coming back, nobody has been told that it had. */
+    bool was_back = !monitor->returning;
+    monitor->returning = false;
+    /* Nobody has those that were starting: their starts have been answered. */
+    monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
+    monitor_each_job(monitor, disconnect_job, NULL);
+    if (was_back)
+        tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+    return true;
+}
+
+/* A peer that breaks the protocol would do so again. */
+static bool may_come_back(bj_monitor *monitor, int error)
+{
+    return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !monitor->closing &&
+           !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
+}
+
+static void on_down(void *user, int error, struct text *text)
+{
+    bj_monitor *monitor = user;
+
+    if (monitor->state == MONITOR_AWAY) {
+        reconnect_failed(monitor, text, reconnect_is_in_vain(monitor));
+    } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
+        text_unref(text);
+    } else {
+        end(monitor, error, text);
+    }
+}
+
+void monitor_shut(bj_monitor *monitor, int error, struct text *text)
+{
+    if (!monitor->in_ctx) {
+        text_unref(text);
+        return;
+    }
+    if (monitor->driver)
+        monitor->driver->ops->close(monitor->driver, error, text_str(text));
+    end(monitor, error, text);
+}
+
+/* ------------------------------------------------------------------ lingering */
+
+/* A job of ours that is over but not dismissed would stay in QEMU for good (B40), and QEMU drops
+ * what a client has sent when it hangs up. Nor does it like to have a reply left over: the next
+ * client gets it, or before 6.0 it may crash. So a monitor that is closed answers everyone at once,
+ * and its connection stays for as long as QEMU takes for the dismissals and for all replies, or
+ * this long. */
+#define LINGER_MS 1000
+
+static void finish_lingering(void *user)
+{
+    bj_monitor *monitor = user;
+    monitor_shut(monitor, BJ_E_CLOSED, text_ref(monitor->over_text));
+}
+
+static void run_finish(struct loop_task *task)
+{
+    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, finish_task));
+    finish_lingering(monitor);
+    monitor_unref_memory(monitor);
+}
+
+static bool is_owed(const bj_monitor *monitor)
+{
+    struct driver *driver = monitor->driver;
+    return driver->ops->is_owed && driver->ops->is_owed(driver);
+}
+
+void monitor_finish_if_settled(bj_monitor *monitor)
+{
+    if (!monitor->lingering || monitor->jobs || is_owed(monitor))
+        return;
+    monitor->lingering = false;
+    monitor->finish_task.run = run_finish; /* later: the driver is still reading */
+    monitor_ref_memory(monitor);
+    if (!loop_post(monitor->ctx->loop, &monitor->finish_task))
+        monitor_unref_memory(monitor);
+}
+
+void monitor_close_gently(bj_monitor *monitor, struct text *text)
+{
+    struct driver *driver = monitor->driver;
+
+    if (monitor->state == MONITOR_OPEN && (monitor_owes_dismissals(monitor) || is_owed(monitor)))
+        monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
+    if (!monitor->linger) {
+        monitor_shut(monitor, BJ_E_CLOSED, text);
+        return;
+    }
+    ctx_lock(monitor->ctx);
+    set_over(monitor, BJ_E_CLOSED, text);
+    ctx_unlock(monitor->ctx);
+
+    monitor->lingering = true;
+    answer_everyone(monitor, BJ_E_CLOSED, text);
+    driver->ops->abandon(driver, BJ_E_CLOSED, text_str(text));
+    text_unref(text);
+    loop_timer_set(monitor->linger, LINGER_MS);
+}
+
+static void on_settled(void *user)
+{
+    monitor_finish_if_settled(user);
+}
+
+static void run_close(struct loop_task *task)
+{
+    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
+    if (monitor->in_ctx && monitor->state != MONITOR_OVER)
+        monitor_close_gently(monitor,
+                             text_printf("the monitor %s was closed", text_str(monitor->uri)));
+    monitor_unref_memory(monitor);
+}
+
+int bj_monitor_close(bj_monitor *monitor)
+{
+    if (!monitor)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+
+    ctx_lock(monitor->ctx);
+    bool post = !monitor->closing && monitor->state != MONITOR_OVER;
+    monitor->closing = true;
+    if (post) {
+        monitor->close_task.run = run_close;
+        monitor_ref_memory(monitor);
+        if (!loop_post(monitor->ctx->loop, &monitor->close_task))
+            atomic_fetch_sub(&monitor->refs, 1); /* the caller's is left */
+    }
+    ctx_unlock(monitor->ctx);
+    return BJ_OK;
+}
+
+static int check_over(bj_monitor *monitor, struct text **ret_text)
+{
+    ctx_lock(monitor->ctx);
+    int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
+    *ret_text = r == BJ_OK ? NULL : text_ref(monitor->over_text);
+    ctx_unlock(monitor->ctx);
+    return r;
+}
+
+int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
+{
+    int r = check_over(monitor, ret_text);
+    if (r != BJ_OK || monitor->state != MONITOR_AWAY)
+        return r;
+    *ret_text = text_printf("%s: the connection has ended and is being made again: ask when it is",
+                            text_str(monitor->uri));
+    return BJ_E_DISCONNECTED;
+}
+
+/* ----------------------------------------------------------------- connecting */
+
+struct connect {
+    bj_future future;
+    bj_monitor *monitor; /* the first handle, until the answer takes one of its own */
+    struct address address;
+};
+
+static const struct driver_sink sink = {
+    .up = on_up,
+    .fact = on_fact,
+    .is_told = is_told,
+    .wants_events = wants_events,
+    .event = on_event,
+    .settled = on_settled,
+    .down = on_down,
+};
+
+static void start_connect(bj_future *future)
+{
+    struct connect *connect = (struct connect *)future;
+    bj_monitor *monitor = connect->monitor;
+    bj_ctx *ctx = monitor->ctx;
+
+    if (ctx_is_closing(ctx)) {
+        future_fail(future, BJ_E_CLOSED, "the context was closed");
+        return;
+    }
+    monitor->driver = driver_open(ctx, text_str(monitor->uri), &connect->address, &sink, monitor);
+    if (!monitor->driver) {
+        future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+        return;
+    }
+    monitor->in_ctx = true;
+    monitor->next = ctx->monitors;
+    ctx->monitors = monitor_ref_memory(monitor);
+    monitor->connect = future;
+}
+
+struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
+{
+    const char *uri = text_str(monitor->uri);
+    struct address address;
+
+    if (address_parse(uri, &address, ret_why) != BJ_OK)
+        return NULL;
+    struct driver *driver = driver_open(monitor->ctx, uri, &address, &sink, monitor);
+    if (!driver)
+        *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
+    return driver;
+}
+
+int64_t monitor_reconnect_ms(bj_monitor *monitor)
+{
+    ctx_lock(monitor->ctx);
+    int64_t ms = monitor->reconnect_ms;
+    ctx_unlock(monitor->ctx);
+    return ms;
+}
+
+int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
+{
+    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE || monitor->is_lent)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+    ctx_lock(monitor->ctx);
+    int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
+    if (r == BJ_OK)
+        monitor->reconnect_ms = give_up_after_ms;
+    ctx_unlock(monitor->ctx);
+    return r;
+}
+
+static void leave_connect(bj_future *future)
+{
+    struct connect *connect = (struct connect *)future;
+    connect->monitor->connect = NULL;
+    monitor_shut(connect->monitor, BJ_E_CLOSED, text_printf("connecting was given up"));
+}
+
+static struct text *late_connect(bj_future *future)
+{
+    struct driver *driver = ((struct connect *)future)->monitor->driver;
+    return driver ? driver->ops->stage(driver, future->timeout_ms) : NULL;
+}
+
+static void destroy_connect(bj_future *future)
+{
+    struct connect *connect = (struct connect *)future;
+    address_clear(&connect->address);
+    bj_monitor_unref(connect->monitor);
+}
+
+static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
+{
+    bj_monitor *monitor = calloc(1, sizeof *monitor);
+    if (!monitor)
+        return NULL;
+    atomic_init(&monitor->refs, 1);
+    atomic_init(&monitor->handles, 1);
+    monitor->ctx = ctx_ref(ctx);
+    monitor->last_tabled = &monitor->tabled;
+    monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
+    monitor->is_lent = address_is_lent(address);
+    return monitor->uri ? monitor : bj_monitor_unref(monitor);
+}
+
+static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
+                                 int64_t timeout_ms)
+{
+    static const struct future_ops ops = {
+        .start = start_connect,
+        .leave = leave_connect,
+        .late = late_connect,
+        .destroy = destroy_connect,
+    };
+    bj_monitor *monitor = monitor_new(ctx, uri, address);
+    struct connect *connect =
+        monitor ? (struct connect *)future_new(ctx, sizeof *connect, &ops) : NULL;
+    if (!connect) {
+        address_clear(address);
+        bj_monitor_unref(monitor);
+        return future_static(BJ_E_NOMEM);
+    }
+    connect->monitor = monitor;
+    connect->address = *address;
+    return future_launch(&connect->future, timeout_ms, BJ_LIMIT_CONNECT_MS);
+}
+
+bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
+{
+    if (!ctx)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(ctx))
+        return future_static(BJ_E_FORKED);
+    if (!uri)
+        return future_failed(ctx, BJ_E_INVAL, "the uri of the monitor is NULL");
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative", uri,
+                             (long long)timeout_ms);
+
+    struct address address;
+    struct text *text;
+    int r = address_parse(uri, &address, &text);
+    if (r == BJ_OK)
+        return launch_connect(ctx, uri, &address, timeout_ms);
+
+    bj_future *failed = future_failed(ctx, r, "%s", text_str(text));
+    text_unref(text);
+    return failed;
+}
+
+bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms)
+{
+    if (!ctx)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(ctx))
+        return future_static(BJ_E_FORKED);
+    if (!domain)
+        return future_failed(ctx, BJ_E_INVAL, "the domain to connect to is NULL");
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(ctx, BJ_E_INVAL, "a timeout of %lld ms is negative",
+                             (long long)timeout_ms);
+
+    struct address address;
+    struct text *text;
+    char *uri = NULL;
+    int r = address_of_domain(domain, &address, &uri, &text);
+    bj_future *future;
+    if (r == BJ_OK) {
+        future = launch_connect(ctx, uri, &address, timeout_ms);
+    } else {
+        future = future_failed(ctx, r, "%s", text_str(text));
+        text_unref(text);
+    }
+    free(uri);
+    return future;
+}
+
+/* --------------------------------------------------------------------- closed */
+
+static void start_closed(bj_future *future)
+{
+    struct monitor_closed *closed = (struct monitor_closed *)future;
+    struct text *text;
+
+    int r = check_over(closed->monitor, &text);
+    if (r != BJ_OK) {
+        future_answer(future, &(struct future_result){.error = r, .text = text});
+        return;
+    }
+    closed->next = closed->monitor->closed;
+    closed->monitor->closed = closed;
+}
+
+static void leave_closed(bj_future *future)
+{
+    struct monitor_closed *closed = (struct monitor_closed *)future;
+    struct monitor_closed **link = &closed->monitor->closed;
+    while (*link != closed)
+        link = &(*link)->next;
+    *link = closed->next;
+}
+
+static void destroy_closed(bj_future *future)
+{
+    monitor_unref_memory(((struct monitor_closed *)future)->monitor);
+}
+
+bj_future *bj_monitor_closed(bj_monitor *monitor)
+{
+    static const struct future_ops ops = {
+        .start = start_closed,
+        .leave = leave_closed,
+        .destroy = destroy_closed,
+    };
+    if (!monitor)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(monitor->ctx))
+        return future_static(BJ_E_FORKED);
+
+    struct monitor_closed *closed =
+        (struct monitor_closed *)future_new(monitor->ctx, sizeof *closed, &ops);
+    if (!closed)
+        return future_static(BJ_E_NOMEM);
+    closed->monitor = monitor_ref_memory(monitor);
+    return future_launch(&closed->future, BJ_TIMEOUT_NONE, -1);
+}
+
+/* -------------------------------------------------------------------- looking */
+
+const char *bj_monitor_uri(bj_monitor *monitor)
+{
+    return monitor ? text_str(monitor->uri) : "";
+}
+
+const char *bj_monitor_qemu_version(bj_monitor *monitor)
+{
+    if (!monitor || ctx_is_forked(monitor->ctx))
+        return "";
+    ctx_lock(monitor->ctx);
+    const char *version = text_str(monitor->version);
+    ctx_unlock(monitor->ctx);
+    return version;
+}
+
+int bj_monitor_has_command(bj_monitor *monitor, const char *command)
+{
+    if (!monitor || !command)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+
+    ctx_lock(monitor->ctx);
+    int r = monitor->over_error;
+    if (monitor->state == MONITOR_OPEN) /* then the driver and what it knows of commands stay */
+        r = monitor->driver->ops->has_command(monitor->driver, command) ? 1 : 0;
+    else if (monitor->state == MONITOR_AWAY)
+        r = BJ_E_DISCONNECTED;
+    ctx_unlock(monitor->ctx);
+    return r;
+}
+
+/* ---------------------------------------------------------------------- made up */
+
+/* What QEMU has no event for is told like one, once (B57). */
+void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job)
+{
+    static const char name[] = "BLOCK_JOB_CANCELLED";
+    json_t *data = json_pack("{s:s, s:s, s:I, s:I, s:I}", "device", text_str(job->id), "type",
+                             text_str(job->type), "len", (json_int_t)job->last.total, "offset",
+                             (json_int_t)job->last.current, "speed", (json_int_t)job->last.speed);
+    char *json = data ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
+    text_unref(monitor->made_up[monitor->made_up_next]);
+    monitor->made_up[monitor->made_up_next] = text_ref(job->id);
+    monitor->made_up_next = (monitor->made_up_next + 1) % MADE_UP_MAX;
+
+    on_event(monitor, name, json, json ? strlen(json) : 0, clock_realtime_us());
+    free(json);
+    json_decref(data);
+}
+
+/* -------------------------------------------------------------------- watches */
+
+static void begin_watch(bj_watch *watch)
+{
+    bj_monitor *monitor = watch->owner;
+    struct text *text;
+
+    int r = check_over(monitor, &text);
+    if (r == BJ_OK)
+        watch_link(watch, &monitor->watches);
+    else
+        watch_end(watch, r, text);
+}
+
+static void leave_watch(bj_watch *watch)
+{
+    bj_monitor *monitor = watch->owner;
+    watch_unlink(watch, &monitor->watches);
+}
+
+static void disown_monitor(void *owner)
+{
+    monitor_unref_memory(owner);
+}
+
+int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
+{
+    static const struct watch_ops ops = {
+        .begin = begin_watch,
+        .leave = leave_watch,
+        .disown = disown_monitor,
+    };
+    if (!monitor || !ret_watch)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+    return watch_new(monitor->ctx, &ops, monitor_ref_memory(monitor), 0, ret_watch);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which driver an address is for.
+ */
+#include "base/ctx.h"
+#include "driver/address.h"
+#include "driver/module.h"
+
+struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+                           const struct driver_sink *sink, void *user)
+{
+    if (address->kind != ADDRESS_LIBVIRT)
+        return qmp_open(ctx, uri, address, sink, user);
+
+    struct _virDomain *domain = address->domain;
+    address->domain = NULL;
+    return address->module->open(ctx->loop, uri, domain, sink, user);
+}

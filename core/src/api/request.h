@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Futures whose answer is one reply of the driver.
+ */
+#ifndef BJ_API_REQUEST_H
+#define BJ_API_REQUEST_H
+
+#include "api/monitor.h"
+#include "delivery/future.h"
+#include "driver/driver.h"
+
+struct ask;
+
+struct ask_kind {
+    /* The loop's thread. BJ_OK: `request` is under way. */
+    int (*send)(struct ask *ask, struct driver *driver);
+    /* QEMU's reply without error, someone still listens: answers the future. */
+    void (*replied)(struct ask *ask, struct driver_reply *reply);
+    /* Whatever came of it, and whether anyone listens or not: before the future is answered. NULL:
+     * nothing to do. `reply` is NULL if nothing was sent. */
+    void (*over)(struct ask *ask, const struct driver_reply *reply);
+    /* It starts jobs, and can only be sent once it is known what the commands for that take. */
+    bool names_runs;
+};
+
+struct ask {
+    bj_future future;
+    struct driver_request request;
+    const struct ask_kind *kind;
+    bj_monitor *monitor; /* a reference to its memory */
+    bool under_way;
+    bool left; /* nobody listens any more */
+
+    /* What a kind needs; freed with it. */
+    bj_job *job;
+    struct job_list *jobs; /* a transaction's */
+    bool is_grouped;       /* the same */
+    char *command;
+    char *arguments;
+    char *id;
+    bj_job *target;     /* execute: whose verb it is; NULL: nobody's */
+    enum job_verb verb; /* the same */
+};
+
+/* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
+struct ask *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
+                    bj_future **ret_failed);
+
+/* Checks and copies both. NULL; or a failed future for the caller, and the ask is gone. */
+bj_future *ask_set_command(struct ask *ask, const char *command, const char *arguments);
+
+/* Answers with the first `count` rows of the reply. */
+void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count);
+
+#endif

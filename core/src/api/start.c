@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a program gets a bj_job: by starting one, or by attaching to one that is there.
+ */
+#include "api/start.h"
+#include "api/job.h"
+#include "api/monitor.h"
+#include "api/request.h"
+#include "api/wiring.h"
+#include "qmp/message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------- start */
+
+bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error)
+{
+    bj_job *job = job_new(monitor, naming->id, naming->type, naming->ours);
+    *ret_error = BJ_E_NOMEM;
+    if (!job)
+        return NULL;
+    job->machine.traits.kept = naming->kept;
+    job->machine.traits.replaces = naming->replaces;
+    if (naming->device)
+        job->device = text_new(naming->device, strlen(naming->device));
+    if (naming->reopen)
+        job->reopen = text_new(naming->reopen, strlen(naming->reopen));
+
+    *ret_error = monitor_add_starting(monitor, job);
+    if (*ret_error == BJ_OK) {
+        job_note_start_sent(job);
+        return job;
+    }
+    job_retire(job);
+    bj_job_unref(job);
+    return NULL;
+}
+
+static int send_named(struct ask *ask, struct driver *driver, const struct naming *naming)
+{
+    if (!driver->ops->has_command(driver, naming->command))
+        return BJ_E_UNSUPPORTED;
+    char *text = protocol_add_members(ask->arguments, naming->members);
+    int r = BJ_E_NOMEM;
+    if (text)
+        ask->job = start_run(ask->monitor, naming, &r);
+    if (ask->job)
+        r = driver->ops->execute(driver, &ask->request, naming->command, text);
+    free(text);
+    return r;
+}
+
+static int send_start(struct ask *ask, struct driver *driver)
+{
+    struct naming naming;
+    json_t *arguments = protocol_object(ask->arguments, NULL); /* was one when it was asked */
+    int r = arguments ? driver->ops->name(driver, ask->command, arguments, &naming) : BJ_E_NOMEM;
+    if (r == BJ_OK) {
+        r = send_named(ask, driver, &naming);
+        naming_clear(&naming);
+    }
+    json_decref(arguments);
+    return r;
+}
+
+void start_settle(bj_job *job, const struct driver_reply *reply)
+{
+    if (reply && reply->error == BJ_OK) {
+        monitor_job_started(job->monitor, job);
+        job_see_graph(job);
+    } else if (!reply || !is_about_connection(reply->error)) {
+        monitor_job_refused(job->monitor, job);
+    }
+}
+
+static void start_over(struct ask *ask, const struct driver_reply *reply)
+{
+    if (ask->job)
+        start_settle(ask->job, reply);
+}
+
+static void start_replied(struct ask *ask, struct driver_reply *reply)
+{
+    (void)reply;
+    future_answer(&ask->future, &(struct future_result){.job = bj_job_ref(ask->job)});
+}
+
+bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
+                            int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {
+        .send = send_start,
+        .replied = start_replied,
+        .over = start_over,
+        .names_runs = true,
+    };
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
+        return failed;
+    failed = ask_set_command(ask, command, arguments ? arguments : "{}");
+    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+}
+
+/* ------------------------------------------------------------ the usual jobs */
+
+struct member {
+    const char *name;
+    const char *value;
+};
+
+/* The object's text without its braces, for protocol_add_members(). NULL: no memory. */
+static char *members_text(const struct member *members, size_t count)
+{
+    json_t *object = json_object();
+    int failed = object ? 0 : -1;
+    for (size_t i = 0; i < count && !failed; i++)
+        failed = json_object_set_new(object, members[i].name, json_string(members[i].value));
+    char *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (!text)
+        return NULL;
+    size_t len = strlen(text);
+    text[len - 1] = '\0';
+    memmove(text, text + 1, len - 1);
+    return text;
+}
+
+/* `options` is checked here, because it is joined as text. */
+static bj_future *start_usual(bj_monitor *monitor, const char *command, const char *options,
+                              const struct member *members, size_t count, int64_t timeout_ms)
+{
+    if (!monitor)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(monitor->ctx))
+        return future_static(BJ_E_FORKED);
+    for (size_t i = 0; i < count; i++)
+        if (!members[i].value)
+            return future_failed(monitor->ctx, BJ_E_INVAL, "%s: %s is NULL", command,
+                                 members[i].name);
+
+    int error = BJ_OK;
+    json_t *parsed = options ? protocol_object(options, &error) : NULL;
+    if (options && !parsed && error == BJ_E_NOMEM)
+        return future_static(BJ_E_NOMEM);
+    if (options && !parsed)
+        return future_failed(monitor->ctx, BJ_E_INVAL,
+                             "%s: the options are not a JSON object: %.200s", command, options);
+    json_decref(parsed);
+
+    errno = 0; /* nothing else tells no memory from no UTF-8 */
+    char *required = members_text(members, count);
+    char *arguments = required ? protocol_add_members(options ? options : "{}", required) : NULL;
+    bj_future *future;
+    if (arguments)
+        future = bj_monitor_start(monitor, command, arguments, timeout_ms);
+    else if (errno == ENOMEM)
+        future = future_static(BJ_E_NOMEM);
+    else
+        future =
+            future_failed(monitor->ctx, BJ_E_INVAL, "%s: its arguments are not UTF-8", command);
+    free(required);
+    free(arguments);
+    return future;
+}
+
+bj_future *bj_monitor_mirror(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
+    return start_usual(monitor, "blockdev-mirror", options, members, 3, timeout_ms);
+}
+
+bj_future *bj_monitor_commit(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}};
+    return start_usual(monitor, "block-commit", options, members, 1, timeout_ms);
+}
+
+bj_future *bj_monitor_stream(bj_monitor *monitor, const char *device, const char *options,
+                             int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}};
+    return start_usual(monitor, "block-stream", options, members, 1, timeout_ms);
+}
+
+bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char *target,
+                             const char *sync, const char *options, int64_t timeout_ms)
+{
+    const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
+    return start_usual(monitor, "blockdev-backup", options, members, 3, timeout_ms);
+}
+
+/* --------------------------------------------------------------------- attach */
+
+static int send_attach(struct ask *ask, struct driver *driver)
+{
+    return driver->ops->query(driver, &ask->request, false);
+}
+
+/* The same run, for everyone who attaches to it: events may have made it known before. */
+static void attach_replied(struct ask *ask, struct driver_reply *reply)
+{
+    bj_monitor *monitor = ask->monitor;
+    const char *id = monitor->driver->ops->id_of(monitor->driver, ask->id);
+    const bj_job_info *row = info_list_find(reply->infos, id);
+    bj_job *job = monitor_find_job(monitor, id);
+
+    if (!job && !row) {
+        future_fail(&ask->future, BJ_E_NO_JOB, "%s has no job %s: it has ended, or never was",
+                    text_str(monitor->uri), ask->id);
+        return;
+    }
+    if (!job)
+        job = monitor_track_job(monitor, id, row->type);
+    if (!job) {
+        future_fail(&ask->future, BJ_E_BUSY, "%s: more jobs than the limit",
+                    text_str(monitor->uri));
+        return;
+    }
+    bj_job_ref(job);
+    if (row)
+        job_feed_row(job, row);
+    job_see_graph(job);
+    future_answer(&ask->future, &(struct future_result){.job = job});
+}
+
+bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {.send = send_attach, .replied = attach_replied};
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
+        return failed;
+    if (id && *id && (ask->id = strdup(id)))
+        return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+
+    bj_future_unref(&ask->future);
+    return id && *id ? future_static(BJ_E_NOMEM)
+                     : future_failed(monitor->ctx, BJ_E_INVAL, "attaching needs the id of a job");
+}

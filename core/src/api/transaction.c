@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Starting several jobs as one (B43).
+ */
+#include "api/job.h"
+#include "api/request.h"
+#include "api/start.h"
+#include "qmp/message.h"
+#include "qmp/start_commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What is added to the data of each action; NULL where nothing is. */
+struct additions {
+    size_t count;
+    char *members[];
+};
+
+static struct additions *new_additions(size_t count)
+{
+    struct additions *additions = calloc(1, sizeof *additions + count * sizeof(char *));
+    if (additions)
+        additions->count = count;
+    return additions;
+}
+
+static void free_additions(struct additions *additions)
+{
+    for (size_t i = 0; additions && i < additions->count; i++)
+        free(additions->members[i]);
+    free(additions);
+}
+
+static const char *type_of(const json_t *action)
+{
+    return json_string_value(json_object_get(action, "type"));
+}
+
+static bool starts_job(const json_t *action)
+{
+    return starter_of(type_of(action)) != NULL;
+}
+
+static size_t count_starts(const json_t *actions)
+{
+    size_t count = 0, i;
+    const json_t *action;
+
+    json_array_foreach(actions, i, action)
+    {
+        count += starts_job(action);
+    }
+    return count;
+}
+
+/* -------------------------------------------------------------------- sending */
+
+/* Each run is known before the first byte is sent (B01). */
+static int start_runs(struct ask *ask, struct driver *driver, const json_t *actions,
+                      struct additions *additions)
+{
+    int r = BJ_OK;
+    size_t i;
+    const json_t *action;
+
+    json_array_foreach(actions, i, action)
+    {
+        struct naming naming;
+        if (!starts_job(action))
+            continue;
+        r = driver->ops->name(driver, type_of(action), json_object_get(action, "data"), &naming);
+        if (r != BJ_OK)
+            break;
+        bj_job *job = start_run(ask->monitor, &naming, &r);
+        if (job)
+            ask->jobs->jobs[ask->jobs->count++] = job;
+        additions->members[i] = naming.members;
+        naming.members = NULL;
+        naming_clear(&naming);
+        if (!job)
+            break;
+    }
+    return r;
+}
+
+static int send_actions(struct ask *ask, struct driver *driver, const struct additions *additions)
+{
+    char *actions = NULL;
+    int r = protocol_add_members_in(ask->arguments, "data", (const char *const *)additions->members,
+                                    &actions);
+    if (r != BJ_OK)
+        return r;
+    const char *parts[] = {
+        "{\"actions\":",
+        actions,
+        ask->is_grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
+        "}",
+    };
+    char *arguments = protocol_join(parts, sizeof parts / sizeof parts[0], NULL);
+    r = arguments ? driver->ops->execute(driver, &ask->request, ask->command, arguments)
+                  : BJ_E_NOMEM;
+    free(arguments);
+    free(actions);
+    return r;
+}
+
+static int send_transaction(struct ask *ask, struct driver *driver)
+{
+    if (!driver->ops->has_command(driver, ask->command))
+        return BJ_E_UNSUPPORTED;
+    json_t *actions = protocol_array(ask->arguments, NULL); /* was one when it was asked */
+    struct additions *additions = new_additions(json_array_size(actions));
+    ask->jobs = calloc(1, sizeof *ask->jobs + count_starts(actions) * sizeof(bj_job *));
+
+    int r = actions && additions && ask->jobs ? start_runs(ask, driver, actions, additions)
+                                              : BJ_E_NOMEM;
+    if (r == BJ_OK)
+        r = send_actions(ask, driver, additions);
+    free_additions(additions);
+    json_decref(actions);
+    return r;
+}
+
+static void transaction_over(struct ask *ask, const struct driver_reply *reply)
+{
+    for (size_t i = 0; ask->jobs && i < ask->jobs->count; i++)
+        start_settle(ask->jobs->jobs[i], reply);
+}
+
+static void transaction_replied(struct ask *ask, struct driver_reply *reply)
+{
+    (void)reply;
+    struct job_list *jobs = ask->jobs;
+    ask->jobs = NULL;
+    future_answer(&ask->future, &(struct future_result){.jobs = jobs});
+}
+
+/* --------------------------------------------------------------------- asking */
+
+/* The first that is none, or whose data can't be added to; -1: all are actions. */
+static int find_misfit(const json_t *actions)
+{
+    size_t i;
+    const json_t *action;
+
+    json_array_foreach(actions, i, action)
+    {
+        bool has_data = json_is_object(json_object_get(action, "data"));
+        if (!type_of(action) || (starts_job(action) && !has_data))
+            return (int)i;
+    }
+    return -1;
+}
+
+/* Adds nothing, which shows whether something could be. */
+static int try_adding(const char *text, const json_t *actions)
+{
+    struct additions *additions = new_additions(json_array_size(actions));
+    char *same = NULL;
+    int r = additions ? BJ_OK : BJ_E_NOMEM;
+    size_t i;
+    const json_t *action;
+
+    json_array_foreach(actions, i, action)
+    {
+        if (r == BJ_OK && starts_job(action) && !(additions->members[i] = strdup("")))
+            r = BJ_E_NOMEM;
+    }
+    if (r == BJ_OK)
+        r = protocol_add_members_in(text, "data", (const char *const *)additions->members, &same);
+    free(same);
+    free_additions(additions);
+    return r;
+}
+
+/* NULL; or why these are no actions. */
+static bj_future *check_actions(bj_ctx *ctx, const char *text, const json_t *actions)
+{
+    if (!actions)
+        return future_failed(ctx, BJ_E_INVAL,
+                             "transaction: the actions are not a JSON array, or name a member "
+                             "twice: %.200s",
+                             text ? text : "NULL");
+    int misfit = find_misfit(actions);
+    if (misfit >= 0)
+        return future_failed(ctx, BJ_E_INVAL,
+                             "transaction: action %d is not {\"type\": \"...\", \"data\": {...}}",
+                             misfit);
+    int r = try_adding(text, actions);
+    if (r == BJ_E_INVAL)
+        return future_failed(ctx, r, "transaction: \"data\" is spelt with escapes");
+    return r == BJ_OK ? NULL : future_static(r);
+}
+
+static bj_future *set_actions(struct ask *ask, const char *text)
+{
+    int error = BJ_OK;
+    json_t *actions = text ? protocol_array(text, &error) : NULL;
+    if (text && !actions && error == BJ_E_NOMEM)
+        return future_static(BJ_E_NOMEM);
+    bj_future *failed = check_actions(ask->monitor->ctx, text, actions);
+    json_decref(actions);
+    if (failed)
+        return failed;
+    ask->command = strdup("transaction");
+    ask->arguments = strdup(text);
+    return ask->command && ask->arguments ? NULL : future_static(BJ_E_NOMEM);
+}
+
+bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int flags,
+                                  int64_t timeout_ms)
+{
+    static const struct ask_kind kind = {
+        .send = send_transaction,
+        .replied = transaction_replied,
+        .over = transaction_over,
+        .names_runs = true,
+    };
+    bj_future *failed;
+    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
+    if (!ask)
+        return failed;
+    ask->is_grouped = flags & BJ_TRANSACTION_GROUPED;
+    if (flags & ~BJ_TRANSACTION_GROUPED)
+        failed = future_failed(monitor->ctx, BJ_E_INVAL, "transaction: unknown flags 0x%x",
+                               (unsigned)flags);
+    else
+        failed = set_actions(ask, actions);
+    if (!failed)
+        return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    bj_future_unref(&ask->future);
+    return failed;
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine's port to the world: verbs and questions to the driver, answers to futures, news
+ * to watches.
+ */
+#include "api/wiring.h"
+#include "api/job_waits.h"
+#include "api/monitor.h"
+
+#include <string.h>
+
+#define DRIVE_REOPEN "__com.redhat_drive-reopen"
+
+static bj_job *handle_of(struct job *machine)
+{
+    return (bj_job *)((char *)machine - offsetof(bj_job, machine));
+}
+
+static struct job_asker *asker_of(struct job_waiter *waiter)
+{
+    return (struct job_asker *)waiter;
+}
+
+/* A verb that one caller gives has a wait of its own. */
+static struct job_wait *wait_of(struct job_waiter *waiter)
+{
+    return (struct job_wait *)((char *)waiter - offsetof(struct job_wait, asker));
+}
+
+static bj_ctx *ctx_of(const bj_job *job)
+{
+    return job->monitor->ctx;
+}
+
+/* ------------------------------------------------------------ verbs on the way */
+
+static void take_slot(struct job_request_slot *slot, bj_job *job, enum job_verb verb,
+                      struct job_wait *wait)
+{
+    slot->job = bj_job_ref(job);
+    slot->verb = verb;
+    slot->wait = wait;
+    if (wait)
+        future_ref_memory(&wait->future);
+}
+
+/* What a slot held, for who still needs it: the slot may be taken again at once. */
+struct taken {
+    bj_job *job;
+    struct job_wait *wait;
+};
+
+static struct taken empty_slot(struct job_request_slot *slot)
+{
+    struct taken taken = {.job = slot->job, .wait = slot->wait};
+    slot->job = NULL;
+    slot->wait = NULL;
+    return taken;
+}
+
+/* May free the job. */
+static void give_back(struct taken taken)
+{
+    if (taken.wait)
+        future_unref_memory(&taken.wait->future);
+    bj_job_unref(taken.job);
+}
+
+void job_give_slot_back(struct job_request_slot *slot)
+{
+    give_back(empty_slot(slot));
+}
+
+static void note_complete_accepted(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->timeline.complete_accepted = clock_realtime_us();
+    ctx_unlock(ctx_of(job));
+}
+
+static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
+{
+    enum job_verb verb = slot->verb;
+    struct taken taken = empty_slot(slot);
+    const char *error_class = reply->error_class ? reply->error_class : "";
+    struct job_waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->asker.waiter : NULL;
+
+    if (reply->error == BJ_OK && verb == JOB_COMPLETE)
+        note_complete_accepted(taken.job);
+    if (!is_about_connection(reply->error) || taken.job->machine.released)
+        job_feed_reply(taken.job, verb, waiter,
+                       &(struct job_reply){
+                           .accepted = reply->error == BJ_OK,
+                           .no_job = reply->no_job || strcmp(error_class, "DeviceNotActive") == 0,
+                           .error = reply->error,
+                           .error_class = error_class,
+                           .text = reply->text,
+                       });
+    give_back(taken);
+}
+
+static void on_verb_done(struct driver_request *request, struct driver_reply *reply)
+{
+    verb_done((struct job_request_slot *)request, reply);
+}
+
+static bool has_reopen(const bj_job *job)
+{
+    struct driver *driver = job->monitor->driver;
+    return driver && driver->ops->has_command(driver, DRIVE_REOPEN);
+}
+
+static void run_verb_failed(struct loop_task *task)
+{
+    struct job_request_slot *slot =
+        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == JOB_COMPLETE;
+    const char *text = wants_reopen && has_reopen(slot->job)
+                           ? "this QEMU pivots by " DRIVE_REOPEN ", for which the target and its "
+                             "format are not known here: bj_monitor_execute() it"
+                           : bj_error_text(slot->error);
+    verb_done(slot, &(struct driver_reply){.error = slot->error, .text = text});
+}
+
+/* The machine must not be answered from inside its own call. */
+static void fail_later(struct job_request_slot *slot, int error, void (*run)(struct loop_task *))
+{
+    slot->error = error;
+    slot->failed.run = run;
+    if (!loop_post(ctx_of(slot->job)->loop, &slot->failed))
+        job_give_slot_back(slot);
+}
+
+static struct job_request_slot *slot_for(bj_job *job, enum job_verb verb, struct job_wait *wait)
+{
+    if (wait)
+        return &wait->slot;
+    switch (verb) {
+    case JOB_COMPLETE:
+        return &job->complete;
+    case JOB_CANCEL:
+        return &job->cancel;
+    case JOB_CANCEL_FORCE:
+        return &job->force;
+    default:
+        return &job->dismiss;
+    }
+}
+
+static int send_verb(bj_job *job, struct job_request_slot *slot, const struct job_waiter *waiter)
+{
+    struct driver *driver = job->monitor->driver;
+
+    if (!driver)
+        return BJ_E_DISCONNECTED;
+    if (slot->verb == JOB_COMPLETE && job->reopen)
+        return driver->ops->execute(driver, &slot->request, DRIVE_REOPEN, text_str(job->reopen));
+    return driver->ops->verb(driver, &slot->request, text_str(job->id), text_str(job->type),
+                             slot->verb, waiter ? waiter->speed : 0,
+                             waiter ? waiter->options : NULL);
+}
+
+static void port_send(struct job *machine, enum job_verb verb, struct job_waiter *waiter)
+{
+    bj_job *job = handle_of(machine);
+    struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
+    struct job_request_slot *slot = slot_for(job, verb, wait);
+
+    int64_t sent_us = verb == JOB_COMPLETE ? clock_realtime_us() : 0;
+
+    take_slot(slot, job, verb, wait);
+    slot->request.done = on_verb_done;
+    int r = send_verb(job, slot, waiter);
+    if (r != BJ_OK) {
+        fail_later(slot, r, run_verb_failed);
+        return;
+    }
+    if (verb == JOB_COMPLETE) {
+        ctx_lock(ctx_of(job));
+        job->timeline.complete_sent = sent_us;
+        ctx_unlock(ctx_of(job));
+    }
+}
+
+/* -------------------------------------------------------------------- queries */
+
+static void port_query(struct job *machine)
+{
+    bj_job *job = handle_of(machine);
+    monitor_want_row(job->monitor, job);
+}
+
+/* ---------------------------------------------------------------------- graph */
+
+static void on_seen(struct driver_request *request, struct driver_reply *reply)
+{
+    struct job_request_slot *slot = (struct job_request_slot *)request;
+    if (slot->job->machine.end == JOB_END_NONE) { /* else it may have seen what came after */
+        slot->job->sight = reply->sight;
+        reply->sight = NULL;
+    }
+    job_give_slot_back(slot);
+}
+
+void job_see_graph(bj_job *job)
+{
+    struct driver *driver = job->monitor->driver;
+    bool switches = *text_str(job->type) == '\0' || !job->machine.traits.never_ready;
+
+    if (!switches || job->sight || job->look.job || job_is_over(&job->machine))
+        return;
+    take_slot(&job->look, job, JOB_COMPLETE, NULL);
+    job->look.request.done = on_seen;
+    if (driver->ops->look(driver, &job->look.request, text_str(job->id),
+                          job->device ? text_str(job->device) : NULL, NULL) != BJ_OK)
+        job_give_slot_back(&job->look); /* then another client's verb leaves the switch unknown */
+}
+
+static void graph_known(struct job_request_slot *slot, const struct driver_reply *reply)
+{
+    if (reply->error == BJ_OK)
+        job_graph(&slot->job->machine, reply->switched);
+    else if (!is_about_connection(reply->error) || !slot->job->tabled)
+        job_graph(&slot->job->machine, JOB_SWITCH_UNKNOWN);
+    job_give_slot_back(slot);
+}
+
+static void on_graph(struct driver_request *request, struct driver_reply *reply)
+{
+    graph_known((struct job_request_slot *)request, reply);
+}
+
+static void run_graph_failed(struct loop_task *task)
+{
+    struct job_request_slot *slot =
+        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    graph_known(slot, &(struct driver_reply){.error = slot->error});
+}
+
+static void port_graph(struct job *machine)
+{
+    bj_job *job = handle_of(machine);
+    struct driver *driver = job->monitor->driver;
+
+    take_slot(&job->graph, job, JOB_COMPLETE, NULL);
+    job->graph.request.done = on_graph;
+    int r = !driver       ? BJ_E_DISCONNECTED
+            : !job->sight ? BJ_E_UNSUPPORTED
+                          : driver->ops->look(driver, &job->graph.request, text_str(job->id), NULL,
+                                              job->sight);
+    if (r != BJ_OK)
+        fail_later(&job->graph, r, run_graph_failed);
+}
+
+/* ---------------------------------------------------------------------- timer */
+
+void job_on_stall_timer(void *user)
+{
+    bj_job *job = bj_job_ref(user);
+    job_tick(&job->machine);
+    bj_job_unref(job);
+}
+
+static void port_timer(struct job *machine, int64_t ms)
+{
+    struct loop_timer *timer = handle_of(machine)->stall_timer;
+    if (!timer)
+        return; /* retired */
+    if (ms > 0)
+        loop_timer_set(timer, ms);
+    else
+        loop_timer_stop(timer);
+}
+
+/* -------------------------------------------------------------------- answers */
+
+static struct text *answer_text(const bj_job *job, const struct job_answer *answer)
+{
+    const char *id = text_str(job->id);
+    const char *text = answer->text;
+
+    switch (answer->error) {
+    case BJ_OK:
+        return NULL;
+    case BJ_E_JOB_FAILED:
+    case BJ_E_REFUSED:
+        return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
+    case BJ_E_JOB_ENDED:
+        return text_printf("job %s ended as %s", id, bj_outcome_name(job->machine.outcome));
+    default:
+        return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
+    }
+}
+
+static void port_answer(struct job *machine, struct job_waiter *waiter,
+                        const struct job_answer *answer)
+{
+    struct job_asker *asker = asker_of(waiter);
+    const char *error_class = answer->error_class ? answer->error_class : "";
+
+    asker->answered(asker, &(struct future_result){
+                               .error = answer->error,
+                               .outcome = machine->outcome,
+                               .text = answer_text(handle_of(machine), answer),
+                               .error_class = *error_class ? text_printf("%s", error_class) : NULL,
+                           });
+}
+
+/* ----------------------------------------------------------------------- news */
+
+/* What is done about a fact comes after it was seen. */
+static int64_t seen_now(const bj_job *job)
+{
+    return job->seen_us ? job->seen_us : clock_realtime_us();
+}
+
+static void publish_ready(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->ready = true;
+    job->timeline.ready_event = job->event_us;
+    job->timeline.ready_seen = seen_now(job);
+    ctx_unlock(ctx_of(job));
+}
+
+static void publish_end(bj_job *job)
+{
+    ctx_lock(ctx_of(job));
+    job->outcome = job->machine.outcome;
+    job->text = text_ref(job->machine.text);
+    if (!job->timeline.end_event)
+        job->timeline.end_event = job->event_us;
+    job->timeline.end_seen = seen_now(job);
+    ctx_unlock(ctx_of(job));
+}
+
+static void port_tell(struct job *machine, enum job_news news, const char *text)
+{
+    bj_job *job = handle_of(machine);
+
+    switch (news) {
+    case JOB_NEWS_ENDED:
+        publish_end(job);
+        if (machine->made_up)
+            monitor_make_up_cancelled(job->monitor, job);
+        job_end_watches(job);
+        break;
+    case JOB_NEWS_RELEASED:
+        monitor_job_released(job->monitor, job);
+        break;
+    case JOB_NEWS_READY:
+        publish_ready(job);
+        job_tell_watches(job, news, text);
+        break;
+    default:
+        job_tell_watches(job, news, text);
+        break;
+    }
+}
+
+const struct job_port job_port = {
+    .send = port_send,
+    .query = port_query,
+    .graph = port_graph,
+    .timer = port_timer,
+    .answer = port_answer,
+    .tell = port_tell,
+};

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The job machine's port; see model/machine.h.
+ */
+#ifndef BJ_API_WIRING_H
+#define BJ_API_WIRING_H
+
+#include "api/job.h"
+
+extern const struct job_port job_port;
+
+/* A verb is no longer under way. May free the job. */
+void job_give_slot_back(struct job_request_slot *slot);
+
+/* Looks who uses the disk, in case another client ends the job (B15). */
+void job_see_graph(bj_job *job);
+
+/* What the job's stall timer calls; `user` is the bj_job. */
+void job_on_stall_timer(void *user);
+
+#endif

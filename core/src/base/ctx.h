@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A context: the loop, the lock over all that several threads see, the limits, the monitors.
+ */
+#ifndef BJ_BASE_CTX_H
+#define BJ_BASE_CTX_H
+
+#include "base/loop.h"
+
+#include <blockjob/blockjob.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#define LIMITS (BJ_LIMIT_CONVERGE_MS + 1)
+
+/* Short, so that a watch's callbacks have their turn before its ring is full: about 120 events. */
+#define READ_BUFFER 16384
+
+struct bj_ctx {
+    atomic_uint refs;    /* of the memory: every object of the context holds one */
+    atomic_uint handles; /* of the program */
+    pid_t pid;
+    struct loop *loop;
+
+    /* Guards what any thread may ask: futures, queues, watches, what jobs publish, the limits.
+     * Never held while a callback runs. */
+    pthread_mutex_t lock;
+    bool closing; /* nothing new is begun; the loop stops when the last monitor has gone */
+    uint64_t limits[LIMITS];
+    bj_log_fn log;
+    void *log_user;
+
+    pthread_mutex_t close_lock; /* one closes, the others wait for it */
+    bool closed;
+    struct loop_task leaving; /* stops the loop, once the last monitor has gone */
+
+    /* The loop's own. */
+    struct bj_monitor *monitors;
+    struct command_set *command_sets; /* shared by the monitors of like QEMUs */
+    uint64_t job_id_prefix;           /* random */
+    uint64_t job_ids;
+    uint64_t connections;
+    char read_buffer[READ_BUFFER];
+};
+
+bj_ctx *ctx_ref(bj_ctx *ctx);
+bj_ctx *ctx_unref(bj_ctx *ctx);
+
+bool ctx_is_forked(const bj_ctx *ctx);
+bool ctx_is_closing(bj_ctx *ctx);
+
+void ctx_lock(bj_ctx *ctx);
+void ctx_unlock(bj_ctx *ctx);
+
+uint64_t ctx_limit(bj_ctx *ctx, bj_limit limit);
+
+/* The loop's thread. */
+void ctx_monitor_left(bj_ctx *ctx);
+void ctx_log(bj_ctx *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Completion queues; see queue.h.
+ */
+#include "delivery/queue.h"
+#include "delivery/future.h"
+#include "delivery/watch.h"
+
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* What a batch's strings belong to, until the next one. */
+struct held {
+    struct text *name;
+    struct text *text;
+    bj_watch *watch; /* of entry, which may lie in it */
+    struct watch_entry *entry;
+};
+
+struct bj_queue {
+    atomic_uint refs;    /* of the memory: each source that is bound to it has one */
+    atomic_uint handles; /* of the program */
+    bj_ctx *ctx;
+    int fd;
+
+    /* Under the context's lock. */
+    struct queue_source *first;
+    struct queue_source **last;
+    bool dead; /* nobody will read it any more */
+
+    /* The reader's own. */
+    struct held *held;
+    bj_future **done; /* read, to be given back without the lock */
+    size_t held_count;
+    size_t done_count;
+    size_t capacity; /* of both */
+};
+
+static bj_future *future_of(struct queue_source *source)
+{
+    return (bj_future *)((char *)source - offsetof(bj_future, source));
+}
+
+static bj_watch *watch_of(struct queue_source *source)
+{
+    return (bj_watch *)((char *)source - offsetof(bj_watch, source));
+}
+
+/* ------------------------------------------------------------------ sources */
+
+int queue_bind(struct queue_source *source, bj_queue *queue, uint64_t token, const bj_ctx *ctx)
+{
+    if (queue->ctx != ctx)
+        return BJ_E_INVAL;
+    if (source->queue)
+        return BJ_E_STATE;
+    atomic_fetch_add(&queue->refs, 1);
+    source->queue = queue;
+    source->token = token;
+    return BJ_OK;
+}
+
+static void signal_fd(const bj_queue *queue)
+{
+    eventfd_write(queue->fd, 1); /* can't be full: it is 0 when this is called */
+}
+
+static void append(bj_queue *queue, struct queue_source *source)
+{
+    source->queued = true;
+    source->next = NULL;
+    *queue->last = source;
+    queue->last = &source->next;
+}
+
+void queue_push(struct queue_source *source)
+{
+    bj_queue *queue = source->queue;
+
+    if (queue->dead || source->queued)
+        return;
+    if (source->is_watch)
+        watch_ref_memory(watch_of(source));
+    else
+        future_ref_memory(future_of(source));
+    bool was_empty = queue->first == NULL;
+    append(queue, source);
+    if (was_empty)
+        signal_fd(queue);
+}
+
+static struct queue_source *pop(bj_queue *queue)
+{
+    struct queue_source *source = queue->first;
+    queue->first = source->next;
+    if (!queue->first)
+        queue->last = &queue->first;
+    source->queued = false;
+    return source;
+}
+
+/* ------------------------------------------------------------------- memory */
+
+int bj_queue_new(bj_ctx *ctx, bj_queue **ret_queue)
+{
+    if (!ctx || !ret_queue)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(ctx))
+        return BJ_E_FORKED;
+
+    bj_queue *queue = calloc(1, sizeof *queue);
+    if (!queue)
+        return BJ_E_NOMEM;
+    queue->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (queue->fd < 0) {
+        free(queue);
+        return BJ_E_SYSTEM;
+    }
+    atomic_init(&queue->refs, 1);
+    atomic_init(&queue->handles, 1);
+    queue->ctx = ctx_ref(ctx);
+    queue->last = &queue->first;
+    *ret_queue = queue;
+    return BJ_OK;
+}
+
+void queue_unref_memory(bj_queue *queue)
+{
+    if (!queue || atomic_fetch_sub(&queue->refs, 1) != 1)
+        return;
+    ctx_unref(queue->ctx);
+    free(queue->held);
+    free(queue->done);
+    free(queue);
+}
+
+bj_queue *bj_queue_ref(bj_queue *queue)
+{
+    if (queue)
+        atomic_fetch_add(&queue->handles, 1);
+    return queue;
+}
+
+static void drop_source(struct queue_source *source)
+{
+    if (source->is_watch)
+        watch_unref_memory(watch_of(source));
+    else
+        future_unref_memory(future_of(source));
+}
+
+static void release_held(bj_queue *queue)
+{
+    for (size_t i = 0; i < queue->held_count; i++) {
+        watch_entry_free(queue->held[i].entry);
+        if (queue->held[i].watch)
+            watch_unref_memory(queue->held[i].watch);
+        text_unref(queue->held[i].name);
+        text_unref(queue->held[i].text);
+    }
+    queue->held_count = 0;
+}
+
+bj_queue *bj_queue_unref(bj_queue *queue)
+{
+    if (!queue || ctx_is_forked(queue->ctx) || atomic_fetch_sub(&queue->handles, 1) != 1)
+        return NULL;
+
+    ctx_lock(queue->ctx);
+    queue->dead = true;
+    struct queue_source *source = queue->first;
+    queue->first = NULL;
+    queue->last = &queue->first;
+    ctx_unlock(queue->ctx);
+
+    while (source) {
+        struct queue_source *next = source->next;
+        drop_source(source);
+        source = next;
+    }
+    release_held(queue);
+    close(queue->fd);
+    queue_unref_memory(queue);
+    return NULL;
+}
+
+int bj_queue_fd(bj_queue *queue)
+{
+    if (!queue)
+        return BJ_E_INVAL;
+    return ctx_is_forked(queue->ctx) ? BJ_E_FORKED : queue->fd;
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static int make_room(bj_queue *queue, int max)
+{
+    size_t capacity = (size_t)max;
+    if (queue->capacity >= capacity)
+        return BJ_OK;
+    struct held *held = realloc(queue->held, capacity * sizeof *held);
+    if (held)
+        queue->held = held;
+    bj_future **done = realloc(queue->done, capacity * sizeof(bj_future *));
+    if (done)
+        queue->done = done;
+    if (!held || !done)
+        return BJ_E_NOMEM;
+    queue->capacity = capacity;
+    return BJ_OK;
+}
+
+static void release_done(bj_queue *queue)
+{
+    for (size_t i = 0; i < queue->done_count; i++)
+        future_unref_memory(queue->done[i]);
+    queue->done_count = 0;
+}
+
+/* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
+static int read_future(bj_queue *queue, bj_future *future, bj_record *records)
+{
+    struct held *held = &queue->held[queue->held_count++];
+    *held = (struct held){0};
+    future_fill_record(future, records, &held->name, &held->text);
+    queue->done[queue->done_count++] = future;
+    return 1;
+}
+
+/* A watch that still has records goes to the end of the line. */
+static int read_watch(bj_queue *queue, bj_watch *watch, bj_record *records, int max)
+{
+    int n = 0;
+    struct watch_entry *entry;
+    while (n < max && watch_take(watch, &records[n], &entry)) {
+        queue->held[queue->held_count++] = (struct held){
+            .entry = entry,
+            .watch = watch_ref_memory(watch),
+        };
+        records[n++].token = watch->source.token;
+    }
+    return n;
+}
+
+static int read_sources(bj_queue *queue, bj_record *records, int max)
+{
+    int n = 0;
+    while (n < max && queue->first) {
+        struct queue_source *source = pop(queue);
+        if (!source->is_watch) {
+            n += read_future(queue, future_of(source), records + n);
+            continue;
+        }
+        bj_watch *watch = watch_of(source);
+        n += read_watch(queue, watch, records + n, max - n);
+        if (watch->first)
+            append(queue, source); /* with its reference */
+        else
+            watch_unref_memory(watch);
+    }
+    return n;
+}
+
+int bj_queue_read(bj_queue *queue, bj_record *records, int max)
+{
+    if (!queue || !records || max <= 0)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(queue->ctx))
+        return BJ_E_FORKED;
+
+    release_held(queue);
+    if (make_room(queue, max) != BJ_OK)
+        return BJ_E_NOMEM;
+
+    ctx_lock(queue->ctx);
+    int n = read_sources(queue, records, max);
+    if (!queue->first) {
+        eventfd_t count;
+        eventfd_read(queue->fd, &count);
+    }
+    ctx_unlock(queue->ctx);
+    release_done(queue);
+    return n;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Watches: one observer's bounded stream of records.
+ */
+#ifndef BJ_DELIVERY_WATCH_H
+#define BJ_DELIVERY_WATCH_H
+
+#include "base/ctx.h"
+#include "base/text.h"
+#include "delivery/queue.h"
+#include "driver/driver.h"
+
+#include <blockjob/blockjob.h>
+
+struct watch_entry {
+    struct watch_entry *next;
+    bj_record record;
+    struct text *name;
+    struct text *text;
+    uint64_t lost_before; /* records dropped between the one before and this one */
+    bool kept;            /* READY, the latest STALLED, ENDED, CLOSED: never dropped */
+    bool reserved;        /* lies in the watch, so that it needs no memory when its time comes */
+};
+
+/* For READY, ENDED and CLOSED, each of which comes once. */
+enum { WATCH_RESERVED = 3 };
+
+struct bj_watch {
+    atomic_uint refs;
+    atomic_uint handles;
+    bj_ctx *ctx;
+
+    /* Under the context's lock. */
+    struct watch_entry *first;
+    struct watch_entry **last;
+    size_t ring; /* entries that count against the limit */
+    size_t limit;
+    size_t bytes; /* of all entries' strings */
+    size_t byte_limit;
+    uint64_t lost;               /* since the last entry */
+    struct watch_entry *stalled; /* the latest, while it is in the ring */
+    struct watch_entry reserved[WATCH_RESERVED];
+    bool closing; /* bj_watch_close() was here */
+    bool ended;   /* CLOSED was pushed: nothing comes after it */
+    bool drained; /* CLOSED was read */
+    enum { WATCH_UNREAD, WATCH_CALLBACK, WATCH_QUEUE, WATCH_PULL } reader;
+    bj_watch_closure closure;
+    bool posted; /* `task` is on its way, to call the closure */
+    struct queue_source source;
+    pthread_cond_t wake;        /* bj_watch_next() */
+    struct watch_entry *pulled; /* what it gave out last */
+    bj_record pulled_record;
+
+    struct loop_task task;
+
+    /* The loop's own: the list that it is in, a job's or a monitor's. */
+    const struct watch_ops *ops;
+    struct bj_watch *next;
+    bool listed; /* the list has a reference */
+    void *owner; /* a reference, which ops->disown() gives back */
+    struct loop_task begin;
+    struct loop_task leave;
+    struct loop_timer *timer; /* progress: asks again */
+    struct driver_request request;
+    bool asking; /* then it has a reference */
+    int64_t progress_ms;
+    int64_t current, total; /* told last */
+    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
+    int64_t least_left_ms;  /* when; monotonic */
+    bool told_stalled;      /* that it does not shrink (B30) */
+};
+
+struct watch_ops {
+    void (*begin)(
+        bj_watch *watch); /* the loop's thread: enter the list, tell what is true already */
+    void (*leave)(bj_watch *watch); /* the loop's thread: out of the list */
+    void (*disown)(void *owner);    /* any thread; takes no lock */
+};
+
+/* One handle, the caller's. `owner` is a reference, taken over also on failure. BJ_E_NOMEM. */
+int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t progress_ms,
+              bj_watch **ret_watch);
+
+/* The loop's thread: into a list, out of it. */
+void watch_link(bj_watch *watch, bj_watch **list);
+void watch_unlink(bj_watch *watch, bj_watch **list);
+bj_watch *watch_ref_memory(bj_watch *watch);
+void watch_unref_memory(bj_watch *watch);
+
+/* Any thread. Copies the record but for its strings, which it takes references to (NULL is "").
+ * Never fails: what can't be kept is counted as lost. */
+void watch_push(bj_watch *watch, const bj_record *record, struct text *name, struct text *text);
+
+/* A record that could not even be made. */
+void watch_miss(bj_watch *watch);
+
+/* The last record; takes over the reference to `text`. */
+void watch_end(bj_watch *watch, int error, struct text *text);
+
+/* Under the context's lock: takes out one record. False if there is none. The strings of *record
+ * belong to *ret_entry, which watch_entry_free() gives back (NULL for LAGGED). */
+bool watch_take(bj_watch *watch, bj_record *record, struct watch_entry **ret_entry);
+void watch_entry_free(struct watch_entry *entry);
+
+#endif

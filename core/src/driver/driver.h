@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The seam between a monitor and what it speaks: verbs go down, facts come up. A driver lives on
+ * the loop's thread and never blocks it.
+ */
+#ifndef BJ_DRIVER_DRIVER_H
+#define BJ_DRIVER_DRIVER_H
+
+#include "base/text.h"
+#include "model/machine.h"
+
+#include <blockjob/blockjob.h>
+#include <stdlib.h>
+
+struct info_list;
+struct json_t;
+struct driver_sight; /* what a job's disk was used by, as the driver has seen it */
+
+/* Text in it is only valid during the call. */
+struct driver_reply {
+    int error;               /* BJ_OK, or why not */
+    bool no_job;             /* a verb: there is no such job (QMP: its class says so) */
+    const char *error_class; /* BJ_E_REFUSED */
+    const char *text;
+    const char *json; /* execute: the value, not terminated */
+    size_t json_len;
+    const void *value;          /* the same as the driver has parsed it, for itself */
+    struct info_list *infos;    /* query; whoever keeps it sets this to NULL */
+    struct driver_sight *sight; /* look without `before`; the same; NULL: nothing to see */
+    enum job_switch switched;   /* look with `before` */
+};
+
+/* What a connection that ends answers is no news of what was asked, nor of a job: they hear of that
+ * end itself. */
+static inline bool is_about_connection(int error)
+{
+    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
+           error == BJ_E_CONNECT;
+}
+
+/* One thing asked of the driver; lies in the asker's memory. `done` is called exactly once for what
+ * was taken, also when the connection ends; never from inside the call that asked. */
+struct driver_request {
+    void (*done)(struct driver_request *request, struct driver_reply *reply);
+    struct driver_request *next; /* the driver's own */
+    void *prepared;              /* the same; NULL: nothing */
+};
+
+/* What a command that starts a job takes on this QEMU. */
+enum driver_takes { TAKES_JOB_ID = 1, TAKES_AUTO_DISMISS = 2 };
+
+/* What a run that is about to be started is called. */
+struct naming {
+    const char *command; /* or the name that this QEMU has for it */
+    char *id;            /* "" if nothing says it */
+    char *members;       /* for protocol_add_members(), before the caller's arguments; may be "" */
+    char *reopen;        /* RHEL 6.3: the arguments of what switches its disk; NULL: nothing does */
+    char *device;        /* what it runs on; NULL: not told */
+    const char *type;    /* "" if it will have to be told */
+    bool ours;           /* dismissed by us once it is over (B40) */
+    bool kept;           /* the caller will dismiss it */
+    bool replaces;       /* a second complete might end QEMU (B32) */
+};
+
+static inline void naming_clear(struct naming *naming)
+{
+    free(naming->id);
+    free(naming->members);
+    free(naming->device);
+    free(naming->reopen);
+}
+
+/* Before `up` none of these but close and stage may be called. All that return int answer BJ_OK, or
+ * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
+struct driver;
+struct driver_ops {
+    int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
+                   const char *arguments);
+    int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
+                const char *type, enum job_verb verb, int64_t speed, const char *options);
+    /* Makes complete ready to be sent, so that READY has to wait for nothing. No memory: then it is
+     * made when it is sent. Given back by verb() or unprepare(), which also outlives the driver. */
+    void (*prepare)(struct driver *driver, struct driver_request *request, const char *id);
+    void (*unprepare)(struct driver_request *request);
+    /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
+    int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
+    /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk
+     * was switched since. `device` is what the job was started on, NULL if that is not known.
+     * BJ_E_UNSUPPORTED: there is no way to look. */
+    int (*look)(struct driver *driver, struct driver_request *request, const char *id,
+                const char *device, const struct driver_sight *before);
+    void (*unsee)(struct driver_sight *sight); /* takes NULL */
+
+    /* Takes back a request that was not written yet: true, and `done` is not called. */
+    bool (*withdraw)(struct driver *driver, struct driver_request *request);
+    bool (*has_command)(struct driver *driver, const char *command);
+
+    /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
+    bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
+                    enum job_verb *ret_verb, char **ret_id);
+
+    /* `arguments` is what the caller gives; where takes() is -1, after a probe. BJ_OK; then
+     * naming_clear(). BJ_E_NOMEM: nothing to clear. */
+    int (*name)(struct driver *driver, const char *command, const struct json_t *arguments,
+                struct naming *ret);
+    /* The id of the job that is asked for by this name; NULL: that name. Belongs to the driver,
+     * until its next call. */
+    const char *(*id_of)(struct driver *driver, const char *name);
+
+    /* Finds out what the commands that start jobs take: once a connection, and only where the list
+     * of commands does not tell. An error of the reply is one of the connection. */
+    int (*probe)(struct driver *driver, struct driver_request *request);
+    /* enum driver_takes; -1: not known before a probe. */
+    int (*takes)(struct driver *driver, const char *command);
+
+    /* Answers all requests but dismissals with `error`; none comes after. What was not written yet
+     * is not sent any more. For a monitor that lingers. */
+    void (*abandon)(struct driver *driver, int error, const char *text);
+    /* Whether a command is on its way to QEMU, or its reply to us; then settled() comes. NULL: that
+     * is no reason to linger. */
+    bool (*is_owed)(struct driver *driver);
+
+    /* Why connecting takes so long: the sentence of a deadline. */
+    struct text *(*stage)(struct driver *driver, int64_t timeout_ms);
+
+    /* Answers all requests with `error` and goes; no upcall comes from it or after it. */
+    void (*close)(struct driver *driver, int error, const char *text);
+};
+
+struct driver {
+    const struct driver_ops *ops;
+
+    /* Valid from `up` on. */
+    bool has_status;      /* statuses come as events (QEMU 3.0) */
+    bool has_dismiss;     /* jobs can be told to wait for it */
+    bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
+    bool hides_pauses;    /* no event tells that a job was paused (before 3.0) */
+    bool has_bare_rows;   /* a list does not tell whether a job is paused (libvirt) */
+    bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
+    bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
+    bool is_gone;         /* from before `down` on: what it spoke to is no more */
+    int64_t peer;         /* the process that listens, or what else tells it; 0: not known */
+};
+
+/* ------------------------------------------------------------------ upcalls */
+
+enum driver_fact_kind {
+    FACT_STATUS,
+    FACT_READY,
+    FACT_COMPLETED,
+    FACT_CANCELLED,
+    FACT_STOPPED,
+    FACT_PENDING
+};
+
+struct driver_fact {
+    enum driver_fact_kind kind;
+    const char *id;
+    const char *type;       /* "" if not told */
+    bool earlier;           /* of a run before the one whose start is under way */
+    enum job_status status; /* FACT_STATUS */
+    const char *error;      /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    int64_t timestamp_us;
+};
+
+/* Where the facts go; `user` is the one given at opening. */
+struct driver_sink {
+    void (*up)(void *user, struct text *version); /* of QEMU; NULL: not told */
+    void (*fact)(void *user, const struct driver_fact *fact);
+
+    /* It was made up before it came: neither the fact nor its event is passed on. */
+    bool (*is_told)(void *user, const struct driver_fact *fact);
+
+    /* Every event, if someone wants them. `data` is JSON, not terminated; NULL: none. */
+    bool (*wants_events)(void *user);
+    void (*event)(void *user, const char *name, const char *data, size_t data_len,
+                  int64_t timestamp_us);
+
+    /* Nothing is_owed() any more; the driver is still reading. */
+    void (*settled)(void *user);
+
+    /* The connection is over, all requests have been answered, the driver is about to free itself.
+     * Takes over the reference to `text`. */
+    void (*down)(void *user, int error, struct text *text);
+};
+
+/* Starts connecting; takes over what is in `address`. NULL: no memory. By what the address is:
+ * api/open_driver.c. */
+struct address;
+struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+                           const struct driver_sink *sink, void *user);
+struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+                        const struct driver_sink *sink, void *user);
+
+#endif

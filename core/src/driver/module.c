@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finding the libvirt driver; see module.h.
+ */
+#include "driver/module.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Beside the object that this code is in, as `make` and pip put it; NULL: it is not there. */
+static char *find_beside(void)
+{
+    Dl_info info;
+    if (!dladdr(DRIVER_MODULE_FILE, &info) || !info.dli_fname)
+        return NULL;
+    const char *slash = strrchr(info.dli_fname, '/');
+    char *path = NULL;
+    if (!slash || asprintf(&path, "%.*s/%s", (int)(slash - info.dli_fname), info.dli_fname,
+                           DRIVER_MODULE_FILE) < 0)
+        return NULL;
+    if (access(path, R_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
+}
+
+/* Never unloaded (it is linked so): threads run in it, and opening it again is cheap. */
+static void *open_module(void)
+{
+    char *beside = find_beside();
+    void *handle = dlopen(beside ? beside : DRIVER_MODULE_FILE, RTLD_NOW);
+    free(beside);
+    return handle;
+}
+
+int driver_module_load(const char *wanted, const struct driver_module **ret, struct text **ret_text)
+{
+    void *handle = open_module();
+    const struct driver_module *module = handle ? dlsym(handle, DRIVER_MODULE_SYMBOL) : NULL;
+    if (!module) {
+        *ret_text = text_printf("%s needs the libvirt driver of libblockjob, which is built where "
+                                "libvirt is: %s",
+                                wanted, dlerror());
+        return BJ_E_UNSUPPORTED;
+    }
+    if (strcmp(module->version, bj_version()) != 0) {
+        *ret_text = text_printf("%s needs " DRIVER_MODULE_FILE " of version %s, but it is of "
+                                "version %s: install both anew",
+                                wanted, bj_version(), module->version);
+        return BJ_E_UNSUPPORTED;
+    }
+    *ret = module;
+    return BJ_OK;
+}

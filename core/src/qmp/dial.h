@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From an address to a connected socket, without blocking the loop.
+ */
+#ifndef BJ_QMP_DIAL_H
+#define BJ_QMP_DIAL_H
+
+#include "base/ctx.h"
+#include "driver/address.h"
+
+struct dial;
+
+/* `done` is called once, never from inside dial_start(): with a socket that is the callee's, or
+ * with -1 and a sentence, a reference. Takes over what is in `address`. NULL: no memory. */
+struct dial *dial_start(bj_ctx *ctx, struct address *address, const char *uri,
+                        void (*done)(void *user, int fd, struct text *text), void *user);
+
+/* Before `done` was called, or inside it. `done` will not be called. */
+void dial_cancel(struct dial *dial);
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's words for jobs; see job_words.h.
+ */
+#include "qmp/job_words.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "" if it is not there. */
+static const char *string_at(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+/* ------------------------------------------------------------------- events */
+
+/* QEMU's ids and types are shorter than 128 bytes; a peer that sends more wants our memory. */
+#define WORD_MAX 1024
+
+static const char *read_status(const json_t *data, struct driver_fact *fact)
+{
+    fact->kind = FACT_STATUS;
+    fact->status = job_status_of(string_at(data, "status"));
+    return string_at(data, "id");
+}
+
+static const char *read_block_job(const json_t *data, struct driver_fact *fact)
+{
+    const char *id = string_at(data, "device");
+    fact->type = string_at(data, "type");
+    return *id ? id : string_at(data, "id"); /* PENDING's key is id (B42) */
+}
+
+static const char *stop_reason(const json_t *data)
+{
+    const char *operation = string_at(data, "operation");
+    if (strcmp(operation, "read") == 0)
+        return "a read error stopped it: mend the source and resume it, or abort it with force";
+    if (strcmp(operation, "write") == 0)
+        return "a write error stopped it: make room or mend the target and resume it, or abort it "
+               "with force";
+    return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
+}
+
+bool qmp_read_fact(const struct message *event, struct driver_fact *ret)
+{
+    const json_t *data = event->value;
+    const char *name = event->name;
+    const char *id = "";
+
+    *ret = (struct driver_fact){.type = "", .timestamp_us = event->timestamp_us};
+
+    if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
+        id = read_status(data, ret);
+    } else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
+        id = read_block_job(data, ret);
+        name += 10;
+        if (strcmp(name, "READY") == 0) {
+            ret->kind = FACT_READY;
+        } else if (strcmp(name, "COMPLETED") == 0) {
+            ret->kind = FACT_COMPLETED;
+            ret->error = json_string_value(json_object_get(data, "error"));
+        } else if (strcmp(name, "CANCELLED") == 0) {
+            ret->kind = FACT_CANCELLED;
+        } else if (strcmp(name, "PENDING") == 0) {
+            ret->kind = FACT_PENDING;
+        } else if (strcmp(name, "ERROR") == 0 && strcmp(string_at(data, "action"), "stop") == 0) {
+            ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
+            ret->error = stop_reason(data);
+        } else {
+            return false;
+        }
+    }
+    ret->id = id;
+    return *id != '\0' && strlen(id) <= WORD_MAX && strlen(ret->type) <= WORD_MAX;
+}
+
+/* -------------------------------------------------------------------- verbs */
+
+static bool is_block_job(const char *type)
+{
+    static const char *const types[] = {"", "mirror", "commit", "stream", "backup"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+enum { WORDS = 3 };
+static const char *const words[][WORDS] = {
+    /* 3.0; before, and deprecated since 10.1 (B38); RHEL 6.2 and 1.0.50 (B57) */
+    [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
+    [JOB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
+    [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
+    [JOB_PAUSE] = {"job-pause", "block-job-pause"},
+    [JOB_RESUME] = {"job-resume", "block-job-resume"},
+    [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
+    [JOB_CHANGE] = {"block-job-change"},
+    [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
+    [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
+};
+
+const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has, void *user)
+{
+    if (verb == JOB_CANCEL && !is_block_job(type) && has(user, "job-cancel"))
+        return "job-cancel"; /* a job without a disk knows no other */
+
+    for (int i = 0; i < WORDS && words[verb][i]; i++)
+        if (has(user, words[verb][i]))
+            return words[verb][i];
+    return NULL;
+}
+
+/* Force came with complete, in 1.3; who had neither refuses the word (B59). */
+static bool knows_force(const char *command, qmp_has_command *has, void *user)
+{
+    return strcmp(command, "block-job-cancel") == 0 && has(user, "block-job-complete");
+}
+
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+                         qmp_has_command *has, void *user)
+{
+    bool takes_id = strncmp(command, "job-", 4) == 0 ||
+                    strcmp(command, "block-job-finalize") == 0 ||
+                    strcmp(command, "block-job-dismiss") == 0;
+    const char *key = takes_id ? "id" : "device";
+    bool is_underscored = strcmp(command, "block_job_set_speed") == 0;
+    char *quoted = protocol_quote(id);
+    char more[48] = "";
+    if (!quoted)
+        return NULL;
+    if (verb == JOB_SET_SPEED)
+        snprintf(more, sizeof more, ",\"%s\":%lld", is_underscored ? "value" : "speed",
+                 (long long)speed);
+    else if (verb == JOB_CANCEL_FORCE && knows_force(command, has, user))
+        strcpy(more, ",\"force\":true");
+
+    char *text = protocol_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
+    free(quoted);
+    return text;
+}
+
+static bool is_word_of(const char *command, enum job_verb verb)
+{
+    for (int i = 0; i < WORDS && words[verb][i]; i++)
+        if (strcmp(words[verb][i], command) == 0)
+            return true;
+    return false;
+}
+
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb)
+{
+    const char *id = string_at(arguments, "id");
+    if (!*id)
+        id = string_at(arguments, "device");
+    if (!*id)
+        return NULL;
+    if (strcmp(command, "__com.redhat_drive-reopen") == 0) { /* RHEL 6.3's pivot (B59) */
+        *ret_verb = JOB_COMPLETE;
+        return id;
+    }
+    int verb = JOB_COMPLETE;
+    while (verb <= JOB_DISMISS && !is_word_of(command, (enum job_verb)verb))
+        verb++;
+    if (verb > JOB_DISMISS)
+        return NULL;
+    bool forces = json_is_true(json_object_get(arguments, "force"));
+    *ret_verb = verb == JOB_CANCEL && forces ? JOB_CANCEL_FORCE : (enum job_verb)verb;
+    return id;
+}
+
+char *qmp_change_arguments(const char *id, const char *type, const char *options)
+{
+    json_t *given = protocol_object(options, NULL); /* was one when it was asked */
+    bool adds_type = *type && !json_object_get(given, "type");
+    json_decref(given);
+
+    char *quoted_id = protocol_quote(id);
+    char *quoted_type = adds_type ? protocol_quote(type) : strdup("");
+    char *members = NULL, *text = NULL;
+    if (quoted_id && quoted_type)
+        members = protocol_join(
+            (const char *[]){"\"id\":", quoted_id, adds_type ? ",\"type\":" : "", quoted_type}, 4,
+            NULL);
+    if (members)
+        text = protocol_add_members(options, members);
+    free(members);
+    free(quoted_type);
+    free(quoted_id);
+    return text;
+}
+
+/* --------------------------------------------------------------------- rows */
+
+/* strdup(), with "" for what is not there. NULL: no memory. */
+static const char *copy(const char *s)
+{
+    return *s ? strdup(s) : "";
+}
+
+static int64_t integer_at(const json_t *object, const char *key, int64_t missing)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_integer(value) ? json_integer_value(value) : missing;
+}
+
+/* A fact that only query-block-jobs tells, or both; what `block` says is nearer to the job. */
+static const char *either(const json_t *block, const json_t *job, const char *key)
+{
+    const char *value = string_at(block, key);
+    return *value ? value : string_at(job, key);
+}
+
+/* current == total means "ready" to everyone who looks; so it is not shown while it does not (B25).
+ */
+static void show_unready(bj_job_info *row)
+{
+    bool can_be_ready = strcmp(row->type, "mirror") == 0 || strcmp(row->type, "commit") == 0;
+    bool ends = job_status_of(row->status) >= JOB_STATUS_WAITING;
+
+    if (!can_be_ready || row->ready || ends || row->current != row->total || row->current < 0)
+        return;
+    if (row->current > 0)
+        row->current--;
+    else
+        row->total = 1;
+}
+
+/* A QEMU before 2.2 does not say ready: of a mirror, equal and not empty is a sign of it, and on
+ * RHEL 6.3 the only one (B26). A commit may be one that never is ready. */
+static void show_old(bj_job_info *row)
+{
+    bool is_mirror = strcmp(row->type, "mirror") == 0;
+
+    row->ready = is_mirror && row->current == row->total && row->total > 0;
+    if (is_mirror && row->total == 0)
+        row->total = 1; /* it has not begun: 0 == 0 would say that it is done (B25) */
+}
+
+static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
+{
+    const char *id = string_at(job, "id");
+    const char *status = either(block, job, "status");
+    enum job_status known = job_status_of(status);
+
+    *row = (bj_job_info){
+        .id = copy(*id ? id : string_at(block, "device")),
+        .type = copy(either(block, job, "type")),
+        .status = copy(status),
+        .error = copy(either(block, job, "error")),
+        .io_status = copy(string_at(block, "io-status")),
+        .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
+        .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
+        .speed = integer_at(block, "speed", -1),
+        .ready = json_is_true(json_object_get(block, "ready")) || known == JOB_STATUS_READY ||
+                 known == JOB_STATUS_STANDBY,
+        .paused = json_is_true(json_object_get(block, "paused")) || known == JOB_STATUS_PAUSED ||
+                  known == JOB_STATUS_STANDBY,
+        .auto_dismiss = json_is_true(json_object_get(block, "auto-dismiss")),
+        .auto_finalize = json_is_true(json_object_get(block, "auto-finalize")),
+    };
+    if (!row->id || !row->type || !row->status || !row->error || !row->io_status)
+        return false;
+    if (json_object_get(block, "ready") || *status)
+        show_unready(row);
+    else
+        show_old(row);
+    return true;
+}
+
+/* query-block-jobs by id, so that a long list costs no more than its length. NULL: no memory. */
+static json_t *index_devices(const json_t *block_jobs, size_t limit)
+{
+    json_t *index = json_object();
+    for (size_t i = 0; index && i < limit && i < json_array_size(block_jobs); i++) {
+        json_t *row = json_array_get(block_jobs, i);
+        if (json_object_set(index, string_at(row, "device"), row) != 0) {
+            json_decref(index);
+            return NULL;
+        }
+    }
+    return index;
+}
+
+/* query-jobs lists every job; before 3.0 query-block-jobs did. */
+static bool fill_rows(struct info_list *list, size_t count, const json_t *devices,
+                      const json_t *block_jobs, const json_t *jobs)
+{
+    for (size_t i = 0; i < count; i++) {
+        const json_t *row = json_array_get(jobs ? jobs : block_jobs, i);
+        const json_t *block = jobs ? json_object_get(devices, string_at(row, "id")) : row;
+        bool filled = fill_row(&list->rows[list->count], block, jobs ? row : NULL);
+        list->count++; /* also a half-filled one is freed with the list */
+        if (!filled)
+            return false;
+    }
+    return true;
+}
+
+struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit)
+{
+    size_t count = json_array_size(jobs ? jobs : block_jobs);
+    if (count > limit)
+        count = limit;
+    struct info_list *list = calloc(1, sizeof *list);
+    if (!list)
+        return NULL;
+    list->rows = calloc(count ? count : 1, sizeof *list->rows);
+    json_t *devices = index_devices(block_jobs, limit);
+    if (!list->rows || !devices || !fill_rows(list, count, devices, block_jobs, jobs)) {
+        info_list_free(list);
+        list = NULL;
+    }
+    json_decref(devices);
+    return list;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's words for jobs: events into facts, verbs into commands, lists into rows. No I/O.
+ */
+#ifndef BJ_QMP_JOB_WORDS_H
+#define BJ_QMP_JOB_WORDS_H
+
+#include "driver/driver.h"
+#include "driver/job_list.h"
+#include "qmp/message.h"
+
+/* False if the event is not about a job, or does not say about which (B49, B50). The fact's strings
+ * belong to the message. */
+bool qmp_read_fact(const struct message *event, struct driver_fact *ret);
+
+/* The command for a verb; `has` tells which commands there are. NULL: this QEMU has none. */
+typedef bool qmp_has_command(void *user, const char *command);
+const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has,
+                             void *user);
+
+/* Its arguments, as text for free(). NULL: no memory. */
+char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+                         qmp_has_command *has, void *user);
+
+/* The arguments of JOB_CHANGE: `options`, a JSON object without an id, and whose job it is. As text
+ * for free(). NULL: no memory. */
+char *qmp_change_arguments(const char *id, const char *type, const char *options);
+
+/* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
+ * NULL: no memory. */
+struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
+
+/* The id of the job whose verb the command is; NULL: it is none. `arguments` may be NULL. */
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb);
+
+#endif

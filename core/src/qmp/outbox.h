@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commands on their way to one QEMU: queued, written, and in flight until their replies come.
+ *
+ * So many are in flight at a time; the rest waits, urgent ones first. A reply finds its command by
+ * the id, and without one as B59 has it. No I/O but writing to the socket; the loop's thread.
+ */
+#ifndef BJ_QMP_OUTBOX_H
+#define BJ_QMP_OUTBOX_H
+
+#include "driver/driver.h"
+#include "qmp/job_words.h"
+#include "qmp/message.h"
+
+#include <stdint.h>
+
+/* A command from when it is made until its reply. */
+struct command;
+
+struct outbox {
+    uint64_t next_id;
+    struct command *queued; /* the first may be half written */
+    struct command **queued_last;
+    size_t queued_count;
+    struct command *in_flight;
+    struct command **in_flight_last;
+    size_t in_flight_count;
+    size_t in_flight_limit;
+    size_t queued_limit; /* what outbox_is_full() goes by; outbox_put() takes more */
+};
+
+void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
+                 size_t queued_limit);
+
+/* `arguments` as protocol_command() takes them. An urgent one goes before those that are not. NULL:
+ * no memory. */
+struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
+                            bool urgent);
+/* One that was not put into it, which may be gone by now; takes NULL. */
+void command_free(struct command *command);
+
+/* Takes the command over; `request` is told the reply, or why there is none. */
+void outbox_put(struct outbox *outbox, struct command *command, struct driver_request *request);
+
+/* Writes what may be in flight. False when the socket takes no more now, or is broken: then it is
+ * shut down, and reading tells. */
+bool outbox_write(struct outbox *outbox, int fd);
+
+bool outbox_is_full(const struct outbox *outbox);
+bool outbox_is_empty(const struct outbox *outbox); /* QEMU owes nothing */
+
+/* True: the command is gone, and the request is told nothing. False: it was written, if only in
+ * part, or is not there. */
+bool outbox_withdraw(struct outbox *outbox, const struct driver_request *request);
+
+/* Answers all but our dismissals, which still go, and forgets the others that QEMU has seen nothing
+ * of. The replies to what was written still come. */
+void outbox_abandon(struct outbox *outbox, int error, const char *text);
+
+/* Answers all. The end: nothing may be put into it after. */
+void outbox_fail(struct outbox *outbox, int error, const char *text);
+
+/* Takes out the command that this reply is for, to be given to command_answer(). NULL: there is
+ * none. */
+struct command *outbox_match(struct outbox *outbox, const struct message *message,
+                             qmp_has_command *has_command, void *user);
+
+/* Tells whoever waits for it, and frees it. */
+void command_answer(struct command *command, struct driver_reply *reply);
+
+#endif
