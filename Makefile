@@ -527,7 +527,7 @@ check-instructions:
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check .ci/behaviours bench/instructions tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
+python_folders := setup.py .ci/check .ci/behaviours .ci/layers bench/instructions tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
 	-Itests/core $(jansson_cflags) $(libvirt_cflags)
@@ -550,10 +550,13 @@ lint:
 .lint-tools: $(venv)/.package $(venv)/.lint-tools $(venv)/.test-tools
 
 # Those that use one processor for long come first; clang-tidy, file by file, fills the gaps.
-.lint: lint-python lint-go lint-cppcheck lint-format lint-headers lint-tidy
+.lint: lint-python lint-go lint-cppcheck lint-format lint-layers lint-headers lint-tidy
 
 lint-format:
 	$(timed) clang-format clang-format --dry-run -Werror $(linted)
+
+lint-layers:
+	$(timed) layers $(PYTHON) .ci/layers
 
 # Our users' compilers are not ours.
 lint-headers: lint-headers-c lint-headers-c++
@@ -602,7 +605,7 @@ lint-pyright-tests:
 # Several runs, as modules of one name can't be in one: there are two conftest.py, two client.py, and
 # the helpers are called like their clients.
 mypy_package := setup.py python/blockjob tests/fakeqemu tests/python tests/traces tests/libvirt
-mypy_programs := .ci/check .ci/behaviours bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
+mypy_programs := .ci/check .ci/behaviours .ci/layers bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
 	bench/*.py examples/*/*.py))
 lint-mypy:
 	$(timed) mypy sh -c 'status=0; \
@@ -656,7 +659,7 @@ clean:
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
 	check-matrix check-roots check-nova bench-nova check-sanitize check-asan check-tsan check-race \
 	check-valgrind check-fuzz check-instructions demo bench format clean \
-	lint lint-format lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
+	lint lint-format lint-layers lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
 	lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format lint-behaviours lint-go lint-gofmt \
 	lint-generated lint-go-modules .staticcheck .tidied .lint-tools \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
