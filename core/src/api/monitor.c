@@ -4,6 +4,7 @@
  */
 #include "api/monitor.h"
 #include "api/job.h"
+#include "api/open_driver.h"
 #include "api/reconnect.h"
 #include "delivery/future.h"
 #include "delivery/watch.h"
@@ -204,11 +205,7 @@ static void answer_closed(bj_monitor *monitor, int error, struct text *text)
 static void leave_ctx(bj_monitor *monitor)
 {
     monitor->in_ctx = false;
-    bj_monitor **link = &monitor->ctx->monitors;
-    while (*link != monitor)
-        link = &(*link)->next;
-    *link = monitor->next;
-    ctx_monitor_left(monitor->ctx);
+    ctx_leave(monitor->ctx, &monitor->member);
     monitor_unref_memory(monitor);
 }
 
@@ -374,6 +371,34 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
     loop_timer_set(monitor->linger, LINGER_MS);
 }
 
+static bj_monitor *member_monitor(struct ctx_member *member)
+{
+    return (bj_monitor *)((char *)member - offsetof(bj_monitor, member));
+}
+
+static void close_member(struct ctx_member *member, struct text *why)
+{
+    bj_monitor *monitor = member_monitor(member);
+    if (monitor->state == MONITOR_OVER)
+        text_unref(why); /* it lingers */
+    else
+        monitor_close_gently(monitor, why);
+}
+
+static void shut_member(struct ctx_member *member, struct text *why)
+{
+    monitor_shut(member_monitor(member), BJ_E_CLOSED, why);
+}
+
+static void enter_ctx(bj_monitor *monitor)
+{
+    static const struct ctx_member_ops ops = {.close = close_member, .shut = shut_member};
+
+    monitor->in_ctx = true;
+    monitor->member.ops = &ops;
+    ctx_enter(monitor->ctx, &monitor_ref_memory(monitor)->member);
+}
+
 static void on_settled(void *user)
 {
     monitor_finish_if_settled(user);
@@ -460,9 +485,7 @@ static void start_connect(bj_future *future)
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
         return;
     }
-    monitor->in_ctx = true;
-    monitor->next = ctx->monitors;
-    ctx->monitors = monitor_ref_memory(monitor);
+    enter_ctx(monitor);
     monitor->connect = future;
 }
 

@@ -42,7 +42,7 @@ struct bj_monitor {
     struct loop_task finish_task;
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
-    struct bj_monitor *next;
+    struct ctx_member member;
     bool in_ctx;           /* from its first dialling until it is over */
     struct driver *driver; /* NULL while there is no connection */
     int64_t peer;          /* the process at the other end; 0: not known */

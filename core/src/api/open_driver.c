@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which driver an address is for.
+ * Which driver an address is for; see open_driver.h.
  */
-#include "base/ctx.h"
-#include "driver/address.h"
+#include "api/open_driver.h"
 #include "driver/module.h"
+#include "qmp/connection.h"
 
 struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
                            const struct driver_sink *sink, void *user)

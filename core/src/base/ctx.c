@@ -3,7 +3,6 @@
  * Contexts; see ctx.h.
  */
 #include "base/ctx.h"
-#include "api/monitor.h"
 #include "base/text.h"
 
 #include <blockjob/ev.h>
@@ -126,12 +125,27 @@ static void run_leaving(struct loop_task *task)
     loop_stop(((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)))->loop);
 }
 
-void ctx_monitor_left(bj_ctx *ctx)
+static void stop_if_empty(bj_ctx *ctx)
 {
-    if (!ctx_is_closing(ctx) || ctx->monitors || loop_is_theirs(ctx->loop))
+    if (!ctx_is_closing(ctx) || ctx->members || loop_is_theirs(ctx->loop))
         return;
     ctx->leaving.run = run_leaving; /* later: the driver is still on the stack */
     loop_post(ctx->loop, &ctx->leaving);
+}
+
+void ctx_enter(bj_ctx *ctx, struct ctx_member *member)
+{
+    member->next = ctx->members;
+    ctx->members = member;
+}
+
+void ctx_leave(bj_ctx *ctx, struct ctx_member *member)
+{
+    struct ctx_member **link = &ctx->members;
+    while (*link != member)
+        link = &(*link)->next;
+    *link = member->next;
+    stop_if_empty(ctx);
 }
 
 static struct text *closed_text(void)
@@ -146,18 +160,17 @@ static void set_closing(bj_ctx *ctx)
     ctx_unlock(ctx);
 }
 
-/* On our loop's thread: answers everyone; the loop stops when the last monitor has gone. */
+/* On our loop's thread: answers everyone; the loop stops when the last member has gone. */
 static void begin_closing(bj_ctx *ctx)
 {
-    bj_monitor *next;
+    struct ctx_member *next;
 
     set_closing(ctx);
-    if (!ctx->monitors)
-        ctx_monitor_left(ctx);
-    for (bj_monitor *monitor = ctx->monitors; monitor; monitor = next) {
-        next = monitor->next;
-        if (monitor->state != MONITOR_OVER)
-            monitor_close_gently(monitor, closed_text());
+    if (!ctx->members)
+        stop_if_empty(ctx);
+    for (struct ctx_member *member = ctx->members; member; member = next) {
+        next = member->next;
+        member->ops->close(member, closed_text());
     }
 }
 
@@ -181,8 +194,8 @@ static int close_theirs(bj_ctx *ctx)
         return BJ_OK;
     ctx->closed = true;
     set_closing(ctx);
-    while (ctx->monitors)
-        monitor_shut(ctx->monitors, BJ_E_CLOSED, closed_text());
+    while (ctx->members)
+        ctx->members->ops->shut(ctx->members, closed_text());
     loop_stop_theirs(ctx->loop);
     return BJ_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A context: the loop, the lock over all that several threads see, the limits, the monitors.
+ * A context: the loop, the lock over all that several threads see, the limits, and its members,
+ * which it ends when it is closed.
  */
 #ifndef BJ_BASE_CTX_H
 #define BJ_BASE_CTX_H
@@ -18,6 +19,21 @@
 /* Short, so that a watch's callbacks have their turn before its ring is full: about 120 events. */
 #define READ_BUFFER 16384
 
+struct text;
+struct ctx_member;
+
+/* The loop's thread. Both take over the reference to `why`; the member leaves by ctx_leave(). */
+struct ctx_member_ops {
+    void (*close)(struct ctx_member *member, struct text *why); /* it leaves now or later */
+    void (*shut)(struct ctx_member *member, struct text *why);  /* it leaves before this returns */
+};
+
+/* Part of a monitor. */
+struct ctx_member {
+    const struct ctx_member_ops *ops;
+    struct ctx_member *next;
+};
+
 struct bj_ctx {
     atomic_uint refs;    /* of the memory: every object of the context holds one */
     atomic_uint handles; /* of the program */
@@ -27,17 +43,17 @@ struct bj_ctx {
     /* Guards what any thread may ask: futures, queues, watches, what jobs publish, the limits.
      * Never held while a callback runs. */
     pthread_mutex_t lock;
-    bool closing; /* nothing new is begun; the loop stops when the last monitor has gone */
+    bool closing; /* nothing new is begun; the loop stops when the last member has gone */
     uint64_t limits[LIMITS];
     bj_log_fn log;
     void *log_user;
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;
-    struct loop_task leaving; /* stops the loop, once the last monitor has gone */
+    struct loop_task leaving; /* stops the loop, once the last member has gone */
 
     /* The loop's own. */
-    struct bj_monitor *monitors;
+    struct ctx_member *members;
     struct command_set *command_sets; /* shared by the monitors of like QEMUs */
     uint64_t job_id_prefix;           /* random */
     uint64_t job_ids;
@@ -57,7 +73,8 @@ void ctx_unlock(bj_ctx *ctx);
 uint64_t ctx_limit(bj_ctx *ctx, bj_limit limit);
 
 /* The loop's thread. */
-void ctx_monitor_left(bj_ctx *ctx);
+void ctx_enter(bj_ctx *ctx, struct ctx_member *member);
+void ctx_leave(bj_ctx *ctx, struct ctx_member *member); /* one that has entered */
 void ctx_log(bj_ctx *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

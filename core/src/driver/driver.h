@@ -184,12 +184,4 @@ struct driver_sink {
     void (*down)(void *user, int error, struct text *text);
 };
 
-/* Starts connecting; takes over what is in `address`. NULL: no memory. By what the address is:
- * api/open_driver.c. */
-struct address;
-struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
-                           const struct driver_sink *sink, void *user);
-struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
-                        const struct driver_sink *sink, void *user);
-
 #endif

@@ -2,8 +2,7 @@
 /*
  * The QMP driver: one connection to one QEMU, its negotiation, and what is asked on it.
  */
-#include "driver/address.h"
-#include "driver/driver.h"
+#include "qmp/connection.h"
 #include "driver/job_list.h"
 #include "qmp/block_graph.h"
 #include "qmp/command_set.h"
