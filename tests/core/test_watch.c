@@ -52,12 +52,18 @@ static int watch_teardown(void **state)
     return bench_teardown(state);
 }
 
-static bj_watch *watch_on(bench *b, uint64_t ring)
+static bj_watch *make_watch(bench *b)
 {
     static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
-    bj_watch *watch;
+    bj_watch *watch = watch_new(b->ctx, sizeof *watch, &ops, NULL);
+    return watch ? watch_launch(watch) : NULL;
+}
+
+static bj_watch *watch_on(bench *b, uint64_t ring)
+{
     assert_int_equal(bj_ctx_set_limit(b->ctx, BJ_LIMIT_WATCH_RING, ring), BJ_OK);
-    assert_int_equal(watch_new(b->ctx, &ops, NULL, 0, &watch), BJ_OK);
+    bj_watch *watch = make_watch(b);
+    assert_non_null(watch);
     settle(b->ctx);
     atomic_store(&destroyed, 0);
     return watch;
@@ -346,11 +352,7 @@ static void its_owner_may_let_go_before_it_is_closed(void **state)
 
 static void make_and_close(void *user)
 {
-    static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
-    bench *b = user;
-    bj_watch *w;
-    if (watch_new(b->ctx, &ops, NULL, 0, &w) == BJ_OK)
-        bj_watch_unref(w);
+    bj_watch_unref(make_watch(user));
 }
 
 static void closed_before_it_has_begun_it_never_begins(void **state)
@@ -366,11 +368,10 @@ static void closed_before_it_has_begun_it_never_begins(void **state)
 static void a_watch_made_on_a_closed_context_is_closed(void **state)
 {
     bench *b = *state;
-    bj_watch *w;
-    static const struct watch_ops ops = {.begin = begin, .leave = leave, .disown = disown};
     atomic_store(&destroyed, 0);
     bj_ctx_close(b->ctx);
-    assert_int_equal(watch_new(b->ctx, &ops, NULL, 0, &w), BJ_OK);
+    bj_watch *w = make_watch(b);
+    assert_non_null(w);
     const bj_record *r;
     assert_int_equal(bj_watch_next(w, BJ_TIMEOUT_NONE, &r), BJ_OK);
     assert_int_equal(r->kind, BJ_RECORD_CLOSED);

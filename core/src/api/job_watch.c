@@ -8,6 +8,38 @@
 
 #include <string.h>
 
+struct job_watch {
+    bj_watch watch; /* first */
+
+    /* Progress; the loop's own. */
+    int64_t progress_ms;      /* how often; 0: never */
+    struct loop_timer *timer; /* asks again */
+    struct driver_request request;
+    bool asking;            /* then it has a reference */
+    int64_t current, total; /* told last */
+    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
+    int64_t least_left_ms;  /* when; monotonic */
+    bool told_stalled;      /* that it does not shrink (B30) */
+};
+
+static bj_job *watched_job(const bj_watch *watch)
+{
+    return watch->owner;
+}
+
+static struct job_watch *job_watch_of(bj_watch *watch)
+{
+    return (struct job_watch *)watch;
+}
+
+/* The list's reference goes. */
+static void unlink_watch(bj_watch *watch)
+{
+    loop_timer_free(job_watch_of(watch)->timer);
+    job_watch_of(watch)->timer = NULL;
+    watch_unlink(watch, &watched_job(watch)->watches);
+}
+
 /* ----------------------------------------------------------------------- news */
 
 static int done_error(const struct job *machine)
@@ -43,7 +75,7 @@ void job_end_watches(bj_job *job)
     push_all(job, BJ_RECORD_ENDED, NULL, job->machine.text);
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
-        watch_unlink(watch, &job->watches);
+        unlink_watch(watch);
         watch_end(watch, BJ_OK, NULL);
         watch_unref_memory(watch);
     }
@@ -65,60 +97,56 @@ void job_tell_watches(bj_job *job, enum job_news news, const char *words)
     text_unref(text);
 }
 
-/* -------------------------------------------------------------------- watches */
+/* ------------------------------------------------------------------- progress */
 
-static bj_job *watched_job(bj_watch *watch)
+static void tell_convergence(struct job_watch *progress, bool stalled, struct text *text)
 {
-    return watch->owner;
-}
-
-static void ask_progress(void *user);
-
-static void tell_convergence(bj_watch *watch, bool stalled, struct text *text)
-{
-    watch->told_stalled = stalled;
-    watch_push(watch, &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL,
-               text);
+    progress->told_stalled = stalled;
+    watch_push(&progress->watch,
+               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL, text);
 }
 
 /* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
-static void check_convergence(bj_watch *watch, const bj_job_info *row)
+static void check_convergence(struct job_watch *progress, const bj_job_info *row)
 {
-    const struct job *machine = &watched_job(watch)->machine;
-    int64_t limit_ms = (int64_t)ctx_limit(watch->ctx, BJ_LIMIT_CONVERGE_MS);
+    const struct job *machine = &watched_job(&progress->watch)->machine;
+    int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
     int64_t left = row->total - row->current;
     int64_t now_ms = clock_monotonic_ms();
-    bool shrinks = watch->least_left < 0 || left < watch->least_left;
+    bool shrinks = progress->least_left < 0 || left < progress->least_left;
 
     if (machine->ready || machine->traits.never_ready || machine->stall != JOB_STALL_NONE ||
         row->current < 0 || shrinks) {
-        watch->least_left = left;
-        watch->least_left_ms = now_ms;
-        if (watch->told_stalled)
-            tell_convergence(watch, false, NULL);
-    } else if (!watch->told_stalled && now_ms - watch->least_left_ms >= limit_ms) {
+        progress->least_left = left;
+        progress->least_left_ms = now_ms;
+        if (progress->told_stalled)
+            tell_convergence(progress, false, NULL);
+    } else if (!progress->told_stalled && now_ms - progress->least_left_ms >= limit_ms) {
         struct text *text = text_printf(
             "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
             "copied, or the speed is too low; raise the speed, or change its copy-mode to "
             "write-blocking",
             (double)limit_ms / 1000.);
-        tell_convergence(watch, true, text);
+        tell_convergence(progress, true, text);
         text_unref(text);
     }
 }
 
 static void on_progress(struct driver_request *request, struct driver_reply *reply)
 {
-    bj_watch *watch = (bj_watch *)((char *)request - offsetof(bj_watch, request));
+    struct job_watch *progress =
+        (struct job_watch *)((char *)request - offsetof(struct job_watch, request));
+    bj_watch *watch = &progress->watch;
     const char *id = text_str(watched_job(watch)->id);
     const bj_job_info *row = reply->error == BJ_OK ? info_list_find(reply->infos, id) : NULL;
 
-    watch->asking = false;
+    progress->asking = false;
     if (row && watch->listed)
-        check_convergence(watch, row);
-    if (row && watch->listed && (row->current != watch->current || row->total != watch->total)) {
-        watch->current = row->current;
-        watch->total = row->total;
+        check_convergence(progress, row);
+    if (row && watch->listed &&
+        (row->current != progress->current || row->total != progress->total)) {
+        progress->current = row->current;
+        progress->total = row->total;
         watch_push(watch,
                    &(bj_record){
                        .kind = BJ_RECORD_PROGRESS,
@@ -128,25 +156,39 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
                    NULL, NULL);
     }
     if (watch->listed)
-        loop_timer_set(watch->timer, watch->progress_ms);
+        loop_timer_set(progress->timer, progress->progress_ms);
     watch_unref_memory(watch);
 }
 
 static void ask_progress(void *user)
 {
-    bj_watch *watch = user;
-    struct driver *driver = watched_job(watch)->monitor->driver;
+    struct job_watch *progress = user;
+    struct driver *driver = watched_job(&progress->watch)->monitor->driver;
 
-    if (watch->asking)
+    if (progress->asking)
         return;
-    watch->request.done = on_progress;
-    if (!driver || driver->ops->query(driver, &watch->request, false) != BJ_OK) {
-        loop_timer_set(watch->timer, watch->progress_ms);
+    progress->request.done = on_progress;
+    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
+        loop_timer_set(progress->timer, progress->progress_ms);
         return;
     }
-    watch->asking = true;
-    watch_ref_memory(watch);
+    progress->asking = true;
+    watch_ref_memory(&progress->watch);
 }
+
+static void begin_progress(struct job_watch *progress)
+{
+    bj_watch *watch = &progress->watch;
+
+    progress->least_left = -1;
+    progress->timer = loop_timer_new(watch->ctx->loop, ask_progress, progress);
+    if (progress->timer)
+        ask_progress(progress);
+    else
+        watch_miss(watch);
+}
+
+/* -------------------------------------------------------------------- watches */
 
 static void begin_watch(bj_watch *watch)
 {
@@ -163,19 +205,8 @@ static void begin_watch(bj_watch *watch)
         return;
     }
     job_wanted(job);
-    if (watch->progress_ms == 0)
-        return;
-    watch->least_left = -1;
-    watch->timer = loop_timer_new(watch->ctx->loop, ask_progress, watch);
-    if (watch->timer)
-        ask_progress(watch);
-    else
-        watch_miss(watch);
-}
-
-static void leave_watch(bj_watch *watch)
-{
-    watch_unlink(watch, &watched_job(watch)->watches);
+    if (job_watch_of(watch)->progress_ms > 0)
+        begin_progress(job_watch_of(watch));
 }
 
 static void disown_job(void *owner)
@@ -187,12 +218,19 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
 {
     static const struct watch_ops ops = {
         .begin = begin_watch,
-        .leave = leave_watch,
+        .leave = unlink_watch,
         .disown = disown_job,
     };
     if (!job || !ret_watch || progress_ms < 0)
         return BJ_E_INVAL;
     if (!job_can_look(job))
         return BJ_E_FORKED;
-    return watch_new(job->monitor->ctx, &ops, bj_job_ref(job), progress_ms, ret_watch);
+    struct job_watch *watch =
+        (struct job_watch *)watch_new(job->monitor->ctx, sizeof *watch, &ops, bj_job_ref(job));
+    if (!watch)
+        return BJ_E_NOMEM;
+    watch->progress_ms = progress_ms;
+    watch->current = watch->total = -1;
+    *ret_watch = watch_launch(&watch->watch);
+    return BJ_OK;
 }

@@ -770,5 +770,9 @@ int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
-    return watch_new(monitor->ctx, &ops, monitor_ref_memory(monitor), 0, ret_watch);
+    bj_watch *watch = watch_new(monitor->ctx, sizeof *watch, &ops, monitor_ref_memory(monitor));
+    if (!watch)
+        return BJ_E_NOMEM;
+    *ret_watch = watch_launch(watch);
+    return BJ_OK;
 }

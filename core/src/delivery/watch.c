@@ -35,13 +35,12 @@ static void run_leave(struct loop_task *task)
     watch_unref_memory(watch);
 }
 
-int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t progress_ms,
-              bj_watch **ret_watch)
+bj_watch *watch_new(bj_ctx *ctx, size_t size, const struct watch_ops *ops, void *owner)
 {
-    bj_watch *watch = calloc(1, sizeof *watch);
+    bj_watch *watch = calloc(1, size);
     if (!watch) {
         ops->disown(owner);
-        return BJ_E_NOMEM;
+        return NULL;
     }
 
     pthread_condattr_t attr;
@@ -59,17 +58,19 @@ int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t pro
     watch->source.is_watch = true;
     watch->ops = ops;
     watch->owner = owner;
-    watch->progress_ms = progress_ms;
-    watch->current = watch->total = -1;
     watch->begin.run = run_begin;
     watch->leave.run = run_leave;
-    *ret_watch = watch;
+    return watch;
+}
 
+bj_watch *watch_launch(bj_watch *watch)
+{
+    bj_ctx *ctx = watch->ctx;
     if (ctx_is_closing(ctx) || !loop_post(ctx->loop, &watch->begin)) {
         watch_end(watch, BJ_E_CLOSED, text_printf("the context was closed"));
         watch_unref_memory(watch);
     }
-    return BJ_OK;
+    return watch;
 }
 
 bj_watch *watch_ref_memory(bj_watch *watch)
@@ -150,8 +151,6 @@ void watch_unlink(bj_watch *watch, bj_watch **list)
         list = &(*list)->next;
     *list = watch->next;
     watch->listed = false;
-    loop_timer_free(watch->timer);
-    watch->timer = NULL;
     watch_unref_memory(watch);
 }
 

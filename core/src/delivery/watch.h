@@ -8,7 +8,6 @@
 #include "base/ctx.h"
 #include "base/text.h"
 #include "delivery/queue.h"
-#include "driver/driver.h"
 
 #include <blockjob/blockjob.h>
 
@@ -60,14 +59,6 @@ struct bj_watch {
     void *owner; /* a reference, which ops->disown() gives back */
     struct loop_task begin;
     struct loop_task leave;
-    struct loop_timer *timer; /* progress: asks again */
-    struct driver_request request;
-    bool asking; /* then it has a reference */
-    int64_t progress_ms;
-    int64_t current, total; /* told last */
-    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
-    int64_t least_left_ms;  /* when; monotonic */
-    bool told_stalled;      /* that it does not shrink (B30) */
 };
 
 struct watch_ops {
@@ -77,9 +68,12 @@ struct watch_ops {
     void (*disown)(void *owner);    /* any thread; takes no lock */
 };
 
-/* One handle, the caller's. `owner` is a reference, taken over also on failure. BJ_E_NOMEM. */
-int watch_new(bj_ctx *ctx, const struct watch_ops *ops, void *owner, int64_t progress_ms,
-              bj_watch **ret_watch);
+/* `size` bytes that begin with a bj_watch, zeroed, until they go to watch_launch(). `owner` is a
+ * reference, taken over also on failure. NULL: no memory. One handle, the caller's. */
+bj_watch *watch_new(bj_ctx *ctx, size_t size, const struct watch_ops *ops, void *owner);
+
+/* Begins; returns it. */
+bj_watch *watch_launch(bj_watch *watch);
 
 /* The loop's thread: into a list, out of it. */
 void watch_link(bj_watch *watch, bj_watch **list);
