@@ -55,6 +55,49 @@ static bool is_static(const bj_future *future)
     return future >= static_futures && future < static_futures + STATIC_FUTURES;
 }
 
+/* ------------------------------------------------------------- as a queue's source */
+
+static bj_future *future_of_source(struct queue_source *source)
+{
+    return (bj_future *)((char *)source - offsetof(bj_future, source));
+}
+
+/* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
+static int take_record(struct queue_source *source, bj_record *record,
+                       struct queue_strings *strings, int max, bool *ret_more)
+{
+    (void)max;
+    const struct future_result *result = &future_of_source(source)->result;
+
+    strings->name = text_ref(result->error_class);
+    strings->text = text_ref(result->json ? result->json : result->text);
+    *record = (bj_record){
+        .kind = BJ_RECORD_FUTURE,
+        .error = result->error,
+        .outcome = result->outcome,
+        .name = text_str(strings->name),
+        .text = text_str(strings->text),
+    };
+    *ret_more = false;
+    return 1;
+}
+
+static void ref_source(struct queue_source *source)
+{
+    future_ref_memory(future_of_source(source));
+}
+
+static void unref_source(struct queue_source *source)
+{
+    future_unref_memory(future_of_source(source));
+}
+
+static const struct queue_source_ops source_ops = {
+    .take = take_record,
+    .ref = ref_source,
+    .unref = unref_source,
+};
+
 /* ------------------------------------------------------------------- memory */
 
 void job_list_free(struct job_list *list)
@@ -85,6 +128,7 @@ bj_future *future_new(bj_ctx *ctx, size_t size, const struct future_ops *ops)
     atomic_init(&future->handles, 1);
     future->ctx = ctx_ref(ctx);
     future->ops = ops;
+    future->source.ops = &source_ops;
     future->deadline_ms = -1;
     return future;
 }
@@ -475,23 +519,6 @@ int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token)
         queue_push(&future->source);
     ctx_unlock(future->ctx);
     return r;
-}
-
-void future_fill_record(bj_future *future, bj_record *record, struct text **ret_name,
-                        struct text **ret_text)
-{
-    const struct future_result *result = &future->result;
-
-    *ret_name = text_ref(result->error_class);
-    *ret_text = text_ref(result->json ? result->json : result->text);
-    *record = (bj_record){
-        .token = future->source.token,
-        .kind = BJ_RECORD_FUTURE,
-        .error = result->error,
-        .outcome = result->outcome,
-        .name = text_str(*ret_name),
-        .text = text_str(*ret_text),
-    };
 }
 
 /* ------------------------------------------------------------------ answers */

@@ -97,11 +97,6 @@ void future_answer(bj_future *future, struct future_result *result);
 void future_fail(bj_future *future, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Under the context's lock: what a queue's record says of it; its strings are in the two
- * references. */
-void future_fill_record(bj_future *future, bj_record *record, struct text **ret_name,
-                        struct text **ret_text);
-
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);
 

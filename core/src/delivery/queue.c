@@ -3,20 +3,11 @@
  * Completion queues; see queue.h.
  */
 #include "delivery/queue.h"
-#include "delivery/future.h"
-#include "delivery/watch.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/* What a batch's strings belong to, until the next one. */
-struct held {
-    struct text *name;
-    struct text *text;
-    bj_watch *watch; /* of entry, which may lie in it */
-    struct watch_entry *entry;
-};
 
 struct bj_queue {
     atomic_uint refs;    /* of the memory: each source that is bound to it has one */
@@ -30,22 +21,12 @@ struct bj_queue {
     bool dead; /* nobody will read it any more */
 
     /* The reader's own. */
-    struct held *held;
-    bj_future **done; /* read, to be given back without the lock */
-    size_t held_count;
+    struct queue_strings *strings; /* of the last batch, until the next one */
+    struct queue_source **done;    /* read, to be given back without the lock */
+    size_t strings_count;
     size_t done_count;
     size_t capacity; /* of both */
 };
-
-static bj_future *future_of(struct queue_source *source)
-{
-    return (bj_future *)((char *)source - offsetof(bj_future, source));
-}
-
-static bj_watch *watch_of(struct queue_source *source)
-{
-    return (bj_watch *)((char *)source - offsetof(bj_watch, source));
-}
 
 /* ------------------------------------------------------------------ sources */
 
@@ -80,10 +61,7 @@ void queue_push(struct queue_source *source)
 
     if (queue->dead || source->queued)
         return;
-    if (source->is_watch)
-        watch_ref_memory(watch_of(source));
-    else
-        future_ref_memory(future_of(source));
+    source->ops->ref(source);
     bool was_empty = queue->first == NULL;
     append(queue, source);
     if (was_empty)
@@ -130,7 +108,7 @@ void queue_unref_memory(bj_queue *queue)
     if (!queue || atomic_fetch_sub(&queue->refs, 1) != 1)
         return;
     ctx_unref(queue->ctx);
-    free(queue->held);
+    free(queue->strings);
     free(queue->done);
     free(queue);
 }
@@ -142,24 +120,13 @@ bj_queue *bj_queue_ref(bj_queue *queue)
     return queue;
 }
 
-static void drop_source(struct queue_source *source)
+static void release_strings(bj_queue *queue)
 {
-    if (source->is_watch)
-        watch_unref_memory(watch_of(source));
-    else
-        future_unref_memory(future_of(source));
-}
-
-static void release_held(bj_queue *queue)
-{
-    for (size_t i = 0; i < queue->held_count; i++) {
-        watch_entry_free(queue->held[i].entry);
-        if (queue->held[i].watch)
-            watch_unref_memory(queue->held[i].watch);
-        text_unref(queue->held[i].name);
-        text_unref(queue->held[i].text);
+    for (size_t i = 0; i < queue->strings_count; i++) {
+        text_unref(queue->strings[i].name);
+        text_unref(queue->strings[i].text);
     }
-    queue->held_count = 0;
+    queue->strings_count = 0;
 }
 
 bj_queue *bj_queue_unref(bj_queue *queue)
@@ -176,10 +143,10 @@ bj_queue *bj_queue_unref(bj_queue *queue)
 
     while (source) {
         struct queue_source *next = source->next;
-        drop_source(source);
+        source->ops->unref(source);
         source = next;
     }
-    release_held(queue);
+    release_strings(queue);
     close(queue->fd);
     queue_unref_memory(queue);
     return NULL;
@@ -199,13 +166,13 @@ static int make_room(bj_queue *queue, int max)
     size_t capacity = (size_t)max;
     if (queue->capacity >= capacity)
         return BJ_OK;
-    struct held *held = realloc(queue->held, capacity * sizeof *held);
-    if (held)
-        queue->held = held;
-    bj_future **done = realloc(queue->done, capacity * sizeof(bj_future *));
+    struct queue_strings *strings = realloc(queue->strings, capacity * sizeof *strings);
+    if (strings)
+        queue->strings = strings;
+    struct queue_source **done = realloc(queue->done, capacity * sizeof(struct queue_source *));
     if (done)
         queue->done = done;
-    if (!held || !done)
+    if (!strings || !done)
         return BJ_E_NOMEM;
     queue->capacity = capacity;
     return BJ_OK;
@@ -214,51 +181,33 @@ static int make_room(bj_queue *queue, int max)
 static void release_done(bj_queue *queue)
 {
     for (size_t i = 0; i < queue->done_count; i++)
-        future_unref_memory(queue->done[i]);
+        queue->done[i]->ops->unref(queue->done[i]);
     queue->done_count = 0;
 }
 
-/* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
-static int read_future(bj_queue *queue, bj_future *future, bj_record *records)
+/* Of one source; one that still has records goes to the end of the line. */
+static int read_source(bj_queue *queue, struct queue_source *source, bj_record *records, int max)
 {
-    struct held *held = &queue->held[queue->held_count++];
-    *held = (struct held){0};
-    future_fill_record(future, records, &held->name, &held->text);
-    queue->done[queue->done_count++] = future;
-    return 1;
-}
+    bool more = false;
+    int n = source->ops->take(source, records, queue->strings + queue->strings_count, max, &more);
 
-/* A watch that still has records goes to the end of the line. */
-static int read_watch(bj_queue *queue, bj_watch *watch, bj_record *records, int max)
-{
-    int n = 0;
-    struct watch_entry *entry;
-    while (n < max && watch_take(watch, &records[n], &entry)) {
-        queue->held[queue->held_count++] = (struct held){
-            .entry = entry,
-            .watch = watch_ref_memory(watch),
-        };
-        records[n++].token = watch->source.token;
-    }
+    queue->strings_count += (size_t)n;
+    for (int i = 0; i < n; i++)
+        records[i].token = source->token;
+    if (more)
+        append(queue, source); /* with its reference */
+    else if (n > 0)
+        queue->done[queue->done_count++] = source;
+    else
+        source->ops->unref(source); /* not the last: whoever has just emptied it has one */
     return n;
 }
 
 static int read_sources(bj_queue *queue, bj_record *records, int max)
 {
     int n = 0;
-    while (n < max && queue->first) {
-        struct queue_source *source = pop(queue);
-        if (!source->is_watch) {
-            n += read_future(queue, future_of(source), records + n);
-            continue;
-        }
-        bj_watch *watch = watch_of(source);
-        n += read_watch(queue, watch, records + n, max - n);
-        if (watch->first)
-            append(queue, source); /* with its reference */
-        else
-            watch_unref_memory(watch);
-    }
+    while (n < max && queue->first)
+        n += read_source(queue, pop(queue), records + n, max - n);
     return n;
 }
 
@@ -269,7 +218,7 @@ int bj_queue_read(bj_queue *queue, bj_record *records, int max)
     if (ctx_is_forked(queue->ctx))
         return BJ_E_FORKED;
 
-    release_held(queue);
+    release_strings(queue);
     if (make_room(queue, max) != BJ_OK)
         return BJ_E_NOMEM;
 

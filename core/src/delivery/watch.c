@@ -12,6 +12,49 @@
 /* How many records a callback gets before the loop has its turn again. */
 #define CALLBACK_BATCH 64
 
+/* ------------------------------------------------------------- as a queue's source */
+
+static bj_watch *watch_of(struct queue_source *source)
+{
+    return (bj_watch *)((char *)source - offsetof(bj_watch, source));
+}
+
+/* Keeps the strings and not the entries, which may lie in the watch. */
+static int take_records(struct queue_source *source, bj_record *records,
+                        struct queue_strings *strings, int max, bool *ret_more)
+{
+    bj_watch *watch = watch_of(source);
+    struct watch_entry *entry;
+    int n = 0;
+
+    for (; n < max && watch_take(watch, &records[n], &entry); n++) {
+        strings[n] = (struct queue_strings){0};
+        if (!entry)
+            continue;
+        strings[n] = (struct queue_strings){.name = entry->name, .text = entry->text};
+        entry->name = entry->text = NULL;
+        watch_entry_free(entry);
+    }
+    *ret_more = watch->first != NULL;
+    return n;
+}
+
+static void ref_source(struct queue_source *source)
+{
+    watch_ref_memory(watch_of(source));
+}
+
+static void unref_source(struct queue_source *source)
+{
+    watch_unref_memory(watch_of(source));
+}
+
+static const struct queue_source_ops source_ops = {
+    .take = take_records,
+    .ref = ref_source,
+    .unref = unref_source,
+};
+
 /* ------------------------------------------------------------------- memory */
 
 static void run_begin(struct loop_task *task)
@@ -55,7 +98,7 @@ bj_watch *watch_new(bj_ctx *ctx, size_t size, const struct watch_ops *ops, void 
     watch->last = &watch->first;
     watch->limit = (size_t)ctx_limit(ctx, BJ_LIMIT_WATCH_RING);
     watch->byte_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES);
-    watch->source.is_watch = true;
+    watch->source.ops = &source_ops;
     watch->ops = ops;
     watch->owner = owner;
     watch->begin.run = run_begin;
