@@ -4,6 +4,7 @@
  * machine of each of its jobs as the job's own waits do. What comes back is only written down,
  * because a machine must not be called while it answers; what follows from it is decided in a task.
  */
+#include "api/answers.h"
 #include "api/job.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
@@ -261,7 +262,7 @@ static void finish(struct group_wait *wait)
 {
     leave_all(wait);
     if (wait->decider)
-        wait->answer.job = bj_job_ref(wait->decider->job);
+        wait->answer.value = job_value(bj_job_ref(wait->decider->job));
     else
         wait->answer.outcome = common_outcome(wait);
     future_answer(&wait->future, &wait->answer);

@@ -4,7 +4,7 @@
  */
 #include "api/job.h"
 #include "api/monitor.h"
-#include "delivery/future.h"
+#include "driver/job_list.h"
 
 #include <string.h>
 

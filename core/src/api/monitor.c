@@ -3,6 +3,7 @@
  * Monitors: connecting and ending, the upcalls of the driver, what is seen from outside.
  */
 #include "api/monitor.h"
+#include "api/answers.h"
 #include "api/job.h"
 #include "api/open_driver.h"
 #include "api/reconnect.h"
@@ -111,7 +112,8 @@ static void on_up(void *user, struct text *version)
     bj_future *connect = monitor->connect;
     monitor->connect = NULL;
     if (connect)
-        future_answer(connect, &(struct future_result){.monitor = bj_monitor_ref(monitor)});
+        future_answer(connect,
+                      &(struct future_result){.value = monitor_value(bj_monitor_ref(monitor))});
 }
 
 /* The run a fact is about. A new run begins with "created"; before 3.0, which has no statuses, with

@@ -152,7 +152,7 @@ static void destroy(bj_future *future)
     free(ask->arguments);
     free(ask->id);
     bj_job_unref(ask->job);
-    job_list_free(ask->jobs);
+    job_array_free(ask->jobs);
     bj_job_unref(ask->target);
     monitor_unref_memory(ask->monitor);
 }
@@ -201,7 +201,7 @@ void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
     struct info_list rest = {.count = infos->count - count, .rows = infos->rows + count};
     info_list_free_rows(&rest);
     infos->count = count;
-    future_answer(&ask->future, &(struct future_result){.infos = infos});
+    future_answer(&ask->future, &(struct future_result){.value = infos_value(infos)});
 }
 
 /* -------------------------------------------------------------------- execute */

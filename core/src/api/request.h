@@ -5,6 +5,7 @@
 #ifndef BJ_API_REQUEST_H
 #define BJ_API_REQUEST_H
 
+#include "api/answers.h"
 #include "api/monitor.h"
 #include "delivery/future.h"
 #include "driver/driver.h"
@@ -33,8 +34,8 @@ struct ask {
 
     /* What a kind needs; freed with it. */
     bj_job *job;
-    struct job_list *jobs; /* a transaction's */
-    bool is_grouped;       /* the same */
+    struct job_array *jobs; /* a transaction's */
+    bool is_grouped;        /* the same */
     char *command;
     char *arguments;
     char *id;

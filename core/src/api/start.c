@@ -84,7 +84,7 @@ static void start_over(struct ask *ask, const struct driver_reply *reply)
 static void start_replied(struct ask *ask, struct driver_reply *reply)
 {
     (void)reply;
-    future_answer(&ask->future, &(struct future_result){.job = bj_job_ref(ask->job)});
+    future_answer(&ask->future, &(struct future_result){.value = job_value(bj_job_ref(ask->job))});
 }
 
 bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
@@ -225,7 +225,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
     if (row)
         job_feed_row(job, row);
     job_see_graph(job);
-    future_answer(&ask->future, &(struct future_result){.job = job});
+    future_answer(&ask->future, &(struct future_result){.value = job_value(job)});
 }
 
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)

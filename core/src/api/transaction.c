@@ -131,9 +131,9 @@ static void transaction_over(struct ask *ask, const struct driver_reply *reply)
 static void transaction_replied(struct ask *ask, struct driver_reply *reply)
 {
     (void)reply;
-    struct job_list *jobs = ask->jobs;
+    struct job_array *jobs = ask->jobs;
     ask->jobs = NULL;
-    future_answer(&ask->future, &(struct future_result){.jobs = jobs});
+    future_answer(&ask->future, &(struct future_result){.value = jobs_value(jobs)});
 }
 
 /* --------------------------------------------------------------------- asking */

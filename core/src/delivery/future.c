@@ -100,22 +100,13 @@ static const struct queue_source_ops source_ops = {
 
 /* ------------------------------------------------------------------- memory */
 
-void job_list_free(struct job_list *list)
-{
-    for (size_t i = 0; list && i < list->count; i++)
-        bj_job_unref(list->jobs[i]);
-    free(list);
-}
-
 void future_clear_result(struct future_result *result)
 {
     text_unref(result->text);
     text_unref(result->error_class);
     text_unref(result->json);
-    info_list_free(result->infos);
-    bj_monitor_unref(result->monitor);
-    bj_job_unref(result->job);
-    job_list_free(result->jobs);
+    if (result->value.kind)
+        result->value.kind->unref(result->value.data);
     *result = (struct future_result){0};
 }
 
@@ -581,37 +572,8 @@ const char *bj_future_json(bj_future *future)
     return result && result->json ? text_str(result->json) : NULL;
 }
 
-bj_monitor *bj_future_monitor(bj_future *future)
+void *future_value_of(bj_future *future, const struct future_value_kind *kind)
 {
     const struct future_result *result = answer_of(future);
-    return result ? bj_monitor_ref(result->monitor) : NULL;
-}
-
-bj_job *bj_future_job(bj_future *future)
-{
-    const struct future_result *result = answer_of(future);
-    return result ? bj_job_ref(result->job) : NULL;
-}
-
-size_t bj_future_job_count(bj_future *future)
-{
-    const struct future_result *result = answer_of(future);
-    return result && result->jobs ? result->jobs->count : 0;
-}
-
-bj_job *bj_future_job_at(bj_future *future, size_t index)
-{
-    return index < bj_future_job_count(future) ? bj_job_ref(future->result.jobs->jobs[index])
-                                               : NULL;
-}
-
-size_t bj_future_info_count(bj_future *future)
-{
-    const struct future_result *result = answer_of(future);
-    return result && result->infos ? result->infos->count : 0;
-}
-
-const bj_job_info *bj_future_info(bj_future *future, size_t index)
-{
-    return index < bj_future_info_count(future) ? &future->result.infos->rows[index] : NULL;
+    return result && result->value.kind == kind ? result->value.data : NULL;
 }

@@ -14,16 +14,19 @@
 #include "base/loop.h"
 #include "base/text.h"
 #include "delivery/queue.h"
-#include "driver/job_list.h"
 
 #include <blockjob/blockjob.h>
 
-/* References. */
-struct job_list {
-    size_t count;
-    bj_job *jobs[];
+/* What a future may be answered with besides its texts: something that a layer above knows, and
+ * knows again by its kind. */
+struct future_value_kind {
+    void (*unref)(void *data); /* any thread, without the context's lock; takes NULL */
 };
-void job_list_free(struct job_list *list); /* takes NULL */
+
+struct future_value {
+    const struct future_value_kind *kind; /* NULL: none */
+    void *data;                           /* a reference */
+};
 
 /* All references in it belong to it. */
 struct future_result {
@@ -32,10 +35,7 @@ struct future_result {
     struct text *text;
     struct text *error_class;
     struct text *json;
-    struct info_list *infos;
-    bj_monitor *monitor;
-    bj_job *job;
-    struct job_list *jobs;
+    struct future_value value;
 };
 
 /* Lets go of what is in it. */
@@ -96,6 +96,9 @@ void future_answer(bj_future *future, struct future_result *result);
 /* The same for an error alone. */
 void future_fail(bj_future *future, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Any thread: what it was answered with, if that is of this kind; else NULL. Belongs to it. */
+void *future_value_of(bj_future *future, const struct future_value_kind *kind);
 
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);

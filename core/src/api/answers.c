@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a future may be answered with; see answers.h.
+ */
+#include "api/answers.h"
+
+#include <stdlib.h>
+
+void job_array_free(struct job_array *array)
+{
+    for (size_t i = 0; array && i < array->count; i++)
+        bj_job_unref(array->jobs[i]);
+    free(array);
+}
+
+/* -------------------------------------------------------------------- monitor */
+
+static void unref_monitor(void *data)
+{
+    bj_monitor_unref(data);
+}
+
+static const struct future_value_kind monitor_kind = {.unref = unref_monitor};
+
+struct future_value monitor_value(bj_monitor *monitor)
+{
+    return (struct future_value){.kind = &monitor_kind, .data = monitor};
+}
+
+bj_monitor *bj_future_monitor(bj_future *future)
+{
+    return bj_monitor_ref(future_value_of(future, &monitor_kind));
+}
+
+/* ------------------------------------------------------------------------ job */
+
+static void unref_job(void *data)
+{
+    bj_job_unref(data);
+}
+
+static const struct future_value_kind job_kind = {.unref = unref_job};
+
+struct future_value job_value(bj_job *job)
+{
+    return (struct future_value){.kind = &job_kind, .data = job};
+}
+
+bj_job *bj_future_job(bj_future *future)
+{
+    return bj_job_ref(future_value_of(future, &job_kind));
+}
+
+/* ----------------------------------------------------------------------- jobs */
+
+static void unref_jobs(void *data)
+{
+    job_array_free(data);
+}
+
+static const struct future_value_kind jobs_kind = {.unref = unref_jobs};
+
+struct future_value jobs_value(struct job_array *jobs)
+{
+    return (struct future_value){.kind = &jobs_kind, .data = jobs};
+}
+
+size_t bj_future_job_count(bj_future *future)
+{
+    const struct job_array *jobs = future_value_of(future, &jobs_kind);
+    return jobs ? jobs->count : 0;
+}
+
+bj_job *bj_future_job_at(bj_future *future, size_t index)
+{
+    const struct job_array *jobs = future_value_of(future, &jobs_kind);
+    return jobs && index < jobs->count ? bj_job_ref(jobs->jobs[index]) : NULL;
+}
+
+/* ---------------------------------------------------------------------- infos */
+
+static void unref_infos(void *data)
+{
+    info_list_free(data);
+}
+
+static const struct future_value_kind infos_kind = {.unref = unref_infos};
+
+struct future_value infos_value(struct info_list *infos)
+{
+    return (struct future_value){.kind = &infos_kind, .data = infos};
+}
+
+size_t bj_future_info_count(bj_future *future)
+{
+    const struct info_list *infos = future_value_of(future, &infos_kind);
+    return infos ? infos->count : 0;
+}
+
+const bj_job_info *bj_future_info(bj_future *future, size_t index)
+{
+    const struct info_list *infos = future_value_of(future, &infos_kind);
+    return infos && index < infos->count ? &infos->rows[index] : NULL;
+}
