@@ -9,7 +9,6 @@
 #include "api/reconnect.h"
 #include "delivery/future.h"
 #include "delivery/watch.h"
-#include "driver/address.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -456,12 +455,6 @@ int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
 
 /* ----------------------------------------------------------------- connecting */
 
-struct connect {
-    bj_future future;
-    bj_monitor *monitor; /* the first handle, until the answer takes one of its own */
-    struct address address;
-};
-
 static const struct driver_sink sink = {
     .up = on_up,
     .fact = on_fact,
@@ -472,23 +465,16 @@ static const struct driver_sink sink = {
     .down = on_down,
 };
 
-static void start_connect(bj_future *future)
+bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    struct connect *connect = (struct connect *)future;
-    bj_monitor *monitor = connect->monitor;
-    bj_ctx *ctx = monitor->ctx;
+    const char *uri = text_str(monitor->uri);
 
-    if (ctx_is_closing(ctx)) {
-        future_fail(future, BJ_E_CLOSED, "the context was closed");
-        return;
-    }
-    monitor->driver = driver_open(ctx, text_str(monitor->uri), &connect->address, &sink, monitor);
-    if (!monitor->driver) {
-        future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
-        return;
-    }
+    monitor->driver = driver_open(monitor->ctx, uri, address, &sink, monitor);
+    if (!monitor->driver)
+        return false;
     enter_ctx(monitor);
-    monitor->connect = future;
+    monitor->connect = connect;
+    return true;
 }
 
 struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
@@ -526,27 +512,7 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
     return r;
 }
 
-static void leave_connect(bj_future *future)
-{
-    struct connect *connect = (struct connect *)future;
-    connect->monitor->connect = NULL;
-    monitor_shut(connect->monitor, BJ_E_CLOSED, text_printf("connecting was given up"));
-}
-
-static struct text *late_connect(bj_future *future)
-{
-    struct driver *driver = ((struct connect *)future)->monitor->driver;
-    return driver ? driver->ops->stage(driver, future->timeout_ms) : NULL;
-}
-
-static void destroy_connect(bj_future *future)
-{
-    struct connect *connect = (struct connect *)future;
-    address_clear(&connect->address);
-    bj_monitor_unref(connect->monitor);
-}
-
-static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
+bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
 {
     bj_monitor *monitor = calloc(1, sizeof *monitor);
     if (!monitor)
@@ -558,78 +524,6 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct addres
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
     monitor->is_lent = address_is_lent(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);
-}
-
-static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
-                                 int64_t timeout_ms)
-{
-    static const struct future_ops ops = {
-        .start = start_connect,
-        .leave = leave_connect,
-        .late = late_connect,
-        .destroy = destroy_connect,
-    };
-    bj_monitor *monitor = monitor_new(ctx, uri, address);
-    struct connect *connect =
-        monitor ? (struct connect *)future_new(ctx, sizeof *connect, &ops) : NULL;
-    if (!connect) {
-        address_clear(address);
-        bj_monitor_unref(monitor);
-        return future_static(BJ_E_NOMEM);
-    }
-    connect->monitor = monitor;
-    connect->address = *address;
-    return future_launch(&connect->future, timeout_ms, BJ_LIMIT_CONNECT_MS);
-}
-
-bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
-{
-    if (!ctx)
-        return future_static(BJ_E_INVAL);
-    if (ctx_is_forked(ctx))
-        return future_static(BJ_E_FORKED);
-    if (!uri)
-        return future_failed(ctx, BJ_E_INVAL, "the uri of the monitor is NULL");
-    if (future_check_timeout(timeout_ms) != BJ_OK)
-        return future_failed(ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative", uri,
-                             (long long)timeout_ms);
-
-    struct address address;
-    struct text *text;
-    int r = address_parse(uri, &address, &text);
-    if (r == BJ_OK)
-        return launch_connect(ctx, uri, &address, timeout_ms);
-
-    bj_future *failed = future_failed(ctx, r, "%s", text_str(text));
-    text_unref(text);
-    return failed;
-}
-
-bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms)
-{
-    if (!ctx)
-        return future_static(BJ_E_INVAL);
-    if (ctx_is_forked(ctx))
-        return future_static(BJ_E_FORKED);
-    if (!domain)
-        return future_failed(ctx, BJ_E_INVAL, "the domain to connect to is NULL");
-    if (future_check_timeout(timeout_ms) != BJ_OK)
-        return future_failed(ctx, BJ_E_INVAL, "a timeout of %lld ms is negative",
-                             (long long)timeout_ms);
-
-    struct address address;
-    struct text *text;
-    char *uri = NULL;
-    int r = address_of_domain(domain, &address, &uri, &text);
-    bj_future *future;
-    if (r == BJ_OK) {
-        future = launch_connect(ctx, uri, &address, timeout_ms);
-    } else {
-        future = future_failed(ctx, r, "%s", text_str(text));
-        text_unref(text);
-    }
-    free(uri);
-    return future;
 }
 
 /* --------------------------------------------------------------------- closed */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: what is known about one QEMU (monitor.c), the runs of its jobs (runs.c), what its list
- * says of them (rows.c), and connecting again (reconnect.c).
+ * Monitors: what is known about one QEMU (monitor.c, connect.c), the runs of its jobs (runs.c),
+ * what its list says of them (rows.c), and connecting again (reconnect.c).
  */
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
 
 #include "base/ctx.h"
 #include "base/text.h"
+#include "driver/address.h"
 #include "driver/driver.h"
 
 #include <blockjob/blockjob.h>
@@ -62,6 +63,13 @@ struct bj_monitor {
     bj_watch *watches;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
+
+/* Not connected to anything yet. NULL: no memory. One handle, the caller's. */
+bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address);
+
+/* The loop's thread: starts connecting; `connect` is answered once it is open, or over. Takes over
+ * what is in `address`. False: no memory. */
+bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect);
 
 /* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. */
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
