@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The negotiation of a QMP connection, and what it finds out about the QEMU.
+ */
+#include "qmp/job_words.h"
+#include "qmp/qmp.h"
+
+struct text *qmp_stage(struct driver *driver, int64_t timeout_ms)
+{
+    struct qmp *qmp = qmp_of(driver);
+    double seconds = (double)timeout_ms / 1000.;
+
+    switch (qmp->stage) {
+    case QMP_CONNECTING:
+        return text_printf(
+            "no connection to %s within %.10g s: QEMU does not accept; another client "
+            "may hold this monitor and others wait before us",
+            qmp_uri(qmp), seconds);
+    case QMP_GREETING:
+        return text_printf(
+            "no greeting from %s within %.10g s: another client may hold this monitor "
+            "(QEMU serves one at a time: start it with a second -qmp), or it is no QMP "
+            "socket, or QEMU is stopped",
+            qmp_uri(qmp), seconds);
+    default:
+        return text_printf("%s greeted, but did not finish the negotiation within %.10g s: QEMU is "
+                           "stopped or stuck",
+                           qmp_uri(qmp), seconds);
+    }
+}
+
+static void handshake_failed(struct qmp *qmp, const struct driver_reply *reply)
+{
+    if (reply->error == BJ_E_REFUSED)
+        qmp_go_down(qmp, BJ_E_PROTOCOL,
+                    text_printf("%s refused the negotiation: %s", qmp_uri(qmp), reply->text));
+    else if (qmp->stage != QMP_DOWN)
+        qmp_go_down(qmp, reply->error, text_printf("%s", bj_error_text(reply->error)));
+}
+
+/* A schema beyond the program's limits would end the connection: then it is not asked for. */
+#define SCHEMA_BYTES (512 * 1024)
+#define SCHEMA_TOKENS (128 * 1024)
+
+static bool can_read_schema(bj_ctx *ctx)
+{
+    return ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES) >= SCHEMA_BYTES &&
+           ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS) >= SCHEMA_TOKENS;
+}
+
+static void commands_known(struct driver_request *request, struct driver_reply *reply)
+{
+    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    if (reply->error != BJ_OK) {
+        handshake_failed(qmp, reply);
+        return;
+    }
+    qmp->commands = command_set_get(qmp->ctx, reply->value);
+    if (!qmp->commands) {
+        qmp_go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
+        return;
+    }
+    qmp->driver.has_status = qmp_knows_command(qmp, "query-jobs");
+    qmp->driver.hides_pauses = !qmp->driver.has_status;
+    qmp->driver.has_ready_event =
+        qmp->driver.has_status || qmp_knows_command(qmp, "block-job-complete");
+    qmp->driver.is_silent = qmp_knows_command(qmp, "block_job_cancel");
+    qmp->driver.no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror");
+    qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", qmp_knows_command, qmp) != NULL;
+    starters_init(&qmp->starters, qmp_knows_command, qmp);
+    if (!can_read_schema(qmp->ctx))
+        qmp->starters.known = true;
+    qmp->complete = qmp_verb_command(JOB_COMPLETE, "", qmp_knows_command, qmp);
+    qmp->stage = QMP_UP;
+    qmp->sink->up(qmp->user, qmp->version);
+}
+
+static void ask_handshake(struct qmp *qmp, const char *command,
+                          void (*done)(struct driver_request *, struct driver_reply *))
+{
+    qmp->handshake.done = done;
+    int r = qmp_ask(qmp, &qmp->handshake, command, NULL, false);
+    if (r != BJ_OK)
+        qmp_go_down(qmp, r, text_printf("%s", bj_error_text(r)));
+}
+
+static void negotiated(struct driver_request *request, struct driver_reply *reply)
+{
+    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    if (reply->error != BJ_OK)
+        handshake_failed(qmp, reply);
+    else
+        ask_handshake(qmp, "query-commands", commands_known);
+}
+
+void qmp_read_greeting(struct qmp *qmp, const struct message *message)
+{
+    const json_t *version = json_object_get(json_object_get(message->value, "version"), "qemu");
+    qmp->version =
+        text_printf("%d.%d.%d", (int)json_integer_value(json_object_get(version, "major")),
+                    (int)json_integer_value(json_object_get(version, "minor")),
+                    (int)json_integer_value(json_object_get(version, "micro")));
+    qmp->stage = QMP_NEGOTIATING;
+    ask_handshake(qmp, "qmp_capabilities", negotiated);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The QMP driver, for its own files: the connection (connection.c), its negotiation (handshake.c),
+ * what is asked on it (requests.c), and what a disk is used by (snapshots.c). The loop's thread.
+ */
+#ifndef BJ_QMP_QMP_H
+#define BJ_QMP_QMP_H
+
+#include "base/ctx.h"
+#include "driver/driver.h"
+#include "qmp/command_set.h"
+#include "qmp/frame.h"
+#include "qmp/message.h"
+#include "qmp/outbox.h"
+#include "qmp/start_commands.h"
+
+struct look;
+
+enum stage { QMP_CONNECTING, QMP_GREETING, QMP_NEGOTIATING, QMP_UP, QMP_DOWN };
+
+struct qmp {
+    struct driver driver;
+    const struct driver_sink *sink;
+    void *user;
+    bj_ctx *ctx;
+    struct text *uri;
+    enum stage stage;
+
+    struct dial *dial;
+    int fd;
+    bool is_duplicate; /* the socket itself is the caller's: fd:N */
+    struct loop_io *io;
+    struct frame frame;
+    struct loop_task free_task;
+
+    struct command_set *commands;
+    const char *complete; /* its command; NULL: none. READY does not have to look it up */
+    struct starters starters;
+    struct text *version;
+    struct driver_request handshake;
+    struct driver_request look_request;
+    struct look *looks_asked;  /* whom the look under way serves */
+    struct look *looks_wanted; /* whom the next one will */
+
+    struct outbox outbox;
+};
+
+static inline struct qmp *qmp_of(struct driver *driver)
+{
+    return (struct qmp *)driver;
+}
+
+static inline const char *qmp_uri(const struct qmp *qmp)
+{
+    return text_str(qmp->uri);
+}
+
+/* `user` is the struct qmp: a qmp_has_command. */
+static inline bool qmp_knows_command(void *user, const char *command)
+{
+    return command_set_has(((const struct qmp *)user)->commands, command);
+}
+
+/* -------------------------------------------------------------- connection.c */
+
+/* BJ_OK; or why nothing was asked: BJ_E_DISCONNECTED, BJ_E_NOMEM. */
+int qmp_ask(struct qmp *qmp, struct driver_request *request, const char *name,
+            const char *arguments, bool urgent);
+
+/* Sends a command that was made before; takes it over. */
+void qmp_submit(struct qmp *qmp, struct command *command, struct driver_request *request);
+
+/* Ends the connection and answers everything; the rest of the stack may still touch qmp. Takes over
+ * the reference to `text`. */
+void qmp_go_down(struct qmp *qmp, int error, struct text *text);
+
+/* --------------------------------------------------------------- handshake.c */
+
+void qmp_read_greeting(struct qmp *qmp, const struct message *message);
+struct text *qmp_stage(struct driver *driver, int64_t timeout_ms);
+
+/* ---------------------------------------------------------------- requests.c */
+
+int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
+                const char *arguments);
+bool qmp_withdraw(struct driver *driver, struct driver_request *request);
+bool qmp_is_owed(struct driver *driver);
+void qmp_abandon(struct driver *driver, int error, const char *text);
+bool qmp_has(struct driver *driver, const char *command);
+int qmp_takes(struct driver *driver, const char *command);
+int qmp_probe(struct driver *driver, struct driver_request *request);
+bool qmp_is_verb(struct driver *driver, const char *command, const char *arguments,
+                 enum job_verb *ret_verb, char **ret_id);
+void qmp_prepare(struct driver *driver, struct driver_request *request, const char *id);
+void qmp_unprepare(struct driver_request *request);
+int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
+             const char *type, enum job_verb verb, int64_t speed, const char *options);
+int qmp_query(struct driver *driver, struct driver_request *request, bool urgent);
+int qmp_name_run(struct driver *driver, const char *command, const struct json_t *arguments,
+                 struct naming *ret);
+const char *qmp_id_of(struct driver *driver, const char *name);
+
+/* --------------------------------------------------------------- snapshots.c */
+
+int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
+             const char *device, const struct driver_sight *before);
+
+/* A command is over: a look that yielded to it may go now. */
+void qmp_look_again(struct qmp *qmp);
+
+/* Answers the looks that were not sent yet. */
+void qmp_fail_looks(struct qmp *qmp, int error, const char *text);
+
+#endif

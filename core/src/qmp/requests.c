@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is asked on a QMP connection: commands, verbs, the job list, what starting commands take.
+ */
+#include "driver/job_list.h"
+#include "qmp/job_words.h"
+#include "qmp/qmp.h"
+#include "qmp/start_arguments.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
+                const char *arguments)
+{
+    struct qmp *qmp = qmp_of(driver);
+    if (outbox_is_full(&qmp->outbox))
+        return BJ_E_BUSY;
+    return qmp_ask(qmp, request, name, arguments, false);
+}
+
+bool qmp_withdraw(struct driver *driver, struct driver_request *request)
+{
+    struct qmp *qmp = qmp_of(driver);
+
+    if (starters_leave(&qmp->starters, request))
+        return true;
+    return outbox_withdraw(&qmp->outbox, request);
+}
+
+bool qmp_is_owed(struct driver *driver)
+{
+    return !outbox_is_empty(&qmp_of(driver)->outbox);
+}
+
+void qmp_abandon(struct driver *driver, int error, const char *text)
+{
+    struct qmp *qmp = qmp_of(driver);
+    qmp_fail_looks(qmp, error, text);
+    outbox_abandon(&qmp->outbox, error, text);
+}
+
+bool qmp_has(struct driver *driver, const char *command)
+{
+    return qmp_knows_command(qmp_of(driver), command);
+}
+
+int qmp_takes(struct driver *driver, const char *command)
+{
+    return starters_take(&qmp_of(driver)->starters, command);
+}
+
+/* One schema for all who wait: it is 150 to 250 kB. Refused or odd, it teaches nothing, and the
+ * jobs go without ids. */
+static void schema_known(struct driver_request *request, struct driver_reply *reply)
+{
+    struct starters *starters =
+        (struct starters *)((char *)request - offsetof(struct starters, request));
+    bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
+    struct driver_reply known = {.error = is_answer ? BJ_OK : reply->error, .text = reply->text};
+
+    starters->under_way = false;
+    if (is_answer)
+        starters_learn(starters, reply->error == BJ_OK ? reply->value : NULL);
+    starters_answer(starters, &known);
+}
+
+int qmp_probe(struct driver *driver, struct driver_request *request)
+{
+    struct qmp *qmp = qmp_of(driver);
+    struct starters *starters = &qmp->starters;
+    if (starters->waiting_count >= qmp->outbox.queued_limit || outbox_is_full(&qmp->outbox))
+        return BJ_E_BUSY;
+
+    starters->request.done = schema_known;
+    int r = starters->under_way ? BJ_OK
+                                : qmp_ask(qmp, &starters->request, "query-qmp-schema", NULL, false);
+    if (r != BJ_OK)
+        return r;
+    starters->under_way = true;
+    starters_wait(starters, request);
+    return BJ_OK;
+}
+
+bool qmp_is_verb(struct driver *driver, const char *command, const char *arguments,
+                 enum job_verb *ret_verb, char **ret_id)
+{
+    (void)driver;
+    json_t *object = arguments ? protocol_object(arguments, NULL) : NULL;
+    const char *id = qmp_verb_of(command, object, ret_verb);
+    *ret_id = id ? strdup(id) : NULL;
+    json_decref(object);
+    return *ret_id != NULL;
+}
+
+void qmp_prepare(struct driver *driver, struct driver_request *request, const char *id)
+{
+    struct qmp *qmp = qmp_of(driver);
+    char *arguments =
+        qmp->complete && !request->prepared
+            ? qmp_verb_arguments(qmp->complete, JOB_COMPLETE, id, 0, qmp_knows_command, qmp)
+            : NULL;
+    if (arguments)
+        request->prepared = command_new(&qmp->outbox, qmp->complete, arguments, true);
+    free(arguments);
+}
+
+void qmp_unprepare(struct driver_request *request)
+{
+    command_free(request->prepared);
+    request->prepared = NULL;
+}
+
+int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
+             const char *type, enum job_verb verb, int64_t speed, const char *options)
+{
+    struct qmp *qmp = qmp_of(driver);
+    struct command *prepared = request->prepared;
+    if (prepared && qmp->stage != QMP_DOWN) {
+        request->prepared = NULL;
+        qmp_submit(qmp, prepared, request);
+        return BJ_OK;
+    }
+    bool shared =
+        verb <= JOB_CANCEL_FORCE || verb == JOB_DISMISS; /* one a job: bounded by itself */
+    if (!shared && outbox_is_full(&qmp->outbox))
+        return BJ_E_BUSY;
+
+    const char *name =
+        verb == JOB_COMPLETE ? qmp->complete : qmp_verb_command(verb, type, qmp_knows_command, qmp);
+    if (!name)
+        return BJ_E_UNSUPPORTED;
+    char *arguments = verb == JOB_CHANGE
+                          ? qmp_change_arguments(id, type, options)
+                          : qmp_verb_arguments(name, verb, id, speed, qmp_knows_command, qmp);
+    int r = arguments ? qmp_ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
+    free(arguments);
+    return r;
+}
+
+/* -------------------------------------------------------------------- queries */
+
+/* A query: query-block-jobs, and query-jobs where that is there. */
+struct query {
+    struct driver_request block_jobs_request;
+    struct driver_request jobs_request;
+    struct driver_request *asker;
+    struct qmp *qmp;
+    json_t *block_jobs;
+    json_t *jobs;
+    int pending;
+    int error;
+    struct text *text;
+};
+
+static void finish_query(struct query *query)
+{
+    struct driver_reply reply = {.error = query->error, .text = text_str(query->text)};
+    size_t limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS);
+
+    if (query->error == BJ_OK) {
+        reply.infos = qmp_read_rows(query->block_jobs, query->jobs, limit);
+        if (!reply.infos)
+            reply.error = BJ_E_NOMEM;
+    }
+    query->asker->done(query->asker, &reply);
+
+    info_list_free(reply.infos);
+    json_decref(query->block_jobs);
+    json_decref(query->jobs);
+    text_unref(query->text);
+    free(query);
+}
+
+static void query_part_done(struct query *query, json_t **part, struct driver_reply *reply)
+{
+    const json_t *rows = reply->value;
+
+    if (reply->error == BJ_OK && json_is_array(rows)) {
+        *part = json_incref((json_t *)rows);
+    } else if (query->error == BJ_OK) {
+        query->error = reply->error != BJ_OK ? reply->error : BJ_E_PROTOCOL;
+        query->text = text_printf("%s", reply->text ? reply->text : bj_error_text(query->error));
+    }
+    if (--query->pending == 0)
+        finish_query(query);
+}
+
+static void block_jobs_done(struct driver_request *request, struct driver_reply *reply)
+{
+    struct query *query =
+        (struct query *)((char *)request - offsetof(struct query, block_jobs_request));
+    query_part_done(query, &query->block_jobs, reply);
+}
+
+static void jobs_done(struct driver_request *request, struct driver_reply *reply)
+{
+    struct query *query = (struct query *)((char *)request - offsetof(struct query, jobs_request));
+    query_part_done(query, &query->jobs, reply);
+}
+
+int qmp_query(struct driver *driver, struct driver_request *request, bool urgent)
+{
+    struct qmp *qmp = qmp_of(driver);
+    if (!urgent && outbox_is_full(&qmp->outbox))
+        return BJ_E_BUSY;
+
+    struct query *query = calloc(1, sizeof *query);
+    if (!query)
+        return BJ_E_NOMEM;
+    query->qmp = qmp;
+    query->asker = request;
+    query->block_jobs_request.done = block_jobs_done;
+    query->jobs_request.done = jobs_done;
+
+    int r = qmp_ask(qmp, &query->block_jobs_request, "query-block-jobs", NULL, urgent);
+    if (r != BJ_OK) {
+        free(query);
+        return r;
+    }
+    query->pending = 1;
+    if (!qmp_knows_command(qmp, "query-jobs"))
+        return BJ_OK;
+    if (qmp_ask(qmp, &query->jobs_request, "query-jobs", NULL, urgent) == BJ_OK)
+        query->pending++;
+    else
+        query->error = BJ_E_NOMEM;
+    return BJ_OK;
+}
+
+/* --------------------------------------------------------------------- starts */
+
+int qmp_name_run(struct driver *driver, const char *command, const struct json_t *arguments,
+                 struct naming *ret)
+{
+    return qmp_name(driver, qmp_of(driver)->ctx, command, arguments, ret);
+}
+
+const char *qmp_id_of(struct driver *driver, const char *name)
+{
+    (void)driver;
+    return name;
+}
