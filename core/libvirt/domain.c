@@ -177,8 +177,8 @@ static void go_up(struct domain *domain)
     domain->stage = STAGE_UP;
     domain->disks = domain->found.disks;
     domain->found.disks = (struct disks){0};
-    domain->driver.has_ready_event = true;
-    domain->driver.has_bare_rows = true;
+    domain->driver.capabilities.has_ready_event = true;
+    domain->driver.capabilities.has_bare_rows = true;
     domain->driver.peer = (int64_t)domain->found.id;
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
     told_release_early(domain);

@@ -146,8 +146,8 @@ static const char *domain_id_of(struct driver *driver, const char *name)
 }
 
 /* What is wrong with the arguments is said when it is to be started. */
-static int domain_name(struct driver *driver, const char *command, const struct json_t *arguments,
-                       struct naming *ret)
+static int domain_plan_start(struct driver *driver, const char *command,
+                             const struct json_t *arguments, struct start_plan *ret)
 {
     struct start *start = NULL;
     struct text *text = NULL;
@@ -157,7 +157,7 @@ static int domain_name(struct driver *driver, const char *command, const struct 
         return r;
 
     const char *disk = start ? domain_id_of(driver, start_disk(start)) : "";
-    *ret = (struct naming){
+    *ret = (struct start_plan){
         .command = command,
         .id = strdup(disk),
         .members = strdup(""),
@@ -167,7 +167,7 @@ static int domain_name(struct driver *driver, const char *command, const struct 
     start_free(start);
     if (ret->id && ret->members && ret->device)
         return BJ_OK;
-    naming_clear(ret);
+    start_plan_clear(ret);
     return BJ_E_NOMEM;
 }
 
@@ -398,7 +398,7 @@ const struct driver_ops domain_ops = {
     .withdraw = domain_withdraw,
     .abandon = domain_abandon,
     .has_command = domain_has_command,
-    .name = domain_name,
+    .plan_start = domain_plan_start,
     .id_of = domain_id_of,
     .probe = domain_probe,
     .takes = domain_takes,

@@ -233,11 +233,12 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     bj_job *job = calloc(1, sizeof *job);
     if (!job)
         return NULL;
+    const struct capabilities *can = &monitor->driver->capabilities;
     struct job_traits traits = {
         .ours = ours,
-        .has_status = monitor->driver->has_status,
-        .silent = monitor->driver->is_silent,
-        .no_repeats = monitor->driver->no_repeats,
+        .has_status = can->has_status,
+        .silent = can->is_silent,
+        .no_repeats = can->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
     };
     set_type_traits(&traits, type);
@@ -245,9 +246,9 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->monitor = monitor_ref_memory(monitor);
     job->unsee = monitor->driver->ops->unsee;
     job->unprepare = monitor->driver->ops->unprepare;
-    job->has_no_ready_event = !monitor->driver->has_ready_event;
-    job->hides_pauses = monitor->driver->hides_pauses;
-    job->has_bare_rows = monitor->driver->has_bare_rows;
+    job->has_no_ready_event = !can->has_ready_event;
+    job->hides_pauses = can->hides_pauses;
+    job->has_bare_rows = can->has_bare_rows;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);

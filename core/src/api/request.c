@@ -104,7 +104,7 @@ static void start(bj_future *future)
     }
     struct driver *driver = ask->monitor->driver;
     future_ref_memory(future);
-    if (ask->kind->names_runs && driver->ops->takes(driver, ask->command) < 0)
+    if (ask->kind->starts_runs && driver->ops->takes(driver, ask->command) < 0)
         probe(ask, driver);
     else
         send_now(ask, driver);

@@ -21,7 +21,7 @@ struct ask_kind {
      * nothing to do. `reply` is NULL if nothing was sent. */
     void (*over)(struct ask *ask, const struct driver_reply *reply);
     /* It starts jobs, and can only be sent once it is known what the commands for that take. */
-    bool names_runs;
+    bool starts_runs;
 };
 
 struct ask {

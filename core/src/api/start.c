@@ -15,18 +15,18 @@
 
 /* ---------------------------------------------------------------------- start */
 
-bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_error)
+bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_error)
 {
-    bj_job *job = job_new(monitor, naming->id, naming->type, naming->ours);
+    bj_job *job = job_new(monitor, plan->id, plan->type, plan->ours);
     *ret_error = BJ_E_NOMEM;
     if (!job)
         return NULL;
-    job->machine.traits.kept = naming->kept;
-    job->machine.traits.replaces = naming->replaces;
-    if (naming->device)
-        job->device = text_new(naming->device, strlen(naming->device));
-    if (naming->reopen)
-        job->reopen = text_new(naming->reopen, strlen(naming->reopen));
+    job->machine.traits.kept = plan->kept;
+    job->machine.traits.replaces = plan->replaces;
+    if (plan->device)
+        job->device = text_new(plan->device, strlen(plan->device));
+    if (plan->reopen)
+        job->reopen = text_new(plan->reopen, strlen(plan->reopen));
 
     *ret_error = monitor_add_starting(monitor, job);
     if (*ret_error == BJ_OK) {
@@ -38,28 +38,29 @@ bj_job *start_run(bj_monitor *monitor, const struct naming *naming, int *ret_err
     return NULL;
 }
 
-static int send_named(struct ask *ask, struct driver *driver, const struct naming *naming)
+static int send_named(struct ask *ask, struct driver *driver, const struct start_plan *plan)
 {
-    if (!driver->ops->has_command(driver, naming->command))
+    if (!driver->ops->has_command(driver, plan->command))
         return BJ_E_UNSUPPORTED;
-    char *text = protocol_add_members(ask->arguments, naming->members);
+    char *text = protocol_add_members(ask->arguments, plan->members);
     int r = BJ_E_NOMEM;
     if (text)
-        ask->job = start_run(ask->monitor, naming, &r);
+        ask->job = start_run(ask->monitor, plan, &r);
     if (ask->job)
-        r = driver->ops->execute(driver, &ask->request, naming->command, text);
+        r = driver->ops->execute(driver, &ask->request, plan->command, text);
     free(text);
     return r;
 }
 
 static int send_start(struct ask *ask, struct driver *driver)
 {
-    struct naming naming;
+    struct start_plan plan;
     json_t *arguments = protocol_object(ask->arguments, NULL); /* was one when it was asked */
-    int r = arguments ? driver->ops->name(driver, ask->command, arguments, &naming) : BJ_E_NOMEM;
+    int r =
+        arguments ? driver->ops->plan_start(driver, ask->command, arguments, &plan) : BJ_E_NOMEM;
     if (r == BJ_OK) {
-        r = send_named(ask, driver, &naming);
-        naming_clear(&naming);
+        r = send_named(ask, driver, &plan);
+        start_plan_clear(&plan);
     }
     json_decref(arguments);
     return r;
@@ -94,7 +95,7 @@ bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char
         .send = send_start,
         .replied = start_replied,
         .over = start_over,
-        .names_runs = true,
+        .starts_runs = true,
     };
     bj_future *failed;
     struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);

@@ -66,18 +66,19 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
 
     json_array_foreach(actions, i, action)
     {
-        struct naming naming;
+        struct start_plan plan;
         if (!starts_job(action))
             continue;
-        r = driver->ops->name(driver, type_of(action), json_object_get(action, "data"), &naming);
+        r = driver->ops->plan_start(driver, type_of(action), json_object_get(action, "data"),
+                                    &plan);
         if (r != BJ_OK)
             break;
-        bj_job *job = start_run(ask->monitor, &naming, &r);
+        bj_job *job = start_run(ask->monitor, &plan, &r);
         if (job)
             ask->jobs->jobs[ask->jobs->count++] = job;
-        additions->members[i] = naming.members;
-        naming.members = NULL;
-        naming_clear(&naming);
+        additions->members[i] = plan.members;
+        plan.members = NULL;
+        start_plan_clear(&plan);
         if (!job)
             break;
     }
@@ -215,7 +216,7 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
         .send = send_transaction,
         .replied = transaction_replied,
         .over = transaction_over,
-        .names_runs = true,
+        .starts_runs = true,
     };
     bj_future *failed;
     struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);

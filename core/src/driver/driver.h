@@ -7,10 +7,11 @@
 #define BJ_DRIVER_DRIVER_H
 
 #include "base/text.h"
+#include "driver/capabilities.h"
+#include "driver/start_plan.h"
 #include "model/machine.h"
 
 #include <blockjob/blockjob.h>
-#include <stdlib.h>
 
 struct info_list;
 struct json_t;
@@ -46,30 +47,6 @@ struct driver_request {
     void *prepared;              /* the same; NULL: nothing */
 };
 
-/* What a command that starts a job takes on this QEMU. */
-enum driver_takes { TAKES_JOB_ID = 1, TAKES_AUTO_DISMISS = 2 };
-
-/* What a run that is about to be started is called. */
-struct naming {
-    const char *command; /* or the name that this QEMU has for it */
-    char *id;            /* "" if nothing says it */
-    char *members;       /* for protocol_add_members(), before the caller's arguments; may be "" */
-    char *reopen;        /* RHEL 6.3: the arguments of what switches its disk; NULL: nothing does */
-    char *device;        /* what it runs on; NULL: not told */
-    const char *type;    /* "" if it will have to be told */
-    bool ours;           /* dismissed by us once it is over (B40) */
-    bool kept;           /* the caller will dismiss it */
-    bool replaces;       /* a second complete might end QEMU (B32) */
-};
-
-static inline void naming_clear(struct naming *naming)
-{
-    free(naming->id);
-    free(naming->members);
-    free(naming->device);
-    free(naming->reopen);
-}
-
 /* Before `up` none of these but close and stage may be called. All that return int answer BJ_OK, or
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
 struct driver;
@@ -100,9 +77,9 @@ struct driver_ops {
                     enum job_verb *ret_verb, char **ret_id);
 
     /* `arguments` is what the caller gives; where takes() is -1, after a probe. BJ_OK; then
-     * naming_clear(). BJ_E_NOMEM: nothing to clear. */
-    int (*name)(struct driver *driver, const char *command, const struct json_t *arguments,
-                struct naming *ret);
+     * start_plan_clear(). BJ_E_NOMEM: nothing to clear. */
+    int (*plan_start)(struct driver *driver, const char *command, const struct json_t *arguments,
+                      struct start_plan *ret);
     /* The id of the job that is asked for by this name; NULL: that name. Belongs to the driver,
      * until its next call. */
     const char *(*id_of)(struct driver *driver, const char *name);
@@ -131,15 +108,9 @@ struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
-    bool has_status;      /* statuses come as events (QEMU 3.0) */
-    bool has_dismiss;     /* jobs can be told to wait for it */
-    bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
-    bool hides_pauses;    /* no event tells that a job was paused (before 3.0) */
-    bool has_bare_rows;   /* a list does not tell whether a job is paused (libvirt) */
-    bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
-    bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
-    bool is_gone;         /* from before `down` on: what it spoke to is no more */
-    int64_t peer;         /* the process that listens, or what else tells it; 0: not known */
+    struct capabilities capabilities;
+    bool is_gone; /* from before `down` on: what it spoke to is no more */
+    int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
 
 /* ------------------------------------------------------------------ upcalls */

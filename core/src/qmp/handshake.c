@@ -48,6 +48,20 @@ static bool can_read_schema(bj_ctx *ctx)
            ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS) >= SCHEMA_TOKENS;
 }
 
+static void find_capabilities(struct qmp *qmp)
+{
+    bool has_status = qmp_knows_command(qmp, "query-jobs");
+
+    qmp->driver.capabilities = (struct capabilities){
+        .has_status = has_status,
+        .has_dismiss = qmp_verb_command(JOB_DISMISS, "", qmp_knows_command, qmp) != NULL,
+        .has_ready_event = has_status || qmp_knows_command(qmp, "block-job-complete"),
+        .hides_pauses = !has_status,
+        .is_silent = qmp_knows_command(qmp, "block_job_cancel"),
+        .no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror"),
+    };
+}
+
 static void commands_known(struct driver_request *request, struct driver_reply *reply)
 {
     struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
@@ -60,13 +74,7 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         qmp_go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
         return;
     }
-    qmp->driver.has_status = qmp_knows_command(qmp, "query-jobs");
-    qmp->driver.hides_pauses = !qmp->driver.has_status;
-    qmp->driver.has_ready_event =
-        qmp->driver.has_status || qmp_knows_command(qmp, "block-job-complete");
-    qmp->driver.is_silent = qmp_knows_command(qmp, "block_job_cancel");
-    qmp->driver.no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror");
-    qmp->driver.has_dismiss = qmp_verb_command(JOB_DISMISS, "", qmp_knows_command, qmp) != NULL;
+    find_capabilities(qmp);
     starters_init(&qmp->starters, qmp_knows_command, qmp);
     if (!can_read_schema(qmp->ctx))
         qmp->starters.known = true;

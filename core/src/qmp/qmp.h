@@ -96,8 +96,8 @@ void qmp_unprepare(struct driver_request *request);
 int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
              const char *type, enum job_verb verb, int64_t speed, const char *options);
 int qmp_query(struct driver *driver, struct driver_request *request, bool urgent);
-int qmp_name_run(struct driver *driver, const char *command, const struct json_t *arguments,
-                 struct naming *ret);
+int qmp_plan_start(struct driver *driver, const char *command, const struct json_t *arguments,
+                   struct start_plan *ret);
 const char *qmp_id_of(struct driver *driver, const char *name);
 
 /* --------------------------------------------------------------- snapshots.c */

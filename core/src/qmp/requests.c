@@ -230,10 +230,10 @@ int qmp_query(struct driver *driver, struct driver_request *request, bool urgent
 
 /* --------------------------------------------------------------------- starts */
 
-int qmp_name_run(struct driver *driver, const char *command, const struct json_t *arguments,
-                 struct naming *ret)
+int qmp_plan_start(struct driver *driver, const char *command, const struct json_t *arguments,
+                   struct start_plan *ret)
 {
-    return qmp_name(driver, qmp_of(driver)->ctx, command, arguments, ret);
+    return qmp_make_plan(driver, qmp_of(driver)->ctx, command, arguments, ret);
 }
 
 const char *qmp_id_of(struct driver *driver, const char *name)

@@ -57,8 +57,8 @@ static char *reopen_arguments(const char *command, const json_t *arguments, int 
     return text;
 }
 
-int qmp_name(struct driver *driver, bj_ctx *ctx, const char *given_command, const json_t *arguments,
-             struct naming *ret)
+int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
+                  const json_t *arguments, struct start_plan *ret)
 {
     const char *command = word_of(driver, given_command);
     const struct starter *starter = starter_of(command);
@@ -71,14 +71,15 @@ int qmp_name(struct driver *driver, bj_ctx *ctx, const char *given_command, cons
     /* A QEMU without a schema is older than job ids; RHEL 6.2 ignores what it does not know. */
     bool can_name = takes & TAKES_JOB_ID || driver->ops->has_command(driver, "query-qmp-schema");
     bool add_id = !given && takes & TAKES_JOB_ID;
-    bool add_dismiss = !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->has_dismiss;
+    bool add_dismiss =
+        !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->capabilities.has_dismiss;
     bool stays = !starter || !starter->auto_dismisses; /* a job that QEMU itself never dismisses */
     char *id = add_id              ? new_id(ctx)
                : given && can_name ? strdup(given)
                                    : strdup(device ? device : "");
 
     int r;
-    *ret = (struct naming){
+    *ret = (struct start_plan){
         .command = command,
         .reopen = reopen_arguments(command, arguments, &r),
         .id = id,
@@ -87,10 +88,10 @@ int qmp_name(struct driver *driver, bj_ctx *ctx, const char *given_command, cons
         .type = starter ? starter->type : "",
         .kept = json_is_false(auto_dismiss),
         .replaces = json_object_get(arguments, "replaces") != NULL,
-        .ours = add_dismiss || (stays && !dismiss_given && driver->has_status),
+        .ours = add_dismiss || (stays && !dismiss_given && driver->capabilities.has_status),
     };
     if (r == BJ_OK && ret->members && (!device || ret->device))
         return BJ_OK;
-    naming_clear(ret);
+    start_plan_clear(ret);
     return BJ_E_NOMEM;
 }

@@ -8,8 +8,8 @@
 
 #include "driver/driver.h"
 
-/* driver_ops.name; the driver has been probed. */
-int qmp_name(struct driver *driver, bj_ctx *ctx, const char *given_command,
-             const struct json_t *arguments, struct naming *ret);
+/* driver_ops.plan_start; the driver has been probed. */
+int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
+                  const struct json_t *arguments, struct start_plan *ret);
 
 #endif
