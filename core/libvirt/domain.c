@@ -3,6 +3,7 @@
  * A domain's driver opens, is up, and ends; see domain.h.
  */
 #include "domain.h"
+#include "base/container_of.h"
 #include "domain_asked.h"
 #include "domain_request.h"
 #include "domain_told.h"
@@ -40,7 +41,7 @@ void domain_unref(void *user)
 
 static struct domain *of_closing(struct call *call)
 {
-    return (struct domain *)((char *)call - offsetof(struct domain, closing));
+    return container_of(call, struct domain, closing);
 }
 
 static void take_leave(struct call *call)
@@ -111,7 +112,7 @@ void domain_lose_memory(struct domain *domain)
 
 static struct domain *of_opening(struct call *call)
 {
-    return (struct domain *)((char *)call - offsetof(struct domain, opening));
+    return container_of(call, struct domain, opening);
 }
 
 static bool look_around(struct domain *domain)

@@ -3,6 +3,7 @@
  * A request's way to libvirt and back; see domain_request.h.
  */
 #include "domain_request.h"
+#include "base/container_of.h"
 
 #include <libvirt/virterror.h>
 #include <stddef.h>
@@ -146,7 +147,7 @@ static void run_request(struct call *call)
 
 static void run_later(struct loop_task *task)
 {
-    request_finish((struct request *)((char *)task - offsetof(struct request, later)));
+    request_finish(container_of(task, struct request, later));
 }
 
 bool request_submit(struct request *request)

@@ -3,6 +3,7 @@
  * libvirt's and QEMU's words on their way to the loop; see domain_told.h.
  */
 #include "domain_told.h"
+#include "base/container_of.h"
 #include "domain_asked.h"
 
 #include <stddef.h>
@@ -136,7 +137,7 @@ static void on_event(struct loop_task *task)
 
 static void on_missed(struct loop_task *task)
 {
-    struct domain *domain = (struct domain *)((char *)task - offsetof(struct domain, missed_task));
+    struct domain *domain = container_of(task, struct domain, missed_task);
     if (domain->stage == STAGE_UP)
         domain_lose_memory(domain);
     domain_unref(domain);

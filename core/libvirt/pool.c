@@ -3,6 +3,7 @@
  * Threads for calls that block; see pool.h.
  */
 #include "pool.h"
+#include "base/container_of.h"
 #include "base/loop.h"
 
 #include <errno.h>
@@ -110,7 +111,7 @@ static struct lane *take_lane(void)
 
 static void run_done(struct loop_task *task)
 {
-    struct call *call = (struct call *)((char *)task - offsetof(struct call, task));
+    struct call *call = container_of(task, struct call, task);
     call->done(call);
 }
 

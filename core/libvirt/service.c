@@ -12,6 +12,7 @@
  * errors.
  */
 #include "service.h"
+#include "base/container_of.h"
 
 #include "base/loop.h"
 
@@ -223,7 +224,7 @@ static void apply(struct watch *watch)
 
 static void run_watch(struct loop_task *task)
 {
-    struct watch *watch = (struct watch *)((char *)task - offsetof(struct watch, task));
+    struct watch *watch = container_of(task, struct watch, task);
     lock();
     watch->posted = false;
     bool removed = watch->removed;

@@ -3,6 +3,7 @@
  * A domain as libvirt hands it out; see session.h.
  */
 #include "session.h"
+#include "base/container_of.h"
 #include "connection.h"
 #include "service.h"
 
@@ -76,7 +77,7 @@ int session_parse(const char *uri, char **ret_connection, char **ret_name)
 
 static struct session *session_of(struct connection_user *user)
 {
-    return (struct session *)((char *)user - offsetof(struct session, connection_user));
+    return container_of(user, struct session, connection_user);
 }
 
 static void on_block_job(struct connection_user *user, const char *disk, int type, int status)

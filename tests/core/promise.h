@@ -5,6 +5,7 @@
 #ifndef TESTS_PROMISE_H
 #define TESTS_PROMISE_H
 
+#include "base/container_of.h"
 #include "base/ctx.h"
 #include "delivery/future.h"
 
@@ -64,7 +65,7 @@ static inline bj_future *promise_make(bj_ctx *ctx, promises *all, int64_t timeou
 
 static inline void promise_run_keep(struct loop_task *task)
 {
-    promise *p = (promise *)((char *)task - offsetof(promise, keep));
+    promise *p = container_of(task, promise, keep);
     bj_future *future = &p->future;
     if (p->is_owed) {
         p->is_owed = false;

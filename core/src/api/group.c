@@ -8,6 +8,7 @@
 #include "api/job.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "base/container_of.h"
 #include "delivery/future.h"
 
 #include <stdlib.h>
@@ -215,7 +216,7 @@ static void leave_part(struct part *part)
 
 static void part_heard(struct job_listener *listener)
 {
-    struct part *part = (struct part *)((char *)listener - offsetof(struct part, listener));
+    struct part *part = container_of(listener, struct part, listener);
     post_step(part->wait);
 }
 
@@ -338,8 +339,7 @@ static void take_step(struct group_wait *wait)
 
 static void run_step(struct loop_task *task)
 {
-    struct group_wait *wait =
-        (struct group_wait *)((char *)task - offsetof(struct group_wait, step));
+    struct group_wait *wait = container_of(task, struct group_wait, step);
 
     wait->step_posted = false;
     if (!wait->over)

@@ -6,6 +6,7 @@
 #include "api/monitor.h"
 #include "api/request.h"
 #include "api/wiring.h"
+#include "base/container_of.h"
 #include "qmp/message.h"
 
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void unlink_wait(struct job_wait *wait)
 
 static void answer_wait(struct job_asker *asker, struct future_result *result)
 {
-    struct job_wait *wait = (struct job_wait *)((char *)asker - offsetof(struct job_wait, asker));
+    struct job_wait *wait = container_of(asker, struct job_wait, asker);
     unlink_wait(wait);
     future_answer(&wait->future, result);
 }

@@ -4,6 +4,7 @@
  */
 #include "api/job.h"
 #include "api/monitor.h"
+#include "base/container_of.h"
 #include "driver/job_list.h"
 
 #include <string.h>
@@ -134,8 +135,7 @@ static void check_convergence(struct job_watch *progress, const bj_job_info *row
 
 static void on_progress(struct driver_request *request, struct driver_reply *reply)
 {
-    struct job_watch *progress =
-        (struct job_watch *)((char *)request - offsetof(struct job_watch, request));
+    struct job_watch *progress = container_of(request, struct job_watch, request);
     bj_watch *watch = &progress->watch;
     const char *id = text_str(watched_job(watch)->id);
     const bj_job_info *row = reply->error == BJ_OK ? info_list_find(reply->infos, id) : NULL;

@@ -7,6 +7,7 @@
 #include "api/job.h"
 #include "api/open_driver.h"
 #include "api/reconnect.h"
+#include "base/container_of.h"
 #include "delivery/future.h"
 #include "delivery/watch.h"
 
@@ -329,7 +330,7 @@ static void finish_lingering(void *user)
 
 static void run_finish(struct loop_task *task)
 {
-    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, finish_task));
+    bj_monitor *monitor = container_of(task, bj_monitor, finish_task);
     finish_lingering(monitor);
     monitor_unref_memory(monitor);
 }
@@ -374,7 +375,7 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
 
 static bj_monitor *member_monitor(struct ctx_member *member)
 {
-    return (bj_monitor *)((char *)member - offsetof(bj_monitor, member));
+    return container_of(member, bj_monitor, member);
 }
 
 static void close_member(struct ctx_member *member, struct text *why)
@@ -407,7 +408,7 @@ static void on_settled(void *user)
 
 static void run_close(struct loop_task *task)
 {
-    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, close_task));
+    bj_monitor *monitor = container_of(task, bj_monitor, close_task);
     if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
                              text_printf("the monitor %s was closed", text_str(monitor->uri)));

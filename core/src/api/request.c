@@ -5,6 +5,7 @@
  */
 #include "api/request.h"
 #include "api/job.h"
+#include "base/container_of.h"
 #include "qmp/message.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ static void fail(struct ask *ask, int error, const struct driver_reply *reply)
 
 static void on_done(struct driver_request *request, struct driver_reply *reply)
 {
-    struct ask *ask = (struct ask *)((char *)request - offsetof(struct ask, request));
+    struct ask *ask = container_of(request, struct ask, request);
 
     ask->under_way = false;
     if (ask->kind->over)
@@ -66,7 +67,7 @@ static void send_now(struct ask *ask, struct driver *driver)
 /* Who leaves meanwhile is withdrawn, as nothing of it is written. */
 static void on_probed(struct driver_request *request, struct driver_reply *reply)
 {
-    struct ask *ask = (struct ask *)((char *)request - offsetof(struct ask, request));
+    struct ask *ask = container_of(request, struct ask, request);
 
     if (reply->error == BJ_OK) {
         send_now(ask, ask->monitor->driver);

@@ -6,6 +6,7 @@
  */
 #include "api/job.h"
 #include "api/monitor.h"
+#include "base/container_of.h"
 #include "driver/job_list.h"
 
 static void ask_rows(bj_monitor *monitor);
@@ -71,13 +72,13 @@ static void rows_done(bj_monitor *monitor, const struct driver_reply *reply)
 
 static void on_rows(struct driver_request *request, struct driver_reply *reply)
 {
-    rows_done((bj_monitor *)((char *)request - offsetof(bj_monitor, rows_request)), reply);
+    rows_done(container_of(request, bj_monitor, rows_request), reply);
 }
 
 /* Later: whoever asks must not be answered from inside its own call. */
 static void run_rows_failed(struct loop_task *task)
 {
-    bj_monitor *monitor = (bj_monitor *)((char *)task - offsetof(bj_monitor, rows_failed));
+    bj_monitor *monitor = container_of(task, bj_monitor, rows_failed);
     rows_done(monitor, &(struct driver_reply){.error = monitor->rows_error});
 }
 

@@ -6,6 +6,7 @@
 #include "api/wiring.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "base/container_of.h"
 
 #include <string.h>
 
@@ -13,7 +14,7 @@
 
 static bj_job *handle_of(struct job *machine)
 {
-    return (bj_job *)((char *)machine - offsetof(bj_job, machine));
+    return container_of(machine, bj_job, machine);
 }
 
 static struct job_asker *asker_of(struct job_waiter *waiter)
@@ -24,7 +25,7 @@ static struct job_asker *asker_of(struct job_waiter *waiter)
 /* A verb that one caller gives has a wait of its own. */
 static struct job_wait *wait_of(struct job_waiter *waiter)
 {
-    return (struct job_wait *)((char *)waiter - offsetof(struct job_wait, asker));
+    return container_of(waiter, struct job_wait, asker);
 }
 
 static bj_ctx *ctx_of(const bj_job *job)
@@ -112,8 +113,7 @@ static bool has_reopen(const bj_job *job)
 
 static void run_verb_failed(struct loop_task *task)
 {
-    struct job_request_slot *slot =
-        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
     bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == JOB_COMPLETE;
     const char *text = wants_reopen && has_reopen(slot->job)
                            ? "this QEMU pivots by " DRIVE_REOPEN ", for which the target and its "
@@ -232,8 +232,7 @@ static void on_graph(struct driver_request *request, struct driver_reply *reply)
 
 static void run_graph_failed(struct loop_task *task)
 {
-    struct job_request_slot *slot =
-        (struct job_request_slot *)((char *)task - offsetof(struct job_request_slot, failed));
+    struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
     graph_known(slot, &(struct driver_reply){.error = slot->error});
 }
 

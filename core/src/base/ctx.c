@@ -3,6 +3,7 @@
  * Contexts; see ctx.h.
  */
 #include "base/ctx.h"
+#include "base/container_of.h"
 #include "base/text.h"
 
 #include <blockjob/ev.h>
@@ -122,7 +123,7 @@ int bj_ctx_new_on_loop(struct ev_loop *loop, bj_ctx **ret_ctx)
 
 static void run_leaving(struct loop_task *task)
 {
-    loop_stop(((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)))->loop);
+    loop_stop(container_of(task, bj_ctx, leaving)->loop);
 }
 
 static void stop_if_empty(bj_ctx *ctx)
@@ -239,7 +240,7 @@ static void drop_memory(void *user)
 
 static void run_closing_inside(struct loop_task *task)
 {
-    begin_closing((bj_ctx *)((char *)task - offsetof(bj_ctx, leaving)));
+    begin_closing(container_of(task, bj_ctx, leaving));
 }
 
 /* The last handle was given back inside a callback: nobody can wait for the thread, so it ends by

@@ -3,6 +3,7 @@
  * Futures; see future.h.
  */
 #include "delivery/future.h"
+#include "base/container_of.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -59,7 +60,7 @@ static bool is_static(const bj_future *future)
 
 static bj_future *future_of_source(struct queue_source *source)
 {
-    return (bj_future *)((char *)source - offsetof(bj_future, source));
+    return container_of(source, bj_future, source);
 }
 
 /* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
@@ -270,7 +271,7 @@ static void leave(bj_future *future)
 
 static void run_leave(struct loop_task *task)
 {
-    leave((bj_future *)((char *)task - offsetof(bj_future, task)));
+    leave(container_of(task, bj_future, task));
 }
 
 void bj_future_cancel(bj_future *future)
@@ -327,7 +328,7 @@ static bool arm_deadline(bj_future *future)
 
 static void run_start(struct loop_task *task)
 {
-    bj_future *future = (bj_future *)((char *)task - offsetof(bj_future, task));
+    bj_future *future = container_of(task, bj_future, task);
 
     ctx_lock(future->ctx);
     future->posted = false;

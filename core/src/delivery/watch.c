@@ -3,6 +3,7 @@
  * Watches; see watch.h.
  */
 #include "delivery/watch.h"
+#include "base/container_of.h"
 #include "delivery/future.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 
 static bj_watch *watch_of(struct queue_source *source)
 {
-    return (bj_watch *)((char *)source - offsetof(bj_watch, source));
+    return container_of(source, bj_watch, source);
 }
 
 /* Keeps the strings and not the entries, which may lie in the watch. */
@@ -59,7 +60,7 @@ static const struct queue_source_ops source_ops = {
 
 static void run_begin(struct loop_task *task)
 {
-    bj_watch *watch = (bj_watch *)((char *)task - offsetof(bj_watch, begin));
+    bj_watch *watch = container_of(task, bj_watch, begin);
 
     ctx_lock(watch->ctx);
     bool ended = watch->ended;
@@ -71,7 +72,7 @@ static void run_begin(struct loop_task *task)
 
 static void run_leave(struct loop_task *task)
 {
-    bj_watch *watch = (bj_watch *)((char *)task - offsetof(bj_watch, leave));
+    bj_watch *watch = container_of(task, bj_watch, leave);
 
     if (watch->listed)
         watch->ops->leave(watch);
@@ -409,7 +410,7 @@ static bool run_batch(bj_watch *watch)
 
 static void run_callback(struct loop_task *task)
 {
-    bj_watch *watch = (bj_watch *)((char *)task - offsetof(bj_watch, task));
+    bj_watch *watch = container_of(task, bj_watch, task);
     if (run_batch(watch))
         finish_callback(watch);
     watch_unref_memory(watch); /* the task's */

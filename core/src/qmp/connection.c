@@ -4,6 +4,7 @@
  * qmp.h.
  */
 #include "qmp/connection.h"
+#include "base/container_of.h"
 #include "qmp/block_graph.h"
 #include "qmp/dial.h"
 #include "qmp/job_words.h"
@@ -21,7 +22,7 @@
 /* Later, because those who call us are still reading from it. */
 static void run_free(struct loop_task *task)
 {
-    struct qmp *qmp = (struct qmp *)((char *)task - offsetof(struct qmp, free_task));
+    struct qmp *qmp = container_of(task, struct qmp, free_task);
 
     command_set_unref(qmp->ctx, qmp->commands);
     text_unref(qmp->version);

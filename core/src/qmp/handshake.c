@@ -2,6 +2,7 @@
 /*
  * The negotiation of a QMP connection, and what it finds out about the QEMU.
  */
+#include "base/container_of.h"
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
 
@@ -64,7 +65,7 @@ static void find_capabilities(struct qmp *qmp)
 
 static void commands_known(struct driver_request *request, struct driver_reply *reply)
 {
-    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    struct qmp *qmp = container_of(request, struct qmp, handshake);
     if (reply->error != BJ_OK) {
         handshake_failed(qmp, reply);
         return;
@@ -94,7 +95,7 @@ static void ask_handshake(struct qmp *qmp, const char *command,
 
 static void negotiated(struct driver_request *request, struct driver_reply *reply)
 {
-    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, handshake));
+    struct qmp *qmp = container_of(request, struct qmp, handshake);
     if (reply->error != BJ_OK)
         handshake_failed(qmp, reply);
     else

@@ -2,6 +2,7 @@
 /*
  * What is asked on a QMP connection: commands, verbs, the job list, what starting commands take.
  */
+#include "base/container_of.h"
 #include "driver/job_list.h"
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
@@ -54,8 +55,7 @@ int qmp_takes(struct driver *driver, const char *command)
  * jobs go without ids. */
 static void schema_known(struct driver_request *request, struct driver_reply *reply)
 {
-    struct starters *starters =
-        (struct starters *)((char *)request - offsetof(struct starters, request));
+    struct starters *starters = container_of(request, struct starters, request);
     bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
     struct driver_reply known = {.error = is_answer ? BJ_OK : reply->error, .text = reply->text};
 
@@ -188,14 +188,13 @@ static void query_part_done(struct query *query, json_t **part, struct driver_re
 
 static void block_jobs_done(struct driver_request *request, struct driver_reply *reply)
 {
-    struct query *query =
-        (struct query *)((char *)request - offsetof(struct query, block_jobs_request));
+    struct query *query = container_of(request, struct query, block_jobs_request);
     query_part_done(query, &query->block_jobs, reply);
 }
 
 static void jobs_done(struct driver_request *request, struct driver_reply *reply)
 {
-    struct query *query = (struct query *)((char *)request - offsetof(struct query, jobs_request));
+    struct query *query = container_of(request, struct query, jobs_request);
     query_part_done(query, &query->jobs, reply);
 }
 

@@ -2,6 +2,7 @@
 /*
  * Looks at the block graph: one answers all jobs that wait for it, and yields to what is urgent.
  */
+#include "base/container_of.h"
 #include "qmp/block_graph.h"
 #include "qmp/qmp.h"
 
@@ -49,7 +50,7 @@ static void serve_looks(struct look **looks, const struct driver_reply *reply)
 
 static void looked(struct driver_request *request, struct driver_reply *reply)
 {
-    struct qmp *qmp = (struct qmp *)((char *)request - offsetof(struct qmp, look_request));
+    struct qmp *qmp = container_of(request, struct qmp, look_request);
     serve_looks(&qmp->looks_asked, reply);
 }
 
