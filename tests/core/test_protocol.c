@@ -2,6 +2,7 @@
 /*
  * What QMP messages say, those of a hostile peer included.
  */
+#include "base/json_text.h"
 #include "qmp/message.h"
 
 #include "cmocka_all.h"
@@ -21,7 +22,7 @@ static int parse_bytes(const char *bytes, size_t len, struct message *ret)
     parsed_text = malloc(len ? len : 1);
     assert_non_null(parsed_text);
     memcpy(parsed_text, bytes, len);
-    int r = protocol_parse(parsed_text, len, ret, &reason);
+    int r = message_parse(parsed_text, len, ret, &reason);
     assert_int_equal(r == BJ_E_PROTOCOL, reason != NULL);
     assert_memory_equal(parsed_text, bytes, len); /* never changed */
     return r;
@@ -432,7 +433,7 @@ static void assert_command(const char *name, const char *arguments, uint64_t id,
                            const char *expected)
 {
     size_t len = 0;
-    char *line = protocol_command(name, arguments, id, &len);
+    char *line = message_command(name, arguments, id, &len);
     assert_non_null(line);
     assert_string_equal(line, expected);
     assert_int_equal(len, strlen(expected));
@@ -472,13 +473,13 @@ static void objects_that_callers_give(void **state)
     static const char *const others[] = {
         "", " ", "[]", "1", "null", "{", "{}x", "{a}", "{\"a\": 1} {}", "\"{}\"", "{\"a\":1,}"};
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
-        json_t *object = protocol_object(objects[i], NULL);
+        json_t *object = json_text_object(objects[i], NULL);
         assert_true(json_is_object(object));
         json_decref(object);
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         int error = BJ_OK;
-        assert_null(protocol_object(others[i], &error));
+        assert_null(json_text_object(others[i], &error));
         assert_int_equal(error, BJ_E_INVAL);
     }
 }
@@ -498,7 +499,7 @@ static void members_are_put_before_an_objects_own(void **state)
         {"{\"c\":1}", "", "{\"c\":1}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char *joined = protocol_add_members(cases[i].object, cases[i].members);
+        char *joined = json_text_add_members(cases[i].object, cases[i].members);
         assert_non_null(joined);
         json_t *got = json_loads(joined, 0, NULL);
         json_t *expected = json_loads(cases[i].joined, 0, NULL);
@@ -513,7 +514,7 @@ static void members_are_put_before_an_objects_own(void **state)
 static void b55_added_members_leave_the_others_text_alone(void **state)
 {
     (void)state;
-    char *joined = protocol_add_members("{\"speed\": 18446744073709551615}", "\"a\":1");
+    char *joined = json_text_add_members("{\"speed\": 18446744073709551615}", "\"a\":1");
     assert_string_equal(joined, "{\"a\":1,\"speed\": 18446744073709551615}");
     free(joined);
 }
@@ -538,7 +539,7 @@ static void members_are_put_into_each_object_of_an_array(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *joined = NULL;
-        assert_int_equal(protocol_add_members_in(cases[i].array, "d", members, &joined), BJ_OK);
+        assert_int_equal(json_text_add_members_in(cases[i].array, "d", members, &joined), BJ_OK);
         assert_string_equal(joined, cases[i].joined);
         free(joined);
     }
@@ -552,7 +553,7 @@ static void an_array_without_room_for_members(void **state)
                                          "[{\"\\u0064\": {}}]", "[{\"d\": 1}]"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         char *joined = NULL;
-        assert_int_equal(protocol_add_members_in(others[i], "d", members, &joined), BJ_E_INVAL);
+        assert_int_equal(json_text_add_members_in(others[i], "d", members, &joined), BJ_E_INVAL);
         assert_null(joined);
     }
 }
@@ -560,12 +561,12 @@ static void an_array_without_room_for_members(void **state)
 static void arrays_that_callers_give(void **state)
 {
     (void)state;
-    json_t *array = protocol_array(" [1, 18446744073709551617] ", NULL);
+    json_t *array = json_text_array(" [1, 18446744073709551617] ", NULL);
     assert_int_equal(json_array_size(array), 2);
     json_decref(array);
-    assert_null(protocol_array("{}", NULL));
-    assert_null(protocol_array("[{\"a\":1,\"a\":2}]", NULL));
-    assert_null(protocol_array("[] []", NULL));
+    assert_null(json_text_array("{}", NULL));
+    assert_null(json_text_array("[{\"a\":1,\"a\":2}]", NULL));
+    assert_null(json_text_array("[] []", NULL));
 }
 
 int main(void)

@@ -22,7 +22,7 @@ static struct heard hear(const char *text)
 {
     struct heard h;
     const char *reason;
-    assert_int_equal(protocol_parse(text, strlen(text), &h.message, &reason), 0);
+    assert_int_equal(message_parse(text, strlen(text), &h.message, &reason), 0);
     h.is_fact = qmp_read_fact(&h.message, &h.fact);
     return h;
 }

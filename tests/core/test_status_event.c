@@ -28,7 +28,7 @@ static bool read_both_ways(const char *bytes, size_t len)
         struct message message;
         struct driver_fact fact;
         const char *reason;
-        if (protocol_parse(text, len, &message, &reason) != 0)
+        if (message_parse(text, len, &message, &reason) != 0)
             fail_msg("no message: %.*s", (int)len, text);
         if (!qmp_read_fact(&message, &fact))
             fail_msg("no fact: %.*s", (int)len, text);

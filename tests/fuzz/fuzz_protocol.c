@@ -5,6 +5,7 @@
  *
  * Input: the text of a message, or of anything else.
  */
+#include "base/json_text.h"
 #include "fuzz.h"
 #include "qmp/block_graph.h"
 #include "qmp/frame.h"
@@ -86,7 +87,7 @@ static void check_message(const char *text, size_t len)
 {
     struct message m;
     const char *reason = NULL;
-    int r = protocol_parse(text, len, &m, &reason);
+    int r = message_parse(text, len, &m, &reason);
 
     must(r == BJ_OK || r == BJ_E_PROTOCOL, "a text is a message or none");
     must(r == BJ_OK || (reason && *reason), "and if none it is told why");
@@ -124,7 +125,7 @@ static void check_command(const char *name, const char *arguments)
     int messages = 0;
     const char *reason;
     struct frame frame;
-    char *line = protocol_command(name, arguments, 18446744073709551615u, &len);
+    char *line = message_command(name, arguments, 18446744073709551615u, &len);
     if (!line)
         return; /* the name is not UTF-8 */
 
@@ -139,7 +140,7 @@ static void check_command(const char *name, const char *arguments)
 
 static void check_quote(const char *text)
 {
-    char *quoted = protocol_quote(text);
+    char *quoted = json_text_quote(text);
     json_t *plain = json_string(text);
     must((quoted != NULL) == (plain != NULL), "what is UTF-8 can be quoted, and nothing else");
     if (quoted) {
@@ -153,13 +154,13 @@ static void check_quote(const char *text)
 
 static void check_arguments(const char *text)
 {
-    json_t *object = protocol_object(text, NULL);
+    json_t *object = json_text_object(text, NULL);
     if (!object)
         return;
     size_t size = json_object_size(object);
-    char *joined = protocol_add_members(text, "\"bj-\\u0001\":1");
+    char *joined = json_text_add_members(text, "\"bj-\\u0001\":1");
     must(joined != NULL, "there is memory");
-    json_t *both = protocol_object(joined, NULL);
+    json_t *both = json_text_object(joined, NULL);
     must(json_object_get(object, "bj-\1") || json_object_size(both) == size + 1,
          "a member is added to what is there");
     check_command("x", joined);

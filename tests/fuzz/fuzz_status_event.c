@@ -20,7 +20,7 @@ static void check_same(const struct status_event *event, const char *text, size_
 
     must(memchr(event->id, '\0', sizeof event->id) != NULL, "the id ends");
     must(memchr(event->status, '\0', sizeof event->status) != NULL, "the status ends");
-    must(protocol_parse(text, len, &m, &reason) == BJ_OK, "it is a message");
+    must(message_parse(text, len, &m, &reason) == BJ_OK, "it is a message");
     must(m.kind == MESSAGE_EVENT && strcmp(m.name, "JOB_STATUS_CHANGE") == 0, "it is that event");
     must(qmp_read_fact(&m, &fact) && fact.kind == FACT_STATUS, "it is a fact");
     must(strcmp(fact.id, event->id) == 0, "it has the same id");

@@ -7,7 +7,7 @@
 #include "api/request.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
-#include "qmp/message.h"
+#include "base/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -228,7 +228,7 @@ bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
 static int check_options(const char *options)
 {
     int error = BJ_E_INVAL;
-    json_t *object = options ? protocol_object(options, &error) : NULL;
+    json_t *object = options ? json_text_object(options, &error) : NULL;
     if (object)
         error = json_object_get(object, "id") ? BJ_E_INVAL : BJ_OK;
     json_decref(object);

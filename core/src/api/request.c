@@ -6,7 +6,7 @@
 #include "api/request.h"
 #include "api/job.h"
 #include "base/container_of.h"
-#include "qmp/message.h"
+#include "base/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -265,7 +265,7 @@ bj_future *ask_set_command(struct ask *ask, const char *command, const char *arg
     bj_ctx *ctx = ask->monitor->ctx;
     bj_future *failed = NULL;
     int error = BJ_OK;
-    json_t *object = arguments ? protocol_object(arguments, &error) : NULL;
+    json_t *object = arguments ? json_text_object(arguments, &error) : NULL;
 
     if (!command || !*command)
         failed = future_failed(ctx, BJ_E_INVAL, "a command needs a name");

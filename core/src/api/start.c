@@ -7,7 +7,7 @@
 #include "api/monitor.h"
 #include "api/request.h"
 #include "api/wiring.h"
-#include "qmp/message.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static int send_named(struct ask *ask, struct driver *driver, const struct start
 {
     if (!driver->ops->has_command(driver, plan->command))
         return BJ_E_UNSUPPORTED;
-    char *text = protocol_add_members(ask->arguments, plan->members);
+    char *text = json_text_add_members(ask->arguments, plan->members);
     int r = BJ_E_NOMEM;
     if (text)
         ask->job = start_run(ask->monitor, plan, &r);
@@ -55,7 +55,7 @@ static int send_named(struct ask *ask, struct driver *driver, const struct start
 static int send_start(struct ask *ask, struct driver *driver)
 {
     struct start_plan plan;
-    json_t *arguments = protocol_object(ask->arguments, NULL); /* was one when it was asked */
+    json_t *arguments = json_text_object(ask->arguments, NULL); /* was one when it was asked */
     int r =
         arguments ? driver->ops->plan_start(driver, ask->command, arguments, &plan) : BJ_E_NOMEM;
     if (r == BJ_OK) {
@@ -112,7 +112,7 @@ struct member {
     const char *value;
 };
 
-/* The object's text without its braces, for protocol_add_members(). NULL: no memory. */
+/* The object's text without its braces, for json_text_add_members(). NULL: no memory. */
 static char *members_text(const struct member *members, size_t count)
 {
     json_t *object = json_object();
@@ -143,7 +143,7 @@ static bj_future *start_usual(bj_monitor *monitor, const char *command, const ch
                                  members[i].name);
 
     int error = BJ_OK;
-    json_t *parsed = options ? protocol_object(options, &error) : NULL;
+    json_t *parsed = options ? json_text_object(options, &error) : NULL;
     if (options && !parsed && error == BJ_E_NOMEM)
         return future_static(BJ_E_NOMEM);
     if (options && !parsed)
@@ -153,7 +153,7 @@ static bj_future *start_usual(bj_monitor *monitor, const char *command, const ch
 
     errno = 0; /* nothing else tells no memory from no UTF-8 */
     char *required = members_text(members, count);
-    char *arguments = required ? protocol_add_members(options ? options : "{}", required) : NULL;
+    char *arguments = required ? json_text_add_members(options ? options : "{}", required) : NULL;
     bj_future *future;
     if (arguments)
         future = bj_monitor_start(monitor, command, arguments, timeout_ms);

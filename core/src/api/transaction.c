@@ -5,7 +5,7 @@
 #include "api/job.h"
 #include "api/request.h"
 #include "api/start.h"
-#include "qmp/message.h"
+#include "base/json_text.h"
 #include "qmp/start_commands.h"
 
 #include <stdlib.h>
@@ -88,8 +88,8 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
 static int send_actions(struct ask *ask, struct driver *driver, const struct additions *additions)
 {
     char *actions = NULL;
-    int r = protocol_add_members_in(ask->arguments, "data", (const char *const *)additions->members,
-                                    &actions);
+    int r = json_text_add_members_in(ask->arguments, "data",
+                                     (const char *const *)additions->members, &actions);
     if (r != BJ_OK)
         return r;
     const char *parts[] = {
@@ -98,7 +98,7 @@ static int send_actions(struct ask *ask, struct driver *driver, const struct add
         ask->is_grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
         "}",
     };
-    char *arguments = protocol_join(parts, sizeof parts / sizeof parts[0], NULL);
+    char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
     r = arguments ? driver->ops->execute(driver, &ask->request, ask->command, arguments)
                   : BJ_E_NOMEM;
     free(arguments);
@@ -110,7 +110,7 @@ static int send_transaction(struct ask *ask, struct driver *driver)
 {
     if (!driver->ops->has_command(driver, ask->command))
         return BJ_E_UNSUPPORTED;
-    json_t *actions = protocol_array(ask->arguments, NULL); /* was one when it was asked */
+    json_t *actions = json_text_array(ask->arguments, NULL); /* was one when it was asked */
     struct additions *additions = new_additions(json_array_size(actions));
     ask->jobs = calloc(1, sizeof *ask->jobs + count_starts(actions) * sizeof(bj_job *));
 
@@ -169,7 +169,7 @@ static int try_adding(const char *text, const json_t *actions)
             r = BJ_E_NOMEM;
     }
     if (r == BJ_OK)
-        r = protocol_add_members_in(text, "data", (const char *const *)additions->members, &same);
+        r = json_text_add_members_in(text, "data", (const char *const *)additions->members, &same);
     free(same);
     free_additions(additions);
     return r;
@@ -197,7 +197,7 @@ static bj_future *check_actions(bj_ctx *ctx, const char *text, const json_t *act
 static bj_future *set_actions(struct ask *ask, const char *text)
 {
     int error = BJ_OK;
-    json_t *actions = text ? protocol_array(text, &error) : NULL;
+    json_t *actions = text ? json_text_array(text, &error) : NULL;
     if (text && !actions && error == BJ_E_NOMEM)
         return future_static(BJ_E_NOMEM);
     bj_future *failed = check_actions(ask->monitor->ctx, text, actions);

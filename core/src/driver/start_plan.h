@@ -12,7 +12,7 @@
 struct start_plan {
     const char *command; /* or the name that this QEMU has for it */
     char *id;            /* "" if nothing says it */
-    char *members;       /* for protocol_add_members(), before the caller's arguments; may be "" */
+    char *members;       /* for json_text_add_members(), before the caller's arguments; may be "" */
     char *reopen;        /* RHEL 6.3: the arguments of what switches its disk; NULL: nothing does */
     char *device;        /* what it runs on; NULL: not told */
     const char *type;    /* "" if it will have to be told */

@@ -188,7 +188,7 @@ static int read_message(void *user, char *text, size_t len)
     if (read_status_event(qmp, text, len))
         return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 
-    int r = protocol_parse(text, len, &message, &reason);
+    int r = message_parse(text, len, &message, &reason);
     if (r != BJ_OK) {
         qmp_go_down(qmp, r, text_printf("%s sent %s", qmp_uri(qmp), reason));
         return r;

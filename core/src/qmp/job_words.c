@@ -3,6 +3,7 @@
  * QEMU's words for jobs; see job_words.h.
  */
 #include "qmp/job_words.h"
+#include "base/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,7 +129,7 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
                     strcmp(command, "block-job-dismiss") == 0;
     const char *key = takes_id ? "id" : "device";
     bool is_underscored = strcmp(command, "block_job_set_speed") == 0;
-    char *quoted = protocol_quote(id);
+    char *quoted = json_text_quote(id);
     char more[48] = "";
     if (!quoted)
         return NULL;
@@ -138,7 +139,7 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
     else if (verb == JOB_CANCEL_FORCE && knows_force(command, has, user))
         strcpy(more, ",\"force\":true");
 
-    char *text = protocol_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
+    char *text = json_text_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
     free(quoted);
     return text;
 }
@@ -174,19 +175,19 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_v
 
 char *qmp_change_arguments(const char *id, const char *type, const char *options)
 {
-    json_t *given = protocol_object(options, NULL); /* was one when it was asked */
+    json_t *given = json_text_object(options, NULL); /* was one when it was asked */
     bool adds_type = *type && !json_object_get(given, "type");
     json_decref(given);
 
-    char *quoted_id = protocol_quote(id);
-    char *quoted_type = adds_type ? protocol_quote(type) : strdup("");
+    char *quoted_id = json_text_quote(id);
+    char *quoted_type = adds_type ? json_text_quote(type) : strdup("");
     char *members = NULL, *text = NULL;
     if (quoted_id && quoted_type)
-        members = protocol_join(
+        members = json_text_join(
             (const char *[]){"\"id\":", quoted_id, adds_type ? ",\"type\":" : "", quoted_type}, 4,
             NULL);
     if (members)
-        text = protocol_add_members(options, members);
+        text = json_text_add_members(options, members);
     free(members);
     free(quoted_type);
     free(quoted_id);

@@ -54,7 +54,7 @@ struct command *command_new(struct outbox *outbox, const char *name, const char 
         return NULL;
     memcpy(command->name, name, name_size);
     command->id = outbox->next_id++;
-    command->line = protocol_command(name, arguments, command->id, &command->len);
+    command->line = message_command(name, arguments, command->id, &command->len);
     if (!command->line) {
         free(command);
         return NULL;

@@ -32,7 +32,7 @@ struct outbox {
 void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
                  size_t queued_limit);
 
-/* `arguments` as protocol_command() takes them. An urgent one goes before those that are not. NULL:
+/* `arguments` as message_command() takes them. An urgent one goes before those that are not. NULL:
  * no memory. */
 struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
                             bool urgent);

@@ -3,6 +3,7 @@
  * What is asked on a QMP connection: commands, verbs, the job list, what starting commands take.
  */
 #include "base/container_of.h"
+#include "base/json_text.h"
 #include "driver/job_list.h"
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
@@ -86,7 +87,7 @@ bool qmp_is_verb(struct driver *driver, const char *command, const char *argumen
                  enum job_verb *ret_verb, char **ret_id)
 {
     (void)driver;
-    json_t *object = arguments ? protocol_object(arguments, NULL) : NULL;
+    json_t *object = arguments ? json_text_object(arguments, NULL) : NULL;
     const char *id = qmp_verb_of(command, object, ret_verb);
     *ret_id = id ? strdup(id) : NULL;
     json_decref(object);
