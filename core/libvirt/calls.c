@@ -133,7 +133,7 @@ bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_e
     return false;
 }
 
-static bool add_row(struct info_list *list, const struct disk *disk,
+static bool add_row(struct job_list *list, const struct disk *disk,
                     const virDomainBlockJobInfo *info)
 {
     const char *type = facts_type_name(info->type);
@@ -158,10 +158,10 @@ static bool add_row(struct info_list *list, const struct disk *disk,
     return true;
 }
 
-bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list **ret,
+bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
                struct call_error *ret_error)
 {
-    struct info_list *list = calloc(1, sizeof *list);
+    struct job_list *list = calloc(1, sizeof *list);
     if (list)
         list->rows = calloc(disks->count + 1, sizeof *list->rows);
     bool whole = list && list->rows;
@@ -179,6 +179,6 @@ bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list 
         *ret = list;
         return true;
     }
-    info_list_free(list);
+    job_list_free(list);
     return whole ? failed(ret_error) : no_memory(ret_error);
 }

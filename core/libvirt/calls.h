@@ -43,7 +43,7 @@ bool call_start(virDomainPtr domain, const struct start *start, const char *disk
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error);
 /* The jobs on those disks. */
-bool call_rows(virDomainPtr domain, const struct disks *disks, struct info_list **ret,
+bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
                struct call_error *ret_error);
 
 #endif

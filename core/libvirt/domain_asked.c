@@ -228,7 +228,7 @@ static int domain_execute(struct driver *driver, struct driver_request *asked, c
 
 static bool is_listed(const struct request *request, const char *disk)
 {
-    return info_list_find(request->infos, disk) != NULL;
+    return job_list_find(request->infos, disk) != NULL;
 }
 
 /* A job that libvirt has told of, and not of its end, and that its list lacks: the end is on its
@@ -247,7 +247,7 @@ static bool is_ahead(const struct request *request)
 static bool run_list(struct request *request)
 {
     disks_clear(&request->disks);
-    info_list_free(request->infos);
+    job_list_free(request->infos);
     request->infos = NULL;
     call_error_clear(&request->call_error);
     return call_disks(request_handle(request), &request->disks, &request->call_error) &&

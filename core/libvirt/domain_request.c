@@ -22,7 +22,7 @@ void request_free(struct request *request)
     text_unref(request->text);
     free(request->call_error.message);
     disks_clear(&request->disks);
-    info_list_free(request->infos);
+    job_list_free(request->infos);
     free(request);
 }
 
@@ -106,8 +106,8 @@ bool request_finish(struct request *request)
         return false;
     if (request->asked)
         answer(request, &reply);
-    info_list_free(reply.infos); /* unless somebody has kept it */
-    free(reply.sight);           /* the same, as driver_ops.unsee does */
+    job_list_free(reply.infos); /* unless somebody has kept it */
+    free(reply.sight);          /* the same, as driver_ops.unsee does */
     request_free(request);
     return true;
 }

@@ -38,7 +38,7 @@ struct request {
     struct call_error call_error;
     char error_class[16];
     struct disks disks;
-    struct info_list *infos;
+    struct job_list *infos;
     uint64_t turns; /* of jobs, when the list was asked for */
     unsigned lists; /* how often it was made */
     bool held;      /* a list that waits for an end; no call is under way */

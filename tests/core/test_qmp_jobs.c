@@ -379,13 +379,13 @@ static void an_id_is_quoted(void **state)
 
 /* --------------------------------------------------------------------- rows */
 
-static struct info_list *read_rows(const char *block_jobs, const char *jobs, size_t limit)
+static struct job_list *read_rows(const char *block_jobs, const char *jobs, size_t limit)
 {
     json_t *block = json_loads(block_jobs, JSON_DECODE_ANY, NULL);
     json_t *job = jobs ? json_loads(jobs, JSON_DECODE_ANY, NULL) : NULL;
     assert_non_null(block);
     assert_int_equal(jobs != NULL, job != NULL);
-    struct info_list *list = qmp_read_rows(block, job, limit);
+    struct job_list *list = qmp_read_rows(block, job, limit);
     json_decref(block);
     json_decref(job);
     assert_non_null(list);
@@ -395,7 +395,7 @@ static struct info_list *read_rows(const char *block_jobs, const char *jobs, siz
 static void rows_of_both_lists_are_one(void **state)
 {
     (void)state;
-    struct info_list *list = read_rows(
+    struct job_list *list = read_rows(
         "[{\"device\": \"j\", \"type\": \"mirror\", \"len\": 9007199254740993, \"offset\": 5, "
         "\"speed\": 7, \"io-status\": \"ok\", \"ready\": true, \"paused\": false, \"status\": "
         "\"ready\", \"auto-finalize\": true, \"auto-dismiss\": false, \"busy\": false}]",
@@ -416,13 +416,13 @@ static void rows_of_both_lists_are_one(void **state)
     assert_false(row->paused);
     assert_false(row->auto_dismiss);
     assert_true(row->auto_finalize);
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void rows_find_each_other_in_any_order(void **state)
 {
     (void)state;
-    struct info_list *list =
+    struct job_list *list =
         read_rows("[{\"device\": \"b\", \"speed\": 2}, {\"device\": \"c\", \"speed\": 3}, "
                   "{\"device\": \"a\", \"speed\": 1}]",
                   "[{\"id\": \"a\"}, {\"id\": \"x\"}, {\"id\": \"b\"}, {\"id\": \"c\"}]", 10);
@@ -430,13 +430,13 @@ static void rows_find_each_other_in_any_order(void **state)
     assert_int_equal(list->count, 4);
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(list->rows[i].speed, speeds[i]);
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void b52_a_job_without_a_disk_has_a_row(void **state)
 {
     (void)state;
-    struct info_list *list =
+    struct job_list *list =
         read_rows("[]",
                   "[{\"id\": \"c\", \"type\": \"create\", \"status\": \"concluded\", "
                   "\"current-progress\": 1, \"total-progress\": 1, \"error\": \"bad size\"}]",
@@ -450,13 +450,13 @@ static void b52_a_job_without_a_disk_has_a_row(void **state)
     assert_int_equal(row->current, 1);
     assert_int_equal(row->total, 1);
     assert_int_equal(row->speed, -1);
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void b59_before_3_0_there_is_one_list(void **state)
 {
     (void)state;
-    struct info_list *list =
+    struct job_list *list =
         read_rows("[{\"device\": \"drive0\", \"type\": \"stream\", \"len\": 10, \"offset\": 4, "
                   "\"speed\": 0}, {\"device\": \"drive1\", \"type\": \"stream\", \"len\": 8, "
                   "\"offset\": 8, \"speed\": 1, \"paused\": true, \"io-status\": \"nospace\"}]",
@@ -468,7 +468,7 @@ static void b59_before_3_0_there_is_one_list(void **state)
     assert_string_equal(list->rows[1].id, "drive1");
     assert_true(list->rows[1].paused);
     assert_string_equal(list->rows[1].io_status, "nospace");
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void b25_current_never_equals_total_while_unready(void **state)
@@ -496,24 +496,24 @@ static void b25_current_never_equals_total_while_unready(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[160];
         snprintf(text, sizeof text, "[{\"device\": \"j\", %s}]", cases[i].row);
-        struct info_list *list = read_rows(text, NULL, 10);
+        struct job_list *list = read_rows(text, NULL, 10);
         assert_int_equal(list->rows[0].current, cases[i].current);
         assert_int_equal(list->rows[0].total, cases[i].total);
-        info_list_free(list);
+        job_list_free(list);
     }
 }
 
 static void b26_a_qemu_that_knows_no_ready_shows_what_it_says(void **state)
 {
     (void)state;
-    struct info_list *list = read_rows(
+    struct job_list *list = read_rows(
         "[{\"device\": \"j\", \"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"speed\": 0}, "
         "{\"device\": \"k\", \"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"speed\": 0}]",
         NULL, 10);
     assert_true(list->rows[0].ready); /* the only sign there is */
     assert_int_equal(list->rows[0].current, 8);
     assert_false(list->rows[1].ready); /* B23 */
-    info_list_free(list);
+    job_list_free(list);
 }
 
 /* Rows of recorded sessions, RHEL 6.3 and 1.1 to 2.3. */
@@ -554,7 +554,7 @@ static void b26_ready_in_rows_of_each_age(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[256];
         snprintf(text, sizeof text, "[{\"device\": \"drive0\", %s}]", cases[i].row);
-        struct info_list *list = read_rows(text, NULL, 10);
+        struct job_list *list = read_rows(text, NULL, 10);
         const bj_job_info *row = list->rows;
         assert_string_equal(row->id, "drive0");
         assert_int_equal(row->ready, cases[i].ready);
@@ -562,14 +562,14 @@ static void b26_ready_in_rows_of_each_age(void **state)
         assert_int_equal(row->total, cases[i].total);
         assert_string_equal(row->status, "");
         assert_false(row->paused);
-        info_list_free(list);
+        job_list_free(list);
     }
 }
 
 static void b49_fields_that_are_missing_or_of_another_kind(void **state)
 {
     (void)state;
-    struct info_list *list = read_rows(
+    struct job_list *list = read_rows(
         "[{}, {\"device\": 5, \"type\": [], \"len\": \"8\", \"offset\": 1.5, \"ready\": \"yes\", "
         "\"paused\": 1, \"status\": null, \"error\": {}}, 7, null, {\"device\": \"j\"}]",
         NULL, 10);
@@ -586,17 +586,17 @@ static void b49_fields_that_are_missing_or_of_another_kind(void **state)
         assert_false(row->ready);
         assert_false(row->paused);
     }
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void b49_a_status_unknown_to_us_is_passed_on(void **state)
 {
     (void)state;
-    struct info_list *list =
+    struct job_list *list =
         read_rows("[]", "[{\"id\": \"j\", \"type\": \"dance\", \"status\": \"hibernating\"}]", 10);
     assert_string_equal(list->rows[0].status, "hibernating");
     assert_string_equal(list->rows[0].type, "dance");
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void b56_as_many_rows_as_the_limit_and_no_more(void **state)
@@ -604,9 +604,9 @@ static void b56_as_many_rows_as_the_limit_and_no_more(void **state)
     (void)state;
     const char *rows = "[{\"id\": \"a\"}, {\"id\": \"b\"}, {\"id\": \"c\"}]";
     for (size_t limit = 1; limit < 5; limit++) {
-        struct info_list *list = read_rows("[]", rows, limit);
+        struct job_list *list = read_rows("[]", rows, limit);
         assert_int_equal(list->count, limit < 3 ? limit : 3);
-        info_list_free(list);
+        job_list_free(list);
     }
 }
 
@@ -615,12 +615,12 @@ static void b56_lists_that_are_none(void **state)
     (void)state;
     static const char *const lists[] = {"{}", "\"x\"", "5", "null", "[]"};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-        struct info_list *list = read_rows(lists[i], lists[i], 10);
+        struct job_list *list = read_rows(lists[i], lists[i], 10);
         assert_int_equal(list->count, 0);
-        info_list_free(list);
+        job_list_free(list);
         list = read_rows(lists[i], NULL, 10);
         assert_int_equal(list->count, 0);
-        info_list_free(list);
+        job_list_free(list);
     }
 }
 

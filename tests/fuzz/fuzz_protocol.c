@@ -46,18 +46,18 @@ static void check_row(const bj_job_info *row)
 
 static void check_rows(const json_t *value)
 {
-    struct info_list *list = qmp_read_rows(value, value, 100);
+    struct job_list *list = qmp_read_rows(value, value, 100);
     must(list != NULL, "any list can be read");
     must(list->count <= 100, "no more rows than the limit");
     for (size_t i = 0; i < list->count; i++)
         check_row(&list->rows[i]);
-    info_list_free(list);
+    job_list_free(list);
 
     list = qmp_read_rows(value, NULL, 100);
     must(list != NULL, "any list can be read alone");
     for (size_t i = 0; i < list->count; i++)
         check_row(&list->rows[i]);
-    info_list_free(list);
+    job_list_free(list);
 }
 
 static void check_graph(const json_t *value)

@@ -81,24 +81,24 @@ bj_job *bj_future_job_at(bj_future *future, size_t index)
 
 static void unref_infos(void *data)
 {
-    info_list_free(data);
+    job_list_free(data);
 }
 
 static const struct future_value_kind infos_kind = {.unref = unref_infos};
 
-struct future_value infos_value(struct info_list *infos)
+struct future_value infos_value(struct job_list *infos)
 {
     return (struct future_value){.kind = &infos_kind, .data = infos};
 }
 
 size_t bj_future_info_count(bj_future *future)
 {
-    const struct info_list *infos = future_value_of(future, &infos_kind);
+    const struct job_list *infos = future_value_of(future, &infos_kind);
     return infos ? infos->count : 0;
 }
 
 const bj_job_info *bj_future_info(bj_future *future, size_t index)
 {
-    const struct info_list *infos = future_value_of(future, &infos_kind);
+    const struct job_list *infos = future_value_of(future, &infos_kind);
     return infos && index < infos->count ? &infos->rows[index] : NULL;
 }

@@ -260,7 +260,7 @@ static int send_query(struct ask *ask, struct driver *driver)
 static void query_replied(struct ask *ask, struct driver_reply *reply)
 {
     const char *id = text_str(ask->job->id);
-    const bj_job_info *row = info_list_find(reply->infos, id);
+    const bj_job_info *row = job_list_find(reply->infos, id);
     if (!row) {
         if (ask->job->tabled)
             job_absent(&ask->job->machine); /* its end, if there was one, came before this reply */

@@ -196,11 +196,11 @@ struct ask *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t ti
 
 void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count)
 {
-    struct info_list *infos = reply->infos;
+    struct job_list *infos = reply->infos;
     reply->infos = NULL;
 
-    struct info_list rest = {.count = infos->count - count, .rows = infos->rows + count};
-    info_list_free_rows(&rest);
+    struct job_list rest = {.count = infos->count - count, .rows = infos->rows + count};
+    job_list_free_rows(&rest);
     infos->count = count;
     future_answer(&ask->future, &(struct future_result){.value = infos_value(infos)});
 }

@@ -30,7 +30,7 @@ static void collect_asked(bj_job *job, void *user)
     asked->last = &job->next_asked;
 }
 
-static void find_rows(bj_monitor *monitor, const struct info_list *infos)
+static void find_rows(bj_monitor *monitor, const struct job_list *infos)
 {
     for (size_t i = 0; i < infos->count; i++) {
         bj_job *job = monitor_find_job(monitor, infos->rows[i].id);

@@ -207,7 +207,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
 {
     bj_monitor *monitor = ask->monitor;
     const char *id = monitor->driver->ops->id_of(monitor->driver, ask->id);
-    const bj_job_info *row = info_list_find(reply->infos, id);
+    const bj_job_info *row = job_list_find(reply->infos, id);
     bj_job *job = monitor_find_job(monitor, id);
 
     if (!job && !row) {

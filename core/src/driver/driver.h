@@ -13,7 +13,7 @@
 
 #include <blockjob/blockjob.h>
 
-struct info_list;
+struct job_list;
 struct json_t;
 struct driver_sight; /* what a job's disk was used by, as the driver has seen it */
 
@@ -26,7 +26,7 @@ struct driver_reply {
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
     const void *value;          /* the same as the driver has parsed it, for itself */
-    struct info_list *infos;    /* query; whoever keeps it sets this to NULL */
+    struct job_list *infos;     /* query; whoever keeps it sets this to NULL */
     struct driver_sight *sight; /* look without `before`; the same; NULL: nothing to see */
     enum job_switch switched;   /* look with `before` */
 };

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const bj_job_info *info_list_find(const struct info_list *list, const char *id)
+const bj_job_info *job_list_find(const struct job_list *list, const char *id)
 {
     for (size_t i = 0; i < list->count; i++)
         if (strcmp(list->rows[i].id, id) == 0)
@@ -15,7 +15,7 @@ const bj_job_info *info_list_find(const struct info_list *list, const char *id)
     return NULL;
 }
 
-void info_list_free_rows(struct info_list *list)
+void job_list_free_rows(struct job_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         const bj_job_info *row = &list->rows[i];
@@ -26,11 +26,11 @@ void info_list_free_rows(struct info_list *list)
     }
 }
 
-void info_list_free(struct info_list *list)
+void job_list_free(struct job_list *list)
 {
     if (!list)
         return;
-    info_list_free_rows(list);
+    job_list_free_rows(list);
     free(list->rows);
     free(list);
 }

@@ -7,13 +7,13 @@
 
 #include <blockjob/blockjob.h>
 
-struct info_list {
+struct job_list {
     size_t count;
     bj_job_info *rows; /* their strings are malloc'ed, or "" */
 };
 
-const bj_job_info *info_list_find(const struct info_list *list, const char *id); /* NULL: none */
-void info_list_free(struct info_list *list);                                     /* takes NULL */
-void info_list_free_rows(struct info_list *list); /* what the rows own, not their array */
+const bj_job_info *job_list_find(const struct job_list *list, const char *id); /* NULL: none */
+void job_list_free(struct job_list *list);                                     /* takes NULL */
+void job_list_free_rows(struct job_list *list); /* what the rows own, not their array */
 
 #endif

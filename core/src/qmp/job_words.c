@@ -287,7 +287,7 @@ static json_t *index_devices(const json_t *block_jobs, size_t limit)
 }
 
 /* query-jobs lists every job; before 3.0 query-block-jobs did. */
-static bool fill_rows(struct info_list *list, size_t count, const json_t *devices,
+static bool fill_rows(struct job_list *list, size_t count, const json_t *devices,
                       const json_t *block_jobs, const json_t *jobs)
 {
     for (size_t i = 0; i < count; i++) {
@@ -301,18 +301,18 @@ static bool fill_rows(struct info_list *list, size_t count, const json_t *device
     return true;
 }
 
-struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit)
+struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit)
 {
     size_t count = json_array_size(jobs ? jobs : block_jobs);
     if (count > limit)
         count = limit;
-    struct info_list *list = calloc(1, sizeof *list);
+    struct job_list *list = calloc(1, sizeof *list);
     if (!list)
         return NULL;
     list->rows = calloc(count ? count : 1, sizeof *list->rows);
     json_t *devices = index_devices(block_jobs, limit);
     if (!list->rows || !devices || !fill_rows(list, count, devices, block_jobs, jobs)) {
-        info_list_free(list);
+        job_list_free(list);
         list = NULL;
     }
     json_decref(devices);

@@ -28,7 +28,7 @@ char *qmp_change_arguments(const char *id, const char *type, const char *options
 
 /* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
  * NULL: no memory. */
-struct info_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
+struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
 
 /* The id of the job whose verb the command is; NULL: it is none. `arguments` may be NULL. */
 const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb);

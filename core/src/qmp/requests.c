@@ -166,7 +166,7 @@ static void finish_query(struct query *query)
     }
     query->asker->done(query->asker, &reply);
 
-    info_list_free(reply.infos);
+    job_list_free(reply.infos);
     json_decref(query->block_jobs);
     json_decref(query->jobs);
     text_unref(query->text);
