@@ -64,15 +64,22 @@ static bool is_about_monitor(const struct call_error *error)
     return false;
 }
 
+/* 1, 0; -1: not known. A transient domain is forgotten together with its QEMU. */
+static int is_active(virDomainPtr domain)
+{
+    int active = virDomainIsActive(domain);
+    return active < 0 && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ? 0 : active;
+}
+
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
                      const atomic_bool *given_up)
 {
-    int active = virDomainIsActive(domain);
+    int active = is_active(domain);
     for (int waited = 0; active > 0 && is_about_monitor(error) && waited < GONE_PATIENCE_MS &&
                          !atomic_load(given_up);
          waited += GONE_PAUSE_MS) {
         pause_for(GONE_PAUSE_MS);
-        active = virDomainIsActive(domain);
+        active = is_active(domain);
     }
     return active == 0;
 }
