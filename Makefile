@@ -363,8 +363,7 @@ $(nova_venv)/.package: $(nova_venv)/.tools $(venv)/.package
 # Go does not see that a header outside of its packages has changed; it does see a changed flag.
 go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
 	CGO_CFLAGS='-O2 -g -DBLOCKJOB_HEADERS=$(firstword $(shell cat $(headers) | cksum))'
-go_modules := go tests/go
-all_go_modules := $(go_modules) $(filter-out examples/kubevirt,$(patsubst %/go.mod,%,$(wildcard \
+all_go_modules := go tests/go $(filter-out examples/kubevirt,$(patsubst %/go.mod,%,$(wildcard \
 	examples/*/go.mod examples/*/*/go.mod bench/*/go.mod)))
 GO = $(shell .ci/dependencies --go)
 
