@@ -58,32 +58,32 @@ static int launch_verb(struct driver *driver, const struct request_kind *kind,
 }
 
 static int domain_verb(struct driver *driver, struct driver_request *asked, const char *id,
-                       const char *type, enum job_verb verb, int64_t speed, const char *options)
+                       const char *type, enum verb verb, int64_t speed, const char *options)
 {
     struct facts *facts = domain_of(driver)->facts;
     (void)type, (void)options;
 
     switch (verb) {
-    case JOB_COMPLETE:
+    case VERB_COMPLETE:
         facts_pivot_sent(facts, id);
         return launch_verb(driver, &pivot_kind, asked, id, 0);
-    case JOB_CANCEL:
+    case VERB_CANCEL:
         return launch_verb(driver, &abort_kind, asked, id, 0);
-    case JOB_CANCEL_FORCE:
+    case VERB_FORCE:
         if (facts_is_ready(facts, id))
             return refuse_verb(driver, asked, "aborts a ready copy by force: abort it softly");
         return launch_verb(driver, &abort_kind, asked, id, 0);
-    case JOB_SET_SPEED:
+    case VERB_SET_SPEED:
         return launch_verb(driver, &speed_kind, asked, id, speed);
-    case JOB_PAUSE:
+    case VERB_PAUSE:
         return refuse_verb(driver, asked, "pauses a block job");
-    case JOB_RESUME:
+    case VERB_RESUME:
         return refuse_verb(driver, asked, "resumes a block job");
-    case JOB_CHANGE:
+    case VERB_CHANGE:
         return refuse_verb(driver, asked, "changes a block job's options");
-    case JOB_FINALIZE:
+    case VERB_FINALIZE:
         return refuse_verb(driver, asked, "finalizes a block job: it does so itself");
-    case JOB_DISMISS:
+    case VERB_DISMISS:
         return refuse_verb(driver, asked, "dismisses a block job: it does so itself");
     }
     return BJ_E_UNSUPPORTED;

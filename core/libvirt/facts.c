@@ -40,7 +40,7 @@ struct run {
     bool begun;      /* what is known above is of a run that one of them has begun */
     bool taken;      /* libvirt has taken one, and nothing of its run was heard before */
 
-    enum job_switch switched; /* of the last that is over */
+    enum disk_switch switched; /* of the last that is over */
     char disk[];
 };
 
@@ -272,11 +272,11 @@ static struct driver_fact end_of(const struct run *run, int type, int status)
     return (struct driver_fact){.kind = FACT_COMPLETED};
 }
 
-static enum job_switch switch_of(const struct run *run, int type, int status)
+static enum disk_switch switch_of(const struct run *run, int type, int status)
 {
     if (!can_switch(run, type) || status == FACTS_FAILED)
-        return JOB_SWITCH_UNKNOWN;
-    return status == FACTS_COMPLETED ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+        return SWITCH_UNKNOWN;
+    return status == FACTS_COMPLETED ? SWITCHED : NOT_SWITCHED;
 }
 
 /* Whether a commit that completed has switched is only asked of one that was ready. */
@@ -557,8 +557,8 @@ bool facts_is_ready(const struct facts *facts, const char *disk)
     return run && run->ready && !run->taken;
 }
 
-enum job_switch facts_switched(const struct facts *facts, const char *disk)
+enum disk_switch facts_switched(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);
-    return run ? run->switched : JOB_SWITCH_UNKNOWN;
+    return run ? run->switched : SWITCH_UNKNOWN;
 }

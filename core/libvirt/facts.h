@@ -66,6 +66,6 @@ bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);
 
 /* Of the last job on the disk that is over: whether the disk was switched. */
-enum job_switch facts_switched(const struct facts *facts, const char *disk);
+enum disk_switch facts_switched(const struct facts *facts, const char *disk);
 
 #endif

@@ -71,7 +71,7 @@ void qemu_hang_up(struct qemu *q)
 
 /* ----------------------------------------------------------------- the job */
 
-static void set_status(struct qemu *q, const struct setting *setting, enum job_status status)
+static void set_status(struct qemu *q, const struct setting *setting, enum status status)
 {
     q->status = (uint8_t)status;
     if (setting->age->statuses)
@@ -80,40 +80,40 @@ static void set_status(struct qemu *q, const struct setting *setting, enum job_s
 
 bool qemu_has_ended(const struct qemu *q)
 {
-    return q->status >= JOB_STATUS_CONCLUDED;
+    return q->status >= STATUS_CONCLUDED;
 }
 
 static bool stands(const struct qemu *q)
 {
-    return q->status == JOB_STATUS_PAUSED || q->status == JOB_STATUS_STANDBY;
+    return q->status == STATUS_PAUSED || q->status == STATUS_STANDBY;
 }
 
 static bool works(const struct qemu *q)
 {
-    return q->status >= JOB_STATUS_RUNNING && q->status <= JOB_STATUS_STANDBY;
+    return q->status >= STATUS_RUNNING && q->status <= STATUS_STANDBY;
 }
 
 static bool moves(const struct qemu *q)
 {
-    return q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY;
+    return q->status == STATUS_RUNNING || q->status == STATUS_READY;
 }
 
-void qemu_start(struct qemu *q, const struct setting *setting, enum job_status status)
+void qemu_start(struct qemu *q, const struct setting *setting, enum status status)
 {
     *q = (struct qemu){.connected = true};
     set_status(q, setting, status);
-    q->ready = status == JOB_STATUS_READY || status == JOB_STATUS_STANDBY;
+    q->ready = status == STATUS_READY || status == STATUS_STANDBY;
     q->paused = stands(q);
 }
 
 static void stand(struct qemu *q, const struct setting *setting)
 {
-    set_status(q, setting, q->ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+    set_status(q, setting, q->ready ? STATUS_STANDBY : STATUS_PAUSED);
 }
 
 static void go_on(struct qemu *q, const struct setting *setting)
 {
-    set_status(q, setting, q->ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+    set_status(q, setting, q->ready ? STATUS_READY : STATUS_RUNNING);
 }
 
 static void conclude(struct qemu *q, const struct setting *setting)
@@ -124,9 +124,9 @@ static void conclude(struct qemu *q, const struct setting *setting)
     if (q->run == 0 && !q->connected)
         q->end_unsaid = true;
     if (setting->age->statuses || stays)
-        set_status(q, setting, JOB_STATUS_CONCLUDED);
+        set_status(q, setting, STATUS_CONCLUDED);
     if (!stays)
-        set_status(q, setting, JOB_STATUS_NULL);
+        set_status(q, setting, STATUS_NULL);
 }
 
 static void say_end(struct qemu *q, const struct setting *setting, enum line_kind kind)
@@ -152,7 +152,7 @@ static void cancel(struct qemu *q, const struct setting *setting)
 {
     if (stands(q))
         go_on(q, setting);
-    set_status(q, setting, JOB_STATUS_ABORTING);
+    set_status(q, setting, STATUS_ABORTING);
     if (q->run == 0)
         q->cancelled = true;
     say_end(q, setting, LINE_CANCELLED);
@@ -162,7 +162,7 @@ static void cancel(struct qemu *q, const struct setting *setting)
 /* Waiting, pending and the end come in one go unless something holds them up. */
 static void get_done(struct qemu *q, const struct setting *setting)
 {
-    set_status(q, setting, JOB_STATUS_PENDING);
+    set_status(q, setting, STATUS_PENDING);
     if (!setting->finalize)
         finish(q, setting);
     else
@@ -171,7 +171,7 @@ static void get_done(struct qemu *q, const struct setting *setting)
 
 static void stop_working(struct qemu *q, const struct setting *setting)
 {
-    set_status(q, setting, JOB_STATUS_WAITING);
+    set_status(q, setting, STATUS_WAITING);
     if (!setting->peers)
         get_done(q, setting);
 }
@@ -179,7 +179,7 @@ static void stop_working(struct qemu *q, const struct setting *setting)
 static void get_ready(struct qemu *q, const struct setting *setting)
 {
     q->ready = true;
-    set_status(q, setting, JOB_STATUS_READY);
+    set_status(q, setting, STATUS_READY);
     if (!setting->age->no_ready)
         say(q, LINE_READY);
 }
@@ -195,7 +195,7 @@ static enum step next_step(const struct qemu *q, const struct setting *setting)
 {
     if (q->run > 0 && !q->cancelling)
         return STEP_NONE; /* the next run of the id just runs */
-    if (q->status == JOB_STATUS_CREATED)
+    if (q->status == STATUS_CREATED)
         return STEP_RUN;
     if (!works(q))
         return STEP_NONE;
@@ -219,7 +219,7 @@ bool qemu_advance(struct qemu *q, const struct setting *setting, bool really)
         return step != STEP_NONE;
     switch (step) {
     case STEP_RUN:
-        set_status(q, setting, JOB_STATUS_RUNNING);
+        set_status(q, setting, STATUS_RUNNING);
         break;
     case STEP_CANCEL:
         cancel(q, setting);
@@ -258,7 +258,7 @@ bool qemu_is_too_late(struct qemu *q, const struct setting *setting, bool really
 /* READY after a cancel that was accepted: race 4. */
 bool qemu_gets_ready_late(struct qemu *q, const struct setting *setting, bool really)
 {
-    bool can = q->status == JOB_STATUS_RUNNING && q->run == 0 && q->cancelling && !q->ready &&
+    bool can = q->status == STATUS_RUNNING && q->run == 0 && q->cancelling && !q->ready &&
                can_be_ready(setting);
     if (can && really)
         get_ready(q, setting);
@@ -267,11 +267,11 @@ bool qemu_gets_ready_late(struct qemu *q, const struct setting *setting, bool re
 
 bool qemu_fails(struct qemu *q, const struct setting *setting, bool really)
 {
-    bool unborn = q->status == JOB_STATUS_CREATED; /* a transaction that never ran it: no event */
+    bool unborn = q->status == STATUS_CREATED; /* a transaction that never ran it: no event */
     bool can = (moves(q) || unborn) && q->run == 0 && !q->paused && !q->cancelling;
     if (!can || !really)
         return can;
-    set_status(q, setting, JOB_STATUS_ABORTING);
+    set_status(q, setting, STATUS_ABORTING);
     q->failed = true;
     if (!unborn)
         say_end(q, setting, LINE_FAILED);
@@ -302,7 +302,7 @@ bool qemu_bounces(struct qemu *q, const struct setting *setting, bool really)
 
 bool qemu_lets_peers_finish(struct qemu *q, const struct setting *setting, bool really)
 {
-    bool can = q->status == JOB_STATUS_WAITING && setting->peers;
+    bool can = q->status == STATUS_WAITING && setting->peers;
     if (can && really)
         get_done(q, setting);
     return can;
@@ -310,7 +310,7 @@ bool qemu_lets_peers_finish(struct qemu *q, const struct setting *setting, bool 
 
 bool qemu_completes_empty(struct qemu *q, const struct setting *setting, bool really)
 {
-    bool can = setting->age->empty_completes && q->status == JOB_STATUS_RUNNING && !q->ready &&
+    bool can = setting->age->empty_completes && q->status == STATUS_RUNNING && !q->ready &&
                q->run == 0 && setting->kind == RUN_MIRROR && !q->cancelling && !q->paused;
     if (can && really)
         stop_working(q, setting);
@@ -320,25 +320,25 @@ bool qemu_completes_empty(struct qemu *q, const struct setting *setting, bool re
 /* Another client takes the same id for another job. */
 bool qemu_starts_again(struct qemu *q, const struct setting *setting, bool really)
 {
-    bool can = q->status == JOB_STATUS_NULL && q->run == 0;
+    bool can = q->status == STATUS_NULL && q->run == 0;
     if (!can || !really)
         return can;
     q->run = 1;
     q->ready = false;
-    set_status(q, setting, JOB_STATUS_CREATED);
-    set_status(q, setting, JOB_STATUS_RUNNING);
+    set_status(q, setting, STATUS_CREATED);
+    set_status(q, setting, STATUS_RUNNING);
     return true;
 }
 
 /* Another client's pause has an effect at once, and he resumes what stands still: what he does in
  * between would be told by nothing. */
-bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum job_verb verb)
+bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum verb verb)
 {
-    bool unseen = verb == JOB_RESUME && !stands(q);
+    bool unseen = verb == VERB_RESUME && !stands(q);
     bool taken = !unseen && qemu_takes(q, setting, verb);
-    if (taken && verb == JOB_PAUSE && moves(q))
+    if (taken && verb == VERB_PAUSE && moves(q))
         stand(q, setting);
-    if (taken && verb == JOB_RESUME && stands(q))
+    if (taken && verb == VERB_RESUME && stands(q))
         go_on(q, setting);
     return taken;
 }
@@ -374,11 +374,11 @@ static void take_ready_cancel(struct qemu *q, const struct age *age, bool force)
 
 static bool take_cancel(struct qemu *q, const struct setting *setting, bool force)
 {
-    bool runs = q->status >= JOB_STATUS_CREATED && q->status <= JOB_STATUS_PENDING;
+    bool runs = q->status >= STATUS_CREATED && q->status <= STATUS_PENDING;
 
     if (!runs || (!force && q->paused))
         return false;
-    if (q->status == JOB_STATUS_CREATED || q->status >= JOB_STATUS_WAITING)
+    if (q->status == STATUS_CREATED || q->status >= STATUS_WAITING)
         cancel(q, setting);
     else if (!q->ready)
         q->cancelling = true;
@@ -411,7 +411,7 @@ static bool take_resume(struct qemu *q, const struct setting *setting)
 
 static bool take_finalize(struct qemu *q, const struct setting *setting)
 {
-    if (q->status != JOB_STATUS_PENDING)
+    if (q->status != STATUS_PENDING)
         return false;
     finish(q, setting);
     return true;
@@ -419,27 +419,27 @@ static bool take_finalize(struct qemu *q, const struct setting *setting)
 
 static bool take_dismiss(struct qemu *q, const struct setting *setting)
 {
-    if (q->status != JOB_STATUS_CONCLUDED)
+    if (q->status != STATUS_CONCLUDED)
         return false;
-    set_status(q, setting, JOB_STATUS_NULL);
+    set_status(q, setting, STATUS_NULL);
     return true;
 }
 
-bool qemu_takes(struct qemu *q, const struct setting *setting, enum job_verb verb)
+bool qemu_takes(struct qemu *q, const struct setting *setting, enum verb verb)
 {
     switch (verb) {
-    case JOB_COMPLETE:
+    case VERB_COMPLETE:
         return take_complete(q, setting);
-    case JOB_CANCEL:
-    case JOB_CANCEL_FORCE:
-        return take_cancel(q, setting, verb == JOB_CANCEL_FORCE);
-    case JOB_PAUSE:
+    case VERB_CANCEL:
+    case VERB_FORCE:
+        return take_cancel(q, setting, verb == VERB_FORCE);
+    case VERB_PAUSE:
         return take_pause(q, setting);
-    case JOB_RESUME:
+    case VERB_RESUME:
         return take_resume(q, setting);
-    case JOB_FINALIZE:
+    case VERB_FINALIZE:
         return take_finalize(q, setting);
-    case JOB_DISMISS:
+    case VERB_DISMISS:
         return take_dismiss(q, setting);
     default:
         return works(q);
@@ -457,15 +457,15 @@ struct line qemu_row(const struct qemu *q, const struct setting *setting)
 {
     int flags = ROW_LISTED;
 
-    if (q->status == JOB_STATUS_NULL)
-        return row_of(JOB_STATUS_NONE, 0);
-    if (q->ready && q->status <= JOB_STATUS_STANDBY)
+    if (q->status == STATUS_NULL)
+        return row_of(STATUS_NONE, 0);
+    if (q->ready && q->status <= STATUS_STANDBY)
         flags |= ROW_READY;
     if (q->paused)
         flags |= q->by_error ? ROW_PAUSED | ROW_IO_ERROR : ROW_PAUSED;
-    if (q->status == JOB_STATUS_CONCLUDED && q->run == 0)
+    if (q->status == STATUS_CONCLUDED && q->run == 0)
         flags |= q->failed ? ROW_FAILED : q->cancelled ? ROW_CANCELLED : 0;
-    return row_of(setting->age->row_status ? q->status : JOB_STATUS_NONE, flags);
+    return row_of(setting->age->row_status ? q->status : STATUS_NONE, flags);
 }
 
 /* query-jobs, put together with what query-block-jobs has said a moment before: what that says is
@@ -493,7 +493,7 @@ struct command qemu_next(const struct qemu *q)
 
 static void see_block_jobs(struct qemu *q, const struct setting *setting)
 {
-    struct line row = setting->mute ? row_of(JOB_STATUS_NONE, 0) : qemu_row(q, setting);
+    struct line row = setting->mute ? row_of(STATUS_NONE, 0) : qemu_row(q, setting);
     q->block_status = row.a;
     q->block_flags = row.b;
 }
@@ -510,20 +510,20 @@ static struct line list_jobs(struct qemu *q, const struct setting *setting)
 
 static struct line see_graph(const struct qemu *q, bool tells)
 {
-    enum job_switch truth = q->switched ? JOB_SWITCHED : JOB_NOT_SWITCHED;
-    return (struct line){.kind = LINE_GRAPH, .a = (uint8_t)(tells ? truth : JOB_SWITCH_UNKNOWN)};
+    enum disk_switch truth = q->switched ? SWITCHED : NOT_SWITCHED;
+    return (struct line){.kind = LINE_GRAPH, .a = (uint8_t)(tells ? truth : SWITCH_UNKNOWN)};
 }
 
 static enum verdict refusal(const struct qemu *q, const struct setting *setting, int order)
 {
-    bool unknown = q->status == JOB_STATUS_NULL;
-    bool classy = !setting->age->statuses || (order == JOB_CANCEL && !setting->mute);
+    bool unknown = q->status == STATUS_NULL;
+    bool classy = !setting->age->statuses || (order == VERB_CANCEL && !setting->mute);
     return unknown && classy ? VERDICT_NO_JOB : VERDICT_REFUSED;
 }
 
 static bool is_cancel(int order)
 {
-    return order == JOB_CANCEL || order == JOB_CANCEL_FORCE;
+    return order == VERB_CANCEL || order == VERB_FORCE;
 }
 
 static bool carry_out(struct qemu *q, const struct setting *setting, struct command command)
@@ -531,7 +531,7 @@ static bool carry_out(struct qemu *q, const struct setting *setting, struct comm
     bool late = setting->age->no_cancelled && is_cancel(command.order);
     bool busy = late && q->cancel_held.kind != LINE_NONE; /* DeviceInUse */
     enum verdict no = refusal(q, setting, command.order);
-    bool accepted = !busy && qemu_takes(q, setting, (enum job_verb)command.order);
+    bool accepted = !busy && qemu_takes(q, setting, (enum verb)command.order);
     struct line reply = {
         .kind = LINE_REPLY,
         .a = command.order,
@@ -565,7 +565,7 @@ bool qemu_read(struct qemu *q, const struct setting *setting, bool tells)
 
 static bool can_write_cancel(const struct qemu *q)
 {
-    return q->cancel_held.kind != LINE_NONE && (q->status == JOB_STATUS_NULL || q->run > 0);
+    return q->cancel_held.kind != LINE_NONE && (q->status == STATUS_NULL || q->run > 0);
 }
 
 bool qemu_can_write(const struct qemu *q)

@@ -48,7 +48,7 @@ struct setting {
 
 enum line_kind {
     LINE_NONE,
-    LINE_STATUS, /* a: enum job_status */
+    LINE_STATUS, /* a: enum status */
     LINE_READY,
     LINE_COMPLETED,
     LINE_FAILED,
@@ -56,8 +56,8 @@ enum line_kind {
     LINE_STOPPED,
     LINE_PENDING,
     LINE_REPLY, /* a: enum order, b: enum verdict, c: asker */
-    LINE_ROW,   /* a: enum job_status, b: enum row_flag, c: asker */
-    LINE_GRAPH  /* a: enum job_switch */
+    LINE_ROW,   /* a: enum status, b: enum row_flag, c: asker */
+    LINE_GRAPH  /* a: enum disk_switch */
 };
 
 /* `run` is the run of the id that it is about. */
@@ -66,7 +66,7 @@ struct line {
 };
 
 /* Verbs, and then: */
-enum order { ORDER_BLOCK_JOBS = JOB_DISMISS + 1, ORDER_JOBS, ORDER_GRAPH };
+enum order { ORDER_BLOCK_JOBS = VERB_DISMISS + 1, ORDER_JOBS, ORDER_GRAPH };
 
 struct command {
     uint8_t order, asker;
@@ -106,7 +106,7 @@ struct qemu {
     bool overflow;
 };
 
-void qemu_start(struct qemu *q, const struct setting *setting, enum job_status status);
+void qemu_start(struct qemu *q, const struct setting *setting, enum status status);
 
 /* It goes on by itself. False where it can't. */
 bool qemu_advance(struct qemu *q, const struct setting *setting, bool really);
@@ -122,8 +122,8 @@ bool qemu_starts_again(struct qemu *q, const struct setting *setting, bool reall
 bool qemu_completes_empty(struct qemu *q, const struct setting *setting, bool really);
 
 /* A verb, ours or another client's. */
-bool qemu_takes(struct qemu *q, const struct setting *setting, enum job_verb verb);
-bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum job_verb verb);
+bool qemu_takes(struct qemu *q, const struct setting *setting, enum verb verb);
+bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum verb verb);
 
 bool qemu_can_read(const struct qemu *q);
 struct command qemu_next(const struct qemu *q);

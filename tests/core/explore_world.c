@@ -13,11 +13,11 @@
 enum { FOR_MACHINE = 0, FOR_NOBODY = 100, FOR_USER, FOR_ATTACH, FOR_RAW };
 
 static const char *const order_words[] = {
-    [JOB_COMPLETE] = "complete",  [JOB_CANCEL] = "cancel",
-    [JOB_CANCEL_FORCE] = "force", [JOB_PAUSE] = "pause",
-    [JOB_RESUME] = "resume",      [JOB_SET_SPEED] = "set-speed",
-    [JOB_CHANGE] = "change",      [JOB_FINALIZE] = "finalize",
-    [JOB_DISMISS] = "dismiss",    [ORDER_BLOCK_JOBS] = "query-block-jobs",
+    [VERB_COMPLETE] = "complete", [VERB_CANCEL] = "cancel",
+    [VERB_FORCE] = "force",       [VERB_PAUSE] = "pause",
+    [VERB_RESUME] = "resume",     [VERB_SET_SPEED] = "set-speed",
+    [VERB_CHANGE] = "change",     [VERB_FINALIZE] = "finalize",
+    [VERB_DISMISS] = "dismiss",   [ORDER_BLOCK_JOBS] = "query-block-jobs",
     [ORDER_JOBS] = "query-jobs",  [ORDER_GRAPH] = "the graph",
 };
 
@@ -66,55 +66,55 @@ static int flying(const struct world *w, int order)
 
 static bool is_abort(int order)
 {
-    return order == JOB_CANCEL || order == JOB_CANCEL_FORCE;
+    return order == VERB_CANCEL || order == VERB_FORCE;
 }
 
 static void check_complete(struct world *w)
 {
     const struct past *past = &w->rest.past;
-    bool aborting = flying(w, JOB_CANCEL) || flying(w, JOB_CANCEL_FORCE);
+    bool aborting = flying(w, VERB_CANCEL) || flying(w, VERB_FORCE);
 
     must(w, past->was_ready, "no complete before ready");
-    must(w, !flying(w, JOB_COMPLETE), "one complete at a time");
-    must(w, w->job.complete != JOB_REQUEST_ACCEPTED, "no second complete");
-    must(w, !aborting && !w->job.cancel && !w->job.force, "no complete beside an abort");
+    must(w, !flying(w, VERB_COMPLETE), "one complete at a time");
+    must(w, w->machine.complete != ACCEPTED, "no second complete");
+    must(w, !aborting && !w->machine.cancel && !w->machine.force, "no complete beside an abort");
 }
 
 /* One that is held back, or has left, wants nothing. */
-static bool is_wanted(const struct world *w, enum job_verb verb)
+static bool is_wanted(const struct world *w, enum verb verb)
 {
-    for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next) {
+    for (const struct waiter *waiter = w->machine.waiters; waiter; waiter = waiter->next) {
         bool force = waiter->flags & BJ_ABORT_FORCE;
-        if (verb == JOB_COMPLETE && waiter->question == JOB_ASK_PIVOT && !waiter->held)
+        if (verb == VERB_COMPLETE && waiter->question == ASK_PIVOT && !waiter->held)
             return true;
-        if (waiter->question == JOB_ASK_ABORT && verb == (force ? JOB_CANCEL_FORCE : JOB_CANCEL))
+        if (waiter->question == ASK_ABORT && verb == (force ? VERB_FORCE : VERB_CANCEL))
             return true;
     }
     return false;
 }
 
-static void check_send(struct world *w, enum job_verb verb, const struct job_waiter *waiter)
+static void check_send(struct world *w, enum verb verb, const struct waiter *waiter)
 {
-    const struct job *job = &w->job;
+    const struct machine *job = &w->machine;
     bool over = job->outcome != BJ_OUTCOME_NONE;
-    bool kept = job->traits.kept && verb == JOB_DISMISS && waiter;
+    bool kept = job->traits.kept && verb == VERB_DISMISS && waiter;
 
     must(w, w->rest.qemu.connected && !job->away, "nothing is sent while nobody hears");
     must(w, !job->released || kept, "nothing is sent once it is released");
-    must(w, !over || verb == JOB_DISMISS, "nothing but dismiss after the end");
-    if (verb == JOB_COMPLETE)
+    must(w, !over || verb == VERB_DISMISS, "nothing but dismiss after the end");
+    if (verb == VERB_COMPLETE)
         check_complete(w);
-    if (verb == JOB_COMPLETE || is_abort((int)verb)) {
+    if (verb == VERB_COMPLETE || is_abort((int)verb)) {
         must(w, is_wanted(w, verb), "nothing is sent that nobody wants");
-        must(w, job->end == JOB_END_NONE, "no complete and no cancel after the end");
+        must(w, job->end == END_NONE, "no complete and no cancel after the end");
         must(w, !flying(w, (int)verb), "no verb is sent twice");
     }
-    if (verb == JOB_CANCEL)
-        must(w, !flying(w, JOB_COMPLETE), "no cancel beside a complete that may be accepted");
-    if (verb == JOB_DISMISS && !waiter) {
+    if (verb == VERB_CANCEL)
+        must(w, !flying(w, VERB_COMPLETE), "no cancel beside a complete that may be accepted");
+    if (verb == VERB_DISMISS && !waiter) {
         must(w, job->traits.ours, "jobs of others are never dismissed");
         must(w, over, "no dismissal before the outcome");
-        must(w, !flying(w, JOB_DISMISS) && !w->rest.past.dismissed, "one dismissal");
+        must(w, !flying(w, VERB_DISMISS) && !w->rest.past.dismissed, "one dismissal");
     }
 }
 
@@ -168,7 +168,7 @@ static bool is_true(const struct world *w, bj_outcome outcome)
 static bool is_without_reason(const struct world *w, bj_outcome outcome)
 {
     const struct setting *setting = &w->scenario->setting;
-    bool silent = setting->mute || w->scenario->begins == JOB_STATUS_CREATED;
+    bool silent = setting->mute || w->scenario->begins == STATUS_CREATED;
     bool gone = (!setting->ours && !setting->dismiss) || w->rest.past.others;
 
     return silent && gone && outcome == BJ_OUTCOME_FAILED && w->rest.qemu.cancelled;
@@ -190,7 +190,7 @@ static const char *lie(bj_outcome outcome)
 
 static void check_outcome(struct world *w)
 {
-    bj_outcome outcome = w->job.outcome;
+    bj_outcome outcome = w->machine.outcome;
     if (!is_true(w, outcome) && !is_without_reason(w, outcome))
         break_rule(w, lie(outcome));
 }
@@ -199,57 +199,57 @@ static void check_outcome(struct world *w)
 
 static bool is_over_well(const struct world *w)
 {
-    bj_outcome outcome = w->job.outcome;
+    bj_outcome outcome = w->machine.outcome;
     return outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_FAILED && outcome != BJ_OUTCOME_LOST;
 }
 
-static bool is_ok_true(const struct world *w, const struct job_waiter *waiter)
+static bool is_ok_true(const struct world *w, const struct waiter *waiter)
 {
     const struct past *past = &w->rest.past;
-    bj_outcome outcome = w->job.outcome;
+    bj_outcome outcome = w->machine.outcome;
     bool over = outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_LOST;
 
     switch (waiter->question) {
-    case JOB_ASK_READY:
-        return past->was_ready && w->job.ready;
-    case JOB_ASK_DONE:
+    case ASK_READY:
+        return past->was_ready && w->machine.ready;
+    case ASK_DONE:
         return is_over_well(w);
-    case JOB_ASK_RELEASED:
-        return is_over_well(w) && w->job.released;
-    case JOB_ASK_PIVOT:
+    case ASK_RELEASED:
+        return is_over_well(w) && w->machine.released;
+    case ASK_PIVOT:
         return outcome == BJ_OUTCOME_PIVOTED;
-    case JOB_ASK_ABORT:
+    case ASK_ABORT:
         return over || (waiter->flags & BJ_ABORT_ASYNC && past->aborts);
-    case JOB_ASK_VERB:
-        return waiter->verb != JOB_FINALIZE || over;
+    case ASK_VERB:
+        return waiter->verb != VERB_FINALIZE || over;
     }
     return false;
 }
 
-static bool is_error_true(const struct world *w, const struct job_waiter *waiter, int error)
+static bool is_error_true(const struct world *w, const struct waiter *waiter, int error)
 {
     const struct past *past = &w->rest.past;
-    bj_outcome outcome = w->job.outcome;
+    bj_outcome outcome = w->machine.outcome;
 
     switch (error) {
     case BJ_E_JOB_FAILED:
-        return outcome == BJ_OUTCOME_FAILED && waiter->question != JOB_ASK_ABORT;
+        return outcome == BJ_OUTCOME_FAILED && waiter->question != ASK_ABORT;
     case BJ_E_JOB_LOST:
     case BJ_E_CLOSED:
         return outcome == BJ_OUTCOME_LOST || w->rest.lost || past->next_known;
     case BJ_E_JOB_ENDED:
-        return (waiter->question == JOB_ASK_PIVOT && outcome != BJ_OUTCOME_PIVOTED &&
+        return (waiter->question == ASK_PIVOT && outcome != BJ_OUTCOME_PIVOTED &&
                 outcome != BJ_OUTCOME_NONE) ||
-               (waiter->question == JOB_ASK_READY && outcome != BJ_OUTCOME_NONE && !w->job.ready);
+               (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE && !w->machine.ready);
     case BJ_E_STALLED:
         return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE;
     case BJ_E_REFUSED:
         return past->refused;
     case BJ_E_NOT_READY:
-        return waiter->question == JOB_ASK_PIVOT && waiter->flags & BJ_PIVOT_ONLY_IF_READY &&
-               !w->job.ready;
+        return waiter->question == ASK_PIVOT && waiter->flags & BJ_PIVOT_ONLY_IF_READY &&
+               !w->machine.ready;
     case BJ_E_STATE:
-        return waiter->question != JOB_ASK_DONE && waiter->question != JOB_ASK_RELEASED;
+        return waiter->question != ASK_DONE && waiter->question != ASK_RELEASED;
     case BJ_E_DISCONNECTED:
         return past->was_away;
     default:
@@ -259,53 +259,53 @@ static bool is_error_true(const struct world *w, const struct job_waiter *waiter
 
 /* ---------------------------------------------------------- the rules: news */
 
-static void check_news(struct world *w, enum job_news news)
+static void check_news(struct world *w, enum report news)
 {
     struct past *past = &w->rest.past;
 
     must(w, !past->told_released, "RELEASED is the last news");
-    must(w, !past->told_ended || news == JOB_NEWS_RELEASED || news == JOB_NEWS_STATUS,
+    must(w, !past->told_ended || news == REPORT_RELEASED || news == REPORT_STATUS,
          "nothing but RELEASED and statuses after ENDED");
     switch (news) {
-    case JOB_NEWS_READY:
+    case REPORT_READY:
         must(w, !past->told_ready, "READY is told once");
         must(w, past->was_ready, "READY is told of what was ready");
         past->told_ready = true;
         break;
-    case JOB_NEWS_STALLED:
+    case REPORT_STALLED:
         must(w, past->stood || is_mistaken(w), "STALLED is told of what stands still");
         past->told_stalled = true;
         break;
-    case JOB_NEWS_RESUMED:
+    case REPORT_RESUMED:
         must(w, past->told_stalled, "RESUMED is told of what was STALLED");
         past->told_stalled = false;
         break;
-    case JOB_NEWS_ENDED:
-        must(w, w->job.outcome != BJ_OUTCOME_NONE, "ENDED is told with an outcome");
+    case REPORT_ENDED:
+        must(w, w->machine.outcome != BJ_OUTCOME_NONE, "ENDED is told with an outcome");
         past->told_ended = true;
         break;
-    case JOB_NEWS_RELEASED:
+    case REPORT_RELEASED:
         must(w, past->told_ended, "RELEASED is told after ENDED");
         past->told_released = true;
         break;
-    case JOB_NEWS_STATUS:
+    case REPORT_STATUS:
         break;
     }
 }
 
 /* --------------------------------------------------------------------- port */
 
-static struct world *world_of(struct job *job)
+static struct world *world_of(struct machine *job)
 {
     return (struct world *)job;
 }
 
-static int seat_number(const struct world *w, const struct job_waiter *waiter)
+static int seat_number(const struct world *w, const struct waiter *waiter)
 {
     return waiter ? (int)((const struct seat *)waiter - w->seats) + 1 : FOR_MACHINE;
 }
 
-static void port_send(struct job *job, enum job_verb verb, struct job_waiter *waiter)
+static void port_send(struct machine *job, enum verb verb, struct waiter *waiter)
 {
     struct world *w = world_of(job);
 
@@ -321,7 +321,7 @@ static void push_query(struct world *w, int asker)
     qemu_push_command(&w->rest.qemu, ORDER_JOBS, asker);
 }
 
-static void port_query(struct job *job)
+static void port_list_jobs(struct machine *job)
 {
     struct world *w = world_of(job);
 
@@ -334,7 +334,7 @@ static void port_query(struct job *job)
     w->rest.query_out = true;
 }
 
-static void port_graph(struct job *job)
+static void port_compare_graph(struct machine *job)
 {
     struct world *w = world_of(job);
 
@@ -343,13 +343,13 @@ static void port_graph(struct job *job)
     qemu_push_command(&w->rest.qemu, ORDER_GRAPH, FOR_MACHINE);
 }
 
-static void port_timer(struct job *job, int64_t ms)
+static void port_set_timer(struct machine *job, int64_t ms)
 {
     world_of(job)->rest.timer = ms > 0;
 }
 
 /* A reply to come finds nobody any more. */
-static void stand_up(struct world *w, const struct job_waiter *waiter)
+static void stand_up(struct world *w, const struct waiter *waiter)
 {
     struct qemu *q = &w->rest.qemu;
     int number = seat_number(w, waiter);
@@ -367,16 +367,16 @@ static void stand_up(struct world *w, const struct job_waiter *waiter)
 
 static const char *const questions[] = {"ready", "done", "released", "pivot", "abort", "verb"};
 
-static void port_answer(struct job *job, struct job_waiter *waiter, const struct job_answer *answer)
+static void port_answer(struct machine *job, struct waiter *waiter, const struct answer *answer)
 {
     struct world *w = world_of(job);
-    struct job_waiter asked = *waiter;
+    struct waiter asked = *waiter;
 
     if (w->log)
         fprintf(w->log, "          answers %s: %s\n", questions[asked.question],
                 bj_error_name(answer->error));
     must(w, w->seats[seat_number(w, waiter) - 1].taken, "each is answered once");
-    for (const struct job_waiter *other = job->waiters; other; other = other->next)
+    for (const struct waiter *other = job->waiters; other; other = other->next)
         must(w, other != waiter, "nobody is in the list when it is answered");
     if (answer->error == BJ_OK)
         must(w, is_ok_true(w, &asked), "a success is told that was none");
@@ -385,25 +385,25 @@ static void port_answer(struct job *job, struct job_waiter *waiter, const struct
     stand_up(w, waiter);
 }
 
-static void port_tell(struct job *job, enum job_news news, const char *text)
+static void port_report(struct machine *job, enum report news, const char *text)
 {
     static const char *const words[] = {"status",  "READY", "STALLED",
                                         "RESUMED", "ENDED", "RELEASED"};
     struct world *w = world_of(job);
 
-    if (news == JOB_NEWS_ENDED)
+    if (news == REPORT_ENDED)
         text = bj_outcome_name(job->outcome);
     say(w, words[news], text ? text : "");
     check_news(w, news);
 }
 
-static const struct job_port port = {
+static const struct machine_port port = {
     .send = port_send,
-    .query = port_query,
-    .graph = port_graph,
-    .timer = port_timer,
+    .list_jobs = port_list_jobs,
+    .compare_graph = port_compare_graph,
+    .set_timer = port_set_timer,
     .answer = port_answer,
-    .tell = port_tell,
+    .report = port_report,
 };
 
 /* ---------------------------------------------------------------- beginning */
@@ -411,7 +411,7 @@ static const struct job_port port = {
 void world_begin(struct world *w, const struct scenario *scenario, int acts)
 {
     const struct setting *setting = &scenario->setting;
-    struct job_traits traits = {
+    struct machine_traits traits = {
         .never_ready = setting->kind == RUN_PLAIN,
         .switches = setting->kind == RUN_MIRROR,
         .ours = setting->ours && setting->age->dismissals,
@@ -424,7 +424,7 @@ void world_begin(struct world *w, const struct scenario *scenario, int acts)
     };
     memset(w, 0, sizeof *w);
     w->scenario = scenario;
-    job_init(&w->job, &port, &traits);
+    machine_init(&w->machine, &port, &traits);
     qemu_start(&w->rest.qemu, setting, scenario->begins);
     w->rest.acts = (uint8_t)acts;
     w->rest.past.attached = !scenario->attached;
@@ -438,45 +438,44 @@ void world_begin(struct world *w, const struct scenario *scenario, int acts)
 
 void world_clear(struct world *w)
 {
-    job_clear(&w->job);
+    machine_clear(&w->machine);
 }
 
 /* ----------------------------------------------------------------- callers */
 
-static const struct question {
+static const struct asking {
     const char *words;
-    struct job_waiter waiter;
+    struct waiter waiter;
 } callers_questions[] = {
-    {"ready", {.question = JOB_ASK_READY}},
-    {"done", {.question = JOB_ASK_DONE}},
-    {"released", {.question = JOB_ASK_RELEASED}},
-    {"pivot", {.question = JOB_ASK_PIVOT}},
-    {"pivot, held back", {.question = JOB_ASK_PIVOT, .held = true}},
-    {"pivot if ready", {.question = JOB_ASK_PIVOT, .flags = BJ_PIVOT_ONLY_IF_READY}},
-    {"abort softly", {.question = JOB_ASK_ABORT}},
-    {"abort by force", {.question = JOB_ASK_ABORT, .flags = BJ_ABORT_FORCE}},
-    {"abort softly, async", {.question = JOB_ASK_ABORT, .flags = BJ_ABORT_ASYNC}},
-    {"abort by force, async",
-     {.question = JOB_ASK_ABORT, .flags = BJ_ABORT_FORCE | BJ_ABORT_ASYNC}},
-    {"abort softly, by force later", {.question = JOB_ASK_ABORT, .force_after_ms = 500}},
-    {"pause", {.question = JOB_ASK_VERB, .verb = JOB_PAUSE}},
-    {"resume", {.question = JOB_ASK_VERB, .verb = JOB_RESUME}},
-    {"finalize", {.question = JOB_ASK_VERB, .verb = JOB_FINALIZE}},
-    {"dismiss", {.question = JOB_ASK_VERB, .verb = JOB_DISMISS}},
+    {"ready", {.question = ASK_READY}},
+    {"done", {.question = ASK_DONE}},
+    {"released", {.question = ASK_RELEASED}},
+    {"pivot", {.question = ASK_PIVOT}},
+    {"pivot, held back", {.question = ASK_PIVOT, .held = true}},
+    {"pivot if ready", {.question = ASK_PIVOT, .flags = BJ_PIVOT_ONLY_IF_READY}},
+    {"abort softly", {.question = ASK_ABORT}},
+    {"abort by force", {.question = ASK_ABORT, .flags = BJ_ABORT_FORCE}},
+    {"abort softly, async", {.question = ASK_ABORT, .flags = BJ_ABORT_ASYNC}},
+    {"abort by force, async", {.question = ASK_ABORT, .flags = BJ_ABORT_FORCE | BJ_ABORT_ASYNC}},
+    {"abort softly, by force later", {.question = ASK_ABORT, .force_after_ms = 500}},
+    {"pause", {.question = ASK_VERB, .verb = VERB_PAUSE}},
+    {"resume", {.question = ASK_VERB, .verb = VERB_RESUME}},
+    {"finalize", {.question = ASK_VERB, .verb = VERB_FINALIZE}},
+    {"dismiss", {.question = ASK_VERB, .verb = VERB_DISMISS}},
 };
 
 #define QUESTIONS (int)(sizeof callers_questions / sizeof callers_questions[0])
 
 static bool makes_sense(const struct world *w, int which)
 {
-    const struct job_waiter *waiter = &callers_questions[which].waiter;
+    const struct waiter *waiter = &callers_questions[which].waiter;
     const struct setting *setting = &w->scenario->setting;
 
-    if (waiter->question != JOB_ASK_VERB)
+    if (waiter->question != ASK_VERB)
         return true;
-    if (waiter->verb == JOB_FINALIZE)
+    if (waiter->verb == VERB_FINALIZE)
         return setting->finalize;
-    if (waiter->verb == JOB_DISMISS)
+    if (waiter->verb == VERB_DISMISS)
         return setting->ours || setting->dismiss;
     return setting->age->pauses;
 }
@@ -494,23 +493,22 @@ static void ask(struct world *w, int which)
     struct seat *seat = free_seat(w);
     seat->waiter = callers_questions[which].waiter;
     seat->taken = true;
-    job_ask(&w->job, &seat->waiter);
+    machine_ask(&w->machine, &seat->waiter);
 }
 
 static void leave(struct world *w, int which)
 {
-    job_leave(&w->job, &w->seats[which].waiter);
+    machine_leave(&w->machine, &w->seats[which].waiter);
     stand_up(w, &w->seats[which].waiter);
 }
 
 /* ------------------------------------------------------------------ hearing */
 
-static struct job_row read_row(const struct line *line)
+static struct row read_row(const struct line *line)
 {
-    return (struct job_row){
-        .status = (enum job_status)line->a,
-        .ready =
-            line->b & ROW_READY || line->a == JOB_STATUS_READY || line->a == JOB_STATUS_STANDBY,
+    return (struct row){
+        .status = (enum status)line->a,
+        .ready = line->b & ROW_READY || line->a == STATUS_READY || line->a == STATUS_STANDBY,
         .paused = line->b & ROW_PAUSED,
         .io_error = line->b & ROW_IO_ERROR,
         .error = line->b & ROW_CANCELLED ? "Operation canceled"
@@ -521,19 +519,19 @@ static struct job_row read_row(const struct line *line)
 
 static void tell_row(struct world *w, const struct line *line)
 {
-    struct job_row row = read_row(line);
+    struct row row = read_row(line);
     bool listed = line->b & ROW_LISTED;
 
-    if (w->job.released)
+    if (w->machine.released)
         return; /* nobody looks for it any more */
-    if (w->job.away && listed)
-        job_found(&w->job, &row);
-    else if (w->job.away)
-        job_not_found(&w->job);
+    if (w->machine.away && listed)
+        machine_reconnected_listed(&w->machine, &row);
+    else if (w->machine.away)
+        machine_reconnected_absent(&w->machine);
     else if (listed)
-        job_row(&w->job, &row);
+        machine_row(&w->machine, &row);
     else
-        job_absent(&w->job);
+        machine_absent(&w->machine);
 }
 
 static void hear_own_row(struct world *w, const struct line *line)
@@ -543,8 +541,8 @@ static void hear_own_row(struct world *w, const struct line *line)
     w->rest.query_out = w->rest.query_again = false;
     if (!again)
         tell_row(w, line);
-    else if (!w->job.released)
-        port_query(&w->job); /* what it answers may be older than the question */
+    else if (!w->machine.released)
+        port_list_jobs(&w->machine); /* what it answers may be older than the question */
 }
 
 static void hear_row(struct world *w, const struct line *line)
@@ -554,32 +552,32 @@ static void hear_row(struct world *w, const struct line *line)
     } else if (line->c == FOR_ATTACH) {
         w->rest.past.attached = true;
         tell_row(w, line);
-    } else if (!(line->b & ROW_LISTED) && !w->job.released) {
-        job_absent(&w->job); /* a caller's query: only that it is gone is news */
+    } else if (!(line->b & ROW_LISTED) && !w->machine.released) {
+        machine_absent(&w->machine); /* a caller's query: only that it is gone is news */
     }
 }
 
 static void hear_reply(struct world *w, const struct line *line)
 {
-    enum job_verb verb = (enum job_verb)line->a;
-    struct job_waiter *waiter = NULL;
+    enum verb verb = (enum verb)line->a;
+    struct waiter *waiter = NULL;
 
-    if (verb == JOB_COMPLETE && line->b == VERDICT_ACCEPTED && line->run == 0)
+    if (verb == VERB_COMPLETE && line->b == VERDICT_ACCEPTED && line->run == 0)
         w->rest.past.heard_complete = true;
     if (line->c == FOR_RAW) {
-        job_raw_reply(&w->job, verb, line->b == VERDICT_ACCEPTED);
+        machine_raw_reply(&w->machine, verb, line->b == VERDICT_ACCEPTED);
         return;
     }
     if (line->c != FOR_MACHINE && line->c != FOR_NOBODY)
         waiter = &w->seats[line->c - 1].waiter;
-    job_reply(&w->job, verb, waiter,
-              &(struct job_reply){
-                  .accepted = line->b == VERDICT_ACCEPTED,
-                  .no_job = line->b == VERDICT_NO_JOB,
-                  .error = BJ_E_REFUSED,
-                  .error_class = line->b == VERDICT_NO_JOB ? "DeviceNotActive" : "GenericError",
-                  .text = "QEMU said no",
-              });
+    machine_reply(&w->machine, verb, waiter,
+                  &(struct verb_reply){
+                      .accepted = line->b == VERDICT_ACCEPTED,
+                      .no_job = line->b == VERDICT_NO_JOB,
+                      .error = BJ_E_REFUSED,
+                      .error_class = line->b == VERDICT_NO_JOB ? "DeviceNotActive" : "GenericError",
+                      .text = "QEMU said no",
+                  });
 }
 
 /* Whoever had the id is over, whether we saw it or not (B20). */
@@ -587,45 +585,45 @@ static void meet_next_run(struct world *w)
 {
     w->rest.past.next_known = w->rest.past.untold = true;
     say(w, "gives", "the id to the next run");
-    job_lost(&w->job, BJ_E_JOB_LOST, "its id was given to another job");
+    machine_lost(&w->machine, BJ_E_JOB_LOST, "its id was given to another job");
 }
 
 /* A run that was released hears nothing more, and a new run begins with "created"; where that was
  * not told, all is of the run that is known. */
 static bool is_for_us(struct world *w, const struct line *line)
 {
-    bool created = line->kind == LINE_STATUS && line->a == JOB_STATUS_CREATED;
+    bool created = line->kind == LINE_STATUS && line->a == STATUS_CREATED;
 
     if (line->run > 0 && created && !w->rest.past.next_known)
         meet_next_run(w);
-    return !w->job.released && (line->run == 0 || !w->rest.past.next_known);
+    return !w->machine.released && (line->run == 0 || !w->rest.past.next_known);
 }
 
 static void hear_event(struct world *w, const struct line *line)
 {
-    struct job *job = &w->job;
+    struct machine *job = &w->machine;
 
     switch ((enum line_kind)line->kind) {
     case LINE_STATUS:
-        job_status_event(job, (enum job_status)line->a);
+        machine_status_event(job, (enum status)line->a);
         break;
     case LINE_READY:
-        job_ready_event(job);
+        machine_ready_event(job);
         break;
     case LINE_COMPLETED:
-        job_completed_event(job, NULL);
+        machine_completed_event(job, NULL);
         break;
     case LINE_FAILED:
-        job_completed_event(job, "No space left on device");
+        machine_completed_event(job, "No space left on device");
         break;
     case LINE_CANCELLED:
-        job_cancelled_event(job);
+        machine_cancelled_event(job);
         break;
     case LINE_STOPPED:
-        job_stopped_event(job, "a write error stopped it");
+        machine_stopped_event(job, "a write error stopped it");
         break;
     case LINE_PENDING:
-        job_pending_event(job);
+        machine_pending_event(job);
         break;
     default:
         break;
@@ -639,8 +637,8 @@ static void hear(struct world *w)
     if (line.kind == LINE_ROW) {
         hear_row(w, &line);
     } else if (line.kind == LINE_GRAPH) {
-        w->rest.past.untold = w->rest.past.untold || line.a == JOB_SWITCH_UNKNOWN;
-        job_graph(&w->job, (enum job_switch)line.a);
+        w->rest.past.untold = w->rest.past.untold || line.a == SWITCH_UNKNOWN;
+        machine_compared(&w->machine, (enum disk_switch)line.a);
     } else if (line.kind == LINE_REPLY) {
         hear_reply(w, &line);
     } else if (is_for_us(w, &line)) {
@@ -654,16 +652,16 @@ static void note_reading(struct world *w, struct command command, bool accepted)
 {
     struct past *past = &w->rest.past;
     bool ours = command.asker == FOR_MACHINE || command.asker == FOR_RAW;
-    bool verb = command.order <= JOB_DISMISS;
+    bool verb = command.order <= VERB_DISMISS;
 
     past->refused = past->refused || (verb && !accepted);
     if (!accepted)
         return;
-    if (command.order == JOB_COMPLETE && ours)
+    if (command.order == VERB_COMPLETE && ours)
         past->completes = true;
     if (is_abort(command.order))
         past->aborts = true;
-    if (command.order == JOB_DISMISS && command.asker == FOR_MACHINE && w->job.traits.ours)
+    if (command.order == VERB_DISMISS && command.asker == FOR_MACHINE && w->machine.traits.ours)
         past->dismissed = true;
 }
 
@@ -671,10 +669,10 @@ static void read_command(struct world *w, bool tells)
 {
     struct qemu *q = &w->rest.qemu;
     struct command command = qemu_next(q);
-    bool second = command.order == JOB_COMPLETE && command.asker == FOR_MACHINE && q->completing &&
+    bool second = command.order == VERB_COMPLETE && command.asker == FOR_MACHINE && q->completing &&
                   w->rest.past.completes && q->run == 0;
 
-    bool second_cancel = command.order == JOB_CANCEL && command.asker == FOR_MACHINE &&
+    bool second_cancel = command.order == VERB_CANCEL && command.asker == FOR_MACHINE &&
                          age_of(w)->harm && q->copying && !w->rest.past.others;
 
     must(w, !second || (w->rest.past.was_away && !w->scenario->replaces),
@@ -771,11 +769,11 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
     else if (step.kind != STEP_HEAR)
         snprintf(text, size, "%s", words[step.kind]);
     else if (line->kind == LINE_STATUS)
-        snprintf(text, size, "we hear ~%s", job_status_name((enum job_status)line->a));
+        snprintf(text, size, "we hear ~%s", job_status_name((enum status)line->a));
     else if (line->kind == LINE_ROW)
         snprintf(text, size, "we hear a list: %s%s%s%s",
                  line->b & ROW_LISTED ? "it is " : "it is not there",
-                 job_status_name((enum job_status)line->a), line->b & ROW_READY ? " (ready)" : "",
+                 job_status_name((enum status)line->a), line->b & ROW_READY ? " (ready)" : "",
                  line->b & (ROW_CANCELLED | ROW_FAILED) ? " (error)" : "");
     else if (line->kind == LINE_REPLY)
         snprintf(text, size, "we hear %s %s", order_words[line->a], verdicts[line->b]);
@@ -798,7 +796,7 @@ static void may(struct steps *steps, bool can, int kind, int which)
 /* Where no event tells what is awaited, it is asked for (B58). */
 static bool can_poll(const struct world *w)
 {
-    const struct job *job = &w->job;
+    const struct machine *job = &w->machine;
     bool misses_ready = age_of(w)->no_ready && !job->ready && !job->traits.never_ready;
     bool misses_pause = !job->traits.has_status &&
                         (job->pivots > 0 || job->soft_aborts > 0 || job->force_aborts > 0);
@@ -828,10 +826,10 @@ static void list_own_steps(const struct world *w, struct steps *steps)
     may(steps, can_poll(w), STEP_POLL, 0);
 }
 
-static bool others_verb_counts(const struct world *w, enum job_verb verb)
+static bool others_verb_counts(const struct world *w, enum verb verb)
 {
     struct qemu q = w->rest.qemu;
-    return verb != JOB_SET_SPEED && verb != JOB_CHANGE &&
+    return verb != VERB_SET_SPEED && verb != VERB_CHANGE &&
            qemu_takes_others(&q, &w->scenario->setting, verb);
 }
 
@@ -846,9 +844,9 @@ static void list_callers_steps(const struct world *w, struct steps *steps)
         may(steps, w->seats[i].taken, STEP_LEAVE, i);
     for (int i = 0; i < SEATS; i++)
         may(steps, w->seats[i].taken && w->seats[i].waiter.held, STEP_UNHOLD, i);
-    bool sends = room && w->rest.qemu.connected && !w->job.away && !w->job.released;
+    bool sends = room && w->rest.qemu.connected && !w->machine.away && !w->machine.released;
     may(steps, sends, STEP_QUERY, 0);
-    for (int verb = JOB_COMPLETE; verb <= JOB_CANCEL_FORCE; verb++)
+    for (int verb = VERB_COMPLETE; verb <= VERB_FORCE; verb++)
         may(steps, sends, STEP_RAW, verb);
 }
 
@@ -857,8 +855,8 @@ static void list_outside_steps(const struct world *w, struct steps *steps)
     const struct setting *setting = &w->scenario->setting;
     struct qemu *q = (struct qemu *)&w->rest.qemu;
 
-    for (int verb = JOB_COMPLETE; verb <= JOB_DISMISS; verb++)
-        may(steps, q->run == 0 && others_verb_counts(w, (enum job_verb)verb), STEP_OTHER, verb);
+    for (int verb = VERB_COMPLETE; verb <= VERB_DISMISS; verb++)
+        may(steps, q->run == 0 && others_verb_counts(w, (enum verb)verb), STEP_OTHER, verb);
     may(steps, qemu_fails(q, setting, false), STEP_FAIL, 0);
     may(steps, qemu_stops(q, setting, false), STEP_STOP, 0);
     may(steps, qemu_bounces(q, setting, false), STEP_BOUNCE, 0);
@@ -884,11 +882,11 @@ int world_steps(const struct world *w, struct step *ret_steps)
 /* Of a run that was released nobody tells that the connection has ended; only its replies do. */
 static void fail_verbs(struct world *w)
 {
-    struct job_reply reply = {.error = BJ_E_DISCONNECTED, .error_class = "", .text = "it ended"};
+    struct verb_reply reply = {.error = BJ_E_DISCONNECTED, .error_class = "", .text = "it ended"};
 
     for (int i = 0; i < SEATS; i++)
-        if (w->seats[i].taken && w->seats[i].waiter.question == JOB_ASK_VERB)
-            job_reply(&w->job, w->seats[i].waiter.verb, &w->seats[i].waiter, &reply);
+        if (w->seats[i].taken && w->seats[i].waiter.question == ASK_VERB)
+            machine_reply(&w->machine, w->seats[i].waiter.verb, &w->seats[i].waiter, &reply);
 }
 
 static void hang_up(struct world *w)
@@ -896,16 +894,16 @@ static void hang_up(struct world *w)
     qemu_hang_up(&w->rest.qemu);
     w->rest.query_out = w->rest.query_again = false;
     w->rest.past.was_away = true;
-    if (w->job.released)
+    if (w->machine.released)
         fail_verbs(w);
     else
-        job_disconnected(&w->job);
+        machine_disconnected(&w->machine);
 }
 
 static void reconnect(struct world *w)
 {
     w->rest.qemu.connected = true;
-    if (w->job.released)
+    if (w->machine.released)
         return;
     w->rest.query_out = true;
     push_query(w, FOR_MACHINE);
@@ -921,7 +919,7 @@ static void act(struct world *w, struct step step)
         ask(w, step.which);
         break;
     case STEP_RAW:
-        job_raw_sent(&w->job, (enum job_verb)step.which);
+        machine_raw_sent(&w->machine, (enum verb)step.which);
         qemu_push_command(q, step.which, FOR_RAW);
         break;
     case STEP_QUERY:
@@ -931,11 +929,11 @@ static void act(struct world *w, struct step step)
         leave(w, step.which);
         break;
     case STEP_UNHOLD:
-        job_unhold(&w->job, &w->seats[step.which].waiter);
+        machine_unhold(&w->machine, &w->seats[step.which].waiter);
         break;
     case STEP_OTHER:
         w->rest.past.others = true;
-        qemu_takes_others(q, setting, (enum job_verb)step.which);
+        qemu_takes_others(q, setting, (enum verb)step.which);
         break;
     case STEP_FAIL:
         qemu_fails(q, setting, true);
@@ -995,13 +993,13 @@ static void happen(struct world *w, struct step step)
         break;
     case STEP_TICK:
         w->rest.timer = false;
-        job_tick(&w->job);
+        machine_tick(&w->machine);
         break;
     case STEP_ESCALATE:
-        job_escalate(&w->job, &w->seats[step.which].waiter);
+        machine_escalate(&w->machine, &w->seats[step.which].waiter);
         break;
     case STEP_POLL:
-        port_query(&w->job);
+        port_list_jobs(&w->machine);
         break;
     default:
         break;
@@ -1016,22 +1014,22 @@ static void note_truth(struct world *w)
     if (q->run > 0)
         return;
     past->was_ready = past->was_ready || q->ready;
-    past->stood = past->stood || q->paused || q->status == JOB_STATUS_PAUSED ||
-                  q->status == JOB_STATUS_STANDBY || q->status == JOB_STATUS_WAITING ||
-                  q->status == JOB_STATUS_PENDING;
+    past->stood = past->stood || q->paused || q->status == STATUS_PAUSED ||
+                  q->status == STATUS_STANDBY || q->status == STATUS_WAITING ||
+                  q->status == STATUS_PENDING;
 }
 
 static void check_latched(struct world *w)
 {
     struct past *past = &w->rest.past;
 
-    if (past->outcome == BJ_OUTCOME_NONE && w->job.outcome != BJ_OUTCOME_NONE) {
+    if (past->outcome == BJ_OUTCOME_NONE && w->machine.outcome != BJ_OUTCOME_NONE) {
         check_outcome(w);
         must(w, past->told_ended, "ENDED is told");
     } else {
-        must(w, past->outcome == w->job.outcome, "the outcome is latched");
+        must(w, past->outcome == w->machine.outcome, "the outcome is latched");
     }
-    past->outcome = (uint8_t)w->job.outcome;
+    past->outcome = (uint8_t)w->machine.outcome;
 }
 
 void world_do(struct world *w, struct step step)
@@ -1050,36 +1048,36 @@ void world_do(struct world *w, struct step step)
 
 /* ------------------------------------------------------------------ judging */
 
-static bool may_wait(const struct world *w, const struct job_waiter *waiter)
+static bool may_wait(const struct world *w, const struct waiter *waiter)
 {
     const struct qemu *q = &w->rest.qemu;
     bool next = q->run > 0 && !is_mistaken(w);
     bool ended = qemu_has_ended(q) || next;
-    bool peers = q->status == JOB_STATUS_WAITING;
+    bool peers = q->status == STATUS_WAITING;
 
     switch (waiter->question) {
-    case JOB_ASK_DONE:
+    case ASK_DONE:
         return !ended && !q->by_error;
-    case JOB_ASK_READY:
+    case ASK_READY:
         return !ended && !q->ready && !q->by_error;
-    case JOB_ASK_RELEASED:
-        return q->status != JOB_STATUS_NULL && !next && !q->by_error;
-    case JOB_ASK_PIVOT:
+    case ASK_RELEASED:
+        return q->status != STATUS_NULL && !next && !q->by_error;
+    case ASK_PIVOT:
         return peers || (waiter->held && !ended);
-    case JOB_ASK_ABORT:
+    case ASK_ABORT:
         return peers && !(waiter->flags & (BJ_ABORT_FORCE | BJ_ABORT_ASYNC));
-    case JOB_ASK_VERB:
+    case ASK_VERB:
         return false;
     }
     return false;
 }
 
-static const char *hanging(const struct job_waiter *waiter)
+static const char *hanging(const struct waiter *waiter)
 {
     static const char *const rules[] = {
-        [JOB_ASK_READY] = "nobody hangs: ready",       [JOB_ASK_DONE] = "nobody hangs: done",
-        [JOB_ASK_RELEASED] = "nobody hangs: released", [JOB_ASK_PIVOT] = "nobody hangs: pivot",
-        [JOB_ASK_ABORT] = "nobody hangs: abort",       [JOB_ASK_VERB] = "nobody hangs: verb",
+        [ASK_READY] = "nobody hangs: ready",       [ASK_DONE] = "nobody hangs: done",
+        [ASK_RELEASED] = "nobody hangs: released", [ASK_PIVOT] = "nobody hangs: pivot",
+        [ASK_ABORT] = "nobody hangs: abort",       [ASK_VERB] = "nobody hangs: verb",
     };
     return rules[waiter->question];
 }
@@ -1124,22 +1122,22 @@ static bool is_quiet(const struct world *w, const struct step *steps, int count)
 static void judge_job(struct world *w)
 {
     const struct qemu *q = &w->rest.qemu;
-    const struct job *job = &w->job;
+    const struct machine *job = &w->machine;
     bool ended = qemu_has_ended(q) || q->run > 0;
     bool mute = !age_of(w)->statuses; /* what another client does is not told */
     bool knows = age_of(w)->statuses || job->waiters || !age_of(w)->no_cancelled;
 
     if (ended && knows)
         must(w, job->outcome != BJ_OUTCOME_NONE, "what has ended has an outcome");
-    if (ended && q->status == JOB_STATUS_NULL && knows)
+    if (ended && q->status == STATUS_NULL && knows)
         must(w, job->released, "what is gone is released");
     if (job->traits.ours && job->outcome != BJ_OUTCOME_LOST)
-        must(w, q->status != JOB_STATUS_CONCLUDED || q->run > 0, "ours are dismissed");
+        must(w, q->status != STATUS_CONCLUDED || q->run > 0, "ours are dismissed");
     if (ended)
         return;
     must(w, job->outcome == BJ_OUTCOME_NONE, "what goes on has no outcome");
-    must(w, !q->by_error || job->stall == JOB_STALL_ERROR, "a stop by an error is told");
-    must(w, q->paused || job->stall == JOB_STALL_NONE || (mute && w->rest.past.others),
+    must(w, !q->by_error || job->stall == STALL_ERROR, "a stop by an error is told");
+    must(w, q->paused || job->stall == STALL_NONE || (mute && w->rest.past.others),
          "what goes on is not STALLED");
     must(w, !q->ready || job->ready || (age_of(w)->no_ready && !job->waiters), "READY is told");
 }
@@ -1148,7 +1146,7 @@ void world_judge(struct world *w, const struct step *steps, int count)
 {
     if (w->broken || is_mistaken(w) || !is_quiet(w, steps, count))
         return;
-    for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next)
+    for (const struct waiter *waiter = w->machine.waiters; waiter; waiter = waiter->next)
         if (!may_wait(w, waiter))
             break_rule(w, hanging(waiter));
     must(w, !w->rest.query_out, "each query is answered");
@@ -1158,9 +1156,9 @@ void world_judge(struct world *w, const struct step *steps, int count)
 void world_cut(struct world *w)
 {
     w->rest.lost = true;
-    job_lost(&w->job, BJ_E_JOB_LOST, "the connection ended");
-    must(w, !w->job.waiters, "nobody hangs when the connection ends");
-    must(w, w->job.released, "all is released when the connection ends");
+    machine_lost(&w->machine, BJ_E_JOB_LOST, "the connection ended");
+    must(w, !w->machine.waiters, "nobody hangs when the connection ends");
+    must(w, w->machine.released, "all is released when the connection ends");
     w->rest.past.untold = true;
     check_latched(w);
 }
@@ -1208,13 +1206,13 @@ void world_freeze(const struct world *w, struct frozen *frozen)
     int count = 0;
 
     memset(frozen, 0, sizeof *frozen);
-    memcpy(&frozen->job, &w->job, sizeof frozen->job);
-    frozen->job.port = NULL;
-    frozen->job.text = NULL;
-    frozen->job.waiters = NULL;
-    frozen->has_text = w->job.text != NULL;
+    memcpy(&frozen->machine, &w->machine, sizeof frozen->machine);
+    frozen->machine.port = NULL;
+    frozen->machine.text = NULL;
+    frozen->machine.waiters = NULL;
+    frozen->has_text = w->machine.text != NULL;
     frozen->rest = w->rest;
-    for (const struct job_waiter *waiter = w->job.waiters; waiter; waiter = waiter->next) {
+    for (const struct waiter *waiter = w->machine.waiters; waiter; waiter = waiter->next) {
         numbers[seat_number(w, waiter)] = (uint8_t)(count + 1);
         frozen->seats[count++] = (struct frozen_seat){
             .question = (uint8_t)(waiter->question + 1),
@@ -1229,23 +1227,23 @@ void world_freeze(const struct world *w, struct frozen *frozen)
 
 static void thaw_seats(struct world *w, const struct frozen *f)
 {
-    struct job_waiter *last = NULL;
+    struct waiter *last = NULL;
 
     for (int i = 0; i < SEATS && f->seats[i].question; i++) {
-        struct job_waiter *waiter = &w->seats[i].waiter;
+        struct waiter *waiter = &w->seats[i].waiter;
         w->seats[i].taken = true;
-        *waiter = (struct job_waiter){
+        *waiter = (struct waiter){
             .prev = last,
-            .question = (enum job_question)(f->seats[i].question - 1),
+            .question = (enum question)(f->seats[i].question - 1),
             .flags = f->seats[i].flags,
-            .verb = (enum job_verb)f->seats[i].verb,
+            .verb = (enum verb)f->seats[i].verb,
             .force_after_ms = f->seats[i].escalates ? 500 : 0,
             .held = f->seats[i].held,
         };
         if (last)
             last->next = waiter;
         else
-            w->job.waiters = waiter;
+            w->machine.waiters = waiter;
         last = waiter;
     }
 }
@@ -1256,9 +1254,9 @@ void world_thaw(struct world *w, const struct frozen *f, const struct scenario *
     w->scenario = scenario;
     w->broken = NULL;
     w->log = NULL;
-    memcpy(&w->job, &f->job, sizeof w->job);
-    w->job.port = &port;
-    w->job.text = f->has_text ? text_ref(why) : NULL;
+    memcpy(&w->machine, &f->machine, sizeof w->machine);
+    w->machine.port = &port;
+    w->machine.text = f->has_text ? text_ref(why) : NULL;
     w->rest = f->rest;
     thaw_seats(w, f);
 }

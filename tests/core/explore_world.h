@@ -17,11 +17,11 @@
 struct scenario {
     const char *name;
     struct setting setting;
-    enum job_status begins; /* what the job is when we come */
-    bool attached;          /* and we learn of it by a row */
-    bool replaces;          /* a second complete would end QEMU */
-    bool reconnects;        /* a connection that ends is made again */
-    bool again;             /* the id is used again */
+    enum status begins; /* what the job is when we come */
+    bool attached;      /* and we learn of it by a row */
+    bool replaces;      /* a second complete would end QEMU */
+    bool reconnects;    /* a connection that ends is made again */
+    bool again;         /* the id is used again */
 };
 
 /* What has happened, for the rules. */
@@ -53,12 +53,12 @@ struct rest {
 };
 
 struct seat {
-    struct job_waiter waiter;
+    struct waiter waiter;
     bool taken;
 };
 
 struct world {
-    struct job job; /* first: the machine's port gets pointers to it */
+    struct machine machine; /* first: the machine's port gets pointers to it */
     struct seat seats[SEATS];
     struct rest rest;
 
@@ -74,7 +74,7 @@ struct frozen_seat {
 
 /* A world without pointers and in one form only: two that behave alike are equal byte by byte. */
 struct frozen {
-    struct job job;
+    struct machine machine;
     bool has_text;
     struct frozen_seat seats[SEATS];
     struct rest rest;

@@ -2,22 +2,22 @@
 /*
  * The job machine: each rule of the contract, each order of facts that was seen to matter.
  */
-#include "machine.h"
+#include "machine_fixture.h"
 
-static const struct job_traits a_commit = {.has_status = true, .stall_ms = STALL_MS};
-static const struct job_traits a_stream = {
+static const struct machine_traits a_commit = {.has_status = true, .stall_ms = STALL_MS};
+static const struct machine_traits a_stream = {
     .never_ready = true, .has_status = true, .stall_ms = STALL_MS};
-static const struct job_traits our_mirror = {
+static const struct machine_traits our_mirror = {
     .switches = true, .ours = true, .has_status = true, .stall_ms = STALL_MS};
-static const struct job_traits an_old_mirror = {.switches = true, .stall_ms = STALL_MS};
-static const struct job_traits our_old_mirror = {
+static const struct machine_traits an_old_mirror = {.switches = true, .stall_ms = STALL_MS};
+static const struct machine_traits our_old_mirror = {
     .switches = true, .ours = true, .stall_ms = STALL_MS};
 
 /* ------------------------------------------------------------------ waiting */
 
 static void b02_completed_may_come_before_the_reply_of_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
 
@@ -33,7 +33,7 @@ static void b02_completed_may_come_before_the_reply_of_complete(void **state)
 
 static void b02_completed_may_come_before_the_reply_of_cancel(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
 
@@ -47,7 +47,7 @@ static void b02_completed_may_come_before_the_reply_of_cancel(void **state)
 
 static void b02_cancelled_may_come_before_the_reply_of_cancel(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
 
@@ -60,10 +60,10 @@ static void b02_cancelled_may_come_before_the_reply_of_cancel(void **state)
 
 static void b02_completed_may_come_before_the_reply_of_finalize(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting ~pending PENDING");
-    seat *f = verb(m, JOB_FINALIZE);
+    seat *f = verb(m, VERB_FINALIZE);
 
     feed(m, "COMPLETED ~concluded");
     assert_answered(f, BJ_OK);
@@ -73,7 +73,7 @@ static void b02_completed_may_come_before_the_reply_of_finalize(void **state)
 
 static void b03_late_waiters_get_the_stored_outcome(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting COMPLETED{error} ~concluded ~null");
 
     seat *d = done(m);
@@ -88,14 +88,14 @@ static void b03_late_waiters_get_the_stored_outcome(void **state)
 
 static void b04_what_is_ready_is_answered_at_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     assert_answered(ready(m), BJ_OK);
 }
 
 static void b04_ready_once_is_ready_after_the_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     abort_job(m, BJ_ABORT_FORCE);
     feed(m, "+force ~aborting CANCELLED ~concluded ~null");
@@ -104,7 +104,7 @@ static void b04_ready_once_is_ready_after_the_end(void **state)
 
 static void b05_one_who_leaves_disturbs_no_other(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *readies[] = {ready(m), ready(m), ready(m)};
     seat *dones[] = {done(m), done(m), done(m)};
@@ -122,7 +122,7 @@ static void b05_one_who_leaves_disturbs_no_other(void **state)
 
 static void b07_leaving_never_sends_a_thing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     forget_said(m);
     seat *s[] = {done(m), released(m), pivot(m)};
@@ -130,12 +130,12 @@ static void b07_leaving_never_sends_a_thing(void **state)
     for (int i = 0; i < 3; i++)
         leave(m, s[i]);
     assert_said(m, "complete");
-    assert_int_equal(m->job.complete, JOB_REQUEST_ACCEPTED);
+    assert_int_equal(m->machine.complete, ACCEPTED);
 }
 
 static void b09_ready_ends_with_the_job(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *r = ready(m);
     feed(m, END_CANCELLED);
@@ -145,7 +145,7 @@ static void b09_ready_ends_with_the_job(void **state)
 
 static void b09_a_kind_that_is_never_ready_says_so_at_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     assert_answered(ready(m), BJ_E_STATE);
@@ -157,7 +157,7 @@ static void b09_a_kind_that_is_never_ready_says_so_at_once(void **state)
 
 static void b10_gone_is_not_success(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *d = done(m);
     feed(m, "absent");
@@ -168,7 +168,7 @@ static void b10_gone_is_not_success(void **state)
 
 static void b10_null_without_an_end_is_not_success(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *d = done(m);
     feed(m, "~null");
@@ -177,7 +177,7 @@ static void b10_null_without_an_end_is_not_success(void **state)
 
 static void b11_completed_with_an_error_is_a_failure(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *d = done(m);
@@ -190,15 +190,15 @@ static void b11_completed_with_an_error_is_a_failure(void **state)
 
 static void b11_an_empty_error_is_a_failure_too(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
-    job_completed_event(&m->job, "");
+    machine_completed_event(&m->machine, "");
     assert_outcome(m, BJ_OUTCOME_FAILED);
 }
 
 static void b12_an_error_that_stops_is_not_the_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     assert_outcome(m, BJ_OUTCOME_NONE);
     feed(m, "~running ~ready READY");
@@ -210,7 +210,7 @@ static void b12_an_error_that_stops_is_not_the_end(void **state)
 
 static void b13_all_who_wait_are_told_of_a_stop_by_an_error(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *s[] = {ready(m), done(m), released(m), pivot(m)};
     feed(m, "ERROR(stop)");
@@ -224,7 +224,7 @@ static void b13_all_who_wait_are_told_of_a_stop_by_an_error(void **state)
 
 static void b13_who_asks_after_the_stop_is_told_at_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     assert_answered(ready(m), BJ_E_STALLED);
     assert_answered(done(m), BJ_E_STALLED);
@@ -237,7 +237,7 @@ static void b13_who_asks_after_the_stop_is_told_at_once(void **state)
 
 static void b13_force_works_on_a_stalled_job(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     seat *a = abort_job(m, BJ_ABORT_FORCE);
     feed(m, "+force ~running ~aborting CANCELLED ~concluded ~null");
@@ -248,13 +248,13 @@ static void b13_force_works_on_a_stalled_job(void **state)
 
 static void b13_what_is_over_stands_still_no_more(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     abort_job(m, BJ_ABORT_FORCE);
     feed(m, "+force CANCELLED");
-    assert_int_equal(m->job.stall, JOB_STALL_NONE);
+    assert_int_equal(m->machine.stall, STALL_NONE);
 
-    job_clear(&m->job);
+    machine_clear(&m->machine);
     become(m, a_mirror);
     m->outcome = BJ_OUTCOME_NONE;
     feed(m, TO_READY " ~standby");
@@ -266,14 +266,14 @@ static void b13_what_is_over_stands_still_no_more(void **state)
 
 static void b13_the_same_stop_twice_is_told_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ERROR(stop) ~paused ERROR(stop)");
     assert_said(m, "STALLED");
 }
 
 static void b13_a_stop_needs_no_timer(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
     feed(m, "~paused");
@@ -285,7 +285,7 @@ static void b13_a_stop_needs_no_timer(void **state)
 
 static void b13_nor_does_a_standstill_whose_pivot_has_left(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~paused");
     seat *p = pivot(m);
     assert_int_equal(m->stall_timer, STALL_MS);
@@ -295,7 +295,7 @@ static void b13_nor_does_a_standstill_whose_pivot_has_left(void **state)
 
 static void b13_more_pivots_do_not_put_off_the_timer(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~paused");
     pivot(m);
     m->stall_timer = 1; /* nearly over */
@@ -305,7 +305,7 @@ static void b13_more_pivots_do_not_put_off_the_timer(void **state)
 
 static void b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     seat *a = abort_job(m, BJ_ABORT_FORCE | BJ_ABORT_ASYNC);
     feed(m, "+force");
@@ -319,7 +319,7 @@ static void b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted(vo
 
 static void b13_a_soft_abort_of_a_copy_that_stops_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     seat *d = done(m);
@@ -332,7 +332,7 @@ static void b13_a_soft_abort_of_a_copy_that_stops_is_told(void **state)
 
 static void b13_a_soft_abort_of_a_copy_that_is_paused_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~standby tick");
@@ -341,9 +341,9 @@ static void b13_a_soft_abort_of_a_copy_that_is_paused_is_told(void **state)
 
 static void b13_resume_works_on_a_stalled_job(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ERROR(stop) ~standby");
-    seat *r = verb(m, JOB_RESUME);
+    seat *r = verb(m, VERB_RESUME);
     feed(m, "+resume ~ready");
     assert_answered(r, BJ_OK);
     seat *p = pivot(m);
@@ -354,9 +354,9 @@ static void b13_resume_works_on_a_stalled_job(void **state)
 
 static void b13_a_second_error_before_the_reply_of_resume_counts(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
-    verb(m, JOB_RESUME);
+    verb(m, VERB_RESUME);
     feed(m, "~running ERROR(stop) ~paused +resume");
     assert_answered(done(m), BJ_E_STALLED);
     assert_said(m, "STALLED resume RESUMED STALLED");
@@ -364,12 +364,12 @@ static void b13_a_second_error_before_the_reply_of_resume_counts(void **state)
 
 static void b13_our_own_pause_is_told_to_pivots_at_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
     seat *r = ready(m);
     seat *d = done(m);
-    seat *pause = verb(m, JOB_PAUSE);
+    seat *pause = verb(m, VERB_PAUSE);
     feed(m, "~paused +pause");
 
     assert_answered(pause, BJ_OK);
@@ -387,7 +387,7 @@ static void b13_our_own_pause_is_told_to_pivots_at_once(void **state)
 
 static void b13_a_pause_by_another_client_is_a_stall_when_it_lasts(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ~standby");
     seat *p = pivot(m);
     assert_waiting(p);
@@ -399,7 +399,7 @@ static void b13_a_pause_by_another_client_is_a_stall_when_it_lasts(void **state)
 
 static void b13_a_complete_that_waits_for_a_resume_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "~standby +complete");
@@ -412,7 +412,7 @@ static void b13_a_complete_that_waits_for_a_resume_is_told(void **state)
 
 static void b13_a_stop_by_an_error_is_not_talked_down_to_a_pause(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     escalate(m, 500);
     feed(m, "ERROR(stop) ~paused -cancel");
@@ -424,16 +424,16 @@ static void b13_a_stop_by_an_error_is_not_talked_down_to_a_pause(void **state)
 
 static void b13_pausing_a_stopped_job_leaves_it_stopped(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
-    verb(m, JOB_PAUSE);
+    verb(m, VERB_PAUSE);
     feed(m, "+pause");
     assert_answered(done(m), BJ_E_STALLED);
 }
 
 static void b13_a_short_standstill_is_none(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "~standby ~ready");
@@ -445,7 +445,7 @@ static void b13_a_short_standstill_is_none(void **state)
 
 static void b13_a_standstill_that_hurts_nobody_sets_no_timer(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     ready(m);
     done(m);
@@ -455,7 +455,7 @@ static void b13_a_standstill_that_hurts_nobody_sets_no_timer(void **state)
 
 static void b13_a_timer_that_comes_late_says_nothing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~paused");
     seat *p = pivot(m);
     feed(m, "~running tick");
@@ -465,7 +465,7 @@ static void b13_a_timer_that_comes_late_says_nothing(void **state)
 
 static void b13_a_soft_cancel_refused_while_paused_is_a_stall(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~paused");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "-cancel");
@@ -474,7 +474,7 @@ static void b13_a_soft_cancel_refused_while_paused_is_a_stall(void **state)
 
 static void b14_soft_cancel_of_a_ready_mirror_is_a_copy(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     seat *d = done(m);
@@ -486,7 +486,7 @@ static void b14_soft_cancel_of_a_ready_mirror_is_a_copy(void **state)
 
 static void b14_complete_of_a_ready_mirror_is_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete " END_OK);
@@ -496,7 +496,7 @@ static void b14_complete_of_a_ready_mirror_is_a_pivot(void **state)
 
 static void b14_an_active_commit_pivots(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_commit);
     feed(m, TO_READY);
     seat *p = pivot(m);
@@ -507,7 +507,7 @@ static void b14_an_active_commit_pivots(void **state)
 
 static void b14_an_intermediate_commit_just_completes(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_commit);
     seat *p = pivot(m);
     seat *d = done(m);
@@ -521,16 +521,16 @@ static void b14_an_intermediate_commit_just_completes(void **state)
 static void b15_another_clients_verb_is_looked_up_in_the_graph(void **state)
 {
     static const struct {
-        enum job_switch graph;
+        enum disk_switch graph;
         bj_outcome outcome;
     } cases[] = {
-        {JOB_SWITCHED, BJ_OUTCOME_PIVOTED},
-        {JOB_NOT_SWITCHED, BJ_OUTCOME_COPIED},
-        {JOB_SWITCH_UNKNOWN, BJ_OUTCOME_COMPLETED},
+        {SWITCHED, BJ_OUTCOME_PIVOTED},
+        {NOT_SWITCHED, BJ_OUTCOME_COPIED},
+        {SWITCH_UNKNOWN, BJ_OUTCOME_COMPLETED},
     };
-    machine *m = *state;
+    fixture *m = *state;
     for (int i = 0; i < 3; i++) {
-        job_clear(&m->job);
+        machine_clear(&m->machine);
         become(m, a_mirror);
         m->outcome = BJ_OUTCOME_NONE;
         forget_said(m);
@@ -544,34 +544,34 @@ static void b15_another_clients_verb_is_looked_up_in_the_graph(void **state)
         assert_outcome(m, cases[i].outcome);
         assert_said(m, "ENDED RELEASED");
     }
-    assert_true(*text_str(m->job.text)); /* the last one says that it can't be told */
+    assert_true(*text_str(m->machine.text)); /* the last one says that it can't be told */
 }
 
 static void b15_a_complete_refused_because_another_came_first_asks_the_graph(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, END_OK " !complete");
     assert_said(m, "READY complete query graph");
     assert_waiting(p);
-    graph_says(m, JOB_SWITCHED);
+    graph_says(m, SWITCHED);
     assert_answered(p, BJ_OK);
 }
 
 static void b15_the_graph_is_asked_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    verb(m, JOB_SET_SPEED);
-    verb(m, JOB_PAUSE);
+    verb(m, VERB_SET_SPEED);
+    verb(m, VERB_PAUSE);
     feed(m, END_OK " -speed -pause READY");
     assert_said(m, "READY speed pause graph");
 }
 
 static void b16_cancelled_by_another_is_an_outcome(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *s[] = {done(m), pivot(m)};
     feed(m, "~aborting CANCELLED ~concluded ~null !complete");
@@ -582,7 +582,7 @@ static void b16_cancelled_by_another_is_an_outcome(void **state)
 
 static void b17_a_cancel_that_comes_too_late_tells_the_truth(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -593,7 +593,7 @@ static void b17_a_cancel_that_comes_too_late_tells_the_truth(void **state)
 
 static void b17_force_after_complete_pivots_on_5_2(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete");
@@ -606,7 +606,7 @@ static void b17_force_after_complete_pivots_on_5_2(void **state)
 
 static void b17_force_after_complete_cancels_from_7_2_on(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete");
@@ -619,7 +619,7 @@ static void b17_force_after_complete_cancels_from_7_2_on(void **state)
 
 static void b17_an_accepted_force_and_completed_is_a_copy(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_FORCE);
     feed(m, "+force " END_OK " unswitched");
@@ -629,7 +629,7 @@ static void b17_an_accepted_force_and_completed_is_a_copy(void **state)
 
 static void b17_a_create_job_cancelled_too_late_has_completed(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     abort_job(m, BJ_ABORT_SOFT);
@@ -639,7 +639,7 @@ static void b17_a_create_job_cancelled_too_late_has_completed(void **state)
 
 static void b18_the_first_terminal_event_wins(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting ~pending COMPLETED CANCELLED COMPLETED{error} ~concluded "
             "~null ~running READY CANCELLED =concluded absent");
@@ -650,7 +650,7 @@ static void b18_the_first_terminal_event_wins(void **state)
 
 static void b18_also_while_its_meaning_is_not_known_yet(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "COMPLETED CANCELLED COMPLETED{error} +complete");
@@ -660,10 +660,10 @@ static void b18_also_while_its_meaning_is_not_known_yet(void **state)
 
 static void b18_lost_comes_too_late_to_change_an_outcome(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running COMPLETED");
-    job_lost(&m->job, BJ_E_JOB_LOST, "the connection ended");
+    machine_lost(&m->machine, BJ_E_JOB_LOST, "the connection ended");
     assert_outcome(m, BJ_OUTCOME_COMPLETED);
 }
 
@@ -678,13 +678,13 @@ static void b21_a_concluded_row_says_how_it_ended(void **state)
         {"Operation canceled", BJ_OUTCOME_CANCELLED, BJ_OK},
         {NO_SPACE, BJ_OUTCOME_FAILED, BJ_E_JOB_FAILED},
     };
-    machine *m = *state;
+    fixture *m = *state;
     for (int i = 0; i < 3; i++) {
-        job_clear(&m->job);
+        machine_clear(&m->machine);
         become(m, a_stream);
         m->outcome = BJ_OUTCOME_NONE;
-        row_says(m, (struct job_row){
-                        .status = JOB_STATUS_CONCLUDED,
+        row_says(m, (struct row){
+                        .status = STATUS_CONCLUDED,
                         .error = cases[i].error,
                     });
         assert_outcome(m, cases[i].outcome);
@@ -695,7 +695,7 @@ static void b21_a_concluded_row_says_how_it_ended(void **state)
 
 static void b21_a_job_without_block_events_is_asked_for_when_it_concludes(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     seat *d = done(m);
     feed(m, "~created ~running ~waiting ~pending ~concluded");
@@ -708,7 +708,7 @@ static void b21_a_job_without_block_events_is_asked_for_when_it_concludes(void *
 
 static void b21_an_aborted_transaction_is_a_failure(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     seat *d = done(m);
     feed(m, "~created ~aborting ~concluded ~null absent");
@@ -718,7 +718,7 @@ static void b21_an_aborted_transaction_is_a_failure(void **state)
 
 static void b21_statuses_tell_the_end_of_a_job_that_left_too_early(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting ~pending ~concluded ~null");
     assert_outcome(m, BJ_OUTCOME_COMPLETED);
@@ -726,7 +726,7 @@ static void b21_statuses_tell_the_end_of_a_job_that_left_too_early(void **state)
 
 static void b21_a_job_that_we_aborted_and_that_left_too_early_is_cancelled(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     abort_job(m, BJ_ABORT_FORCE);
@@ -736,7 +736,7 @@ static void b21_a_job_that_we_aborted_and_that_left_too_early_is_cancelled(void 
 
 static void b21_also_if_it_was_not_even_seen_aborting(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     abort_job(m, BJ_ABORT_SOFT);
@@ -746,7 +746,7 @@ static void b21_also_if_it_was_not_even_seen_aborting(void **state)
 
 static void b22_released_waits_for_null(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     seat *d = done(m);
     seat *r = released(m);
@@ -763,7 +763,7 @@ static void b22_released_waits_for_null(void **state)
 
 static void b22_before_3_0_the_terminal_event_is_the_last(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_mirror);
     seat *r = released(m);
     feed(m, "READY CANCELLED");
@@ -773,7 +773,7 @@ static void b22_before_3_0_the_terminal_event_is_the_last(void **state)
 
 static void b22_what_is_listed_no_more_is_released(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     seat *r = released(m);
     feed(m, "~created ~running COMPLETED absent");
@@ -783,7 +783,7 @@ static void b22_what_is_listed_no_more_is_released(void **state)
 
 static void b22_not_before_the_outcome_is_known(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "COMPLETED absent");
@@ -797,7 +797,7 @@ static void b22_not_before_the_outcome_is_known(void **state)
 
 static void b23_running_is_not_ready(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *r = ready(m);
     seat *p = pivot(m);
     feed(m, "~created ~running =running ~paused ~running");
@@ -808,29 +808,29 @@ static void b23_running_is_not_ready(void **state)
 
 static void b24_a_row_that_says_ready_is_ready(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *r = ready(m);
-    row_says(m, (struct job_row){.status = JOB_STATUS_RUNNING, .ready = true});
+    row_says(m, (struct row){.status = STATUS_RUNNING, .ready = true});
     assert_answered(r, BJ_OK);
 }
 
 static void b27_ready_comes_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ~standby ~ready READY ~ready ~standby ~ready READY =ready");
     assert_said(m, "READY");
 }
 
 static void b27_either_the_status_or_the_event_is_ready(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *r = ready(m);
     feed(m, "~created ~running ~ready");
     assert_answered(r, BJ_OK);
     feed(m, "READY");
     assert_said(m, "READY");
 
-    job_clear(&m->job);
+    machine_clear(&m->machine);
     become(m, an_old_mirror);
     r = ready(m);
     feed(m, "READY READY");
@@ -840,9 +840,9 @@ static void b27_either_the_status_or_the_event_is_ready(void **state)
 
 static void b28_a_row_never_overrules_an_event(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " =running");
-    assert_true(m->job.ready);
+    assert_true(m->machine.ready);
     assert_answered(ready(m), BJ_OK);
     seat *p = pivot(m);
     feed(m, "=running +complete =running " END_OK " =running");
@@ -852,9 +852,9 @@ static void b28_a_row_never_overrules_an_event(void **state)
 
 static void b28_an_old_row_does_not_stall_a_job_that_goes_on(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
-    row_says(m, (struct job_row){.status = JOB_STATUS_PAUSED, .io_error = true});
+    row_says(m, (struct row){.status = STATUS_PAUSED, .io_error = true});
     assert_said(m, "");
     assert_waiting(done(m));
 }
@@ -863,7 +863,7 @@ static void b28_an_old_row_does_not_stall_a_job_that_goes_on(void **state)
 
 static void b31_pivot_waits_for_ready_and_sends_nothing_before(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p = pivot(m);
     feed(m, "~created ~running");
     assert_said(m, "");
@@ -875,7 +875,7 @@ static void b31_pivot_waits_for_ready_and_sends_nothing_before(void **state)
 
 static void b31_by_flag_it_fails_instead_of_waiting(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     assert_answered(pivot_if_ready(m), BJ_E_NOT_READY);
     feed(m, "~ready READY");
@@ -888,7 +888,7 @@ static void b31_by_flag_it_fails_instead_of_waiting(void **state)
 
 static void b31_a_pivot_that_nobody_waits_for_is_withdrawn(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p[] = {pivot(m), pivot(m)};
     leave(m, p[0]);
     leave(m, p[1]);
@@ -898,7 +898,7 @@ static void b31_a_pivot_that_nobody_waits_for_is_withdrawn(void **state)
 
 static void b31_a_pivot_that_someone_still_waits_for_is_not(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p[] = {pivot(m), pivot(m)};
     leave(m, p[0]);
     feed(m, TO_READY);
@@ -908,20 +908,20 @@ static void b31_a_pivot_that_someone_still_waits_for_is_not(void **state)
 
 static void b31_no_complete_for_a_job_that_is_ending(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ~waiting");
     seat *p = pivot(m);
     feed(m, "ERROR(stop)");
     assert_said(m, "READY"); /* another client's verb decides */
     feed(m, "~pending COMPLETED ~concluded ~null");
-    graph_says(m, JOB_SWITCHED);
+    graph_says(m, SWITCHED);
     assert_answered(p, BJ_OK);
     assert_said(m, "graph ENDED RELEASED");
 }
 
 static void b32_concurrent_pivots_share_one_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p[4];
     p[0] = pivot(m);
     p[1] = pivot(m);
@@ -938,7 +938,7 @@ static void b32_concurrent_pivots_share_one_complete(void **state)
 
 static void b32_a_pivot_beside_a_waiting_abort_shares_the_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "+complete");
@@ -952,7 +952,7 @@ static void b32_a_pivot_beside_a_waiting_abort_shares_the_complete(void **state)
 
 static void b33_a_complete_refused_in_standby_is_sent_again_when_ready(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "~standby -complete");
@@ -965,7 +965,7 @@ static void b33_a_complete_refused_in_standby_is_sent_again_when_ready(void **st
 
 static void b33_also_when_it_is_ready_again_before_the_refusal(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "~standby ~ready -complete");
@@ -976,11 +976,11 @@ static void b33_also_when_it_is_ready_again_before_the_refusal(void **state)
 
 static void b33_not_for_ever(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     int tries = 0;
-    while (machine_is_flying(m, JOB_COMPLETE) && tries < 1000) {
+    while (fixture_is_flying(m, VERB_COMPLETE) && tries < 1000) {
         feed(m, "~standby -complete ~ready");
         tries++;
     }
@@ -992,7 +992,7 @@ static void b33_not_for_ever(void **state)
 
 static void b33_a_standby_before_complete_was_sent_excuses_nothing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ~standby ~ready");
     seat *p = pivot(m);
     feed(m, "-complete");
@@ -1002,7 +1002,7 @@ static void b33_a_standby_before_complete_was_sent_excuses_nothing(void **state)
 
 static void b33_not_for_those_who_have_left(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     leave(m, p);
@@ -1012,7 +1012,7 @@ static void b33_not_for_those_who_have_left(void **state)
 
 static void b33_a_complete_is_not_sent_in_standby(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " ~standby");
     seat *p = pivot(m);
     assert_said(m, "READY");
@@ -1023,7 +1023,7 @@ static void b33_a_complete_is_not_sent_in_standby(void **state)
 
 static void b34_pivot_after_abort_is_refused_by_us(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     forget_said(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1038,7 +1038,7 @@ static void b34_pivot_after_abort_is_refused_by_us(void **state)
 
 static void b34_abort_before_ready_beats_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1051,7 +1051,7 @@ static void b34_abort_before_ready_beats_a_pivot(void **state)
 
 static void b34_force_before_ready_beats_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
     abort_job(m, BJ_ABORT_FORCE);
@@ -1063,7 +1063,7 @@ static void b34_force_before_ready_beats_a_pivot(void **state)
 
 static void b34_a_pivot_goes_on_when_the_abort_was_refused(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1077,7 +1077,7 @@ static void b34_a_pivot_goes_on_when_the_abort_was_refused(void **state)
 
 static void b34_a_pivot_under_way_beats_a_soft_abort(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1090,7 +1090,7 @@ static void b34_a_pivot_under_way_beats_a_soft_abort(void **state)
 
 static void b34_a_soft_abort_has_its_turn_when_complete_was_refused(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1104,22 +1104,22 @@ static void b34_a_soft_abort_has_its_turn_when_complete_was_refused(void **state
 
 static void b34_never_both_when_complete_was_refused_in_standby(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "~standby -complete ~ready");
     /* Whichever it goes on with: the other is not sent as well. */
-    assert_int_equal(machine_is_flying(m, JOB_COMPLETE) + machine_is_flying(m, JOB_CANCEL), 1);
-    feed(m, machine_is_flying(m, JOB_COMPLETE) ? "+complete " END_OK
-                                               : "+cancel " END_OK " unswitched");
+    assert_int_equal(fixture_is_flying(m, VERB_COMPLETE) + fixture_is_flying(m, VERB_CANCEL), 1);
+    feed(m, fixture_is_flying(m, VERB_COMPLETE) ? "+complete " END_OK
+                                                : "+cancel " END_OK " unswitched");
     assert_int_equal(p->answers, 1);
     assert_answered(a, BJ_OK);
 }
 
 static void b34_a_pivot_that_was_waiting_does_not_follow_a_cancel(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *first = pivot(m);
     abort_job(m, BJ_ABORT_SOFT);
@@ -1131,7 +1131,7 @@ static void b34_a_pivot_that_was_waiting_does_not_follow_a_cancel(void **state)
 
 static void b35_aborting_what_is_over_yields_its_outcome(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running " END_CANCELLED);
     forget_said(m);
     assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_OK);
@@ -1143,14 +1143,14 @@ static void b35_aborting_what_is_over_yields_its_outcome(void **state)
 
 static void b35_aborting_what_was_lost_says_so(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running absent");
     assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_E_JOB_LOST);
 }
 
 static void b35_what_is_aborting_needs_no_abort(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting");
     seat *a[] = {abort_job(m, BJ_ABORT_SOFT), abort_job(m, BJ_ABORT_FORCE)};
     assert_said(m, "");
@@ -1161,7 +1161,7 @@ static void b35_what_is_aborting_needs_no_abort(void **state)
 
 static void b35_repeated_soft_aborts_send_one_cancel(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     forget_said(m);
     seat *a[] = {abort_job(m, BJ_ABORT_SOFT), abort_job(m, BJ_ABORT_SOFT),
@@ -1177,7 +1177,7 @@ static void b35_repeated_soft_aborts_send_one_cancel(void **state)
 
 static void b35_repeated_forced_aborts_send_one_force(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     forget_said(m);
     seat *a[] = {abort_job(m, BJ_ABORT_FORCE), abort_job(m, BJ_ABORT_FORCE)};
@@ -1191,7 +1191,7 @@ static void b35_repeated_forced_aborts_send_one_force(void **state)
 
 static void b35_force_after_soft_is_sent(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *soft = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel");
@@ -1205,7 +1205,7 @@ static void b35_force_after_soft_is_sent(void **state)
 
 static void b36_soft_becomes_force_after_the_delay(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = escalate(m, 500);
     feed(m, "+cancel escalate");
@@ -1216,7 +1216,7 @@ static void b36_soft_becomes_force_after_the_delay(void **state)
 
 static void b36_not_when_it_is_over_before(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = escalate(m, 500);
     feed(m, "+cancel " END_OK " unswitched");
@@ -1227,7 +1227,7 @@ static void b36_not_when_it_is_over_before(void **state)
 
 static void b36_nor_when_nobody_wants_it_any_more(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = escalate(m, 500);
     leave(m, a);
@@ -1237,11 +1237,11 @@ static void b36_nor_when_nobody_wants_it_any_more(void **state)
 
 static void b36_it_works_on_a_stalled_job(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ERROR(stop) ~paused");
     seat *a = escalate(m, 500);
     assert_waiting(a);
-    if (machine_is_flying(m, JOB_CANCEL))
+    if (fixture_is_flying(m, VERB_CANCEL))
         feed(m, "-cancel");
     assert_waiting(a);
     feed(m, "escalate +force ~running ~aborting CANCELLED ~concluded ~null");
@@ -1250,7 +1250,7 @@ static void b36_it_works_on_a_stalled_job(void **state)
 
 static void b36_it_overtakes_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete");
@@ -1263,7 +1263,7 @@ static void b36_it_overtakes_a_pivot(void **state)
 
 static void b36_a_refused_force_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *a = escalate(m, 500);
     feed(m, "-cancel escalate -force");
@@ -1272,7 +1272,7 @@ static void b36_a_refused_force_is_told(void **state)
 
 static void b36_a_refused_cancel_is_not_repeated(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     escalate(m, 500);
     feed(m, "-cancel ~standby ~ready ~standby =standby ~ready");
@@ -1281,7 +1281,7 @@ static void b36_a_refused_cancel_is_not_repeated(void **state)
 
 static void b36_a_second_escalation_after_a_refused_force_has_its_turn(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     escalate(m, 500);
     feed(m, "-cancel escalate -force");
@@ -1293,7 +1293,7 @@ static void b36_a_second_escalation_after_a_refused_force_has_its_turn(void **st
 
 static void b37_async_is_done_when_accepted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC);
     seat *d = done(m);
@@ -1308,7 +1308,7 @@ static void b37_async_is_done_when_accepted(void **state)
 
 static void b37_async_force_is_done_when_accepted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *sync = abort_job(m, BJ_ABORT_FORCE);
     seat *async = abort_job(m, BJ_ABORT_FORCE | BJ_ABORT_ASYNC);
@@ -1319,7 +1319,7 @@ static void b37_async_force_is_done_when_accepted(void **state)
 
 static void b37_async_soft_beside_a_force_is_done_when_that_is_accepted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     abort_job(m, BJ_ABORT_FORCE);
     seat *async = abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC);
@@ -1329,7 +1329,7 @@ static void b37_async_soft_beside_a_force_is_done_when_that_is_accepted(void **s
 
 static void b37_async_that_comes_too_late_is_answered_at_the_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
     seat *a = abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC);
@@ -1340,7 +1340,7 @@ static void b37_async_that_comes_too_late_is_answered_at_the_end(void **state)
 
 static void b39_a_refusal_goes_to_those_who_asked(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *d = done(m);
@@ -1361,7 +1361,7 @@ static void b39_a_refusal_goes_to_those_who_asked(void **state)
 
 static void b39_a_verb_can_be_asked_again_after_a_refusal(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "-complete");
@@ -1375,7 +1375,7 @@ static void b39_a_verb_can_be_asked_again_after_a_refusal(void **state)
 
 static void b39_no_such_job_is_looked_up_in_the_list(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "!complete");
@@ -1388,7 +1388,7 @@ static void b39_no_such_job_is_looked_up_in_the_list(void **state)
 
 static void b39_a_force_that_finds_no_job_is_lost(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_FORCE);
     feed(m, "!force");
@@ -1399,7 +1399,7 @@ static void b39_a_force_that_finds_no_job_is_lost(void **state)
 
 static void b39_no_such_job_that_is_listed_is_a_refusal(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "!complete =ready");
@@ -1416,34 +1416,34 @@ static void b39_no_such_job_that_is_listed_is_a_refusal(void **state)
 
 static void b39_no_such_job_that_has_concluded_is_its_outcome(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "!cancel");
-    row_says(m, (struct job_row){.status = JOB_STATUS_CONCLUDED, .error = NO_SPACE});
+    row_says(m, (struct row){.status = STATUS_CONCLUDED, .error = NO_SPACE});
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_FAILED);
 }
 
 static void b39_a_soft_abort_that_joined_a_refused_force_is_not_forgotten(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *force = abort_job(m, BJ_ABORT_FORCE);
     seat *soft = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "-force");
     assert_answered(force, BJ_E_REFUSED);
     /* It is refused as well, or has a try of its own. */
-    assert_true(soft->answers == 1 || machine_is_flying(m, JOB_CANCEL));
+    assert_true(soft->answers == 1 || fixture_is_flying(m, VERB_CANCEL));
 }
 
 static void b39_a_verb_refused_after_the_end_is_judged_by_our_state(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
-    seat *pause = verb(m, JOB_PAUSE);
-    seat *speed = verb(m, JOB_SET_SPEED);
+    seat *pause = verb(m, VERB_PAUSE);
+    seat *speed = verb(m, VERB_SET_SPEED);
     feed(m, END_OK " -pause !speed");
     assert_answered(pause, BJ_E_STATE);
     assert_answered(speed, BJ_E_STATE);
@@ -1451,7 +1451,7 @@ static void b39_a_verb_refused_after_the_end_is_judged_by_our_state(void **state
 
 static void b40_ours_is_dismissed_once_after_the_outcome_is_stored(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     seat *r = released(m);
     feed(m, TO_READY);
@@ -1469,7 +1469,7 @@ static void b40_ours_is_dismissed_once_after_the_outcome_is_stored(void **state)
 
 static void b40_not_before_the_outcome_is_known(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, TO_READY);
     pivot(m);
@@ -1481,7 +1481,7 @@ static void b40_not_before_the_outcome_is_known(void **state)
 
 static void b40_another_client_may_be_faster(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     seat *r = released(m);
     feed(m, "~created ~running ~aborting COMPLETED{error} ~concluded ~null -dismiss");
@@ -1491,7 +1491,7 @@ static void b40_another_client_may_be_faster(void **state)
 
 static void b40_others_are_never_dismissed(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~waiting ~pending COMPLETED ~concluded unswitched");
@@ -1500,16 +1500,16 @@ static void b40_others_are_never_dismissed(void **state)
 
 static void b40_a_job_that_concluded_unseen_is_dismissed_too(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, "=concluded");
-    graph_says(m, JOB_SWITCH_UNKNOWN);
+    graph_says(m, SWITCH_UNKNOWN);
     assert_said(m, "graph ENDED dismiss");
 }
 
 static void b40_without_statuses_it_is_dismissed_at_the_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_old_mirror);
     seat *r = released(m);
     feed(m, "READY CANCELLED");
@@ -1522,21 +1522,21 @@ static void b40_without_statuses_it_is_dismissed_at_the_end(void **state)
 
 static void b40_what_was_lost_is_not_dismissed(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, "~created ~running");
-    job_lost(&m->job, BJ_E_JOB_LOST, "the connection ended");
+    machine_lost(&m->machine, BJ_E_JOB_LOST, "the connection ended");
     assert_said(m, "ENDED RELEASED");
 }
 
 static void b40_a_caller_who_dismisses_ours_is_spared_the_command(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, "~created ~running ~aborting CANCELLED");
-    seat *before = verb(m, JOB_DISMISS);
+    seat *before = verb(m, VERB_DISMISS);
     feed(m, "~concluded");
-    seat *after = verb(m, JOB_DISMISS);
+    seat *after = verb(m, VERB_DISMISS);
     assert_answered(before, BJ_OK);
     assert_answered(after, BJ_OK);
     assert_said(m, "ENDED dismiss");
@@ -1544,12 +1544,12 @@ static void b40_a_caller_who_dismisses_ours_is_spared_the_command(void **state)
 
 static void b40_a_refused_dismiss_is_tried_again_and_hangs_nobody(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     seat *r = released(m);
     feed(m, "~created ~running ~aborting CANCELLED ~concluded");
     int tries = 0;
-    while (machine_is_flying(m, JOB_DISMISS) && tries < 1000) {
+    while (fixture_is_flying(m, VERB_DISMISS) && tries < 1000) {
         forget_said(m);
         feed(m, "-dismiss");
         assert_said(m, "query");
@@ -1562,7 +1562,7 @@ static void b40_a_refused_dismiss_is_tried_again_and_hangs_nobody(void **state)
 
 static void b40_a_dismissed_job_is_not_dismissed_again(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, "~created ~running ~aborting CANCELLED ~concluded +dismiss =concluded");
     assert_said(m, "ENDED dismiss");
@@ -1570,12 +1570,12 @@ static void b40_a_dismissed_job_is_not_dismissed_again(void **state)
 
 static void b42_pending_is_told_to_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete ~waiting ~pending PENDING");
     assert_answered(p, BJ_E_STALLED);
-    seat *f = verb(m, JOB_FINALIZE);
+    seat *f = verb(m, VERB_FINALIZE);
     feed(m, "+finalize");
     assert_waiting(f);
     feed(m, "COMPLETED ~concluded ~null");
@@ -1585,7 +1585,7 @@ static void b42_pending_is_told_to_a_pivot(void **state)
 
 static void b42_a_pivot_asked_while_pending_is_told_too(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "+complete ~waiting ~pending PENDING");
@@ -1594,13 +1594,13 @@ static void b42_a_pivot_asked_while_pending_is_told_too(void **state)
 
 static void b42_a_soft_abort_that_became_pending_is_told_too(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~waiting ~pending PENDING");
     assert_answered(a, BJ_E_STALLED);
     assert_answered(abort_job(m, BJ_ABORT_SOFT), BJ_E_STALLED);
-    seat *f = verb(m, JOB_FINALIZE);
+    seat *f = verb(m, VERB_FINALIZE);
     feed(m, "+finalize COMPLETED ~concluded ~null unswitched");
     assert_answered(f, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_COPIED);
@@ -1608,7 +1608,7 @@ static void b42_a_soft_abort_that_became_pending_is_told_too(void **state)
 
 static void b42_also_when_its_reply_comes_after_pending(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "~waiting ~pending PENDING +cancel");
@@ -1617,7 +1617,7 @@ static void b42_also_when_its_reply_comes_after_pending(void **state)
 
 static void b42_pending_can_be_aborted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting ~pending PENDING");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1629,7 +1629,7 @@ static void b42_pending_can_be_aborted(void **state)
 
 static void b42_pending_can_be_aborted_after_a_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "+complete ~waiting ~pending PENDING");
@@ -1642,7 +1642,7 @@ static void b42_pending_can_be_aborted_after_a_complete(void **state)
 
 static void b42_the_reply_of_that_abort_may_come_before_the_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "+complete ~waiting ~pending PENDING");
@@ -1655,7 +1655,7 @@ static void b42_the_reply_of_that_abort_may_come_before_the_end(void **state)
 
 static void b42_an_abort_that_came_too_late_for_complete_has_its_turn(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
     feed(m, "+complete");
@@ -1666,7 +1666,7 @@ static void b42_an_abort_that_came_too_late_for_complete_has_its_turn(void **sta
 
 static void b42_pending_can_be_aborted_with_force(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting ~pending PENDING");
     seat *a = abort_job(m, BJ_ABORT_FORCE);
@@ -1677,26 +1677,26 @@ static void b42_pending_can_be_aborted_with_force(void **state)
 
 static void b42_a_job_found_pending_is_no_hang(void **state)
 {
-    machine *m = *state;
-    row_says(m, (struct job_row){.status = JOB_STATUS_PENDING, .ready = true});
+    fixture *m = *state;
+    row_says(m, (struct row){.status = STATUS_PENDING, .ready = true});
     assert_answered(pivot(m), BJ_E_STALLED);
     abort_job(m, BJ_ABORT_SOFT);
-    assert_true(machine_is_flying(m, JOB_CANCEL));
+    assert_true(fixture_is_flying(m, VERB_CANCEL));
 }
 
 static void b42_a_refused_finalize_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running");
-    seat *f = verb(m, JOB_FINALIZE);
+    seat *f = verb(m, VERB_FINALIZE);
     feed(m, "-finalize");
     assert_answered(f, BJ_E_REFUSED);
 }
 
 static void b43_a_job_that_waits_for_its_group_can_be_aborted(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
@@ -1707,7 +1707,7 @@ static void b43_a_job_that_waits_for_its_group_can_be_aborted(void **state)
 
 static void b43_cancelled_by_a_peer_of_the_group(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "~created ~running ~waiting");
     seat *d = done(m);
@@ -1718,9 +1718,9 @@ static void b43_cancelled_by_a_peer_of_the_group(void **state)
 
 static void b44_each_verb_is_sent_and_awaited(void **state)
 {
-    static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_DISMISS};
+    static const enum verb verbs[] = {VERB_PAUSE, VERB_RESUME, VERB_SET_SPEED, VERB_DISMISS};
     static const char *const sent[] = {"pause", "resume", "speed", "dismiss"};
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     for (int i = 0; i < 4; i++) {
         seat *accepted = verb(m, verbs[i]);
@@ -1738,30 +1738,30 @@ static void b44_each_verb_is_sent_and_awaited(void **state)
 
 static void b44_the_reply_to_one_who_has_left_still_counts(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    seat *pause = verb(m, JOB_PAUSE);
+    seat *pause = verb(m, VERB_PAUSE);
     leave(m, pause);
     feed(m, "~standby +pause");
     assert_answered(pivot(m), BJ_E_STALLED);
-    seat *resume = verb(m, JOB_RESUME);
+    seat *resume = verb(m, VERB_RESUME);
     leave(m, resume);
     feed(m, "+resume ~ready");
     assert_waiting(pivot(m));
-    seat *speed = verb(m, JOB_SET_SPEED);
+    seat *speed = verb(m, VERB_SET_SPEED);
     leave(m, speed);
     feed(m, "-speed");
 }
 
 static void b44_without_statuses_the_replies_tell(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_mirror);
     feed(m, "READY");
-    verb(m, JOB_PAUSE);
+    verb(m, VERB_PAUSE);
     feed(m, "+pause");
     assert_answered(pivot(m), BJ_E_STALLED);
-    verb(m, JOB_RESUME);
+    verb(m, VERB_RESUME);
     feed(m, "+resume");
     seat *p = pivot(m);
     assert_waiting(p);
@@ -1770,10 +1770,10 @@ static void b44_without_statuses_the_replies_tell(void **state)
 
 static void b44_also_after_a_stop_by_an_error(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_mirror);
     feed(m, "READY ERROR(stop)");
-    verb(m, JOB_RESUME);
+    verb(m, VERB_RESUME);
     feed(m, "+resume");
     assert_waiting(done(m));
     assert_said(m, "READY STALLED resume RESUMED");
@@ -1781,18 +1781,18 @@ static void b44_also_after_a_stop_by_an_error(void **state)
 
 static void b44_a_new_speed_is_no_pause(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
-    verb(m, JOB_SET_SPEED);
+    verb(m, VERB_SET_SPEED);
     feed(m, "+speed");
     assert_said(m, "speed");
 }
 
 static void b44_verbs_on_what_was_lost_say_what_lost_it(void **state)
 {
-    static const enum job_verb verbs[] = {JOB_PAUSE, JOB_RESUME, JOB_SET_SPEED, JOB_FINALIZE,
-                                          JOB_DISMISS};
-    machine *m = *state;
+    static const enum verb verbs[] = {VERB_PAUSE, VERB_RESUME, VERB_SET_SPEED, VERB_FINALIZE,
+                                      VERB_DISMISS};
+    fixture *m = *state;
     feed(m, "~created ~running absent");
     forget_said(m);
     for (int i = 0; i < 5; i++)
@@ -1802,57 +1802,61 @@ static void b44_verbs_on_what_was_lost_say_what_lost_it(void **state)
 
 static void b44_verbs_on_what_is_over(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting CANCELLED ~concluded");
     forget_said(m);
-    assert_answered(verb(m, JOB_PAUSE), BJ_E_STATE);
-    assert_answered(verb(m, JOB_RESUME), BJ_E_STATE);
-    assert_answered(verb(m, JOB_SET_SPEED), BJ_E_STATE);
-    assert_answered(verb(m, JOB_FINALIZE), BJ_E_STATE);
-    seat *dismiss = verb(m, JOB_DISMISS);
+    assert_answered(verb(m, VERB_PAUSE), BJ_E_STATE);
+    assert_answered(verb(m, VERB_RESUME), BJ_E_STATE);
+    assert_answered(verb(m, VERB_SET_SPEED), BJ_E_STATE);
+    assert_answered(verb(m, VERB_FINALIZE), BJ_E_STATE);
+    seat *dismiss = verb(m, VERB_DISMISS);
     assert_said(m, "dismiss");
     feed(m, "+dismiss ~null");
     assert_answered(dismiss, BJ_OK);
-    assert_answered(verb(m, JOB_DISMISS), BJ_OK);
+    assert_answered(verb(m, VERB_DISMISS), BJ_OK);
     assert_said(m, "RELEASED");
 }
 
 static void b44_dismissing_what_another_client_has_dismissed_is_fine(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting CANCELLED ~concluded");
-    seat *by_class = verb(m, JOB_DISMISS);
+    seat *by_class = verb(m, VERB_DISMISS);
     feed(m, "!dismiss");
     assert_answered(by_class, BJ_OK);
-    seat *by_state = verb(m, JOB_DISMISS);
+    seat *by_state = verb(m, VERB_DISMISS);
     feed(m, "~null -dismiss"); /* job-dismiss: "Job not found" is a GenericError */
     assert_answered(by_state, BJ_OK);
 }
 
 static void b44_a_dismiss_refused_for_another_reason_is_told(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting CANCELLED ~concluded");
-    seat *s = verb(m, JOB_DISMISS);
+    seat *s = verb(m, VERB_DISMISS);
     feed(m, "-dismiss");
     assert_answered(s, BJ_E_REFUSED);
 }
 
 /* -------------------------------------------------------------- connections */
 
-static void lose(machine *m)
+static void lose(fixture *m)
 {
-    job_lost(&m->job, BJ_E_JOB_LOST, "the connection ended");
-    machine_check(m);
+    machine_lost(&m->machine, BJ_E_JOB_LOST, "the connection ended");
+    fixture_check(m);
 }
 
 static void b45_all_who_wait_are_told_that_the_connection_is_lost(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
-    seat *s[] = {
-        ready(m),         done(m),           released(m), pivot(m), abort_job(m, BJ_ABORT_SOFT),
-        escalate(m, 500), verb(m, JOB_PAUSE)};
+    seat *s[] = {ready(m),
+                 done(m),
+                 released(m),
+                 pivot(m),
+                 abort_job(m, BJ_ABORT_SOFT),
+                 escalate(m, 500),
+                 verb(m, VERB_PAUSE)};
     lose(m);
     for (size_t i = 0; i < sizeof s / sizeof s[0]; i++) {
         assert_answered(s[i], BJ_E_JOB_LOST);
@@ -1860,22 +1864,22 @@ static void b45_all_who_wait_are_told_that_the_connection_is_lost(void **state)
     }
     assert_outcome(m, BJ_OUTCOME_LOST);
     assert_answered(done(m), BJ_E_JOB_LOST);
-    assert_answered(verb(m, JOB_DISMISS), BJ_E_JOB_LOST);
+    assert_answered(verb(m, VERB_DISMISS), BJ_E_JOB_LOST);
 }
 
 static void b45_closed_by_us_is_said_as_such(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *d = done(m);
-    job_lost(&m->job, BJ_E_CLOSED, "the monitor was closed");
+    machine_lost(&m->machine, BJ_E_CLOSED, "the monitor was closed");
     assert_answered(d, BJ_E_CLOSED);
     assert_answered(done(m), BJ_E_CLOSED);
 }
 
 static void b45_lost_between_accepted_and_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "+complete");
@@ -1886,7 +1890,7 @@ static void b45_lost_between_accepted_and_end(void **state)
 
 static void b45_lost_between_completed_and_the_reply(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *d = done(m);
@@ -1896,12 +1900,12 @@ static void b45_lost_between_completed_and_the_reply(void **state)
     assert_int_not_equal(p->error, BJ_OK);
     assert_int_equal(d->answers, 1);
     assert_outcome(m, BJ_OUTCOME_COMPLETED);
-    assert_true(*text_str(m->job.text)); /* whether it was switched can't be told */
+    assert_true(*text_str(m->machine.text)); /* whether it was switched can't be told */
 }
 
 static void b45_lost_between_end_and_null(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     seat *d = done(m);
     seat *r = released(m);
@@ -1914,7 +1918,7 @@ static void b45_lost_between_end_and_null(void **state)
 
 static void b45_lost_twice_is_told_once(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     lose(m);
     lose(m);
@@ -1924,26 +1928,26 @@ static void b45_lost_twice_is_told_once(void **state)
 
 static void b49_unknown_statuses_change_nothing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~hibernating");
-    assert_int_equal(m->job.status, JOB_STATUS_RUNNING);
-    assert_int_equal(job_status_of(""), JOB_STATUS_NONE);
-    assert_int_equal(job_status_of("hibernating"), JOB_STATUS_NONE);
+    assert_int_equal(m->machine.status, STATUS_RUNNING);
+    assert_int_equal(job_status_of(""), STATUS_NONE);
+    assert_int_equal(job_status_of("hibernating"), STATUS_NONE);
 }
 
 static void b49_statuses_have_qemus_names(void **state)
 {
     (void)state;
-    for (int s = JOB_STATUS_CREATED; s <= JOB_STATUS_NULL; s++)
-        assert_int_equal(job_status_of(job_status_name((enum job_status)s)), s);
-    assert_string_equal(job_status_name(JOB_STATUS_STANDBY), "standby");
-    assert_string_equal(job_status_name(JOB_STATUS_NONE), "");
+    for (int s = STATUS_CREATED; s <= STATUS_NULL; s++)
+        assert_int_equal(job_status_of(job_status_name((enum status)s)), s);
+    assert_string_equal(job_status_name(STATUS_STANDBY), "standby");
+    assert_string_equal(job_status_name(STATUS_NONE), "");
 }
 
 static void b51_a_row_of_a_ready_job_is_enough_to_pivot(void **state)
 {
-    machine *m = *state;
-    row_says(m, (struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    fixture *m = *state;
+    row_says(m, (struct row){.status = STATUS_READY, .ready = true});
     seat *p = pivot(m);
     assert_said(m, "READY complete");
     feed(m, "+complete " END_OK);
@@ -1952,20 +1956,20 @@ static void b51_a_row_of_a_ready_job_is_enough_to_pivot(void **state)
 
 static void b51_a_row_of_a_stopped_job_is_a_stall(void **state)
 {
-    machine *m = *state;
-    row_says(m, (struct job_row){.status = JOB_STATUS_PAUSED, .io_error = true});
+    fixture *m = *state;
+    row_says(m, (struct row){.status = STATUS_PAUSED, .io_error = true});
     assert_answered(done(m), BJ_E_STALLED);
     assert_said(m, "STALLED");
 }
 
 static void b51_a_job_found_finished_has_completed_when_it_goes(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, a_stream);
     feed(m, "=waiting ~pending ~concluded ~null");
     assert_outcome(m, BJ_OUTCOME_COMPLETED);
 
-    job_clear(&m->job);
+    machine_clear(&m->machine);
     become(m, a_stream);
     m->outcome = BJ_OUTCOME_NONE;
     feed(m, "=aborting ~concluded ~null");
@@ -1974,34 +1978,34 @@ static void b51_a_job_found_finished_has_completed_when_it_goes(void **state)
 
 static void b51_without_events_a_later_row_tells_the_status(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_mirror);
-    row_says(m, (struct job_row){.status = JOB_STATUS_STANDBY, .ready = true});
-    row_says(m, (struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    row_says(m, (struct row){.status = STATUS_STANDBY, .ready = true});
+    row_says(m, (struct row){.status = STATUS_READY, .ready = true});
     pivot(m);
     assert_said(m, "READY complete");
 }
 
 static void b51_and_a_waiting_pivot_goes_on_then(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_mirror);
-    row_says(m, (struct job_row){.status = JOB_STATUS_STANDBY, .ready = true});
+    row_says(m, (struct row){.status = STATUS_STANDBY, .ready = true});
     pivot(m);
     assert_int_equal(m->stall_timer, STALL_MS);
-    row_says(m, (struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    row_says(m, (struct row){.status = STATUS_READY, .ready = true});
     assert_said(m, "READY complete");
     assert_int_equal(m->stall_timer, 0);
 }
 
 static void b51_statuses_that_come_as_events_are_told_once_each(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~running ~paused ~running ~running");
     assert_int_equal(m->statuses, 4);
 }
 
-#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, machine_teardown)
+#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
 int main(void)
 {

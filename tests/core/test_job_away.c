@@ -3,16 +3,16 @@
  * The job machine where it can't rely on what it hears: connections that are made again, QEMUs that
  * have no event for an end, verbs that the program has sent by itself.
  */
-#include "machine.h"
+#include "machine_fixture.h"
 
-static const struct job_traits our_mirror = {
+static const struct machine_traits our_mirror = {
     .switches = true, .ours = true, .has_status = true, .stall_ms = STALL_MS};
 
 /* ------------------------------------------------------------- reconnecting */
 
 static void b45_waits_go_on_while_there_is_no_connection(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *r = ready(m);
     seat *d = done(m);
@@ -31,7 +31,7 @@ static void b45_waits_go_on_while_there_is_no_connection(void **state)
 
 static void b45_nothing_is_sent_without_a_connection(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY " disconnected");
     forget_said(m);
     seat *p = pivot(m);
@@ -44,15 +44,15 @@ static void b45_nothing_is_sent_without_a_connection(void **state)
 
 static void b45_a_verb_whose_reply_is_lost_is_answered(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    seat *v = verb(m, JOB_PAUSE);
+    seat *v = verb(m, VERB_PAUSE);
     feed(m, "disconnected");
     assert_answered(v, BJ_E_DISCONNECTED);
-    assert_answered(verb(m, JOB_RESUME), BJ_E_DISCONNECTED);
+    assert_answered(verb(m, VERB_RESUME), BJ_E_DISCONNECTED);
     feed(m, "@ready");
     forget_said(m);
-    verb(m, JOB_RESUME);
+    verb(m, VERB_RESUME);
     assert_said(m, "resume");
 }
 
@@ -66,26 +66,26 @@ static void b46_concluded_while_away_has_its_outcome(void **state)
         {"Operation canceled", BJ_OUTCOME_CANCELLED},
         {NO_SPACE, BJ_OUTCOME_FAILED},
     };
-    machine *m = *state;
+    fixture *m = *state;
     for (size_t i = 0; i < 3; i++) {
-        job_clear(&m->job);
+        machine_clear(&m->machine);
         m->outcome = BJ_OUTCOME_NONE;
         become(m, our_mirror);
         feed(m, TO_READY);
         seat *p = pivot(m);
         feed(m, "+complete disconnected");
         forget_said(m);
-        found_says(m, (struct job_row){.status = JOB_STATUS_CONCLUDED, .error = cases[i].error});
+        found_says(m, (struct row){.status = STATUS_CONCLUDED, .error = cases[i].error});
         assert_int_equal(p->answers, 1);
         assert_outcome(m, cases[i].outcome);
         assert_said(m, "ENDED dismiss");
-        m->flying[JOB_DISMISS] = 0;
+        m->flying[VERB_DISMISS] = 0;
     }
 }
 
 static void b46_gone_while_away_is_lost(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *d = done(m);
     seat *p = pivot(m);
@@ -97,7 +97,7 @@ static void b46_gone_while_away_is_lost(void **state)
 
 static void b46_an_end_that_was_seen_outlives_the_connection(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~waiting ~pending COMPLETED disconnected");
@@ -111,7 +111,7 @@ static void b46_an_end_that_was_seen_outlives_the_connection(void **state)
 
 static void b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *d = done(m);
     feed(m, "~waiting ~pending COMPLETED"); /* by another client's verb */
@@ -124,7 +124,7 @@ static void b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu
 
 static void b46_complete_is_sent_again_only_when_it_had_time_to_show(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "disconnected @ready");
@@ -141,7 +141,7 @@ static void b46_complete_is_sent_again_only_when_it_had_time_to_show(void **stat
 
 static void b46_a_complete_that_shows_is_not_sent_again(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = pivot(m);
     feed(m, "disconnected @ready ~waiting ~pending COMPLETED ~concluded ~null");
@@ -154,8 +154,8 @@ static void b46_a_complete_that_shows_is_not_sent_again(void **state)
 
 static void b46_a_second_complete_that_might_end_qemu_is_not_sent(void **state)
 {
-    machine *m = *state;
-    struct job_traits traits = a_mirror;
+    fixture *m = *state;
+    struct machine_traits traits = a_mirror;
     traits.replaces = true;
     become(m, traits);
     feed(m, TO_READY);
@@ -167,7 +167,7 @@ static void b46_a_second_complete_that_might_end_qemu_is_not_sent(void **state)
 
 static void b46_a_cancel_is_sent_again(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "disconnected @ready");
@@ -178,8 +178,8 @@ static void b46_a_cancel_is_sent_again(void **state)
 
 static void b46_a_cancel_is_not_repeated_where_that_does_harm(void **state)
 {
-    machine *m = *state;
-    struct job_traits traits = a_mirror;
+    fixture *m = *state;
+    struct machine_traits traits = a_mirror;
     traits.no_repeats = true;
     become(m, traits);
     feed(m, TO_READY);
@@ -192,7 +192,7 @@ static void b46_a_cancel_is_not_repeated_where_that_does_harm(void **state)
 
 static void b46_the_same_id_running_again_is_another_run(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *d = done(m);
     feed(m, "disconnected @running");
@@ -202,7 +202,7 @@ static void b46_the_same_id_running_again_is_another_run(void **state)
 
 static void b46_ours_is_dismissed_when_it_is_found_again(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, TO_READY);
     seat *p = pivot(m);
@@ -217,7 +217,7 @@ static void b46_ours_is_dismissed_when_it_is_found_again(void **state)
 
 static void b46_a_row_that_is_older_than_an_event_makes_no_other_run(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *r = ready(m);
     feed(m, "disconnected ~ready READY");
@@ -231,7 +231,7 @@ static void b46_a_row_that_is_older_than_an_event_makes_no_other_run(void **stat
 
 static void b28_a_row_that_is_older_than_an_end_changes_nothing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, our_mirror);
     feed(m, "~created ~running disconnected ~aborting COMPLETED{error} ~concluded");
     assert_outcome(m, BJ_OUTCOME_FAILED);
@@ -244,7 +244,7 @@ static void b28_a_row_that_is_older_than_an_end_changes_nothing(void **state)
 
 static void b28_a_row_that_is_older_than_a_stop_is_no_resume(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running disconnected ERROR(stop) ~paused");
     forget_said(m);
     feed(m, "@running");
@@ -254,12 +254,12 @@ static void b28_a_row_that_is_older_than_a_stop_is_no_resume(void **state)
 
 /* ----------------------------------------------------------------- old QEMU */
 
-static const struct job_traits an_old_stream = {
+static const struct machine_traits an_old_stream = {
     .never_ready = true, .silent = true, .stall_ms = STALL_MS};
 
 static void b57_a_cancel_that_has_no_event_is_made_up(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_stream);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     seat *d = done(m);
@@ -270,29 +270,29 @@ static void b57_a_cancel_that_has_no_event_is_made_up(void **state)
     assert_answered(a, BJ_OK);
     assert_answered(d, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
-    assert_true(m->job.made_up);
+    assert_true(m->machine.made_up);
 }
 
 static void b57_the_same_words_with_an_event(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_stream);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel");
-    row_says(m, (struct job_row){0}); /* it is still listed: this one has an event */
+    row_says(m, (struct row){0}); /* it is still listed: this one has an event */
     assert_waiting(a);
     feed(m, "CANCELLED");
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
-    assert_false(m->job.made_up);
+    assert_false(m->machine.made_up);
 }
 
 static void b58_cancelled_by_another_client_without_an_event(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     become(m, an_old_stream);
     seat *d = done(m);
-    row_says(m, (struct job_row){0});
+    row_says(m, (struct row){0});
     assert_waiting(d);
     feed(m, "absent");
     assert_answered(d, BJ_OK);
@@ -301,34 +301,34 @@ static void b58_cancelled_by_another_client_without_an_event(void **state)
 
 static void b13_a_pause_without_an_event_is_found_out(void **state)
 {
-    machine *m = *state;
-    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    fixture *m = *state;
+    become(m, (struct machine_traits){.switches = true, .stall_ms = STALL_MS});
     feed(m, "READY");
     seat *p = pivot(m);
-    row_says(m, (struct job_row){.ready = true, .paused = true}); /* it may drain for a moment */
+    row_says(m, (struct row){.ready = true, .paused = true}); /* it may drain for a moment */
     assert_waiting(p);
-    row_says(m, (struct job_row){.ready = true, .paused = true});
+    row_says(m, (struct row){.ready = true, .paused = true});
     assert_answered(p, BJ_E_STALLED);
-    row_says(m, (struct job_row){.ready = true}); /* it may be older than the pause */
+    row_says(m, (struct row){.ready = true}); /* it may be older than the pause */
     assert_true(m->query_out);
     assert_answered(pivot(m), BJ_E_STALLED);
-    row_says(m, (struct job_row){.ready = true});
+    row_says(m, (struct row){.ready = true});
     assert_waiting(pivot(m));
 }
 
 static void b13_a_list_older_than_a_stop_resumes_nothing(void **state)
 {
-    machine *m = *state;
-    become(m, (struct job_traits){.stall_ms = STALL_MS});
+    fixture *m = *state;
+    become(m, (struct machine_traits){.stall_ms = STALL_MS});
     feed(m, "ERROR(stop)");
-    row_says(m, (struct job_row){0});
+    row_says(m, (struct row){0});
     assert_answered(done(m), BJ_E_STALLED);
 }
 
 static void b13_who_waits_for_the_end_is_told_when_a_cancel_is_refused(void **state)
 {
-    machine *m = *state;
-    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    fixture *m = *state;
+    become(m, (struct machine_traits){.switches = true, .stall_ms = STALL_MS});
     seat *d = done(m);
     abort_job(m, BJ_ABORT_SOFT);
     feed(m, "ERROR(stop)");
@@ -339,8 +339,8 @@ static void b13_who_waits_for_the_end_is_told_when_a_cancel_is_refused(void **st
 
 static void b13_a_force_that_does_not_end_it_is_sent_again(void **state)
 {
-    machine *m = *state;
-    become(m, (struct job_traits){.switches = true, .stall_ms = STALL_MS});
+    fixture *m = *state;
+    become(m, (struct machine_traits){.switches = true, .stall_ms = STALL_MS});
     feed(m, "READY");
     seat *d = done(m);
     seat *a = abort_job(m, BJ_ABORT_FORCE);
@@ -352,63 +352,63 @@ static void b13_a_force_that_does_not_end_it_is_sent_again(void **state)
 
 static void b28_a_list_older_than_null_brings_nothing_back(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     abort_job(m, BJ_ABORT_SOFT);
     seat *r = released(m);
     feed(m, "~waiting ~pending COMPLETED ~concluded +cancel ~null =concluded");
-    graph_says(m, JOB_NOT_SWITCHED);
+    graph_says(m, NOT_SWITCHED);
     assert_answered(r, BJ_OK);
 }
 
 static void b46_statuses_with_a_gap_tell_no_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running ~aborting");
-    job_disconnected(&m->job);
+    machine_disconnected(&m->machine);
     feed(m, "~null");
     assert_outcome(m, BJ_OUTCOME_LOST);
 }
 
 static void b46_a_raw_complete_without_a_reply_stays_in_doubt(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    job_raw_sent(&m->job, JOB_COMPLETE);
-    job_disconnected(&m->job);
-    job_found(&m->job, &(struct job_row){.status = JOB_STATUS_READY, .ready = true});
+    machine_raw_sent(&m->machine, VERB_COMPLETE);
+    machine_disconnected(&m->machine);
+    machine_reconnected_listed(&m->machine, &(struct row){.status = STATUS_READY, .ready = true});
     abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel ~waiting ~pending COMPLETED");
-    graph_says(m, JOB_SWITCH_UNKNOWN);
+    graph_says(m, SWITCH_UNKNOWN);
     assert_outcome(m, BJ_OUTCOME_COMPLETED);
 }
 
 static void b40_a_dismissal_of_the_callers_releases_nothing_that_runs(void **state)
 {
-    machine *m = *state;
-    become(m, (struct job_traits){.switches = true, .ours = true, .stall_ms = STALL_MS});
+    fixture *m = *state;
+    become(m, (struct machine_traits){.switches = true, .ours = true, .stall_ms = STALL_MS});
     feed(m, "READY");
-    leave(m, verb(m, JOB_DISMISS));
+    leave(m, verb(m, VERB_DISMISS));
     feed(m, "COMPLETED !dismiss");
-    assert_false(m->job.released);
+    assert_false(m->machine.released);
 }
 
 static void b42_a_raw_cancel_before_pending_tells_a_soft_abort(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    job_raw_sent(&m->job, JOB_CANCEL);
+    machine_raw_sent(&m->machine, VERB_CANCEL);
     feed(m, "~waiting ~pending PENDING");
     seat *a = abort_job(m, BJ_ABORT_SOFT);
-    job_raw_reply(&m->job, JOB_CANCEL, true);
+    machine_raw_reply(&m->machine, VERB_CANCEL, true);
     assert_answered(a, BJ_E_STALLED);
 }
 
 static void b13_a_pause_that_is_over_before_its_reply_is_no_stall(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    seat *v = verb(m, JOB_PAUSE);
+    seat *v = verb(m, VERB_PAUSE);
     feed(m, "~standby ~ready +pause");
     assert_answered(v, BJ_OK);
     assert_waiting(pivot(m));
@@ -419,22 +419,22 @@ static void b13_a_pause_that_is_over_before_its_reply_is_no_stall(void **state)
 
 static void b14_a_raw_complete_is_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    job_raw_sent(&m->job, JOB_COMPLETE);
+    machine_raw_sent(&m->machine, VERB_COMPLETE);
     feed(m, END_OK);
     assert_outcome(m, BJ_OUTCOME_NONE);
-    job_raw_reply(&m->job, JOB_COMPLETE, true);
+    machine_raw_reply(&m->machine, VERB_COMPLETE, true);
     assert_outcome(m, BJ_OUTCOME_PIVOTED);
 }
 
 static void b31_a_raw_complete_that_was_refused_is_none(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, "~created ~running");
     seat *p = pivot(m);
-    job_raw_sent(&m->job, JOB_COMPLETE);
-    job_raw_reply(&m->job, JOB_COMPLETE, false);
+    machine_raw_sent(&m->machine, VERB_COMPLETE);
+    machine_raw_reply(&m->machine, VERB_COMPLETE, false);
     assert_waiting(p);
     feed(m, "~ready READY");
     assert_said(m, "complete READY");
@@ -444,10 +444,10 @@ static void b31_a_raw_complete_that_was_refused_is_none(void **state)
 
 static void b32_a_pivot_shares_a_raw_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    job_raw_sent(&m->job, JOB_COMPLETE);
-    job_raw_reply(&m->job, JOB_COMPLETE, true);
+    machine_raw_sent(&m->machine, VERB_COMPLETE);
+    machine_raw_reply(&m->machine, VERB_COMPLETE, true);
     forget_said(m);
     seat *p = pivot(m);
     assert_said(m, "");
@@ -457,13 +457,13 @@ static void b32_a_pivot_shares_a_raw_complete(void **state)
 
 static void b32_nothing_is_sent_beside_a_raw_complete(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
-    job_raw_sent(&m->job, JOB_COMPLETE);
+    machine_raw_sent(&m->machine, VERB_COMPLETE);
     forget_said(m);
     seat *p = pivot(m);
     assert_said(m, "");
-    job_raw_reply(&m->job, JOB_COMPLETE, false);
+    machine_raw_reply(&m->machine, VERB_COMPLETE, false);
     assert_said(m, "complete");
     feed(m, "+complete " END_OK);
     assert_answered(p, BJ_OK);
@@ -471,7 +471,7 @@ static void b32_nothing_is_sent_beside_a_raw_complete(void **state)
 
 static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "+cancel " END_OK " switched");
@@ -479,7 +479,7 @@ static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
     assert_outcome(m, BJ_OUTCOME_PIVOTED);
 }
 
-#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, machine_teardown)
+#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
 int main(void)
 {

@@ -2,26 +2,26 @@
 /*
  * The job machine with pivots that are held back until a group is ready.
  */
-#include "machine.h"
+#include "machine_fixture.h"
 
-static seat *held(machine *m)
+static seat *held(fixture *m)
 {
-    return ask(m, (struct job_waiter){.question = JOB_ASK_PIVOT, .held = true});
+    return ask(m, (struct waiter){.question = ASK_PIVOT, .held = true});
 }
 
-static void unhold(machine *m, seat *s)
+static void unhold(fixture *m, seat *s)
 {
-    job_unhold(&m->job, &s->waiter);
-    machine_check(m);
+    machine_unhold(&m->machine, &s->waiter);
+    fixture_check(m);
 }
 
 static void b08_nothing_is_sent_for_a_held_pivot(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p = held(m);
-    assert_false(job_can_pivot(&m->job));
+    assert_false(machine_can_pivot(&m->machine));
     feed(m, TO_READY);
-    assert_true(job_can_pivot(&m->job));
+    assert_true(machine_can_pivot(&m->machine));
     assert_waiting(p);
     assert_said(m, "READY");
 
@@ -34,7 +34,7 @@ static void b08_nothing_is_sent_for_a_held_pivot(void **state)
 
 static void b08_one_let_go_before_ready_waits_for_it(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p = held(m);
     unhold(m, p);
     feed(m, TO_READY);
@@ -45,7 +45,7 @@ static void b08_one_let_go_before_ready_waits_for_it(void **state)
 
 static void b07_one_that_leaves_wants_nothing(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p = held(m);
     seat *other = held(m);
     feed(m, TO_READY);
@@ -60,11 +60,11 @@ static void b07_one_that_leaves_wants_nothing(void **state)
 
 static void b32_it_shares_the_complete_of_another(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = held(m);
     seat *other = pivot(m);
-    assert_true(job_can_pivot(&m->job)); /* it is under way */
+    assert_true(machine_can_pivot(&m->machine)); /* it is under way */
     unhold(m, p);
     feed(m, "+complete " END_OK);
 
@@ -75,14 +75,14 @@ static void b32_it_shares_the_complete_of_another(void **state)
 
 static void b33_the_refusal_of_anothers_complete_is_not_its_own(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = held(m);
     seat *other = pivot(m);
     feed(m, "-complete");
     assert_answered(other, BJ_E_REFUSED);
     assert_waiting(p);
-    assert_true(job_can_pivot(&m->job));
+    assert_true(machine_can_pivot(&m->machine));
 
     unhold(m, p);
     feed(m, "-complete");
@@ -92,13 +92,13 @@ static void b33_the_refusal_of_anothers_complete_is_not_its_own(void **state)
 
 static void b13_it_is_told_of_every_standstill(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *by_error = held(m);
     feed(m, "~created ~running ERROR(stop)");
     assert_answered(by_error, BJ_E_STALLED);
     feed(m, "~paused ~running ~ready READY ~standby");
     seat *by_nobody = held(m);
-    assert_false(job_can_pivot(&m->job));
+    assert_false(machine_can_pivot(&m->machine));
     assert_int_equal(m->stall_timer, STALL_MS);
     feed(m, "tick");
     assert_answered(by_nobody, BJ_E_STALLED);
@@ -108,7 +108,7 @@ static void b13_it_is_told_of_every_standstill(void **state)
 
 static void b09_it_is_told_of_every_end(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     seat *p = held(m);
     feed(m, "~created ~running " END_CANCELLED);
     assert_answered(p, BJ_E_JOB_ENDED);
@@ -117,11 +117,11 @@ static void b09_it_is_told_of_every_end(void **state)
 
 static void b34_it_is_refused_while_an_abort_is_under_way(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *before = held(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
-    assert_false(job_can_pivot(&m->job));
+    assert_false(machine_can_pivot(&m->machine));
     assert_answered(held(m), BJ_E_STATE);
     feed(m, "+cancel " END_OK " unswitched");
     assert_answered(a, BJ_OK);
@@ -130,20 +130,20 @@ static void b34_it_is_refused_while_an_abort_is_under_way(void **state)
 
 static void b45_it_waits_for_the_connection(void **state)
 {
-    machine *m = *state;
+    fixture *m = *state;
     feed(m, TO_READY);
     seat *p = held(m);
     feed(m, "disconnected");
-    assert_false(job_can_pivot(&m->job));
+    assert_false(machine_can_pivot(&m->machine));
     assert_waiting(p);
     feed(m, "@ready");
-    assert_true(job_can_pivot(&m->job));
+    assert_true(machine_can_pivot(&m->machine));
 
     feed(m, "disconnected not-found");
     assert_answered(p, BJ_E_JOB_LOST);
 }
 
-#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, machine_teardown)
+#define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
 int main(void)
 {

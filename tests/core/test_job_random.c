@@ -4,7 +4,7 @@
  * says anything in any order, and the promises that need no truth must hold. In the second kind a
  * small QEMU lives through a job, and what the machine says must be what happened there.
  */
-#include "machine.h"
+#include "machine_fixture.h"
 
 #define STORIES 20000
 #define STEPS 60
@@ -29,25 +29,25 @@ static void begin_story(unsigned number)
     dice = 0x9e3779b97f4a7c15u * (number + 1);
 }
 
-static void end_story(machine *m, unsigned number)
+static void end_story(fixture *m, unsigned number)
 {
-    machine_end(m);
+    fixture_end(m);
     if (m->broken)
         fail_msg("story %u: %s; it did: %s", number, m->broken, m->said);
-    machine_free(m);
+    fixture_free(m);
 }
 
 /* ------------------------------------------------------------------ callers */
 
-static void ask_something(machine *m)
+static void ask_something(fixture *m)
 {
-    static const enum job_verb verbs[] = {JOB_PAUSE,  JOB_RESUME,   JOB_SET_SPEED,
-                                          JOB_CHANGE, JOB_FINALIZE, JOB_DISMISS};
+    static const enum verb verbs[] = {VERB_PAUSE,  VERB_RESUME,   VERB_SET_SPEED,
+                                      VERB_CHANGE, VERB_FINALIZE, VERB_DISMISS};
     static const int aborts[] = {BJ_ABORT_SOFT, BJ_ABORT_FORCE, BJ_ABORT_SOFT | BJ_ABORT_ASYNC,
                                  BJ_ABORT_FORCE | BJ_ABORT_ASYNC};
     if (m->seat_count == SEATS)
         return;
-    enum job_verb which = verbs[roll(5)];
+    enum verb which = verbs[roll(5)];
 
     switch (roll(9)) {
     case 0:
@@ -74,13 +74,13 @@ static void ask_something(machine *m)
         break;
     default:
         /* One at a time, and none where the machine sends it too: the bench tells them apart so. */
-        if (!machine_is_flying(m, which) && !(which == JOB_DISMISS && m->job.traits.ours))
+        if (!fixture_is_flying(m, which) && !(which == VERB_DISMISS && m->machine.traits.ours))
             verb(m, which);
         break;
     }
 }
 
-static void let_someone_leave(machine *m)
+static void let_someone_leave(fixture *m)
 {
     if (m->seat_count == 0)
         return;
@@ -91,7 +91,7 @@ static void let_someone_leave(machine *m)
 
 /* -------------------------------------------------------- anything goes */
 
-static void say_anything(machine *m)
+static void say_anything(fixture *m)
 {
     static const char *const facts[] = {
         "~created", "~running",  "~ready",    "~standby",    "~paused",          "~waiting",
@@ -104,16 +104,16 @@ static void say_anything(machine *m)
     feed(m, facts[roll(one_in(8) ? all : common)]);
 }
 
-static void reply_anything(machine *m)
+static void reply_anything(fixture *m)
 {
-    enum job_verb v = (enum job_verb)roll(JOB_DISMISS + 1);
-    if (!machine_is_flying(m, v))
+    enum verb v = (enum verb)roll(VERB_DISMISS + 1);
+    if (!fixture_is_flying(m, v))
         return;
     if (one_in(2))
         accept_verb(m, v);
     else
         refuse_verb(m, v, one_in(3));
-    machine_check(m);
+    fixture_check(m);
 }
 
 static void b56_promises_hold_whatever_a_peer_says(void **state)
@@ -121,7 +121,7 @@ static void b56_promises_hold_whatever_a_peer_says(void **state)
     (void)state;
     for (unsigned story = 0; story < STORIES; story++) {
         begin_story(story);
-        machine *m = machine_new((struct job_traits){
+        fixture *m = fixture_new((struct machine_traits){
             .never_ready = one_in(6),
             .switches = one_in(2),
             .ours = one_in(2),
@@ -145,8 +145,8 @@ static void b56_promises_hold_whatever_a_peer_says(void **state)
                 break;
             }
             if (m->graph_out && one_in(3))
-                graph_says(m, (enum job_switch)roll(3));
-            machine_check(m);
+                graph_says(m, (enum disk_switch)roll(3));
+            fixture_check(m);
         }
         end_story(m, story);
     }
@@ -159,11 +159,11 @@ static void b56_promises_hold_whatever_a_peer_says(void **state)
 struct line {
     char word[24];
     bool is_row;
-    struct job_row row;
+    struct row row;
 };
 
 typedef struct qemu {
-    machine *m;
+    fixture *m;
 
     /* How this one is. */
     bool is_mirror;
@@ -173,7 +173,7 @@ typedef struct qemu {
     bool has_job_commands; /* an unknown job is a GenericError to them */
 
     /* The job. */
-    enum job_status status;
+    enum status status;
     bool is_ready;
     bool is_paused; /* until a resume: by someone, or by an error */
     bool by_error;
@@ -182,7 +182,7 @@ typedef struct qemu {
     bool others_verb; /* another client completed or cancelled it */
     bool pivoted, completed, cancelled, failed;
 
-    int commands_read[JOB_DISMISS + 1];
+    int commands_read[VERB_DISMISS + 1];
     bool query_read;
 
     struct line lines[LINES]; /* on the wire to us */
@@ -196,7 +196,7 @@ static void write_line(qemu *q, const char *word)
     snprintf(line->word, sizeof line->word, "%s", word);
 }
 
-static void set_status(qemu *q, enum job_status status)
+static void set_status(qemu *q, enum status status)
 {
     char word[24];
     snprintf(word, sizeof word, "~%s", job_status_name(status));
@@ -211,9 +211,9 @@ static bool has_ended(const qemu *q)
 
 static void conclude(qemu *q)
 {
-    set_status(q, JOB_STATUS_CONCLUDED);
+    set_status(q, STATUS_CONCLUDED);
     if (q->dismisses)
-        set_status(q, JOB_STATUS_NULL);
+        set_status(q, STATUS_NULL);
 }
 
 static void finish(qemu *q)
@@ -227,9 +227,9 @@ static void finish(qemu *q)
 static void cancel(qemu *q)
 {
     if (q->is_paused)
-        set_status(q, JOB_STATUS_RUNNING);
+        set_status(q, STATUS_RUNNING);
     q->is_paused = false;
-    set_status(q, JOB_STATUS_ABORTING);
+    set_status(q, STATUS_ABORTING);
     q->cancelled = true;
     write_line(q, "CANCELLED");
     conclude(q);
@@ -237,7 +237,7 @@ static void cancel(qemu *q)
 
 static void break_down(qemu *q)
 {
-    set_status(q, JOB_STATUS_ABORTING);
+    set_status(q, STATUS_ABORTING);
     q->failed = true;
     write_line(q, "COMPLETED{error}");
     conclude(q);
@@ -245,28 +245,28 @@ static void break_down(qemu *q)
 
 static void stand(qemu *q)
 {
-    set_status(q, q->is_ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+    set_status(q, q->is_ready ? STATUS_STANDBY : STATUS_PAUSED);
 }
 
 static void go_on(qemu *q)
 {
-    set_status(q, q->is_ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+    set_status(q, q->is_ready ? STATUS_READY : STATUS_RUNNING);
 }
 
 static bool works(const qemu *q)
 {
-    return q->status >= JOB_STATUS_RUNNING && q->status <= JOB_STATUS_STANDBY;
+    return q->status >= STATUS_RUNNING && q->status <= STATUS_STANDBY;
 }
 
 /* What is bound to happen next. False if nothing is, until someone does something. */
 static bool advance(qemu *q)
 {
-    if (q->status == JOB_STATUS_NONE) {
-        set_status(q, JOB_STATUS_CREATED);
-    } else if (q->status == JOB_STATUS_CREATED) {
-        set_status(q, JOB_STATUS_RUNNING);
-    } else if (q->status == JOB_STATUS_WAITING) {
-        set_status(q, JOB_STATUS_PENDING);
+    if (q->status == STATUS_NONE) {
+        set_status(q, STATUS_CREATED);
+    } else if (q->status == STATUS_CREATED) {
+        set_status(q, STATUS_RUNNING);
+    } else if (q->status == STATUS_WAITING) {
+        set_status(q, STATUS_PENDING);
         if (q->finalizes)
             finish(q);
         else
@@ -279,14 +279,14 @@ static bool advance(qemu *q)
         return false;
     } else if (q->failing) {
         break_down(q);
-    } else if (q->status == JOB_STATUS_PAUSED || q->status == JOB_STATUS_STANDBY) {
+    } else if (q->status == STATUS_PAUSED || q->status == STATUS_STANDBY) {
         go_on(q);
     } else if (q->is_mirror && !q->is_ready) {
         q->is_ready = true;
-        set_status(q, JOB_STATUS_READY);
+        set_status(q, STATUS_READY);
         write_line(q, "READY");
     } else if (!q->is_mirror || q->completing || q->copying) {
-        set_status(q, JOB_STATUS_WAITING);
+        set_status(q, STATUS_WAITING);
     } else {
         return false;
     }
@@ -300,7 +300,7 @@ static void have_an_accident(qemu *q)
         return;
     if (one_in(12)) {
         q->failing = true;
-    } else if (q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY) {
+    } else if (q->status == STATUS_RUNNING || q->status == STATUS_READY) {
         if (one_in(4)) {
             q->is_paused = q->by_error = true;
             write_line(q, "ERROR(stop)");
@@ -312,7 +312,7 @@ static void have_an_accident(qemu *q)
 static bool take_complete(qemu *q)
 {
     bool can = works(q) && q->is_ready && !q->completing && !q->copying && !q->cancelling;
-    if (!can || (q->is_5_2 && q->status == JOB_STATUS_STANDBY))
+    if (!can || (q->is_5_2 && q->status == STATUS_STANDBY))
         return false;
     q->completing = true;
     return true;
@@ -320,10 +320,10 @@ static bool take_complete(qemu *q)
 
 static bool take_cancel(qemu *q, bool force)
 {
-    bool runs = q->status >= JOB_STATUS_CREATED && q->status <= JOB_STATUS_PENDING;
+    bool runs = q->status >= STATUS_CREATED && q->status <= STATUS_PENDING;
     if (!runs || has_ended(q) || (!force && q->is_paused))
         return false;
-    if (q->status == JOB_STATUS_WAITING || q->status == JOB_STATUS_PENDING)
+    if (q->status == STATUS_WAITING || q->status == STATUS_PENDING)
         cancel(q);
     else if (!q->is_ready || (force && !(q->completing && q->is_5_2)))
         q->cancelling = true;
@@ -340,7 +340,7 @@ static bool take_pause(qemu *q)
     if (!works(q) || q->draining || has_ended(q) || q->is_paused)
         return false;
     q->is_paused = true;
-    if (q->status == JOB_STATUS_RUNNING || q->status == JOB_STATUS_READY)
+    if (q->status == STATUS_RUNNING || q->status == STATUS_READY)
         stand(q);
     return true;
 }
@@ -354,36 +354,36 @@ static bool take_resume(qemu *q)
     return true;
 }
 
-static bool take(qemu *q, enum job_verb v)
+static bool take(qemu *q, enum verb v)
 {
     switch (v) {
-    case JOB_COMPLETE:
+    case VERB_COMPLETE:
         return take_complete(q);
-    case JOB_CANCEL:
-    case JOB_CANCEL_FORCE:
-        return take_cancel(q, v == JOB_CANCEL_FORCE);
-    case JOB_PAUSE:
+    case VERB_CANCEL:
+    case VERB_FORCE:
+        return take_cancel(q, v == VERB_FORCE);
+    case VERB_PAUSE:
         return take_pause(q);
-    case JOB_RESUME:
+    case VERB_RESUME:
         return take_resume(q);
-    case JOB_SET_SPEED:
-    case JOB_CHANGE:
+    case VERB_SET_SPEED:
+    case VERB_CHANGE:
         return works(q);
-    case JOB_FINALIZE:
-        if (q->status != JOB_STATUS_PENDING)
+    case VERB_FINALIZE:
+        if (q->status != STATUS_PENDING)
             return false;
         finish(q);
         return true;
-    case JOB_DISMISS:
-        if (q->status != JOB_STATUS_CONCLUDED)
+    case VERB_DISMISS:
+        if (q->status != STATUS_CONCLUDED)
             return false;
-        set_status(q, JOB_STATUS_NULL);
+        set_status(q, STATUS_NULL);
         return true;
     }
     return false;
 }
 
-static void reply_to(qemu *q, enum job_verb v, bool accepted, bool unknown)
+static void reply_to(qemu *q, enum verb v, bool accepted, bool unknown)
 {
     char word[24];
     char sign = accepted ? '+' : unknown && !q->has_job_commands ? '!' : '-';
@@ -394,16 +394,16 @@ static void reply_to(qemu *q, enum job_verb v, bool accepted, bool unknown)
 /* Reads one of our commands; the events that it causes come before its reply or after it. */
 static bool read_command(qemu *q)
 {
-    for (int i = 0; i <= JOB_DISMISS; i++) {
-        enum job_verb v = (enum job_verb)i;
+    for (int i = 0; i <= VERB_DISMISS; i++) {
+        enum verb v = (enum verb)i;
         if (q->m->flying[v] <= q->commands_read[v])
             continue;
         q->commands_read[v]++;
-        if (v == JOB_COMPLETE && q->completing && !q->others_verb && !has_ended(q))
+        if (v == VERB_COMPLETE && q->completing && !q->others_verb && !has_ended(q))
             fail_msg("a second complete: this QEMU has aborted; it did: %s", q->m->said);
-        bool unknown = q->status == JOB_STATUS_NULL;
+        bool unknown = q->status == STATUS_NULL;
         bool accepted = take(q, v);
-        while (v != JOB_DISMISS && accepted && one_in(2) && advance(q))
+        while (v != VERB_DISMISS && accepted && one_in(2) && advance(q))
             continue;
         reply_to(q, v, accepted, unknown);
         return true;
@@ -413,14 +413,14 @@ static bool read_command(qemu *q)
 
 static void write_row(qemu *q)
 {
-    if (q->status == JOB_STATUS_NONE || q->status == JOB_STATUS_NULL) {
+    if (q->status == STATUS_NONE || q->status == STATUS_NULL) {
         write_line(q, "absent");
         return;
     }
     write_line(q, "");
     struct line *line = &q->lines[q->last - 1];
     line->is_row = true;
-    line->row = (struct job_row){
+    line->row = (struct row){
         .status = q->status,
         .ready = q->is_ready,
         .io_error = q->by_error && q->is_paused,
@@ -445,27 +445,27 @@ static bool hear(qemu *q)
     if (q->first == q->last)
         return false;
     struct line *line = &q->lines[q->first++];
-    machine *m = q->m;
+    fixture *m = q->m;
 
     if (line->is_row || strcmp(line->word, "absent") == 0) {
         q->query_read = false;
         m->query_out = false;
     }
     if (line->is_row)
-        job_row(&m->job, &line->row);
+        machine_row(&m->machine, &line->row);
     else if (strchr("+-!", line->word[0]))
         q->commands_read[verb_of(line->word + 1)]--, feed(m, line->word);
     else
         feed(m, line->word);
-    machine_check(m);
+    fixture_check(m);
     return true;
 }
 
 static void let_another_client_act(qemu *q)
 {
-    enum job_verb v = (enum job_verb)roll(JOB_FINALIZE + 1);
-    bool is_fatal = v <= JOB_CANCEL_FORCE;
-    if (v == JOB_COMPLETE && q->completing)
+    enum verb v = (enum verb)roll(VERB_FINALIZE + 1);
+    bool is_fatal = v <= VERB_FORCE;
+    if (v == VERB_COMPLETE && q->completing)
         return;
     if (take(q, v) && is_fatal)
         q->others_verb = true;
@@ -475,12 +475,12 @@ static bool answer_graph(qemu *q)
 {
     if (!q->m->graph_out)
         return false;
-    enum job_switch truth = q->pivoted ? JOB_SWITCHED : JOB_NOT_SWITCHED;
-    graph_says(q->m, one_in(2) ? truth : JOB_SWITCH_UNKNOWN);
+    enum disk_switch truth = q->pivoted ? SWITCHED : NOT_SWITCHED;
+    graph_says(q->m, one_in(2) ? truth : SWITCH_UNKNOWN);
     return true;
 }
 
-static bool has_escalation(const machine *m)
+static bool has_escalation(const fixture *m)
 {
     for (int i = 0; i < m->seat_count; i++)
         if (!m->seats[i].left && m->seats[i].answers == 0 && m->seats[i].waiter.force_after_ms > 0)
@@ -488,7 +488,7 @@ static bool has_escalation(const machine *m)
     return false;
 }
 
-static bool expire(machine *m)
+static bool expire(fixture *m)
 {
     if (m->stall_timer == 0 && !has_escalation(m))
         return false;
@@ -547,7 +547,7 @@ static void live_a_step(qemu *q)
 
 static bool is_true(const qemu *q)
 {
-    switch (q->m->job.outcome) {
+    switch (q->m->machine.outcome) {
     case BJ_OUTCOME_PIVOTED:
         return q->completed && q->pivoted;
     case BJ_OUTCOME_COPIED:
@@ -568,12 +568,12 @@ static bool is_true(const qemu *q)
 static bool may_wait(const qemu *q, const seat *s)
 {
     switch (s->waiter.question) {
-    case JOB_ASK_DONE:
+    case ASK_DONE:
         return !has_ended(q) && !q->by_error;
-    case JOB_ASK_READY:
+    case ASK_READY:
         return !has_ended(q) && !q->is_ready && !q->by_error;
-    case JOB_ASK_RELEASED:
-        return q->status != JOB_STATUS_NULL && !(q->by_error && !has_ended(q));
+    case ASK_RELEASED:
+        return q->status != STATUS_NULL && !(q->by_error && !has_ended(q));
     default:
         return false; /* a verb, a pivot, an abort: done, or told why not */
     }
@@ -581,24 +581,24 @@ static bool may_wait(const qemu *q, const seat *s)
 
 static bool told_the_truth(const qemu *q, const seat *s)
 {
-    bj_outcome outcome = q->m->job.outcome;
+    bj_outcome outcome = q->m->machine.outcome;
     if (s->error != BJ_OK)
         return true;
-    if (s->waiter.question == JOB_ASK_PIVOT)
+    if (s->waiter.question == ASK_PIVOT)
         return outcome == BJ_OUTCOME_PIVOTED;
-    if (s->waiter.question == JOB_ASK_DONE)
+    if (s->waiter.question == ASK_DONE)
         return outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_FAILED;
-    return s->waiter.question != JOB_ASK_READY || q->is_ready;
+    return s->waiter.question != ASK_READY || q->is_ready;
 }
 
 static void judge(const qemu *q, unsigned story)
 {
     static const char *const questions[] = {"ready", "done", "released", "pivot", "abort", "verb"};
-    const machine *m = q->m;
+    const fixture *m = q->m;
 
     if (!is_true(q))
         fail_msg("story %u: %s is not what happened; it did: %s", story,
-                 bj_outcome_name(m->job.outcome), m->said);
+                 bj_outcome_name(m->machine.outcome), m->said);
     for (int i = 0; i < m->seat_count; i++) {
         const seat *s = &m->seats[i];
         const char *who = questions[s->waiter.question];
@@ -609,7 +609,7 @@ static void judge(const qemu *q, unsigned story)
             fail_msg("story %u: %s was told a success that was none; it did: %s", story, who,
                      m->said);
     }
-    if (m->job.traits.ours && q->status == JOB_STATUS_CONCLUDED)
+    if (m->machine.traits.ours && q->status == STATUS_CONCLUDED)
         fail_msg("story %u: nobody dismissed it; it did: %s", story, m->said);
 }
 
@@ -621,7 +621,7 @@ static void b17_what_is_said_is_what_happened_and_nobody_hangs(void **state)
         bool mirrors = !one_in(4), ours = one_in(2);
         qemu *q = calloc(1, sizeof *q);
         assert_non_null(q);
-        q->m = machine_new((struct job_traits){
+        q->m = fixture_new((struct machine_traits){
             .never_ready = !mirrors,
             .switches = mirrors && one_in(2), /* else an active commit */
             .ours = ours,

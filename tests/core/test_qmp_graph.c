@@ -36,14 +36,14 @@ static struct driver_sight *see(const char *text, const char *id)
     return sight;
 }
 
-static enum job_switch compare(const char *before, const char *id, const char *after)
+static enum disk_switch compare(const char *before, const char *id, const char *after)
 {
     struct driver_sight *sight = see(before, id);
     assert_non_null(sight);
     json_t *root = json_loads(after, JSON_DECODE_ANY, NULL);
     assert_non_null(root);
     struct qmp_graph *graph = qmp_graph_open(root);
-    enum job_switch result = qmp_compare(sight, graph);
+    enum disk_switch result = qmp_compare(sight, graph);
     qmp_graph_close(graph);
     json_decref(root);
     qmp_unsee(sight);
@@ -55,29 +55,29 @@ static void b15_a_device_with_another_image_was_switched(void **state)
     (void)state;
     static const struct {
         const char *before, *after;
-        enum job_switch result;
+        enum disk_switch result;
     } cases[] = {
-        {OLD("/m.qcow2"), OLD("/mp.qcow2"), JOB_SWITCHED},
-        {OLD("/m.qcow2"), OLD("/m.qcow2"), JOB_NOT_SWITCHED},
-        {UNDER("/c.top", "/c.mid"), OLD("/c.base"), JOB_SWITCHED},
-        {UNDER("/c.top", "/c.mid"), UNDER("/c.top", "/c.mid"), JOB_NOT_SWITCHED},
-        {NODE("#block118", "/m.qcow2"), NODE("#block688", "/mp.qcow2"), JOB_SWITCHED},
-        {NODE("#block151", "/m.qcow2"), NODE("#block151", "/m.qcow2"), JOB_NOT_SWITCHED},
+        {OLD("/m.qcow2"), OLD("/mp.qcow2"), SWITCHED},
+        {OLD("/m.qcow2"), OLD("/m.qcow2"), NOT_SWITCHED},
+        {UNDER("/c.top", "/c.mid"), OLD("/c.base"), SWITCHED},
+        {UNDER("/c.top", "/c.mid"), UNDER("/c.top", "/c.mid"), NOT_SWITCHED},
+        {NODE("#block118", "/m.qcow2"), NODE("#block688", "/mp.qcow2"), SWITCHED},
+        {NODE("#block151", "/m.qcow2"), NODE("#block151", "/m.qcow2"), NOT_SWITCHED},
         /* only nodes tell such images apart */
-        {NODE("#block1", "null-co://"), NODE("#block2", "null-co://"), JOB_SWITCHED},
-        {NODE("#block1", "null-co://"), NODE("#block1", "null-co://"), JOB_NOT_SWITCHED},
-        {OLD("null-co://"), OLD("null-co://"), JOB_SWITCH_UNKNOWN},
-        {OLD(""), OLD(""), JOB_SWITCH_UNKNOWN},
-        {NODE("#block1", ""), NODE("#block1", ""), JOB_NOT_SWITCHED},
+        {NODE("#block1", "null-co://"), NODE("#block2", "null-co://"), SWITCHED},
+        {NODE("#block1", "null-co://"), NODE("#block1", "null-co://"), NOT_SWITCHED},
+        {OLD("null-co://"), OLD("null-co://"), SWITCH_UNKNOWN},
+        {OLD(""), OLD(""), SWITCH_UNKNOWN},
+        {NODE("#block1", ""), NODE("#block1", ""), NOT_SWITCHED},
         /* a filter comes and goes with its job: its name tells nothing */
-        {FILTER("/m.qcow2"), NODE("#block1", "/m.qcow2"), JOB_NOT_SWITCHED},
-        {FILTER("/m.qcow2"), NODE("#block2", "/mp.qcow2"), JOB_SWITCHED},
-        {FILTER(""), NODE("#block2", ""), JOB_SWITCH_UNKNOWN},
-        {NODE("#block1", "/m.qcow2"), FILTER("/m.qcow2"), JOB_NOT_SWITCHED},
+        {FILTER("/m.qcow2"), NODE("#block1", "/m.qcow2"), NOT_SWITCHED},
+        {FILTER("/m.qcow2"), NODE("#block2", "/mp.qcow2"), SWITCHED},
+        {FILTER(""), NODE("#block2", ""), SWITCH_UNKNOWN},
+        {NODE("#block1", "/m.qcow2"), FILTER("/m.qcow2"), NOT_SWITCHED},
         /* a snapshot that someone took right after it, or several: the old image is still there */
-        {OLD("/m.qcow2"), UNDER("/snap", "/m.qcow2"), JOB_SWITCH_UNKNOWN},
-        {OLD("/m.qcow2"), DEEP_UNDER("/snap", "/m.qcow2"), JOB_SWITCH_UNKNOWN},
-        {OLD("/m.qcow2"), DEEP_UNDER("/mp.qcow2", "/base"), JOB_SWITCHED},
+        {OLD("/m.qcow2"), UNDER("/snap", "/m.qcow2"), SWITCH_UNKNOWN},
+        {OLD("/m.qcow2"), DEEP_UNDER("/snap", "/m.qcow2"), SWITCH_UNKNOWN},
+        {OLD("/m.qcow2"), DEEP_UNDER("/mp.qcow2", "/base"), SWITCHED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (compare(cases[i].before, "drive0", cases[i].after) != cases[i].result)
@@ -90,10 +90,10 @@ static void b15_a_device_without_a_name_is_found_by_its_node(void **state)
 #define NAMELESS(qdev, node)                                                                       \
     "[{\"device\": \"\", \"qdev\": \"" qdev "\", \"inserted\": {\"drv\": \"raw\", \"node-name\": " \
     "\"" node "\", \"file\": \"\"}}]"
-    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "t")), JOB_SWITCHED);
-    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "n")), JOB_NOT_SWITCHED);
-    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d1", "t")), JOB_SWITCH_UNKNOWN);
-    assert_int_equal(compare(NAMELESS("", "n"), "n", NAMELESS("", "t")), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "t")), SWITCHED);
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d0", "n")), NOT_SWITCHED);
+    assert_int_equal(compare(NAMELESS("/d0", "n"), "n", NAMELESS("/d1", "t")), SWITCH_UNKNOWN);
+    assert_int_equal(compare(NAMELESS("", "n"), "n", NAMELESS("", "t")), SWITCH_UNKNOWN);
 }
 
 static void b15_what_is_not_there_is_not_seen(void **state)
@@ -104,14 +104,13 @@ static void b15_what_is_not_there_is_not_seen(void **state)
     assert_null(see(OLD("/m.qcow2"), ""));
     assert_null(see("[]", "drive0"));
     assert_null(see("[null, 7, [], {\"device\": 7}]", "drive0"));
-    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[" CD "]"), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[" CD "]"), SWITCH_UNKNOWN);
     assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[{\"device\": \"drive0\"}]"),
-                     JOB_SWITCH_UNKNOWN);
-    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "7"), JOB_SWITCH_UNKNOWN);
-    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "{}"), JOB_SWITCH_UNKNOWN);
-    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("7")), JOB_SWITCH_UNKNOWN);
-    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("{\"file\": []}")),
-                     JOB_SWITCH_UNKNOWN);
+                     SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "7"), SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "{}"), SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("7")), SWITCH_UNKNOWN);
+    assert_int_equal(compare(OLD("/m.qcow2"), "drive0", DRIVE("{\"file\": []}")), SWITCH_UNKNOWN);
 }
 
 /* -------------------------------------------------------------------- exports */
@@ -142,27 +141,27 @@ static void b15_an_export_was_switched_or_not(void **state)
     (void)state;
     static const struct {
         const char *before, *after;
-        enum job_switch result;
+        enum disk_switch result;
     } cases[] = {
-        {EXPORTED, GRAPH(ROOT(11, 4)), JOB_SWITCHED},
-        {EXPORTED, GRAPH(ROOT(11, 3)), JOB_NOT_SWITCHED},
+        {EXPORTED, GRAPH(ROOT(11, 4)), SWITCHED},
+        {EXPORTED, GRAPH(ROOT(11, 3)), NOT_SWITCHED},
         /* 5.2: the job has one above the filter, and keeps it */
         {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(11, 2) ", " ROOT(12, 2)),
-         GRAPH(EDGE(2, "backing", 4) ", " ROOT(12, 2) ", " ROOT(11, 4)), JOB_SWITCHED},
+         GRAPH(EDGE(2, "backing", 4) ", " ROOT(12, 2) ", " ROOT(11, 4)), SWITCHED},
         {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(11, 2) ", " ROOT(12, 2)),
-         GRAPH(EDGE(2, "backing", 3) ", " ROOT(12, 2) ", " ROOT(11, 3)), JOB_NOT_SWITCHED},
+         GRAPH(EDGE(2, "backing", 3) ", " ROOT(12, 2) ", " ROOT(11, 3)), NOT_SWITCHED},
         /* nobody used it */
-        {GRAPH(RUNNING ", " ROOT(10, 4)), GRAPH(""), JOB_SWITCH_UNKNOWN},
+        {GRAPH(RUNNING ", " ROOT(10, 4)), GRAPH(""), SWITCH_UNKNOWN},
         /* the export has gone, or another came to the other node */
-        {EXPORTED, GRAPH(""), JOB_SWITCH_UNKNOWN},
-        {EXPORTED, GRAPH(ROOT(11, 3) ", " ROOT(12, 4)), JOB_SWITCH_UNKNOWN},
+        {EXPORTED, GRAPH(""), SWITCH_UNKNOWN},
+        {EXPORTED, GRAPH(ROOT(11, 3) ", " ROOT(12, 4)), SWITCH_UNKNOWN},
         /* the target was exported as well */
         {GRAPH(RUNNING ", " ROOT(10, 4) ", " ROOT(12, 4) ", " ROOT(11, 2)), GRAPH(ROOT(12, 4)),
-         JOB_SWITCH_UNKNOWN},
+         SWITCH_UNKNOWN},
         /* a mirror to the same target was started meanwhile */
         {EXPORTED, GRAPH(EDGE(5, "source", 3) ", " EDGE(5, "target", 4) ", " ROOT(12, 4)),
-         JOB_SWITCH_UNKNOWN},
-        {EXPORTED, GRAPH(EDGE(5, "source", 4) ", " ROOT(11, 4)), JOB_SWITCH_UNKNOWN},
+         SWITCH_UNKNOWN},
+        {EXPORTED, GRAPH(EDGE(5, "source", 4) ", " ROOT(11, 4)), SWITCH_UNKNOWN},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (compare(cases[i].before, "j", cases[i].after) != cases[i].result)
@@ -187,19 +186,19 @@ static void b15_named_users_were_switched_or_not(void **state)
     (void)state;
     static const struct {
         const char *after;
-        enum job_switch result;
+        enum disk_switch result;
     } cases[] = {
-        {GUESTS(ROOT(20, 4) ", " ROOT(21, 4)), JOB_SWITCHED},
-        {GUESTS(ROOT(20, 3) ", " ROOT(21, 3)), JOB_NOT_SWITCHED},
-        {GUESTS(ROOT(20, 4)), JOB_SWITCHED},
-        {GUESTS(ROOT(20, 3) ", " ROOT(21, 4)), JOB_SWITCH_UNKNOWN}, /* they disagree */
-        {GUESTS(ROOT(20, 2) ", " ROOT(21, 2)), JOB_SWITCH_UNKNOWN}, /* still at the filter */
-        {GUESTS(EDGE(20, "other", 4) ", " EDGE(21, "other", 4)), JOB_SWITCH_UNKNOWN},
-        {GUESTS(ROOT(20, 4) ", " ROOT(20, 3)), JOB_SWITCH_UNKNOWN}, /* both */
-        {GUESTS(ROOT(20, 77)), JOB_SWITCH_UNKNOWN},
-        {GUESTS(""), JOB_SWITCH_UNKNOWN},
-        {"{}", JOB_SWITCH_UNKNOWN},
-        {"{\"nodes\": 7, \"edges\": {}}", JOB_SWITCH_UNKNOWN},
+        {GUESTS(ROOT(20, 4) ", " ROOT(21, 4)), SWITCHED},
+        {GUESTS(ROOT(20, 3) ", " ROOT(21, 3)), NOT_SWITCHED},
+        {GUESTS(ROOT(20, 4)), SWITCHED},
+        {GUESTS(ROOT(20, 3) ", " ROOT(21, 4)), SWITCH_UNKNOWN}, /* they disagree */
+        {GUESTS(ROOT(20, 2) ", " ROOT(21, 2)), SWITCH_UNKNOWN}, /* still at the filter */
+        {GUESTS(EDGE(20, "other", 4) ", " EDGE(21, "other", 4)), SWITCH_UNKNOWN},
+        {GUESTS(ROOT(20, 4) ", " ROOT(20, 3)), SWITCH_UNKNOWN}, /* both */
+        {GUESTS(ROOT(20, 77)), SWITCH_UNKNOWN},
+        {GUESTS(""), SWITCH_UNKNOWN},
+        {"{}", SWITCH_UNKNOWN},
+        {"{\"nodes\": 7, \"edges\": {}}", SWITCH_UNKNOWN},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (compare(TWO_GUESTS, "j", cases[i].after) != cases[i].result)
@@ -217,7 +216,7 @@ static void b56_one_of_two_that_are_called_the_same_is_none(void **state)
                              "{\"id\": 20, \"type\": \"block-backend\", \"name\": \"vda\"},"
                              "{\"id\": 22, \"type\": \"block-backend\", \"name\": \"vda\"}"
                              "], \"edges\": [" ROOT(20, 4) ", " ROOT(22, 4) "]}"),
-                     JOB_SWITCH_UNKNOWN);
+                     SWITCH_UNKNOWN);
 }
 
 /* Many disks: each job finds its own. */
@@ -258,7 +257,7 @@ static void b15_each_of_many_finds_its_own(void **state)
         snprintf(id, sizeof id, "j%d", i);
         struct driver_sight *sight = qmp_see(graph, id);
         assert_non_null(sight);
-        assert_int_equal(qmp_compare(sight, graph_after), i % 2 ? JOB_NOT_SWITCHED : JOB_SWITCHED);
+        assert_int_equal(qmp_compare(sight, graph_after), i % 2 ? NOT_SWITCHED : SWITCHED);
         qmp_unsee(sight);
     }
     qmp_graph_close(graph);
@@ -294,7 +293,7 @@ static void b56_only_short_names_are_kept(void **state)
              name);
     snprintf(after, sizeof after, "[{\"device\": \"drive0\", \"inserted\": {\"file\": \"y%s\"}}]",
              name);
-    assert_int_equal(compare(before, "drive0", after), JOB_SWITCH_UNKNOWN);
+    assert_int_equal(compare(before, "drive0", after), SWITCH_UNKNOWN);
 }
 
 int main(void)

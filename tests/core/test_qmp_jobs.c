@@ -147,22 +147,22 @@ static void b42_the_id_may_have_either_key(void **state)
 static void b49_each_status_and_unknown_ones(void **state)
 {
     (void)state;
-    for (int s = JOB_STATUS_CREATED; s <= JOB_STATUS_NULL; s++) {
+    for (int s = STATUS_CREATED; s <= STATUS_NULL; s++) {
         char text[128];
         snprintf(text, sizeof text,
                  "{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", \"status\": "
                  "\"%s\"}}",
-                 job_status_name((enum job_status)s));
+                 job_status_name((enum status)s));
         struct heard h = hear(text);
         assert_int_equal(h.fact.status, s);
         message_clear(&h.message);
     }
     struct heard h = hear("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", "
                           "\"status\": \"hibernating\"}}");
-    assert_int_equal(h.fact.status, JOB_STATUS_NONE);
+    assert_int_equal(h.fact.status, STATUS_NONE);
     message_clear(&h.message);
     h = hear("{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"id\": \"j\", \"status\": 3}}");
-    assert_int_equal(h.fact.status, JOB_STATUS_NONE);
+    assert_int_equal(h.fact.status, STATUS_NONE);
     message_clear(&h.message);
 }
 
@@ -197,8 +197,8 @@ static bool has_none(void *user, const char *command)
     return false;
 }
 
-static void assert_verb(qmp_has_command *has, enum job_verb verb, const char *type,
-                        const char *command, const char *arguments)
+static void assert_verb(qmp_has_command *has, enum verb verb, const char *type, const char *command,
+                        const char *arguments)
 {
     const char *got = qmp_verb_command(verb, type, has, NULL);
     assert_string_equal(got, command);
@@ -215,31 +215,31 @@ static void assert_verb(qmp_has_command *has, enum job_verb verb, const char *ty
 static void b38_each_verb_on_a_qemu_with_job_commands(void **state)
 {
     (void)state;
-    assert_verb(has_all, JOB_COMPLETE, "mirror", "job-complete", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
-    assert_verb(has_all, JOB_CANCEL_FORCE, "mirror", "job-cancel", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_PAUSE, "mirror", "job-pause", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_RESUME, "mirror", "job-resume", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_SET_SPEED, "mirror", "block-job-set-speed",
+    assert_verb(has_all, VERB_COMPLETE, "mirror", "job-complete", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
+    assert_verb(has_all, VERB_FORCE, "mirror", "job-cancel", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_PAUSE, "mirror", "job-pause", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_RESUME, "mirror", "job-resume", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_SET_SPEED, "mirror", "block-job-set-speed",
                 "{\"device\": \"j\", \"speed\": 5000000000}");
-    assert_verb(has_all, JOB_FINALIZE, "mirror", "job-finalize", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_DISMISS, "mirror", "job-dismiss", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_FINALIZE, "mirror", "job-finalize", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_DISMISS, "mirror", "job-dismiss", "{\"id\": \"j\"}");
 }
 
 static void b38_each_verb_on_a_qemu_without(void **state)
 {
     (void)state;
     qmp_has_command *has = has_block_job_commands;
-    assert_verb(has, JOB_COMPLETE, "mirror", "block-job-complete", "{\"device\": \"j\"}");
-    assert_verb(has, JOB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
-    assert_verb(has, JOB_CANCEL_FORCE, "mirror", "block-job-cancel",
+    assert_verb(has, VERB_COMPLETE, "mirror", "block-job-complete", "{\"device\": \"j\"}");
+    assert_verb(has, VERB_CANCEL, "mirror", "block-job-cancel", "{\"device\": \"j\"}");
+    assert_verb(has, VERB_FORCE, "mirror", "block-job-cancel",
                 "{\"device\": \"j\", \"force\": true}");
-    assert_verb(has, JOB_PAUSE, "mirror", "block-job-pause", "{\"device\": \"j\"}");
-    assert_verb(has, JOB_RESUME, "mirror", "block-job-resume", "{\"device\": \"j\"}");
-    assert_verb(has, JOB_SET_SPEED, "mirror", "block-job-set-speed",
+    assert_verb(has, VERB_PAUSE, "mirror", "block-job-pause", "{\"device\": \"j\"}");
+    assert_verb(has, VERB_RESUME, "mirror", "block-job-resume", "{\"device\": \"j\"}");
+    assert_verb(has, VERB_SET_SPEED, "mirror", "block-job-set-speed",
                 "{\"device\": \"j\", \"speed\": 5000000000}");
-    assert_verb(has, JOB_FINALIZE, "mirror", "block-job-finalize", "{\"id\": \"j\"}");
-    assert_verb(has, JOB_DISMISS, "mirror", "block-job-dismiss", "{\"id\": \"j\"}");
+    assert_verb(has, VERB_FINALIZE, "mirror", "block-job-finalize", "{\"id\": \"j\"}");
+    assert_verb(has, VERB_DISMISS, "mirror", "block-job-dismiss", "{\"id\": \"j\"}");
 }
 
 static void b38_a_soft_cancel_is_block_job_cancel_for_all_kinds_that_know_it(void **state)
@@ -247,14 +247,14 @@ static void b38_a_soft_cancel_is_block_job_cancel_for_all_kinds_that_know_it(voi
     (void)state;
     static const char *const types[] = {"", "mirror", "commit", "stream", "backup"};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        assert_verb(has_all, JOB_CANCEL, types[i], "block-job-cancel", "{\"device\": \"j\"}");
+        assert_verb(has_all, VERB_CANCEL, types[i], "block-job-cancel", "{\"device\": \"j\"}");
 }
 
 static void b52_a_job_without_a_disk_is_cancelled_by_job_cancel(void **state)
 {
     (void)state;
-    assert_verb(has_all, JOB_CANCEL, "create", "job-cancel", "{\"id\": \"j\"}");
-    assert_verb(has_all, JOB_CANCEL, "snapshot-save", "job-cancel", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_CANCEL, "create", "job-cancel", "{\"id\": \"j\"}");
+    assert_verb(has_all, VERB_CANCEL, "snapshot-save", "job-cancel", "{\"id\": \"j\"}");
 }
 
 /* A QEMU that has the commands which are listed, a space before and after each. */
@@ -288,65 +288,65 @@ static bool is_listed(void *user, const char *command)
 static void b59_the_words_of_each_age(void **state)
 {
     (void)state;
-    enum { VERBS = JOB_DISMISS + 1 };
+    enum { VERBS = VERB_DISMISS + 1 };
     static const struct {
         const char *commands;
         const char *words[VERBS][2];
     } ages[] = {
         {RHEL_6_2,
          {
-             [JOB_CANCEL] = {"block_job_cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"block_job_cancel", DEVICE},
-             [JOB_SET_SPEED] = {"block_job_set_speed", VALUE},
+             [VERB_CANCEL] = {"block_job_cancel", DEVICE},
+             [VERB_FORCE] = {"block_job_cancel", DEVICE},
+             [VERB_SET_SPEED] = {"block_job_set_speed", VALUE},
          }},
         {RHEL_6_3,
          {
-             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"block-job-cancel", DEVICE}, /* force is InvalidParameter */
-             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [VERB_CANCEL] = {"block-job-cancel", DEVICE},
+             [VERB_FORCE] = {"block-job-cancel", DEVICE}, /* force is InvalidParameter */
+             [VERB_SET_SPEED] = {"block-job-set-speed", SPEED},
          }},
         {AGE_1_1,
          {
-             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"block-job-cancel", DEVICE},
-             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [VERB_CANCEL] = {"block-job-cancel", DEVICE},
+             [VERB_FORCE] = {"block-job-cancel", DEVICE},
+             [VERB_SET_SPEED] = {"block-job-set-speed", SPEED},
          }},
         {AGE_1_3,
          {
-             [JOB_COMPLETE] = {"block-job-complete", DEVICE},
-             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"block-job-cancel", FORCED},
-             [JOB_PAUSE] = {"block-job-pause", DEVICE},
-             [JOB_RESUME] = {"block-job-resume", DEVICE},
-             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [VERB_COMPLETE] = {"block-job-complete", DEVICE},
+             [VERB_CANCEL] = {"block-job-cancel", DEVICE},
+             [VERB_FORCE] = {"block-job-cancel", FORCED},
+             [VERB_PAUSE] = {"block-job-pause", DEVICE},
+             [VERB_RESUME] = {"block-job-resume", DEVICE},
+             [VERB_SET_SPEED] = {"block-job-set-speed", SPEED},
          }},
         {AGE_2_12,
          {
-             [JOB_COMPLETE] = {"block-job-complete", DEVICE},
-             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"block-job-cancel", FORCED},
-             [JOB_PAUSE] = {"block-job-pause", DEVICE},
-             [JOB_RESUME] = {"block-job-resume", DEVICE},
-             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
-             [JOB_FINALIZE] = {"block-job-finalize", AN_ID},
-             [JOB_DISMISS] = {"block-job-dismiss", AN_ID},
+             [VERB_COMPLETE] = {"block-job-complete", DEVICE},
+             [VERB_CANCEL] = {"block-job-cancel", DEVICE},
+             [VERB_FORCE] = {"block-job-cancel", FORCED},
+             [VERB_PAUSE] = {"block-job-pause", DEVICE},
+             [VERB_RESUME] = {"block-job-resume", DEVICE},
+             [VERB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [VERB_FINALIZE] = {"block-job-finalize", AN_ID},
+             [VERB_DISMISS] = {"block-job-dismiss", AN_ID},
          }},
         {AGE_3_0,
          {
-             [JOB_COMPLETE] = {"job-complete", AN_ID},
-             [JOB_CANCEL] = {"block-job-cancel", DEVICE},
-             [JOB_CANCEL_FORCE] = {"job-cancel", AN_ID},
-             [JOB_PAUSE] = {"job-pause", AN_ID},
-             [JOB_RESUME] = {"job-resume", AN_ID},
-             [JOB_SET_SPEED] = {"block-job-set-speed", SPEED},
-             [JOB_FINALIZE] = {"job-finalize", AN_ID},
-             [JOB_DISMISS] = {"job-dismiss", AN_ID},
+             [VERB_COMPLETE] = {"job-complete", AN_ID},
+             [VERB_CANCEL] = {"block-job-cancel", DEVICE},
+             [VERB_FORCE] = {"job-cancel", AN_ID},
+             [VERB_PAUSE] = {"job-pause", AN_ID},
+             [VERB_RESUME] = {"job-resume", AN_ID},
+             [VERB_SET_SPEED] = {"block-job-set-speed", SPEED},
+             [VERB_FINALIZE] = {"job-finalize", AN_ID},
+             [VERB_DISMISS] = {"job-dismiss", AN_ID},
          }},
     };
     for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
         void *commands = (void *)ages[i].commands;
         for (int v = 0; v < VERBS; v++) {
-            enum job_verb verb = (enum job_verb)v;
+            enum verb verb = (enum verb)v;
             const char *command = qmp_verb_command(verb, "mirror", is_listed, commands);
             if (!ages[i].words[v][0]) {
                 assert_null(command);
@@ -364,15 +364,14 @@ static void b59_the_words_of_each_age(void **state)
 static void b38_a_qemu_that_has_neither(void **state)
 {
     (void)state;
-    for (int v = JOB_COMPLETE; v <= JOB_DISMISS; v++)
-        assert_null(qmp_verb_command((enum job_verb)v, "mirror", has_none, NULL));
+    for (int v = VERB_COMPLETE; v <= VERB_DISMISS; v++)
+        assert_null(qmp_verb_command((enum verb)v, "mirror", has_none, NULL));
 }
 
 static void an_id_is_quoted(void **state)
 {
     (void)state;
-    char *text =
-        qmp_verb_arguments("job-cancel", JOB_CANCEL_FORCE, "a\",\"b\":\"\\\n", 0, has_all, NULL);
+    char *text = qmp_verb_arguments("job-cancel", VERB_FORCE, "a\",\"b\":\"\\\n", 0, has_all, NULL);
     assert_string_equal(text, "{\"id\":\"a\\\",\\\"b\\\":\\\"\\\\\\n\"}");
     free(text);
 }

@@ -59,12 +59,12 @@ static void what_qemu_sends_is_taken(void **state)
 static void each_status_is_taken(void **state)
 {
     (void)state;
-    for (int s = JOB_STATUS_CREATED; s <= JOB_STATUS_NULL; s++) {
+    for (int s = STATUS_CREATED; s <= STATUS_NULL; s++) {
         char text[256];
         snprintf(text, sizeof text,
                  "{\"timestamp\": {\"seconds\": 5, \"microseconds\": 999999}, \"event\": "
                  "\"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"%s\", \"id\": \"drive0\"}}",
-                 job_status_name((enum job_status)s));
+                 job_status_name((enum status)s));
         assert_true(read_both_ways(text, strlen(text)));
     }
 }

@@ -5,7 +5,7 @@
  *
  * Input: a byte that chooses the kind of job, then a byte for each thing that happens.
  */
-#include "../core/machine.h"
+#include "../core/machine_fixture.h"
 #include "fuzz.h"
 
 static const char *const facts[] = {
@@ -24,66 +24,66 @@ static const char *const facts[] = {
 
 /* Asks besides, and verbs that the program sends by itself. */
 enum deed {
-    ASK_READY = FACTS,
-    ASK_DONE,
-    ASK_RELEASED,
-    ASK_PIVOT,
-    ASK_PIVOT_IF_READY,
-    ASK_HELD_PIVOT,
+    DEED_READY = FACTS,
+    DEED_DONE,
+    DEED_RELEASED,
+    DEED_PIVOT,
+    DEED_PIVOT_IF_READY,
+    DEED_HELD_PIVOT,
     UNHOLD,
-    ASK_ABORT,
-    ASK_ESCALATE = ASK_ABORT + 4,
-    ASK_VERB,
-    ACCEPT = ASK_VERB + JOB_DISMISS + 1,
-    REFUSE = ACCEPT + JOB_DISMISS + 1,
-    REFUSE_GONE = REFUSE + JOB_DISMISS + 1,
-    RAW_SENT = REFUSE_GONE + JOB_DISMISS + 1,
-    RAW_ACCEPTED = RAW_SENT + JOB_CANCEL_FORCE + 1,
-    RAW_REFUSED = RAW_ACCEPTED + JOB_CANCEL_FORCE + 1,
-    LEAVE = RAW_REFUSED + JOB_CANCEL_FORCE + 1,
+    DEED_ABORT,
+    DEED_ESCALATE = DEED_ABORT + 4,
+    DEED_VERB,
+    ACCEPT = DEED_VERB + VERB_DISMISS + 1,
+    REFUSE = ACCEPT + VERB_DISMISS + 1,
+    REFUSE_GONE = REFUSE + VERB_DISMISS + 1,
+    RAW_SENT = REFUSE_GONE + VERB_DISMISS + 1,
+    RAW_ACCEPTED = RAW_SENT + VERB_FORCE + 1,
+    RAW_REFUSED = RAW_ACCEPTED + VERB_FORCE + 1,
+    LEAVE = RAW_REFUSED + VERB_FORCE + 1,
     DEEDS = LEAVE + 8
 };
 
 struct bench {
-    machine *m;
-    unsigned raw[JOB_CANCEL_FORCE + 1]; /* on their way */
+    fixture *m;
+    unsigned raw[VERB_FORCE + 1]; /* on their way */
 };
 
 /* While the connection is being made again nothing is sent or asked (B46). */
-static void send_checked(struct job *job, enum job_verb verb, struct job_waiter *waiter)
+static void send_checked(struct machine *job, enum verb verb, struct waiter *waiter)
 {
     if (job->away)
-        machine_break((machine *)job, "nothing is sent while it is away");
+        fixture_break((fixture *)job, "nothing is sent while it is away");
     port_send(job, verb, waiter);
 }
 
-static void query_checked(struct job *job)
+static void query_checked(struct machine *job)
 {
     if (job->away)
-        machine_break((machine *)job, "nothing is asked while it is away");
-    port_query(job);
+        fixture_break((fixture *)job, "nothing is asked while it is away");
+    port_list_jobs(job);
 }
 
-static const struct job_port checked_port = {
+static const struct machine_port checked_port = {
     .send = send_checked,
-    .query = query_checked,
-    .graph = port_graph,
-    .timer = port_timer,
+    .list_jobs = query_checked,
+    .compare_graph = port_compare_graph,
+    .set_timer = port_set_timer,
     .answer = port_answer,
-    .tell = port_tell,
+    .report = port_report,
 };
 
 /* ----------------------------------------------------------------------- facts */
 
 /* Away, only its coming back is a fact; and it does not come back who is not away. */
-static bool is_possible(const machine *m, const char *fact)
+static bool is_possible(const fixture *m, const char *fact)
 {
     bool is_return = fact[0] == '@' || strcmp(fact, "not-found") == 0;
     if (strcmp(fact, "tick") == 0)
         return m->stall_timer > 0;
     if (strcmp(fact, "escalate") == 0)
         return true;
-    if (m->job.away)
+    if (m->machine.away)
         return is_return;
     if (strcmp(fact, "switched") == 0 || strcmp(fact, "unswitched") == 0)
         return m->graph_out;
@@ -101,11 +101,11 @@ static void feed_fact(struct bench *b, const char *fact)
     feed_word(b->m, fact);
 }
 
-static void reply(machine *m, int deed)
+static void reply(fixture *m, int deed)
 {
     int base = deed < REFUSE ? ACCEPT : deed < REFUSE_GONE ? REFUSE : REFUSE_GONE;
-    enum job_verb which = (enum job_verb)(deed - base);
-    if (!machine_is_flying(m, which))
+    enum verb which = (enum verb)(deed - base);
+    if (!fixture_is_flying(m, which))
         return;
     if (base == ACCEPT)
         accept_verb(m, which);
@@ -116,39 +116,39 @@ static void reply(machine *m, int deed)
 static void do_raw(struct bench *b, int deed)
 {
     int base = deed < RAW_ACCEPTED ? RAW_SENT : deed < RAW_REFUSED ? RAW_ACCEPTED : RAW_REFUSED;
-    enum job_verb which = (enum job_verb)(deed - base);
+    enum verb which = (enum verb)(deed - base);
 
-    if (b->m->job.away || (base != RAW_SENT && b->raw[which] == 0))
+    if (b->m->machine.away || (base != RAW_SENT && b->raw[which] == 0))
         return;
     if (base == RAW_SENT) {
         b->raw[which]++;
-        job_raw_sent(&b->m->job, which);
+        machine_raw_sent(&b->m->machine, which);
     } else {
         b->raw[which]--;
-        job_raw_reply(&b->m->job, which, base == RAW_ACCEPTED);
+        machine_raw_reply(&b->m->machine, which, base == RAW_ACCEPTED);
     }
 }
 
 /* --------------------------------------------------------------------- callers */
 
 /* One at a time, and none where the machine sends it too: the bench tells them apart so. */
-static void ask_verb_of(machine *m, enum job_verb which)
+static void ask_verb_of(fixture *m, enum verb which)
 {
-    bool is_own = which <= JOB_CANCEL_FORCE || (which == JOB_DISMISS && m->job.traits.ours);
-    if (!is_own && !machine_is_flying(m, which))
-        ask(m, (struct job_waiter){.question = JOB_ASK_VERB, .verb = which, .options = "{}"});
+    bool is_own = which <= VERB_FORCE || (which == VERB_DISMISS && m->machine.traits.ours);
+    if (!is_own && !fixture_is_flying(m, which))
+        ask(m, (struct waiter){.question = ASK_VERB, .verb = which, .options = "{}"});
 }
 
-static void unhold(machine *m)
+static void unhold(fixture *m)
 {
     for (int i = 0; i < m->seat_count; i++) {
         seat *s = &m->seats[i];
         if (!s->left && s->answers == 0 && s->waiter.held)
-            job_unhold(&m->job, &s->waiter);
+            machine_unhold(&m->machine, &s->waiter);
     }
 }
 
-static void let_leave(machine *m, int which)
+static void let_leave(fixture *m, int which)
 {
     for (int i = 0; i < m->seat_count; i++) {
         seat *s = &m->seats[i];
@@ -159,42 +159,42 @@ static void let_leave(machine *m, int which)
     }
 }
 
-static void ask_something(machine *m, int deed)
+static void ask_something(fixture *m, int deed)
 {
     switch (deed) {
-    case ASK_READY:
+    case DEED_READY:
         ready(m);
         break;
-    case ASK_DONE:
+    case DEED_DONE:
         done(m);
         break;
-    case ASK_RELEASED:
+    case DEED_RELEASED:
         released(m);
         break;
-    case ASK_PIVOT:
+    case DEED_PIVOT:
         pivot(m);
         break;
-    case ASK_PIVOT_IF_READY:
+    case DEED_PIVOT_IF_READY:
         pivot_if_ready(m);
         break;
-    case ASK_HELD_PIVOT:
-        ask(m, (struct job_waiter){.question = JOB_ASK_PIVOT, .held = true});
+    case DEED_HELD_PIVOT:
+        ask(m, (struct waiter){.question = ASK_PIVOT, .held = true});
         break;
-    case ASK_ESCALATE:
+    case DEED_ESCALATE:
         escalate(m, 500);
         break;
     default:
-        if (deed < ASK_ESCALATE)
-            abort_job(m, deed - ASK_ABORT);
+        if (deed < DEED_ESCALATE)
+            abort_job(m, deed - DEED_ABORT);
         else
-            ask_verb_of(m, (enum job_verb)(deed - ASK_VERB));
+            ask_verb_of(m, (enum verb)(deed - DEED_VERB));
         break;
     }
 }
 
 static void happen(struct bench *b, int deed)
 {
-    machine *m = b->m;
+    fixture *m = b->m;
     if (deed < (int)FACTS)
         feed_fact(b, facts[deed]);
     else if (deed == UNHOLD)
@@ -207,12 +207,12 @@ static void happen(struct bench *b, int deed)
         reply(m, deed);
     else if (m->seat_count < SEATS)
         ask_something(m, deed);
-    machine_check(m);
+    fixture_check(m);
 }
 
-static struct job_traits choose_traits(uint8_t choice)
+static struct machine_traits choose_traits(uint8_t choice)
 {
-    return (struct job_traits){
+    return (struct machine_traits){
         .never_ready = (choice & 3) == 3,
         .switches = (choice & 3) < 2,
         .ours = choice & 4,
@@ -227,16 +227,16 @@ static struct job_traits choose_traits(uint8_t choice)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {.at = data, .left = size};
-    struct bench b = {.m = machine_new(choose_traits(take_byte(&input)))};
+    struct bench b = {.m = fixture_new(choose_traits(take_byte(&input)))};
 
-    b.m->job.port = &checked_port;
+    b.m->machine.port = &checked_port;
     while (input.left > 0 && !b.m->broken)
         happen(&b, take_byte(&input) % DEEDS);
     if (!b.m->broken)
-        machine_end(b.m);
+        fixture_end(b.m);
     if (b.m->broken)
         fprintf(stderr, "it did: %s\n", b.m->said);
     must(!b.m->broken, b.m->broken ? b.m->broken : "");
-    machine_free(b.m);
+    fixture_free(b.m);
     return 0;
 }

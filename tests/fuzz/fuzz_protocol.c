@@ -39,8 +39,8 @@ static void check_row(const bj_job_info *row)
     must(row->id && row->type && row->status && row->error && row->io_status,
          "a row's strings are there");
     /* B25, where QEMU tells statuses; an old one tells nothing else (B26). */
-    if (can_be_ready && job_status_of(row->status) > JOB_STATUS_NONE &&
-        job_status_of(row->status) < JOB_STATUS_WAITING && row->current >= 0)
+    if (can_be_ready && job_status_of(row->status) > STATUS_NONE &&
+        job_status_of(row->status) < STATUS_WAITING && row->current >= 0)
         must(row->ready || row->current != row->total, "equal is shown only when it is ready");
 }
 
@@ -65,9 +65,8 @@ static void check_graph(const json_t *value)
     struct qmp_graph *graph = qmp_graph_open(value);
     struct driver_sight *sight = qmp_see(graph, "j");
     if (sight)
-        must(qmp_compare(sight, graph) == JOB_SWITCH_UNKNOWN ||
-                 qmp_compare(sight, graph) == JOB_SWITCHED ||
-                 qmp_compare(sight, graph) == JOB_NOT_SWITCHED,
+        must(qmp_compare(sight, graph) == SWITCH_UNKNOWN || qmp_compare(sight, graph) == SWITCHED ||
+                 qmp_compare(sight, graph) == NOT_SWITCHED,
              "a graph tells one of three things");
     qmp_unsee(sight);
     qmp_graph_close(graph);

@@ -131,7 +131,7 @@ static void assert_active(struct heard *heard, bool active, bool ready)
     assert_int_equal(facts_is_ready(heard->facts, "vda"), ready);
 }
 
-static void assert_switched(struct heard *heard, enum job_switch expected)
+static void assert_switched(struct heard *heard, enum disk_switch expected)
 {
     assert_int_equal(facts_switched(heard->facts, "vda"), expected);
 }
@@ -202,23 +202,23 @@ static void b14_completed_copies_and_active_commits_have_switched(void **state)
     libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
     assert_told(heard, "vda mirror READY @3; vda mirror COMPLETED @7");
     assert_active(heard, false, false);
-    assert_switched(heard, JOB_SWITCHED);
+    assert_switched(heard, SWITCHED);
 
     libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_READY);
     libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_COMPLETED);
     assert_told(heard, "vda commit READY @0; vda commit COMPLETED @0");
-    assert_switched(heard, JOB_SWITCHED);
+    assert_switched(heard, SWITCHED);
 }
 
 static void b14_other_kinds_do_not_switch(void **state)
 {
     struct heard *heard = *state;
     libvirt_says(heard, FACTS_PULL, FACTS_COMPLETED);
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
     libvirt_says(heard, FACTS_COMMIT, FACTS_COMPLETED);
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
     libvirt_says(heard, FACTS_BACKUP, FACTS_COMPLETED);
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
     assert_told(heard, "vda stream COMPLETED @0; vda commit COMPLETED @0; vda backup COMPLETED @0");
 }
 
@@ -233,7 +233,7 @@ static void b03_an_active_commit_that_completed_was_ready(void **state)
     qemu_completed(heard, 9);
     libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_CANCELED);
     assert_told(heard, "vda commit READY @0; vda commit COMPLETED @9");
-    assert_switched(heard, JOB_NOT_SWITCHED);
+    assert_switched(heard, NOT_SWITCHED);
 }
 
 static void b66_canceled_is_what_qemu_says_it_is(void **state)
@@ -243,7 +243,7 @@ static void b66_canceled_is_what_qemu_says_it_is(void **state)
     qemu_completed(heard, 7);
     libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
     assert_told(heard, "vda mirror READY @0; vda mirror COMPLETED @7");
-    assert_switched(heard, JOB_NOT_SWITCHED);
+    assert_switched(heard, NOT_SWITCHED);
 
     libvirt_says(heard, FACTS_COPY, FACTS_READY);
     qemu_cancelled(heard, 8);
@@ -257,7 +257,7 @@ static void b66_canceled_is_what_was_known_where_qemu_is_silent(void **state)
     libvirt_says(heard, FACTS_COPY, FACTS_READY);
     libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
     assert_told(heard, "vda mirror READY @0; vda mirror COMPLETED @0");
-    assert_switched(heard, JOB_NOT_SWITCHED);
+    assert_switched(heard, NOT_SWITCHED);
 
     assert_int_equal(facts_row(heard->facts, "vda", false), BJ_OK);
     libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
@@ -291,7 +291,7 @@ static void b11_a_failure_has_qemus_text(void **state)
     assert_told(heard, "");
     libvirt_says(heard, FACTS_COPY, FACTS_FAILED);
     assert_told(heard, "vda mirror COMPLETED @6 No space left");
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
 }
 
 static void b10_a_failure_without_a_reason_is_one(void **state)
@@ -323,9 +323,9 @@ static void b49_what_a_later_libvirt_may_say(void **state)
     libvirt_says(heard, (enum facts_type)17, FACTS_READY);
     libvirt_says(heard, (enum facts_type)17, FACTS_COMPLETED);
     assert_told(heard, "vda  READY @0; vda  COMPLETED @0");
-    assert_switched(heard, JOB_SWITCHED);
+    assert_switched(heard, SWITCHED);
     libvirt_says(heard, (enum facts_type)17, FACTS_COMPLETED);
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
 }
 
 /* ------------------------------------------------------------------------ errors */
@@ -655,7 +655,7 @@ static void b52_disks_are_apart(void **state)
     qemu_failed(heard, 3);
     assert_int_equal(facts_block_job(heard->facts, "vdb", FACTS_COPY, FACTS_COMPLETED), BJ_OK);
     assert_told(heard, "vdb mirror READY @0; vdb mirror COMPLETED @0");
-    assert_switched(heard, JOB_SWITCH_UNKNOWN);
+    assert_switched(heard, SWITCH_UNKNOWN);
 }
 
 /* ---------------------------------------------------------------- hostile peers */

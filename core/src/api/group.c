@@ -48,7 +48,7 @@ struct part {
 struct group_wait {
     bj_future future;
     enum group_goal goal;
-    struct job_waiter question;
+    struct waiter question;
     struct loop_task step;
     bool step_posted;
     bool over; /* answered, or nobody listens any more */
@@ -196,12 +196,12 @@ static void part_answered(struct job_asker *asker, struct future_result *result)
     post_step(part->wait);
 }
 
-static void ask_part(struct part *part, struct job_waiter question)
+static void ask_part(struct part *part, struct waiter question)
 {
     part->asker = (struct job_asker){.waiter = question, .answered = part_answered};
     part->linked = true;
     part->wait->linked++;
-    job_ask(&part->job->machine, &part->asker.waiter);
+    machine_ask(&part->job->machine, &part->asker.waiter);
     job_wanted(part->job);
 }
 
@@ -211,7 +211,7 @@ static void leave_part(struct part *part)
         return;
     part->linked = false;
     part->wait->linked--;
-    job_leave(&part->job->machine, &part->asker.waiter);
+    machine_leave(&part->job->machine, &part->asker.waiter);
 }
 
 static void part_heard(struct job_listener *listener)
@@ -280,7 +280,7 @@ static bool is_decided(const struct group_wait *wait)
 static bool all_can_pivot(const struct group_wait *wait)
 {
     for (size_t i = 0; i < wait->count; i++)
-        if (wait->parts[i].linked && !job_can_pivot(&wait->parts[i].job->machine))
+        if (wait->parts[i].linked && !machine_can_pivot(&wait->parts[i].job->machine))
             return false;
     return true;
 }
@@ -291,13 +291,13 @@ static void let_go(struct group_wait *wait)
     stop_listening(wait);
     for (size_t i = 0; i < wait->count; i++)
         if (wait->parts[i].linked)
-            job_unhold(&wait->parts[i].job->machine, &wait->parts[i].asker.waiter);
+            machine_unhold(&wait->parts[i].job->machine, &wait->parts[i].asker.waiter);
 }
 
 static void abort_part(struct part *part, int flags)
 {
-    if (!job_is_over(&part->job->machine))
-        ask_part(part, (struct job_waiter){.question = JOB_ASK_ABORT, .flags = flags});
+    if (!machine_is_over(&part->job->machine))
+        ask_part(part, (struct waiter){.question = ASK_ABORT, .flags = flags});
 }
 
 static void roll_back(struct group_wait *wait)
@@ -399,7 +399,7 @@ static void leave_wait(bj_future *future)
 static bool is_late(const struct part *part)
 {
     bool only_waits_for_others =
-        part->wait->goal == GROUP_PIVOT && job_can_pivot(&part->job->machine);
+        part->wait->goal == GROUP_PIVOT && machine_can_pivot(&part->job->machine);
     return part->linked && !only_waits_for_others;
 }
 
@@ -455,7 +455,7 @@ static struct group_wait *snapshot(bj_group *group)
     return wait;
 }
 
-static bj_future *launch(bj_group *group, enum group_goal goal, struct job_waiter question,
+static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter question,
                          int known_flags, int64_t timeout_ms)
 {
     if (!group)
@@ -485,14 +485,13 @@ static bj_future *launch(bj_group *group, enum group_goal goal, struct job_waite
 
 bj_future *bj_group_ready(bj_group *group, int64_t timeout_ms)
 {
-    return launch(group, GROUP_READY, (struct job_waiter){.question = JOB_ASK_READY}, 0,
-                  timeout_ms);
+    return launch(group, GROUP_READY, (struct waiter){.question = ASK_READY}, 0, timeout_ms);
 }
 
-static struct job_waiter end_question(int flags)
+static struct waiter end_question(int flags)
 {
-    return (struct job_waiter){
-        .question = flags & BJ_DONE_RELEASED ? JOB_ASK_RELEASED : JOB_ASK_DONE,
+    return (struct waiter){
+        .question = flags & BJ_DONE_RELEASED ? ASK_RELEASED : ASK_DONE,
         .flags = flags,
     };
 }
@@ -509,13 +508,12 @@ bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms)
 
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms)
 {
-    return launch(group, GROUP_PIVOT, (struct job_waiter){.question = JOB_ASK_PIVOT, .held = true},
-                  0, timeout_ms);
+    return launch(group, GROUP_PIVOT, (struct waiter){.question = ASK_PIVOT, .held = true}, 0,
+                  timeout_ms);
 }
 
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
 {
-    return launch(group, GROUP_ABORT,
-                  (struct job_waiter){.question = JOB_ASK_ABORT, .flags = flags},
+    return launch(group, GROUP_ABORT, (struct waiter){.question = ASK_ABORT, .flags = flags},
                   BJ_ABORT_FORCE | BJ_ABORT_ASYNC, timeout_ms);
 }

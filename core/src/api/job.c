@@ -46,7 +46,7 @@ static void tell_listeners(bj_job *job)
 
 void job_feed(bj_job *job, const struct driver_fact *fact)
 {
-    struct job *machine = &job->machine;
+    struct machine *machine = &job->machine;
 
     bj_job_ref(job); /* a fact may be the last thing that happens to it */
     job->event_us = fact->timestamp_us;
@@ -55,23 +55,23 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
 
     switch (fact->kind) {
     case FACT_STATUS:
-        job_status_event(machine, fact->status);
+        machine_status_event(machine, fact->status);
         break;
     case FACT_READY:
-        job_ready_event(machine);
+        machine_ready_event(machine);
         break;
     case FACT_COMPLETED:
         note_end_event(job); /* the outcome may have to wait for a reply */
-        job_completed_event(machine, fact->error);
+        machine_completed_event(machine, fact->error);
         break;
     case FACT_CANCELLED:
-        job_cancelled_event(machine);
+        machine_cancelled_event(machine);
         break;
     case FACT_STOPPED:
-        job_stopped_event(machine, fact->error);
+        machine_stopped_event(machine, fact->error);
         break;
     case FACT_PENDING:
-        job_pending_event(machine);
+        machine_pending_event(machine);
         break;
     }
     job->event_us = job->seen_us = 0;
@@ -89,7 +89,7 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
         job->machine.traits.kept = true;
 
     bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
-    struct job_row row = {
+    struct row row = {
         .status = job_status_of(info->status),
         .ready = info->ready,
         .paused = info->paused,
@@ -98,9 +98,9 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
         .error = *info->error ? info->error : NULL,
     };
     if (job->machine.away)
-        job_found(&job->machine, &row);
+        machine_reconnected_listed(&job->machine, &row);
     else
-        job_row(&job->machine, &row);
+        machine_row(&job->machine, &row);
     tell_listeners(job);
 }
 
@@ -111,22 +111,22 @@ void job_feed_listed(bj_job *job, const bj_job_info *row)
         return;
     }
     if (job->machine.away)
-        job_not_found(&job->machine);
+        machine_reconnected_absent(&job->machine);
     else
-        job_absent(&job->machine);
+        machine_absent(&job->machine);
     tell_listeners(job);
 }
 
-void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
-                    const struct job_reply *reply)
+void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
+                    const struct verb_reply *reply)
 {
-    job_reply(&job->machine, verb, waiter, reply);
+    machine_reply(&job->machine, verb, waiter, reply);
     tell_listeners(job);
 }
 
-void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted)
+void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
 {
-    job_raw_reply(&job->machine, verb, accepted);
+    machine_raw_reply(&job->machine, verb, accepted);
     tell_listeners(job);
 }
 
@@ -142,14 +142,14 @@ void job_feed_silence(bj_job *job)
 
 static bool needs_polling(const bj_job *job)
 {
-    const struct job *machine = &job->machine;
+    const struct machine *machine = &job->machine;
     bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
     bool is_wanted = machine->waiters || job->watches;
     bool misses_pause =
         job->hides_pauses && !machine->traits.has_status &&
         (machine->pivots > 0 || machine->soft_aborts > 0 || machine->force_aborts > 0);
     return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
-           !job_is_over(machine);
+           !machine_is_over(machine);
 }
 
 static void set_poll_timer(bj_job *job)
@@ -169,7 +169,7 @@ static void on_poll_timer(void *user)
 
 static void prepare_pivot(bj_job *job)
 {
-    const struct job *machine = &job->machine;
+    const struct machine *machine = &job->machine;
     struct driver *driver = job->monitor->driver;
 
     if (machine->pivots > 0 && !machine->ready && !job->complete.job && driver && job->tabled)
@@ -194,7 +194,7 @@ void job_wanted(bj_job *job)
 void job_feed_lost(bj_job *job, int error, const char *text)
 {
     bj_job_ref(job);
-    job_lost(&job->machine, error == BJ_E_CLOSED ? BJ_E_CLOSED : BJ_E_JOB_LOST, text);
+    machine_lost(&job->machine, error == BJ_E_CLOSED ? BJ_E_CLOSED : BJ_E_JOB_LOST, text);
     bj_job_unref(job);
 }
 
@@ -210,7 +210,7 @@ static bool is_never_ready(const char *type)
     return *type && strcmp(type, "mirror") != 0 && strcmp(type, "commit") != 0;
 }
 
-static void set_type_traits(struct job_traits *traits, const char *type)
+static void set_type_traits(struct machine_traits *traits, const char *type)
 {
     traits->never_ready = is_never_ready(type);
     traits->switches = strcmp(type, "mirror") == 0;
@@ -234,7 +234,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     if (!job)
         return NULL;
     const struct capabilities *can = &monitor->driver->capabilities;
-    struct job_traits traits = {
+    struct machine_traits traits = {
         .ours = ours,
         .has_status = can->has_status,
         .silent = can->is_silent,
@@ -252,7 +252,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     job->key.id = text_str(job->id);
-    job_init(&job->machine, &job_port, &traits);
+    machine_init(&job->machine, &job_port, &traits);
     job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
     bool whole = job->id && (!*type || job->type) && job->stall_timer;
@@ -274,8 +274,8 @@ void job_retire(bj_job *job)
 
 bool job_owes_dismissal(const bj_job *job)
 {
-    const struct job *machine = &job->machine;
-    return machine->traits.ours && job_is_over(machine) && !machine->released &&
+    const struct machine *machine = &job->machine;
+    return machine->traits.ours && machine_is_over(machine) && !machine->released &&
            machine->outcome != BJ_OUTCOME_LOST;
 }
 
@@ -290,7 +290,7 @@ bj_job *bj_job_unref(bj_job *job)
 {
     if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
-    job_clear(&job->machine);
+    machine_clear(&job->machine);
     job->unsee(job->sight);
     job->unprepare(&job->complete.request);
     text_unref(job->id);

@@ -22,7 +22,7 @@ struct job_request_slot {
     struct driver_request request;
     struct loop_task failed; /* delivers what the driver would not take */
     bj_job *job;             /* a reference while it is under way */
-    enum job_verb verb;
+    enum verb verb;
     struct job_wait *wait; /* a reference while it is under way; NULL: for all */
     int error;
 };
@@ -57,7 +57,7 @@ struct bj_job {
     bj_timeline timeline;
 
     /* The loop's own. */
-    struct job machine;
+    struct machine machine;
     struct loop_timer *stall_timer; /* NULL once it is retired */
     bj_watch *watches;
     struct job_listener *listeners;
@@ -95,9 +95,9 @@ void job_feed(bj_job *job, const struct driver_fact *fact);
 void job_feed_row(bj_job *job, const bj_job_info *info);
 void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
 void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
-void job_feed_reply(bj_job *job, enum job_verb verb, struct job_waiter *waiter,
-                    const struct job_reply *reply);
-void job_feed_raw_reply(bj_job *job, enum job_verb verb, bool accepted);
+void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
+                    const struct verb_reply *reply);
+void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted);
 void job_feed_lost(bj_job *job, int error, const char *text);
 void job_note_start_sent(bj_job *job);
 
@@ -116,7 +116,7 @@ void job_add_listener(bj_job *job, struct job_listener *listener);
 void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
 
 /* The loop's thread: job_watch.c. */
-void job_tell_watches(bj_job *job, enum job_news news, const char *words);
+void job_tell_watches(bj_job *job, enum report news, const char *words);
 void job_end_watches(bj_job *job);
 
 #endif

@@ -23,7 +23,7 @@ static void on_escalation(void *user)
 {
     struct job_wait *wait = user;
     if (wait->linked)
-        job_escalate(&wait->job->machine, &wait->asker.waiter);
+        machine_escalate(&wait->job->machine, &wait->asker.waiter);
 }
 
 static bool arm_escalation(struct job_wait *wait)
@@ -65,7 +65,7 @@ static void start_wait(bj_future *future)
     }
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
-    job_ask(&job->machine, &wait->asker.waiter);
+    machine_ask(&job->machine, &wait->asker.waiter);
     job_wanted(job);
     bj_job_unref(job);
 }
@@ -76,7 +76,7 @@ static void leave_wait(bj_future *future)
     struct driver *driver = wait->job->monitor->driver;
 
     unlink_wait(wait);
-    job_leave(&wait->job->machine, &wait->asker.waiter);
+    machine_leave(&wait->job->machine, &wait->asker.waiter);
     if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
         job_give_slot_back(&wait->slot);
 }
@@ -84,9 +84,8 @@ static void leave_wait(bj_future *future)
 static struct text *late_wait(bj_future *future)
 {
     static const char *const asked[] = {
-        [JOB_ASK_READY] = "not ready",       [JOB_ASK_DONE] = "not over",
-        [JOB_ASK_RELEASED] = "not released", [JOB_ASK_PIVOT] = "not pivoted",
-        [JOB_ASK_ABORT] = "not over",        [JOB_ASK_VERB] = "no answer from QEMU",
+        [ASK_READY] = "not ready",   [ASK_DONE] = "not over",  [ASK_RELEASED] = "not released",
+        [ASK_PIVOT] = "not pivoted", [ASK_ABORT] = "not over", [ASK_VERB] = "no answer from QEMU",
     };
     const struct job_wait *wait = wait_of_future(future);
     return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
@@ -114,7 +113,7 @@ static bool keep_options(struct job_wait *wait)
     return wait->options != NULL;
 }
 
-static bj_future *launch_wait(bj_job *job, struct job_waiter waiter, int64_t timeout_ms)
+static bj_future *launch_wait(bj_job *job, struct waiter waiter, int64_t timeout_ms)
 {
     if (!job)
         return future_static(BJ_E_INVAL);
@@ -150,31 +149,29 @@ static bj_future *bad_flags(bj_job *job, int flags)
 
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
 {
-    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_READY}, timeout_ms);
+    return launch_wait(job, (struct waiter){.question = ASK_READY}, timeout_ms);
 }
 
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms)
 {
     if (flags & ~BJ_DONE_RELEASED)
         return bad_flags(job, flags);
-    enum job_question question = flags ? JOB_ASK_RELEASED : JOB_ASK_DONE;
-    return launch_wait(job, (struct job_waiter){.question = question}, timeout_ms);
+    enum question question = flags ? ASK_RELEASED : ASK_DONE;
+    return launch_wait(job, (struct waiter){.question = question}, timeout_ms);
 }
 
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms)
 {
     if (flags & ~BJ_PIVOT_ONLY_IF_READY)
         return bad_flags(job, flags);
-    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_PIVOT, .flags = flags},
-                       timeout_ms);
+    return launch_wait(job, (struct waiter){.question = ASK_PIVOT, .flags = flags}, timeout_ms);
 }
 
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
 {
     if (flags & ~(BJ_ABORT_FORCE | BJ_ABORT_ASYNC))
         return bad_flags(job, flags);
-    return launch_wait(job, (struct job_waiter){.question = JOB_ASK_ABORT, .flags = flags},
-                       timeout_ms);
+    return launch_wait(job, (struct waiter){.question = ASK_ABORT, .flags = flags}, timeout_ms);
 }
 
 bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)
@@ -185,25 +182,23 @@ bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t ti
             "job %s: escalating after %lld ms is no delay: abort with force instead",
             text_str(job->id), (long long)force_after_ms);
     return launch_wait(
-        job, (struct job_waiter){.question = JOB_ASK_ABORT, .force_after_ms = force_after_ms},
-        timeout_ms);
+        job, (struct waiter){.question = ASK_ABORT, .force_after_ms = force_after_ms}, timeout_ms);
 }
 
-static bj_future *launch_verb(bj_job *job, enum job_verb verb, int64_t speed, int64_t timeout_ms)
+static bj_future *launch_verb(bj_job *job, enum verb verb, int64_t speed, int64_t timeout_ms)
 {
-    return launch_wait(job,
-                       (struct job_waiter){.question = JOB_ASK_VERB, .verb = verb, .speed = speed},
+    return launch_wait(job, (struct waiter){.question = ASK_VERB, .verb = verb, .speed = speed},
                        timeout_ms);
 }
 
 bj_future *bj_job_pause(bj_job *job, int64_t timeout_ms)
 {
-    return launch_verb(job, JOB_PAUSE, 0, timeout_ms);
+    return launch_verb(job, VERB_PAUSE, 0, timeout_ms);
 }
 
 bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms)
 {
-    return launch_verb(job, JOB_RESUME, 0, timeout_ms);
+    return launch_verb(job, VERB_RESUME, 0, timeout_ms);
 }
 
 bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms)
@@ -211,17 +206,17 @@ bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeo
     if (job && job_can_look(job) && bytes_per_second < 0)
         return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: a speed of %lld is negative",
                              text_str(job->id), (long long)bytes_per_second);
-    return launch_verb(job, JOB_SET_SPEED, bytes_per_second, timeout_ms);
+    return launch_verb(job, VERB_SET_SPEED, bytes_per_second, timeout_ms);
 }
 
 bj_future *bj_job_finalize(bj_job *job, int64_t timeout_ms)
 {
-    return launch_verb(job, JOB_FINALIZE, 0, timeout_ms);
+    return launch_verb(job, VERB_FINALIZE, 0, timeout_ms);
 }
 
 bj_future *bj_job_dismiss(bj_job *job, int64_t timeout_ms)
 {
-    return launch_verb(job, JOB_DISMISS, 0, timeout_ms);
+    return launch_verb(job, VERB_DISMISS, 0, timeout_ms);
 }
 
 /* The id is the job's: a second one would be no JSON that QEMU takes. */
@@ -246,7 +241,7 @@ bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
             "job %s: the options are not a JSON object, or have an \"id\" in it: %.200s",
             text_str(job->id), options ? options : "NULL");
     return launch_wait(
-        job, (struct job_waiter){.question = JOB_ASK_VERB, .verb = JOB_CHANGE, .options = options},
+        job, (struct waiter){.question = ASK_VERB, .verb = VERB_CHANGE, .options = options},
         timeout_ms);
 }
 
@@ -263,7 +258,8 @@ static void query_replied(struct ask *ask, struct driver_reply *reply)
     const bj_job_info *row = job_list_find(reply->infos, id);
     if (!row) {
         if (ask->job->tabled)
-            job_absent(&ask->job->machine); /* its end, if there was one, came before this reply */
+            machine_absent(
+                &ask->job->machine); /* its end, if there was one, came before this reply */
         future_fail(&ask->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
                     ask->job->outcome == BJ_OUTCOME_NONE ? "it is no longer listed"
                                                          : bj_outcome_name(ask->job->outcome));

@@ -10,7 +10,7 @@
 
 /* Who asks a machine: for a future of its own, or for a part of a group's. */
 struct job_asker {
-    struct job_waiter waiter; /* first: the machine knows no more */
+    struct waiter waiter; /* first: the machine knows no more */
     /* Takes over what is in `result`; must not call the machine. */
     void (*answered)(struct job_asker *asker, struct future_result *result);
 };
@@ -19,9 +19,9 @@ struct job_asker {
 struct job_wait {
     bj_future future;
     struct job_asker asker;
-    struct job_request_slot slot;  /* JOB_ASK_VERB */
+    struct job_request_slot slot;  /* ASK_VERB */
     bj_job *job;                   /* a reference */
-    char *options;                 /* JOB_CHANGE; freed with it */
+    char *options;                 /* VERB_CHANGE; freed with it */
     bool linked;                   /* in the machine's list */
     struct loop_timer *escalation; /* NULL: a wait that never escalates */
 };

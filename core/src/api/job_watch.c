@@ -43,7 +43,7 @@ static void unlink_watch(bj_watch *watch)
 
 /* ----------------------------------------------------------------------- news */
 
-static int done_error(const struct job *machine)
+static int done_error(const struct machine *machine)
 {
     if (machine->outcome == BJ_OUTCOME_FAILED)
         return BJ_E_JOB_FAILED;
@@ -53,7 +53,7 @@ static int done_error(const struct job *machine)
 static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *name,
                       struct text *text)
 {
-    const struct job *machine = &job->machine;
+    const struct machine *machine = &job->machine;
     bool ended = kind == BJ_RECORD_ENDED;
     watch_push(watch,
                &(bj_record){
@@ -82,18 +82,18 @@ void job_end_watches(bj_job *job)
     }
 }
 
-void job_tell_watches(bj_job *job, enum job_news news, const char *words)
+void job_tell_watches(bj_job *job, enum report news, const char *words)
 {
     static const bj_record_kind kinds[] = {
-        [JOB_NEWS_STATUS] = BJ_RECORD_STATUS,
-        [JOB_NEWS_READY] = BJ_RECORD_READY,
-        [JOB_NEWS_STALLED] = BJ_RECORD_STALLED,
-        [JOB_NEWS_RESUMED] = BJ_RECORD_RESUMED,
+        [REPORT_STATUS] = BJ_RECORD_STATUS,
+        [REPORT_READY] = BJ_RECORD_READY,
+        [REPORT_STALLED] = BJ_RECORD_STALLED,
+        [REPORT_RESUMED] = BJ_RECORD_RESUMED,
     };
     if (!job->watches)
         return;
     struct text *text = words ? text_printf("%s", words) : NULL;
-    bool is_status = news == JOB_NEWS_STATUS;
+    bool is_status = news == REPORT_STATUS;
     push_all(job, kinds[news], is_status ? text : NULL, is_status ? NULL : text);
     text_unref(text);
 }
@@ -110,13 +110,13 @@ static void tell_convergence(struct job_watch *progress, bool stalled, struct te
 /* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
 static void check_convergence(struct job_watch *progress, const bj_job_info *row)
 {
-    const struct job *machine = &watched_job(&progress->watch)->machine;
+    const struct machine *machine = &watched_job(&progress->watch)->machine;
     int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
     int64_t left = row->total - row->current;
     int64_t now_ms = clock_monotonic_ms();
     bool shrinks = progress->least_left < 0 || left < progress->least_left;
 
-    if (machine->ready || machine->traits.never_ready || machine->stall != JOB_STALL_NONE ||
+    if (machine->ready || machine->traits.never_ready || machine->stall != STALL_NONE ||
         row->current < 0 || shrinks) {
         progress->least_left = left;
         progress->least_left_ms = now_ms;
@@ -193,14 +193,14 @@ static void begin_progress(struct job_watch *progress)
 static void begin_watch(bj_watch *watch)
 {
     bj_job *job = watched_job(watch);
-    const struct job *machine = &job->machine;
+    const struct machine *machine = &job->machine;
 
     watch_link(watch, &job->watches);
     if (machine->ready)
         push_news(job, watch, BJ_RECORD_READY, NULL, NULL);
-    if (machine->stall != JOB_STALL_NONE)
+    if (machine->stall != STALL_NONE)
         push_news(job, watch, BJ_RECORD_STALLED, NULL, machine->text);
-    if (job_is_over(machine)) {
+    if (machine_is_over(machine)) {
         job_end_watches(job);
         return;
     }

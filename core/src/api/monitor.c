@@ -120,11 +120,11 @@ static void on_up(void *user, struct text *version)
  * whatever comes first when the id is nobody's. */
 static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
 {
-    bool created = fact->kind == FACT_STATUS && fact->status == JOB_STATUS_CREATED;
-    bool gone = fact->kind == FACT_STATUS && fact->status == JOB_STATUS_NULL;
+    bool created = fact->kind == FACT_STATUS && fact->status == STATUS_CREATED;
+    bool gone = fact->kind == FACT_STATUS && fact->status == STATUS_NULL;
 
     bj_job *job = monitor_find_job(monitor, fact->id);
-    bool is_its_first = job && job->machine.status == JOB_STATUS_NONE;
+    bool is_its_first = job && job->machine.status == STATUS_NONE;
     if (job && (!created || is_its_first))
         return job;
     if (monitor->lingering || fact->earlier)
@@ -259,7 +259,7 @@ static void disconnect_job(bj_job *job, void *user)
 {
     (void)user;
     job->unprepare(&job->complete.request); /* it has a number of that connection */
-    job_disconnected(&job->machine);
+    machine_disconnected(&job->machine);
 }
 
 static bool go_away(bj_monitor *monitor, struct text *text)

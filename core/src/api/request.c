@@ -217,7 +217,7 @@ static void note_verb(struct ask *ask, struct driver *driver)
         return;
     ask->target = bj_job_ref(monitor_find_job(ask->monitor, id));
     if (ask->target)
-        job_raw_sent(&ask->target->machine, ask->verb);
+        machine_raw_sent(&ask->target->machine, ask->verb);
     free(id);
 }
 

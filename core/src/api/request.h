@@ -39,8 +39,8 @@ struct ask {
     char *command;
     char *arguments;
     char *id;
-    bj_job *target;     /* execute: whose verb it is; NULL: nobody's */
-    enum job_verb verb; /* the same */
+    bj_job *target; /* execute: whose verb it is; NULL: nobody's */
+    enum verb verb; /* the same */
 };
 
 /* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */

@@ -12,18 +12,18 @@
 
 #define DRIVE_REOPEN "__com.redhat_drive-reopen"
 
-static bj_job *handle_of(struct job *machine)
+static bj_job *handle_of(struct machine *machine)
 {
     return container_of(machine, bj_job, machine);
 }
 
-static struct job_asker *asker_of(struct job_waiter *waiter)
+static struct job_asker *asker_of(struct waiter *waiter)
 {
     return (struct job_asker *)waiter;
 }
 
 /* A verb that one caller gives has a wait of its own. */
-static struct job_wait *wait_of(struct job_waiter *waiter)
+static struct job_wait *wait_of(struct waiter *waiter)
 {
     return container_of(waiter, struct job_wait, asker);
 }
@@ -35,7 +35,7 @@ static bj_ctx *ctx_of(const bj_job *job)
 
 /* ------------------------------------------------------------ verbs on the way */
 
-static void take_slot(struct job_request_slot *slot, bj_job *job, enum job_verb verb,
+static void take_slot(struct job_request_slot *slot, bj_job *job, enum verb verb,
                       struct job_wait *wait)
 {
     slot->job = bj_job_ref(job);
@@ -81,16 +81,16 @@ static void note_complete_accepted(bj_job *job)
 
 static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
 {
-    enum job_verb verb = slot->verb;
+    enum verb verb = slot->verb;
     struct taken taken = empty_slot(slot);
     const char *error_class = reply->error_class ? reply->error_class : "";
-    struct job_waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->asker.waiter : NULL;
+    struct waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->asker.waiter : NULL;
 
-    if (reply->error == BJ_OK && verb == JOB_COMPLETE)
+    if (reply->error == BJ_OK && verb == VERB_COMPLETE)
         note_complete_accepted(taken.job);
     if (!is_about_connection(reply->error) || taken.job->machine.released)
         job_feed_reply(taken.job, verb, waiter,
-                       &(struct job_reply){
+                       &(struct verb_reply){
                            .accepted = reply->error == BJ_OK,
                            .no_job = reply->no_job || strcmp(error_class, "DeviceNotActive") == 0,
                            .error = reply->error,
@@ -114,7 +114,7 @@ static bool has_reopen(const bj_job *job)
 static void run_verb_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == JOB_COMPLETE;
+    bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == VERB_COMPLETE;
     const char *text = wants_reopen && has_reopen(slot->job)
                            ? "this QEMU pivots by " DRIVE_REOPEN ", for which the target and its "
                              "format are not known here: bj_monitor_execute() it"
@@ -131,42 +131,42 @@ static void fail_later(struct job_request_slot *slot, int error, void (*run)(str
         job_give_slot_back(slot);
 }
 
-static struct job_request_slot *slot_for(bj_job *job, enum job_verb verb, struct job_wait *wait)
+static struct job_request_slot *slot_for(bj_job *job, enum verb verb, struct job_wait *wait)
 {
     if (wait)
         return &wait->slot;
     switch (verb) {
-    case JOB_COMPLETE:
+    case VERB_COMPLETE:
         return &job->complete;
-    case JOB_CANCEL:
+    case VERB_CANCEL:
         return &job->cancel;
-    case JOB_CANCEL_FORCE:
+    case VERB_FORCE:
         return &job->force;
     default:
         return &job->dismiss;
     }
 }
 
-static int send_verb(bj_job *job, struct job_request_slot *slot, const struct job_waiter *waiter)
+static int send_verb(bj_job *job, struct job_request_slot *slot, const struct waiter *waiter)
 {
     struct driver *driver = job->monitor->driver;
 
     if (!driver)
         return BJ_E_DISCONNECTED;
-    if (slot->verb == JOB_COMPLETE && job->reopen)
+    if (slot->verb == VERB_COMPLETE && job->reopen)
         return driver->ops->execute(driver, &slot->request, DRIVE_REOPEN, text_str(job->reopen));
     return driver->ops->verb(driver, &slot->request, text_str(job->id), text_str(job->type),
                              slot->verb, waiter ? waiter->speed : 0,
                              waiter ? waiter->options : NULL);
 }
 
-static void port_send(struct job *machine, enum job_verb verb, struct job_waiter *waiter)
+static void port_send(struct machine *machine, enum verb verb, struct waiter *waiter)
 {
     bj_job *job = handle_of(machine);
     struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
     struct job_request_slot *slot = slot_for(job, verb, wait);
 
-    int64_t sent_us = verb == JOB_COMPLETE ? clock_realtime_us() : 0;
+    int64_t sent_us = verb == VERB_COMPLETE ? clock_realtime_us() : 0;
 
     take_slot(slot, job, verb, wait);
     slot->request.done = on_verb_done;
@@ -175,7 +175,7 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
         fail_later(slot, r, run_verb_failed);
         return;
     }
-    if (verb == JOB_COMPLETE) {
+    if (verb == VERB_COMPLETE) {
         ctx_lock(ctx_of(job));
         job->timeline.complete_sent = sent_us;
         ctx_unlock(ctx_of(job));
@@ -184,7 +184,7 @@ static void port_send(struct job *machine, enum job_verb verb, struct job_waiter
 
 /* -------------------------------------------------------------------- queries */
 
-static void port_query(struct job *machine)
+static void port_list_jobs(struct machine *machine)
 {
     bj_job *job = handle_of(machine);
     monitor_want_row(job->monitor, job);
@@ -195,7 +195,7 @@ static void port_query(struct job *machine)
 static void on_seen(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    if (slot->job->machine.end == JOB_END_NONE) { /* else it may have seen what came after */
+    if (slot->job->machine.end == END_NONE) { /* else it may have seen what came after */
         slot->job->sight = reply->sight;
         reply->sight = NULL;
     }
@@ -207,9 +207,9 @@ void job_see_graph(bj_job *job)
     struct driver *driver = job->monitor->driver;
     bool switches = *text_str(job->type) == '\0' || !job->machine.traits.never_ready;
 
-    if (!switches || job->sight || job->look.job || job_is_over(&job->machine))
+    if (!switches || job->sight || job->look.job || machine_is_over(&job->machine))
         return;
-    take_slot(&job->look, job, JOB_COMPLETE, NULL);
+    take_slot(&job->look, job, VERB_COMPLETE, NULL);
     job->look.request.done = on_seen;
     if (driver->ops->look(driver, &job->look.request, text_str(job->id),
                           job->device ? text_str(job->device) : NULL, NULL) != BJ_OK)
@@ -219,9 +219,9 @@ void job_see_graph(bj_job *job)
 static void graph_known(struct job_request_slot *slot, const struct driver_reply *reply)
 {
     if (reply->error == BJ_OK)
-        job_graph(&slot->job->machine, reply->switched);
+        machine_compared(&slot->job->machine, reply->switched);
     else if (!is_about_connection(reply->error) || !slot->job->tabled)
-        job_graph(&slot->job->machine, JOB_SWITCH_UNKNOWN);
+        machine_compared(&slot->job->machine, SWITCH_UNKNOWN);
     job_give_slot_back(slot);
 }
 
@@ -236,12 +236,12 @@ static void run_graph_failed(struct loop_task *task)
     graph_known(slot, &(struct driver_reply){.error = slot->error});
 }
 
-static void port_graph(struct job *machine)
+static void port_compare_graph(struct machine *machine)
 {
     bj_job *job = handle_of(machine);
     struct driver *driver = job->monitor->driver;
 
-    take_slot(&job->graph, job, JOB_COMPLETE, NULL);
+    take_slot(&job->graph, job, VERB_COMPLETE, NULL);
     job->graph.request.done = on_graph;
     int r = !driver       ? BJ_E_DISCONNECTED
             : !job->sight ? BJ_E_UNSUPPORTED
@@ -256,11 +256,11 @@ static void port_graph(struct job *machine)
 void job_on_stall_timer(void *user)
 {
     bj_job *job = bj_job_ref(user);
-    job_tick(&job->machine);
+    machine_tick(&job->machine);
     bj_job_unref(job);
 }
 
-static void port_timer(struct job *machine, int64_t ms)
+static void port_set_timer(struct machine *machine, int64_t ms)
 {
     struct loop_timer *timer = handle_of(machine)->stall_timer;
     if (!timer)
@@ -273,7 +273,7 @@ static void port_timer(struct job *machine, int64_t ms)
 
 /* -------------------------------------------------------------------- answers */
 
-static struct text *answer_text(const bj_job *job, const struct job_answer *answer)
+static struct text *answer_text(const bj_job *job, const struct answer *answer)
 {
     const char *id = text_str(job->id);
     const char *text = answer->text;
@@ -291,8 +291,7 @@ static struct text *answer_text(const bj_job *job, const struct job_answer *answ
     }
 }
 
-static void port_answer(struct job *machine, struct job_waiter *waiter,
-                        const struct job_answer *answer)
+static void port_answer(struct machine *machine, struct waiter *waiter, const struct answer *answer)
 {
     struct job_asker *asker = asker_of(waiter);
     const char *error_class = answer->error_class ? answer->error_class : "";
@@ -333,21 +332,21 @@ static void publish_end(bj_job *job)
     ctx_unlock(ctx_of(job));
 }
 
-static void port_tell(struct job *machine, enum job_news news, const char *text)
+static void port_report(struct machine *machine, enum report news, const char *text)
 {
     bj_job *job = handle_of(machine);
 
     switch (news) {
-    case JOB_NEWS_ENDED:
+    case REPORT_ENDED:
         publish_end(job);
         if (machine->made_up)
             monitor_make_up_cancelled(job->monitor, job);
         job_end_watches(job);
         break;
-    case JOB_NEWS_RELEASED:
+    case REPORT_RELEASED:
         monitor_job_released(job->monitor, job);
         break;
-    case JOB_NEWS_READY:
+    case REPORT_READY:
         publish_ready(job);
         job_tell_watches(job, news, text);
         break;
@@ -357,11 +356,11 @@ static void port_tell(struct job *machine, enum job_news news, const char *text)
     }
 }
 
-const struct job_port job_port = {
+const struct machine_port job_port = {
     .send = port_send,
-    .query = port_query,
-    .graph = port_graph,
-    .timer = port_timer,
+    .list_jobs = port_list_jobs,
+    .compare_graph = port_compare_graph,
+    .set_timer = port_set_timer,
     .answer = port_answer,
-    .tell = port_tell,
+    .report = port_report,
 };

@@ -7,7 +7,7 @@
 
 #include "api/job.h"
 
-extern const struct job_port job_port;
+extern const struct machine_port job_port;
 
 /* A verb is no longer under way. May free the job. */
 void job_give_slot_back(struct job_request_slot *slot);

@@ -28,7 +28,7 @@ struct driver_reply {
     const void *value;          /* the same as the driver has parsed it, for itself */
     struct job_list *infos;     /* query; whoever keeps it sets this to NULL */
     struct driver_sight *sight; /* look without `before`; the same; NULL: nothing to see */
-    enum job_switch switched;   /* look with `before` */
+    enum disk_switch switched;  /* look with `before` */
 };
 
 /* What a connection that ends answers is no news of what was asked, nor of a job: they hear of that
@@ -54,7 +54,7 @@ struct driver_ops {
     int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
                    const char *arguments);
     int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
-                const char *type, enum job_verb verb, int64_t speed, const char *options);
+                const char *type, enum verb verb, int64_t speed, const char *options);
     /* Makes complete ready to be sent, so that READY has to wait for nothing. No memory: then it is
      * made when it is sent. Given back by verb() or unprepare(), which also outlives the driver. */
     void (*prepare)(struct driver *driver, struct driver_request *request, const char *id);
@@ -74,7 +74,7 @@ struct driver_ops {
 
     /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
     bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
-                    enum job_verb *ret_verb, char **ret_id);
+                    enum verb *ret_verb, char **ret_id);
 
     /* `arguments` is what the caller gives; where takes() is -1, after a probe. BJ_OK; then
      * start_plan_clear(). BJ_E_NOMEM: nothing to clear. */
@@ -127,10 +127,10 @@ enum driver_fact_kind {
 struct driver_fact {
     enum driver_fact_kind kind;
     const char *id;
-    const char *type;       /* "" if not told */
-    bool earlier;           /* of a run before the one whose start is under way */
-    enum job_status status; /* FACT_STATUS */
-    const char *error;      /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    const char *type;   /* "" if not told */
+    bool earlier;       /* of a run before the one whose start is under way */
+    enum status status; /* FACT_STATUS */
+    const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
     int64_t timestamp_us;
 };
 

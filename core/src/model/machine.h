@@ -5,7 +5,7 @@
  *
  *   what is known        valid when
  *   -------------        ----------
- *   status               QEMU tells it (3.0 and later: events; else rows); JOB_STATUS_NONE before
+ *   status               QEMU tells it (3.0 and later: events; else rows); STATUS_NONE before
  *   ready                once true, true for ever (B27, B28)
  *   stall                the job stands still and someone has to act (B13)
  *   end                  the first terminal event that came; nothing after it changes it (B18)
@@ -22,108 +22,109 @@
 
 #include <blockjob/blockjob.h>
 
-enum job_status {
-    JOB_STATUS_NONE, /* not told, or one we don't know (B49) */
-    JOB_STATUS_CREATED,
-    JOB_STATUS_RUNNING,
-    JOB_STATUS_PAUSED,
-    JOB_STATUS_READY,
-    JOB_STATUS_STANDBY,
-    JOB_STATUS_WAITING,
-    JOB_STATUS_PENDING,
-    JOB_STATUS_ABORTING,
-    JOB_STATUS_CONCLUDED,
-    JOB_STATUS_NULL
+enum status {
+    STATUS_NONE, /* not told, or one we don't know (B49) */
+    STATUS_CREATED,
+    STATUS_RUNNING,
+    STATUS_PAUSED,
+    STATUS_READY,
+    STATUS_STANDBY,
+    STATUS_WAITING,
+    STATUS_PENDING,
+    STATUS_ABORTING,
+    STATUS_CONCLUDED,
+    STATUS_NULL
 };
 
-const char *job_status_name(enum job_status status);
-enum job_status job_status_of(const char *name);
+const char *job_status_name(enum status status);
+enum status job_status_of(const char *name);
 
-enum job_verb {
-    JOB_COMPLETE,
-    JOB_CANCEL,
-    JOB_CANCEL_FORCE,
-    JOB_PAUSE,
-    JOB_RESUME,
-    JOB_SET_SPEED,
-    JOB_CHANGE,
-    JOB_FINALIZE,
-    JOB_DISMISS
+enum verb {
+    VERB_COMPLETE,
+    VERB_CANCEL,
+    VERB_FORCE,
+    VERB_PAUSE,
+    VERB_RESUME,
+    VERB_SET_SPEED,
+    VERB_CHANGE,
+    VERB_FINALIZE,
+    VERB_DISMISS
 };
 
 /* How far a verb of ours has come. Complete and the two cancels are sent once for all who want
  * them (B32); the waiters say who does. */
-enum job_request {
-    JOB_REQUEST_NONE,
-    JOB_REQUEST_SENT,
-    JOB_REQUEST_UNKNOWN, /* the connection ended before the reply: taken or not */
-    JOB_REQUEST_ACCEPTED
+enum sent_state {
+    NOT_SENT,
+    IN_FLIGHT,
+    UNSURE, /* the connection ended before the reply: taken or not */
+    ACCEPTED
 };
 
-enum job_question {
-    JOB_ASK_READY,
-    JOB_ASK_DONE,
-    JOB_ASK_RELEASED,
-    JOB_ASK_PIVOT,
-    JOB_ASK_ABORT,
-    JOB_ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
+enum question {
+    ASK_READY,
+    ASK_DONE,
+    ASK_RELEASED,
+    ASK_PIVOT,
+    ASK_ABORT,
+    ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
 };
 
-/* Someone who waits. Belongs to the caller; in the machine's list from job_ask() until it is
- * answered or job_leave(). */
-struct job_waiter {
-    struct job_waiter *prev, *next;
-    enum job_question question;
+/* Someone who waits. Belongs to the caller; in the machine's list from machine_ask() until it is
+ * answered or machine_leave(). */
+struct waiter {
+    struct waiter *prev, *next;
+    enum question question;
     int flags;              /* bj_pivot_flags or bj_abort_flags */
-    int64_t force_after_ms; /* soft abort: then its owner calls job_escalate(); 0: never */
-    bool held;              /* pivot: not to be sent before job_unhold() */
-    enum job_verb verb;     /* JOB_ASK_VERB */
-    int64_t speed;          /* JOB_SET_SPEED */
-    const char *options;    /* JOB_CHANGE: a JSON object, the caller's */
+    int64_t force_after_ms; /* soft abort: then its owner calls machine_escalate(); 0: never */
+    bool held;              /* pivot: not to be sent before machine_unhold() */
+    enum verb verb;         /* ASK_VERB */
+    int64_t speed;          /* VERB_SET_SPEED */
+    const char *options;    /* VERB_CHANGE: a JSON object, the caller's */
 };
 
-struct job_answer {
+struct answer {
     int error;               /* bj_error */
     const char *error_class; /* BJ_E_REFUSED: QEMU's; else NULL */
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
 };
 
-enum job_news {
-    JOB_NEWS_STATUS,
-    JOB_NEWS_READY,
-    JOB_NEWS_STALLED,
-    JOB_NEWS_RESUMED,
-    JOB_NEWS_ENDED,
-    JOB_NEWS_RELEASED /* nothing more can come of this run */
+enum report {
+    REPORT_STATUS,
+    REPORT_READY,
+    REPORT_STALLED,
+    REPORT_RESUMED,
+    REPORT_ENDED,
+    REPORT_RELEASED /* nothing more can come of this run */
 };
 
-struct job;
+struct machine;
 
 /* What the machine wants done. */
-struct job_port {
-    /* Write the verb; `waiter` is its only asker, or NULL when it is for all. Then job_reply(). */
-    void (*send)(struct job *job, enum job_verb verb, struct job_waiter *waiter);
-    /* Ask QEMU for the jobs there are; then job_row() or job_absent(). */
-    void (*query)(struct job *job);
-    /* Look at the block graph whether the disk was switched; then job_graph() (B15). */
-    void (*graph)(struct job *job);
-    /* Then job_tick(); ms 0 stops it. For a job that stands still, nobody knows why; and for a
+struct machine_port {
+    /* Write the verb; `waiter` is its only asker, or NULL when it is for all. Then machine_reply().
+     */
+    void (*send)(struct machine *m, enum verb verb, struct waiter *waiter);
+    /* Ask QEMU for the jobs there are; then machine_row() or machine_absent(). */
+    void (*list_jobs)(struct machine *m);
+    /* Look at the block graph whether the disk was switched; then machine_compared() (B15). */
+    void (*compare_graph)(struct machine *m);
+    /* Then machine_tick(); ms 0 stops it. For a job that stands still, nobody knows why; and for a
      * complete of which nobody knows whether QEMU has taken it. */
-    void (*timer)(struct job *job, int64_t ms);
+    void (*set_timer)(struct machine *m, int64_t ms);
     /* The waiter is out of the list before this is called. */
-    void (*answer)(struct job *job, struct job_waiter *waiter, const struct job_answer *answer);
-    void (*tell)(struct job *job, enum job_news news, const char *text);
+    void (*answer)(struct machine *m, struct waiter *waiter, const struct answer *answer);
+    void (*report)(struct machine *m, enum report news, const char *text);
 };
 
-enum job_stall {
-    JOB_STALL_NONE,
-    JOB_STALL_PAUSED, /* by us, or by someone else */
-    JOB_STALL_ERROR   /* on-error=stop or enospc */
+enum stall {
+    STALL_NONE,
+    STALL_PAUSED, /* by us, or by someone else */
+    STALL_ERROR   /* on-error=stop or enospc */
 };
 
-enum job_end { JOB_END_NONE, JOB_END_COMPLETED, JOB_END_CANCELLED, JOB_END_FAILED };
+enum end { END_NONE, END_COMPLETED, END_CANCELLED, END_FAILED };
 
-struct job_traits {
+struct machine_traits {
     bool never_ready; /* stream, backup, ...: ready will never come (B09) */
     bool switches;    /* a mirror: COMPLETED alone does not say how it ended */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
@@ -135,13 +136,13 @@ struct job_traits {
     int64_t stall_ms; /* how long a standstill may last before it is called one */
 };
 
-struct job {
-    const struct job_port *port;
-    struct job_traits traits;
+struct machine {
+    const struct machine_port *port;
+    struct machine_traits traits;
 
-    enum job_status status;
+    enum status status;
     bool ready;
-    enum job_stall stall;
+    enum stall stall;
     bool timer_runs;
     bool resuming;   /* a resume was sent, and no stop came since */
     bool pausing;    /* a pause was sent, and nothing ended it since */
@@ -156,18 +157,18 @@ struct job {
     bool heard;    /* an event came since: it knows better than the list that was asked for */
     bool made_up;  /* its end is one that QEMU has no event for */
 
-    enum job_end end;
+    enum end end;
     bj_outcome outcome;
     int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once outcome is LOST */
     struct text
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
-    enum job_request complete;
-    enum job_request cancel;
-    enum job_request force;
-    unsigned raw[JOB_CANCEL_FORCE + 1]; /* sent by the program itself, not answered yet */
-    bool cancelled_in_pending;          /* when it was sent */
-    bool cancel_refused;                /* and not asked for again since */
+    enum sent_state complete;
+    enum sent_state cancel;
+    enum sent_state force;
+    unsigned raw[VERB_FORCE + 1]; /* sent by the program itself, not answered yet */
+    bool cancelled_in_pending;    /* when it was sent */
+    bool cancel_refused;          /* and not asked for again since */
     bool dismissing;
     unsigned dismisses; /* how often ours was sent */
     bool graph_asked;
@@ -177,73 +178,74 @@ struct job {
     bool maybe_completing; /* the reply to a complete was lost once */
     unsigned completes;    /* how often complete was sent (B33) */
 
-    struct job_waiter *waiters;
+    struct waiter *waiters;
     size_t pivots, soft_aborts, force_aborts; /* of them */
 };
 
-void job_init(struct job *job, const struct job_port *port, const struct job_traits *traits);
-void job_clear(struct job *job); /* nobody waits any more */
+void machine_init(struct machine *m, const struct machine_port *port,
+                  const struct machine_traits *traits);
+void machine_clear(struct machine *m); /* nobody waits any more */
 
-bool job_is_over(const struct job *job);
+bool machine_is_over(const struct machine *m);
 
-/* Callers come and go. job_ask() may answer at once (B04). */
-void job_ask(struct job *job, struct job_waiter *waiter);
-void job_leave(struct job *job, struct job_waiter *waiter);
-void job_escalate(struct job *job, struct job_waiter *waiter); /* a soft abort becomes force */
-void job_unhold(struct job *job, struct job_waiter *waiter);   /* a held pivot is wanted now */
+/* Callers come and go. machine_ask() may answer at once (B04). */
+void machine_ask(struct machine *m, struct waiter *waiter);
+void machine_leave(struct machine *m, struct waiter *waiter);
+void machine_escalate(struct machine *m, struct waiter *waiter); /* a soft abort becomes force */
+void machine_unhold(struct machine *m, struct waiter *waiter);   /* a held pivot is wanted now */
 
 /* A pivot would be sent at once, or is under way. Can change with every fact. */
-bool job_can_pivot(const struct job *job);
+bool machine_can_pivot(const struct machine *m);
 
 /* Facts. Every text is copied. */
-void job_status_event(struct job *job, enum job_status status);
-void job_ready_event(struct job *job);
-void job_completed_event(struct job *job, const char *error); /* NULL: no error */
-void job_cancelled_event(struct job *job);
-void job_stopped_event(struct job *job,
-                       const char *reason); /* BLOCK_JOB_ERROR, action stop (B12) */
-void job_pending_event(struct job *job);    /* waits for finalize */
+void machine_status_event(struct machine *m, enum status status);
+void machine_ready_event(struct machine *m);
+void machine_completed_event(struct machine *m, const char *error); /* NULL: no error */
+void machine_cancelled_event(struct machine *m);
+void machine_stopped_event(struct machine *m,
+                           const char *reason); /* BLOCK_JOB_ERROR, action stop (B12) */
+void machine_pending_event(struct machine *m);  /* waits for finalize */
 
 /* The reply to a verb. `waiter` as it was in send(), NULL if it has left. */
-struct job_reply {
+struct verb_reply {
     bool accepted;
     bool no_job; /* the error class says that there is no such job */
     int error;   /* bj_error, when not accepted */
     const char *error_class;
     const char *text;
 };
-void job_reply(struct job *job, enum job_verb verb, struct job_waiter *waiter,
-               const struct job_reply *reply);
+void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
+                   const struct verb_reply *reply);
 
 /* A verb that the program has sent by itself, as a raw command: on its way, answered. */
-void job_raw_sent(struct job *job, enum job_verb verb);
-void job_raw_reply(struct job *job, enum job_verb verb, bool accepted);
+void machine_raw_sent(struct machine *m, enum verb verb);
+void machine_raw_reply(struct machine *m, enum verb verb, bool accepted);
 
 /* What a query said. Never overrules an event (B28). */
-struct job_row {
-    enum job_status status;
+struct row {
+    enum status status;
     bool ready;
     bool paused;
     bool hides_pause;  /* the list does not tell whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
     const char *error; /* of a concluded job; NULL if none */
 };
-void job_row(struct job *job, const struct job_row *row);
-void job_absent(struct job *job);
+void machine_row(struct machine *m, const struct row *row);
+void machine_absent(struct machine *m);
 
-enum job_switch { JOB_SWITCH_UNKNOWN, JOB_SWITCHED, JOB_NOT_SWITCHED };
-void job_graph(struct job *job, enum job_switch result);
+enum disk_switch { SWITCH_UNKNOWN, SWITCHED, NOT_SWITCHED };
+void machine_compared(struct machine *m, enum disk_switch result);
 
-void job_tick(struct job *job);
+void machine_tick(struct machine *m);
 
 /* The connection has ended and is being made again; then one of the other two: QEMU lists the job,
  * or does not (B45, B46). */
-void job_disconnected(struct job *job);
-void job_found(struct job *job, const struct job_row *row);
-void job_not_found(struct job *job);
+void machine_disconnected(struct machine *m);
+void machine_reconnected_listed(struct machine *m, const struct row *row);
+void machine_reconnected_absent(struct machine *m);
 
 /* Nothing more will be heard: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED).
  */
-void job_lost(struct job *job, int error, const char *reason);
+void machine_lost(struct machine *m, int error, const char *reason);
 
 #endif

@@ -424,8 +424,8 @@ static const struct node *used_by(const struct qmp_graph *graph, const json_t *u
 /* An export has no name in the graph: it is above the filter while the job runs, and then above the
  * target or the source. The one above the target before is the job's own; so are those of another
  * job that was started meanwhile. */
-static enum job_switch compare_nameless(const struct driver_sight *before,
-                                        const struct qmp_graph *graph)
+static enum disk_switch compare_nameless(const struct driver_sight *before,
+                                         const struct qmp_graph *graph)
 {
     bool came_to_source = count_nameless(graph, before->source) > before->on_source;
     bool came_to_target = count_nameless(graph, before->target) > 0;
@@ -433,31 +433,31 @@ static enum job_switch compare_nameless(const struct driver_sight *before,
                          count_users(graph, before->target, "block-job", NULL) > 0;
 
     if (before->on_target > 1 || is_used_again || came_to_source == came_to_target)
-        return JOB_SWITCH_UNKNOWN;
-    return came_to_target ? JOB_SWITCHED : JOB_NOT_SWITCHED;
+        return SWITCH_UNKNOWN;
+    return came_to_target ? SWITCHED : NOT_SWITCHED;
 }
 
-static enum job_switch compare_users(const struct driver_sight *before,
-                                     const struct qmp_graph *graph)
+static enum disk_switch compare_users(const struct driver_sight *before,
+                                      const struct qmp_graph *graph)
 {
-    enum job_switch result = JOB_SWITCH_UNKNOWN;
+    enum disk_switch result = SWITCH_UNKNOWN;
     size_t i;
     const json_t *user;
 
     json_array_foreach(before->users, i, user)
     {
         const struct node *used = used_by(graph, user);
-        enum job_switch told = !used                                     ? JOB_SWITCH_UNKNOWN
-                               : strcmp(used->name, before->target) == 0 ? JOB_SWITCHED
-                               : strcmp(used->name, before->source) == 0 ? JOB_NOT_SWITCHED
-                                                                         : JOB_SWITCH_UNKNOWN;
-        if (told == JOB_SWITCH_UNKNOWN)
+        enum disk_switch told = !used                                     ? SWITCH_UNKNOWN
+                                : strcmp(used->name, before->target) == 0 ? SWITCHED
+                                : strcmp(used->name, before->source) == 0 ? NOT_SWITCHED
+                                                                          : SWITCH_UNKNOWN;
+        if (told == SWITCH_UNKNOWN)
             continue;
-        if (result != JOB_SWITCH_UNKNOWN && result != told)
-            return JOB_SWITCH_UNKNOWN; /* they disagree: something else happened as well */
+        if (result != SWITCH_UNKNOWN && result != told)
+            return SWITCH_UNKNOWN; /* they disagree: something else happened as well */
         result = told;
     }
-    return result == JOB_SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
+    return result == SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
 }
 
 static const json_t *find_again(const struct qmp_graph *graph, const json_t *before)
@@ -500,7 +500,7 @@ static bool has_telling_node(const json_t *inserted)
            strcmp(string_at(inserted, "drv"), "mirror_top") != 0;
 }
 
-static enum job_switch compare_device(const json_t *before, const struct qmp_graph *graph)
+static enum disk_switch compare_device(const json_t *before, const struct qmp_graph *graph)
 {
     const json_t *now = json_object_get(find_again(graph, before), "inserted");
     const json_t *file = json_object_get(now, "file");
@@ -512,15 +512,15 @@ static enum job_switch compare_device(const json_t *before, const struct qmp_gra
     bool file_differs = files_tell && !json_equal(old_file, file);
 
     if (file_differs && is_backed_by(now, old_file))
-        return JOB_SWITCH_UNKNOWN;
+        return SWITCH_UNKNOWN;
     if (file_differs || node_differs)
-        return JOB_SWITCHED;
-    return files_tell || nodes_tell ? JOB_NOT_SWITCHED : JOB_SWITCH_UNKNOWN;
+        return SWITCHED;
+    return files_tell || nodes_tell ? NOT_SWITCHED : SWITCH_UNKNOWN;
 }
 
-enum job_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph)
+enum disk_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph)
 {
     if (!graph)
-        return JOB_SWITCH_UNKNOWN;
+        return SWITCH_UNKNOWN;
     return before->device ? compare_device(before->device, graph) : compare_users(before, graph);
 }

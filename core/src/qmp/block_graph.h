@@ -25,6 +25,6 @@ struct driver_sight;
 struct driver_sight *qmp_see(const struct qmp_graph *graph, const char *id);
 void qmp_unsee(struct driver_sight *sight); /* takes NULL */
 
-enum job_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph);
+enum disk_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph);
 
 #endif

@@ -55,7 +55,7 @@ static void find_capabilities(struct qmp *qmp)
 
     qmp->driver.capabilities = (struct capabilities){
         .has_status = has_status,
-        .has_dismiss = qmp_verb_command(JOB_DISMISS, "", qmp_knows_command, qmp) != NULL,
+        .has_dismiss = qmp_verb_command(VERB_DISMISS, "", qmp_knows_command, qmp) != NULL,
         .has_ready_event = has_status || qmp_knows_command(qmp, "block-job-complete"),
         .hides_pauses = !has_status,
         .is_silent = qmp_knows_command(qmp, "block_job_cancel"),
@@ -79,7 +79,7 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     starters_init(&qmp->starters, qmp_knows_command, qmp);
     if (!can_read_schema(qmp->ctx))
         qmp->starters.known = true;
-    qmp->complete = qmp_verb_command(JOB_COMPLETE, "", qmp_knows_command, qmp);
+    qmp->complete = qmp_verb_command(VERB_COMPLETE, "", qmp_knows_command, qmp);
     qmp->stage = QMP_UP;
     qmp->sink->up(qmp->user, qmp->version);
 }

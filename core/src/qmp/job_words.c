@@ -93,20 +93,20 @@ static bool is_block_job(const char *type)
 enum { WORDS = 3 };
 static const char *const words[][WORDS] = {
     /* 3.0; before, and deprecated since 10.1 (B38); RHEL 6.2 and 1.0.50 (B57) */
-    [JOB_COMPLETE] = {"job-complete", "block-job-complete"},
-    [JOB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
-    [JOB_CANCEL_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
-    [JOB_PAUSE] = {"job-pause", "block-job-pause"},
-    [JOB_RESUME] = {"job-resume", "block-job-resume"},
-    [JOB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
-    [JOB_CHANGE] = {"block-job-change"},
-    [JOB_FINALIZE] = {"job-finalize", "block-job-finalize"},
-    [JOB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
+    [VERB_COMPLETE] = {"job-complete", "block-job-complete"},
+    [VERB_CANCEL] = {"block-job-cancel", "block_job_cancel"}, /* job-cancel always forces */
+    [VERB_FORCE] = {"job-cancel", "block-job-cancel", "block_job_cancel"},
+    [VERB_PAUSE] = {"job-pause", "block-job-pause"},
+    [VERB_RESUME] = {"job-resume", "block-job-resume"},
+    [VERB_SET_SPEED] = {"block-job-set-speed", "block_job_set_speed"},
+    [VERB_CHANGE] = {"block-job-change"},
+    [VERB_FINALIZE] = {"job-finalize", "block-job-finalize"},
+    [VERB_DISMISS] = {"job-dismiss", "block-job-dismiss"},
 };
 
-const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has, void *user)
+const char *qmp_verb_command(enum verb verb, const char *type, qmp_has_command *has, void *user)
 {
-    if (verb == JOB_CANCEL && !is_block_job(type) && has(user, "job-cancel"))
+    if (verb == VERB_CANCEL && !is_block_job(type) && has(user, "job-cancel"))
         return "job-cancel"; /* a job without a disk knows no other */
 
     for (int i = 0; i < WORDS && words[verb][i]; i++)
@@ -121,7 +121,7 @@ static bool knows_force(const char *command, qmp_has_command *has, void *user)
     return strcmp(command, "block-job-cancel") == 0 && has(user, "block-job-complete");
 }
 
-char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+char *qmp_verb_arguments(const char *command, enum verb verb, const char *id, int64_t speed,
                          qmp_has_command *has, void *user)
 {
     bool takes_id = strncmp(command, "job-", 4) == 0 ||
@@ -133,10 +133,10 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
     char more[48] = "";
     if (!quoted)
         return NULL;
-    if (verb == JOB_SET_SPEED)
+    if (verb == VERB_SET_SPEED)
         snprintf(more, sizeof more, ",\"%s\":%lld", is_underscored ? "value" : "speed",
                  (long long)speed);
-    else if (verb == JOB_CANCEL_FORCE && knows_force(command, has, user))
+    else if (verb == VERB_FORCE && knows_force(command, has, user))
         strcpy(more, ",\"force\":true");
 
     char *text = json_text_join((const char *[]){"{\"", key, "\":", quoted, more, "}"}, 6, NULL);
@@ -144,7 +144,7 @@ char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id
     return text;
 }
 
-static bool is_word_of(const char *command, enum job_verb verb)
+static bool is_word_of(const char *command, enum verb verb)
 {
     for (int i = 0; i < WORDS && words[verb][i]; i++)
         if (strcmp(words[verb][i], command) == 0)
@@ -152,7 +152,7 @@ static bool is_word_of(const char *command, enum job_verb verb)
     return false;
 }
 
-const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb)
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum verb *ret_verb)
 {
     const char *id = string_at(arguments, "id");
     if (!*id)
@@ -160,16 +160,16 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_v
     if (!*id)
         return NULL;
     if (strcmp(command, "__com.redhat_drive-reopen") == 0) { /* RHEL 6.3's pivot (B59) */
-        *ret_verb = JOB_COMPLETE;
+        *ret_verb = VERB_COMPLETE;
         return id;
     }
-    int verb = JOB_COMPLETE;
-    while (verb <= JOB_DISMISS && !is_word_of(command, (enum job_verb)verb))
+    int verb = VERB_COMPLETE;
+    while (verb <= VERB_DISMISS && !is_word_of(command, (enum verb)verb))
         verb++;
-    if (verb > JOB_DISMISS)
+    if (verb > VERB_DISMISS)
         return NULL;
     bool forces = json_is_true(json_object_get(arguments, "force"));
-    *ret_verb = verb == JOB_CANCEL && forces ? JOB_CANCEL_FORCE : (enum job_verb)verb;
+    *ret_verb = verb == VERB_CANCEL && forces ? VERB_FORCE : (enum verb)verb;
     return id;
 }
 
@@ -220,7 +220,7 @@ static const char *either(const json_t *block, const json_t *job, const char *ke
 static void show_unready(bj_job_info *row)
 {
     bool can_be_ready = strcmp(row->type, "mirror") == 0 || strcmp(row->type, "commit") == 0;
-    bool ends = job_status_of(row->status) >= JOB_STATUS_WAITING;
+    bool ends = job_status_of(row->status) >= STATUS_WAITING;
 
     if (!can_be_ready || row->ready || ends || row->current != row->total || row->current < 0)
         return;
@@ -245,7 +245,7 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
 {
     const char *id = string_at(job, "id");
     const char *status = either(block, job, "status");
-    enum job_status known = job_status_of(status);
+    enum status known = job_status_of(status);
 
     *row = (bj_job_info){
         .id = copy(*id ? id : string_at(block, "device")),
@@ -256,10 +256,10 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
         .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
         .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
         .speed = integer_at(block, "speed", -1),
-        .ready = json_is_true(json_object_get(block, "ready")) || known == JOB_STATUS_READY ||
-                 known == JOB_STATUS_STANDBY,
-        .paused = json_is_true(json_object_get(block, "paused")) || known == JOB_STATUS_PAUSED ||
-                  known == JOB_STATUS_STANDBY,
+        .ready = json_is_true(json_object_get(block, "ready")) || known == STATUS_READY ||
+                 known == STATUS_STANDBY,
+        .paused = json_is_true(json_object_get(block, "paused")) || known == STATUS_PAUSED ||
+                  known == STATUS_STANDBY,
         .auto_dismiss = json_is_true(json_object_get(block, "auto-dismiss")),
         .auto_finalize = json_is_true(json_object_get(block, "auto-finalize")),
     };

@@ -15,15 +15,14 @@ bool qmp_read_fact(const struct message *event, struct driver_fact *ret);
 
 /* The command for a verb; `has` tells which commands there are. NULL: this QEMU has none. */
 typedef bool qmp_has_command(void *user, const char *command);
-const char *qmp_verb_command(enum job_verb verb, const char *type, qmp_has_command *has,
-                             void *user);
+const char *qmp_verb_command(enum verb verb, const char *type, qmp_has_command *has, void *user);
 
 /* Its arguments, as text for free(). NULL: no memory. */
-char *qmp_verb_arguments(const char *command, enum job_verb verb, const char *id, int64_t speed,
+char *qmp_verb_arguments(const char *command, enum verb verb, const char *id, int64_t speed,
                          qmp_has_command *has, void *user);
 
-/* The arguments of JOB_CHANGE: `options`, a JSON object without an id, and whose job it is. As text
- * for free(). NULL: no memory. */
+/* The arguments of VERB_CHANGE: `options`, a JSON object without an id, and whose job it is. As
+ * text for free(). NULL: no memory. */
 char *qmp_change_arguments(const char *id, const char *type, const char *options);
 
 /* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
@@ -31,6 +30,6 @@ char *qmp_change_arguments(const char *id, const char *type, const char *options
 struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
 
 /* The id of the job whose verb the command is; NULL: it is none. `arguments` may be NULL. */
-const char *qmp_verb_of(const char *command, const json_t *arguments, enum job_verb *ret_verb);
+const char *qmp_verb_of(const char *command, const json_t *arguments, enum verb *ret_verb);
 
 #endif

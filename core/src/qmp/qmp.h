@@ -90,11 +90,11 @@ bool qmp_has(struct driver *driver, const char *command);
 int qmp_takes(struct driver *driver, const char *command);
 int qmp_probe(struct driver *driver, struct driver_request *request);
 bool qmp_is_verb(struct driver *driver, const char *command, const char *arguments,
-                 enum job_verb *ret_verb, char **ret_id);
+                 enum verb *ret_verb, char **ret_id);
 void qmp_prepare(struct driver *driver, struct driver_request *request, const char *id);
 void qmp_unprepare(struct driver_request *request);
 int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
-             const char *type, enum job_verb verb, int64_t speed, const char *options);
+             const char *type, enum verb verb, int64_t speed, const char *options);
 int qmp_query(struct driver *driver, struct driver_request *request, bool urgent);
 int qmp_plan_start(struct driver *driver, const char *command, const struct json_t *arguments,
                    struct start_plan *ret);

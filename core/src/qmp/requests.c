@@ -84,7 +84,7 @@ int qmp_probe(struct driver *driver, struct driver_request *request)
 }
 
 bool qmp_is_verb(struct driver *driver, const char *command, const char *arguments,
-                 enum job_verb *ret_verb, char **ret_id)
+                 enum verb *ret_verb, char **ret_id)
 {
     (void)driver;
     json_t *object = arguments ? json_text_object(arguments, NULL) : NULL;
@@ -99,7 +99,7 @@ void qmp_prepare(struct driver *driver, struct driver_request *request, const ch
     struct qmp *qmp = qmp_of(driver);
     char *arguments =
         qmp->complete && !request->prepared
-            ? qmp_verb_arguments(qmp->complete, JOB_COMPLETE, id, 0, qmp_knows_command, qmp)
+            ? qmp_verb_arguments(qmp->complete, VERB_COMPLETE, id, 0, qmp_knows_command, qmp)
             : NULL;
     if (arguments)
         request->prepared = command_new(&qmp->outbox, qmp->complete, arguments, true);
@@ -113,7 +113,7 @@ void qmp_unprepare(struct driver_request *request)
 }
 
 int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
-             const char *type, enum job_verb verb, int64_t speed, const char *options)
+             const char *type, enum verb verb, int64_t speed, const char *options)
 {
     struct qmp *qmp = qmp_of(driver);
     struct command *prepared = request->prepared;
@@ -122,16 +122,15 @@ int qmp_verb(struct driver *driver, struct driver_request *request, const char *
         qmp_submit(qmp, prepared, request);
         return BJ_OK;
     }
-    bool shared =
-        verb <= JOB_CANCEL_FORCE || verb == JOB_DISMISS; /* one a job: bounded by itself */
+    bool shared = verb <= VERB_FORCE || verb == VERB_DISMISS; /* one a job: bounded by itself */
     if (!shared && outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
 
-    const char *name =
-        verb == JOB_COMPLETE ? qmp->complete : qmp_verb_command(verb, type, qmp_knows_command, qmp);
+    const char *name = verb == VERB_COMPLETE ? qmp->complete
+                                             : qmp_verb_command(verb, type, qmp_knows_command, qmp);
     if (!name)
         return BJ_E_UNSUPPORTED;
-    char *arguments = verb == JOB_CHANGE
+    char *arguments = verb == VERB_CHANGE
                           ? qmp_change_arguments(id, type, options)
                           : qmp_verb_arguments(name, verb, id, speed, qmp_knows_command, qmp);
     int r = arguments ? qmp_ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
