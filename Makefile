@@ -269,7 +269,17 @@ $(stress): $(stress_objects) $(support_objects) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
 
-$(explorer): $(explorer_objects) $(STATIC)
+# It counts which rows of the tables it has reached.
+counted_tables := $(BUILD)/tests/core/counted_tables.o
+$(explorer_objects): private defines += -DCOUNT_ROWS
+$(counted_tables): core/src/model/tables.c Makefile | $(BUILD)/.dependencies
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(quiet)$(compile)
+$(counted_tables): private defines += -DCOUNT_ROWS
+$(counted_tables): private includes = -Icore/src
+
+$(explorer): $(explorer_objects) $(counted_tables) $(STATIC)
 	$(call say,LINK)
 	$(quiet)$(link) $^ $(libraries)
 

@@ -3,12 +3,14 @@
  * Every order in which facts can come to the job machine, breadth first, with worlds that are alike
  * merged; see docs/explorer.md.
  *
- *   explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [NAME]
+ *   explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [-t] [NAME]
  *
  * DEPTH: how many things may come from outside. SECONDS: of the processor, for all scenarios
  * together. MIB: of memory, for one. NAME: part of the names of those that are wanted; -l lists
- * them. WALKS: not all orders, but so many by chance in each scenario, which can go deeper.
+ * them. WALKS: not all orders, but so many by chance in each scenario, which can go deeper. -t
+ * prints the machine's tables.
  */
+#include "explore_tables.h"
 #include "explore_world.h"
 
 #include <getopt.h>
@@ -559,7 +561,9 @@ static int explore_all(const struct options *options)
            "%d stopped early, %d broken\n",
            totals.states, totals.transitions, totals.orders, totals.depth, options->depth,
            totals.stopped, totals.broken);
-    return totals.broken ? 1 : 0;
+    bool saw_all = !options->name && options->depth >= 2 && totals.stopped == 0;
+    int missed = tables_report();
+    return totals.broken || (saw_all && missed) ? 1 : 0;
 }
 
 static int walk_all(const struct options *options)
@@ -585,7 +589,7 @@ int main(int argc, char **argv)
 {
     struct options options = {.depth = 2, .seconds = 20, .memory = (size_t)1 << 30};
 
-    for (int c; (c = getopt(argc, argv, "d:s:m:w:l")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "d:s:m:w:lt")) != -1;) {
         if (c == 'd') {
             options.depth = (int)strtol(optarg, NULL, 10);
         } else if (c == 's') {
@@ -597,8 +601,11 @@ int main(int argc, char **argv)
         } else if (c == 'l') {
             list_scenarios();
             return 0;
+        } else if (c == 't') {
+            tables_print();
+            return 0;
         } else {
-            fputs("usage: explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [NAME]\n",
+            fputs("usage: explore [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [-t] [NAME]\n",
                   stderr);
             return 2;
         }

@@ -4,8 +4,8 @@
 
     BUILD=build tests/core/explore_mutations.py [NAME...]
 
-Each mutation is what is replaced in core/src/model/machine.c, and by what. The explorer's objects
-are those of the build; only the machine is compiled anew. See docs/explorer.md.
+Each mutation is what is replaced in one of the files of core/src/model, and by what. The explorer's
+objects are those of the build; only the machine is compiled anew. See docs/explorer.md.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "complete-before-ready",
-        "!is_aborting(m) && m->ready && !stands_still(m)",
-        "!is_aborting(m) && !stands_still(m)",
+        "!is_aborting(m) && machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE)",
+        "!is_aborting(m) && is_taken_now(m, VERB_COMPLETE)",
         "no complete before ready",
     ),
     Mutation(
         "complete-twice",
-        "return !is_under_way(m->complete) && machine_can_pivot(m) && m->pivots > 0",
+        "return !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) && m->pivots > 0",
         "return machine_can_pivot(m) && m->pivots > 0",
         "one complete at a time",
     ),
     Mutation(
         "complete-beside-an-abort",
-        "!is_aborting(m) && m->ready && !stands_still(m)",
-        "m->ready && !stands_still(m)",
+        "!is_aborting(m) && machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE)",
+        "machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE)",
         "no complete beside an abort",
     ),
     Mutation(
         "cancel-beside-a-complete",
-        "return !is_aborting(m) && !too_late && !m->cancel_refused",
-        "return !is_aborting(m) && (too_late || true) && !m->cancel_refused",
+        "return !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused",
+        "return !is_aborting(m) && (too_late || true) && !m->sent[VERB_CANCEL].refused",
         "no cancel beside a complete that may be accepted",
     ),
     Mutation(
         "complete-beside-a-raw-one",
-        "return !m->away && !awaits_raw(m) && (could",
-        "return !m->away && (could",
+        "return !machine_is(m, IS_AWAY) && !awaits_raw(m) && (could",
+        "return !machine_is(m, IS_AWAY) && (could",
         "QEMU reads no second complete",
     ),
     Mutation(
         "verbs-after-the-end",
-        "return m->end != END_NONE || m->status >= STATUS_ABORTING;",
-        "return m->status >= STATUS_NULL;",
+        "return m->end == END_NONE && verb_taking(verb, m->status) == NOW;",
+        "return verb_taking(verb, m->status) == NOW;",
         "no complete and no cancel after the end",
     ),
     Mutation(
@@ -72,26 +72,32 @@ MUTATIONS = [
     ),
     Mutation(
         "a-soft-cancel-is-a-pivot",
-        "} else if (m->complete == ACCEPTED) {",
-        "} else if (m->complete == ACCEPTED || abort_is_accepted(m)) {",
+        "{END_COMPLETED, COMPLETE_TAKEN, .outcome",
+        "{END_COMPLETED, ABORT_TAKEN, .outcome",
         "PIVOTED is not what happened",
     ),
     Mutation(
         "a-ready-job-has-not-pivoted",
-        "} else if (m->complete == ACCEPTED) {",
-        "} else if (false) {",
+        "{END_COMPLETED, COMPLETE_TAKEN, .outcome",
+        "{END_COMPLETED, COMPLETE_TAKEN | NEVER_SWITCHES, .outcome",
         "COMPLETED is not what happened",
     ),
     Mutation(
         "gone-is-success",
-        'machine_lost(m, BJ_E_JOB_LOST,\n                     "it vanished while',
-        'set_end(m, END_COMPLETED,\n                     "it vanished while',
+        "{VANISHED_AWAY, 0, END_NONE,",
+        "{VANISHED_AWAY, 0, END_COMPLETED,",
         "COMPLETED is not what happened",
     ),
     Mutation(
+        "an-abort-is-a-failure",
+        "{VANISHED_NULL, WAS_ABORTING | ABORT_TAKEN, END_CANCELLED,",
+        "{VANISHED_NULL, WAS_ABORTING | IS_RELEASED, END_CANCELLED,",
+        "FAILED is not what happened",
+    ),
+    Mutation(
         "the-outcome-is-decided-again",
-        "static void decide(struct machine *m)\n{\n    if (machine_is_over(m))\n        return;",
-        "static void decide(struct machine *m)\n{",
+        "if (machine_is_over(m) || m->end == END_NONE)\n        return;\n    const struct outcome_rule",
+        "if (m->end == END_NONE)\n        return;\n    const struct outcome_rule",
         "nothing but RELEASED and statuses after ENDED",
     ),
     Mutation(
@@ -102,33 +108,45 @@ MUTATIONS = [
     ),
     Mutation(
         "a-standstill-is-not-timed",
-        "m->timer_runs = wanted;",
-        "wanted = false;\n    m->timer_runs = wanted;",
+        "set_mark(m, TIMER_RUNS, wanted);",
+        "wanted = false;\n    set_mark(m, TIMER_RUNS, wanted);",
         "nobody hangs: pivot",
     ),
     Mutation(
+        "an-error-stop-is-no-stall",
+        "[ASK_DONE] = {NEVER_STALLED, UNLESS_ABORTED,",
+        "[ASK_DONE] = {NEVER_STALLED, NEVER_STALLED,",
+        "nobody hangs: done",
+    ),
+    Mutation(
         "ready-is-told-again",
-        "if (m->ready || machine_is_over(m))\n        return false;",
+        "if (machine_is(m, IS_READY) || machine_is_over(m))\n        return false;",
         "if (machine_is_over(m))\n        return false;",
         "READY is told once",
     ),
     Mutation(
+        "a-copy-is-a-success-for-a-pivot",
+        "[ASK_PIVOT] = {ENDED, OK, ENDED,",
+        "[ASK_PIVOT] = {ENDED, OK, OK,",
+        "a success is told that was none",
+    ),
+    Mutation(
         "dismissed-twice",
-        "if (!m->traits.ours || m->dismissing ||",
+        "if (!m->traits.ours || was_sent(m, VERB_DISMISS) ||",
         "if (!m->traits.ours ||",
         "one dismissal",
     ),
     Mutation(
         "jobs-of-others-are-dismissed",
-        "if (!m->traits.ours || m->dismissing ||",
-        "if (m->dismissing ||",
+        "if (!m->traits.ours || was_sent(m, VERB_DISMISS) ||",
+        "if (was_sent(m, VERB_DISMISS) ||",
         "jobs of others are never dismissed",
     ),
     Mutation(
         "a-pivot-is-answered-when-it-is-accepted",
-        "m->complete = ACCEPTED;\n    if (!m->pending)",
-        "m->complete = ACCEPTED;\n"
-        "    answer_all(m, is_pivot, BJ_OK, NULL, NULL);\n    if (!m->pending)",
+        "static void complete_accepted(struct machine *m)\n{",
+        "static void complete_accepted(struct machine *m)\n{\n"
+        "    machine_answer_all(m, waiter_is_pivot, BJ_OK, NULL, NULL);",
         "a success is told that was none",
     ),
     Mutation(
@@ -139,14 +157,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a-list-overrules-events",
-        "bool news = m->status == STATUS_NONE || !m->traits.has_status;",
-        "bool news = true;",
+        "bool is_news = m->status == STATUS_NONE || !m->traits.has_status;",
+        "bool is_news = true;",
         "ours are dismissed",
     ),
     Mutation(
         "verbs-without-a-connection",
-        "m->gone_asked || m->away)",
-        "m->gone_asked)",
+        "if (machine_is_over(m) || machine_is(m, CHECKING_GONE) || machine_is(m, IS_AWAY))",
+        "if (machine_is_over(m) || machine_is(m, CHECKING_GONE))",
         "nothing is sent while nobody hears",
     ),
 ]
@@ -159,21 +177,23 @@ def run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
     return done.stdout + done.stderr
 
 
-def build(mutation: Mutation, source: str, folder: Path, tree: Path) -> Path:
-    count = source.count(mutation.before)
+def build(mutation: Mutation, sources: dict[str, str], folder: Path, tree: Path) -> Path:
+    count = sum(source.count(mutation.before) for source in sources.values())
     if count != 1:
         sys.exit(f"{mutation.name}: what it replaces is there {count} times")
-    mutant = folder / "machine.c"
-    mutant.write_text(source.replace(mutation.before, mutation.after))
+    mutants = []
+    for name, source in sources.items():
+        mutants.append(folder / name)
+        mutants[-1].write_text(source.replace(mutation.before, mutation.after))
     program = folder / "explore"
     compiler = os.environ.get("CC", "cc")
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-w", "-Icore/include", "-Icore/src"]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-DCOUNT_ROWS", "-O2", "-w", "-Icore/include", "-Icore/src"]
     objects = sorted(map(str, (tree / "tests/core").glob("explore*.o")))
     rest = [str(tree / "core/src/base/text.o"), str(tree / "core/src/base/error.o")]
     # A build with a sanitizer must be linked with it.
     sanitize = os.environ.get("SANITIZE")
     linked = [f"-fsanitize={sanitize}"] if sanitize else []
-    run(compiler, *flags, *linked, "-o", str(program), str(mutant), *objects, *rest)
+    run(compiler, *flags, *linked, "-o", str(program), *map(str, mutants), *objects, *rest)
     return program
 
 
@@ -184,12 +204,12 @@ def broken_rules(program: Path, depth: str) -> list[str]:
 
 def main() -> int:
     tree = Path(os.environ.get("BUILD", "build"))
-    source = Path("core/src/model/machine.c").read_text()
+    sources = {file.name: file.read_text() for file in Path("core/src/model").glob("*.c")}
     wanted = [m for m in MUTATIONS if not sys.argv[1:] or m.name in sys.argv[1:]]
     escaped = 0
     for mutation in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            program = build(mutation, source, Path(folder), tree)
+            program = build(mutation, sources, Path(folder), tree)
             rules = broken_rules(program, "1")
             if mutation.rule not in rules:
                 rules = broken_rules(program, "2")

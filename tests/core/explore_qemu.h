@@ -66,7 +66,7 @@ struct line {
 };
 
 /* Verbs, and then: */
-enum order { ORDER_BLOCK_JOBS = VERB_DISMISS + 1, ORDER_JOBS, ORDER_GRAPH };
+enum order { ORDER_BLOCK_JOBS = VERB_COUNT, ORDER_JOBS, ORDER_GRAPH };
 
 struct command {
     uint8_t order, asker;

@@ -76,8 +76,9 @@ static void check_complete(struct world *w)
 
     must(w, past->was_ready, "no complete before ready");
     must(w, !flying(w, VERB_COMPLETE), "one complete at a time");
-    must(w, w->machine.complete != ACCEPTED, "no second complete");
-    must(w, !aborting && !w->machine.cancel && !w->machine.force, "no complete beside an abort");
+    must(w, w->machine.sent[VERB_COMPLETE].state != ACCEPTED, "no second complete");
+    must(w, !aborting && !w->machine.sent[VERB_CANCEL].state && !w->machine.sent[VERB_FORCE].state,
+         "no complete beside an abort");
 }
 
 /* One that is held back, or has left, wants nothing. */
@@ -99,8 +100,9 @@ static void check_send(struct world *w, enum verb verb, const struct waiter *wai
     bool over = job->outcome != BJ_OUTCOME_NONE;
     bool kept = job->traits.kept && verb == VERB_DISMISS && waiter;
 
-    must(w, w->rest.qemu.connected && !job->away, "nothing is sent while nobody hears");
-    must(w, !job->released || kept, "nothing is sent once it is released");
+    must(w, w->rest.qemu.connected && !machine_is(job, IS_AWAY),
+         "nothing is sent while nobody hears");
+    must(w, !machine_is(job, IS_RELEASED) || kept, "nothing is sent once it is released");
     must(w, !over || verb == VERB_DISMISS, "nothing but dismiss after the end");
     if (verb == VERB_COMPLETE)
         check_complete(w);
@@ -211,11 +213,11 @@ static bool is_ok_true(const struct world *w, const struct waiter *waiter)
 
     switch (waiter->question) {
     case ASK_READY:
-        return past->was_ready && w->machine.ready;
+        return past->was_ready && machine_is(&w->machine, IS_READY);
     case ASK_DONE:
         return is_over_well(w);
     case ASK_RELEASED:
-        return is_over_well(w) && w->machine.released;
+        return is_over_well(w) && machine_is(&w->machine, IS_RELEASED);
     case ASK_PIVOT:
         return outcome == BJ_OUTCOME_PIVOTED;
     case ASK_ABORT:
@@ -240,14 +242,15 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
     case BJ_E_JOB_ENDED:
         return (waiter->question == ASK_PIVOT && outcome != BJ_OUTCOME_PIVOTED &&
                 outcome != BJ_OUTCOME_NONE) ||
-               (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE && !w->machine.ready);
+               (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE &&
+                !machine_is(&w->machine, IS_READY));
     case BJ_E_STALLED:
         return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE;
     case BJ_E_REFUSED:
         return past->refused;
     case BJ_E_NOT_READY:
         return waiter->question == ASK_PIVOT && waiter->flags & BJ_PIVOT_ONLY_IF_READY &&
-               !w->machine.ready;
+               !machine_is(&w->machine, IS_READY);
     case BJ_E_STATE:
         return waiter->question != ASK_DONE && waiter->question != ASK_RELEASED;
     case BJ_E_DISCONNECTED:
@@ -522,11 +525,11 @@ static void tell_row(struct world *w, const struct line *line)
     struct row row = read_row(line);
     bool listed = line->b & ROW_LISTED;
 
-    if (w->machine.released)
+    if (machine_is(&w->machine, IS_RELEASED))
         return; /* nobody looks for it any more */
-    if (w->machine.away && listed)
+    if (machine_is(&w->machine, IS_AWAY) && listed)
         machine_reconnected_listed(&w->machine, &row);
-    else if (w->machine.away)
+    else if (machine_is(&w->machine, IS_AWAY))
         machine_reconnected_absent(&w->machine);
     else if (listed)
         machine_row(&w->machine, &row);
@@ -541,7 +544,7 @@ static void hear_own_row(struct world *w, const struct line *line)
     w->rest.query_out = w->rest.query_again = false;
     if (!again)
         tell_row(w, line);
-    else if (!w->machine.released)
+    else if (!machine_is(&w->machine, IS_RELEASED))
         port_list_jobs(&w->machine); /* what it answers may be older than the question */
 }
 
@@ -552,7 +555,7 @@ static void hear_row(struct world *w, const struct line *line)
     } else if (line->c == FOR_ATTACH) {
         w->rest.past.attached = true;
         tell_row(w, line);
-    } else if (!(line->b & ROW_LISTED) && !w->machine.released) {
+    } else if (!(line->b & ROW_LISTED) && !machine_is(&w->machine, IS_RELEASED)) {
         machine_absent(&w->machine); /* a caller's query: only that it is gone is news */
     }
 }
@@ -596,7 +599,7 @@ static bool is_for_us(struct world *w, const struct line *line)
 
     if (line->run > 0 && created && !w->rest.past.next_known)
         meet_next_run(w);
-    return !w->machine.released && (line->run == 0 || !w->rest.past.next_known);
+    return !machine_is(&w->machine, IS_RELEASED) && (line->run == 0 || !w->rest.past.next_known);
 }
 
 static void hear_event(struct world *w, const struct line *line)
@@ -652,7 +655,7 @@ static void note_reading(struct world *w, struct command command, bool accepted)
 {
     struct past *past = &w->rest.past;
     bool ours = command.asker == FOR_MACHINE || command.asker == FOR_RAW;
-    bool verb = command.order <= VERB_DISMISS;
+    bool verb = command.order < VERB_COUNT;
 
     past->refused = past->refused || (verb && !accepted);
     if (!accepted)
@@ -797,11 +800,12 @@ static void may(struct steps *steps, bool can, int kind, int which)
 static bool can_poll(const struct world *w)
 {
     const struct machine *job = &w->machine;
-    bool misses_ready = age_of(w)->no_ready && !job->ready && !job->traits.never_ready;
+    bool misses_ready =
+        age_of(w)->no_ready && !machine_is(job, IS_READY) && !job->traits.never_ready;
     bool misses_pause = !job->traits.has_status &&
                         (job->pivots > 0 || job->soft_aborts > 0 || job->force_aborts > 0);
     bool misses = misses_pause || ((job->traits.silent || misses_ready) && job->waiters);
-    bool hears = w->rest.qemu.connected && !job->away && !w->rest.query_out;
+    bool hears = w->rest.qemu.connected && !machine_is(job, IS_AWAY) && !w->rest.query_out;
 
     return misses && hears && job->outcome == BJ_OUTCOME_NONE;
 }
@@ -844,7 +848,8 @@ static void list_callers_steps(const struct world *w, struct steps *steps)
         may(steps, w->seats[i].taken, STEP_LEAVE, i);
     for (int i = 0; i < SEATS; i++)
         may(steps, w->seats[i].taken && w->seats[i].waiter.held, STEP_UNHOLD, i);
-    bool sends = room && w->rest.qemu.connected && !w->machine.away && !w->machine.released;
+    bool sends = room && w->rest.qemu.connected && !machine_is(&w->machine, IS_AWAY) &&
+                 !machine_is(&w->machine, IS_RELEASED);
     may(steps, sends, STEP_QUERY, 0);
     for (int verb = VERB_COMPLETE; verb <= VERB_FORCE; verb++)
         may(steps, sends, STEP_RAW, verb);
@@ -855,7 +860,7 @@ static void list_outside_steps(const struct world *w, struct steps *steps)
     const struct setting *setting = &w->scenario->setting;
     struct qemu *q = (struct qemu *)&w->rest.qemu;
 
-    for (int verb = VERB_COMPLETE; verb <= VERB_DISMISS; verb++)
+    for (int verb = VERB_COMPLETE; verb < VERB_COUNT; verb++)
         may(steps, q->run == 0 && others_verb_counts(w, (enum verb)verb), STEP_OTHER, verb);
     may(steps, qemu_fails(q, setting, false), STEP_FAIL, 0);
     may(steps, qemu_stops(q, setting, false), STEP_STOP, 0);
@@ -894,7 +899,7 @@ static void hang_up(struct world *w)
     qemu_hang_up(&w->rest.qemu);
     w->rest.query_out = w->rest.query_again = false;
     w->rest.past.was_away = true;
-    if (w->machine.released)
+    if (machine_is(&w->machine, IS_RELEASED))
         fail_verbs(w);
     else
         machine_disconnected(&w->machine);
@@ -903,7 +908,7 @@ static void hang_up(struct world *w)
 static void reconnect(struct world *w)
 {
     w->rest.qemu.connected = true;
-    if (w->machine.released)
+    if (machine_is(&w->machine, IS_RELEASED))
         return;
     w->rest.query_out = true;
     push_query(w, FOR_MACHINE);
@@ -1130,7 +1135,7 @@ static void judge_job(struct world *w)
     if (ended && knows)
         must(w, job->outcome != BJ_OUTCOME_NONE, "what has ended has an outcome");
     if (ended && q->status == STATUS_NULL && knows)
-        must(w, job->released, "what is gone is released");
+        must(w, machine_is(job, IS_RELEASED), "what is gone is released");
     if (job->traits.ours && job->outcome != BJ_OUTCOME_LOST)
         must(w, q->status != STATUS_CONCLUDED || q->run > 0, "ours are dismissed");
     if (ended)
@@ -1139,7 +1144,8 @@ static void judge_job(struct world *w)
     must(w, !q->by_error || job->stall == STALL_ERROR, "a stop by an error is told");
     must(w, q->paused || job->stall == STALL_NONE || (mute && w->rest.past.others),
          "what goes on is not STALLED");
-    must(w, !q->ready || job->ready || (age_of(w)->no_ready && !job->waiters), "READY is told");
+    must(w, !q->ready || machine_is(job, IS_READY) || (age_of(w)->no_ready && !job->waiters),
+         "READY is told");
 }
 
 void world_judge(struct world *w, const struct step *steps, int count)
@@ -1158,7 +1164,7 @@ void world_cut(struct world *w)
     w->rest.lost = true;
     machine_lost(&w->machine, BJ_E_JOB_LOST, "the connection ended");
     must(w, !w->machine.waiters, "nobody hangs when the connection ends");
-    must(w, w->machine.released, "all is released when the connection ends");
+    must(w, machine_is(&w->machine, IS_RELEASED), "all is released when the connection ends");
     w->rest.past.untold = true;
     check_latched(w);
 }

@@ -39,8 +39,8 @@ typedef struct fixture {
     int statuses;        /* news of that kind */
     int64_t stall_timer; /* milliseconds; 0 while it is off */
 
-    int flying[VERB_DISMISS + 1];           /* sent and not replied to */
-    struct waiter *asker[VERB_DISMISS + 1]; /* of the verb of that kind that was sent last */
+    int flying[VERB_COUNT];           /* sent and not replied to */
+    struct waiter *asker[VERB_COUNT]; /* of the verb of that kind that was sent last */
     bool query_out;
     bool graph_out;
     bool dismissed;     /* ours was accepted */
@@ -82,9 +82,10 @@ static inline bool fixture_is_flying(const fixture *m, enum verb verb)
 static inline void port_send(struct machine *job, enum verb verb, struct waiter *waiter)
 {
     fixture *m = (fixture *)job;
-    bool aborting = job->cancel >= IN_FLIGHT || job->force >= IN_FLIGHT;
+    bool aborting =
+        job->sent[VERB_CANCEL].state >= IN_FLIGHT || job->sent[VERB_FORCE].state >= IN_FLIGHT;
 
-    if (verb == VERB_COMPLETE && !job->ready)
+    if (verb == VERB_COMPLETE && !machine_is(job, IS_READY))
         fixture_break(m, "no complete before ready");
     if (verb == VERB_COMPLETE && fixture_is_flying(m, VERB_COMPLETE))
         fixture_break(m, "one complete at a time");
@@ -142,7 +143,7 @@ static inline void port_answer(struct machine *job, struct waiter *waiter,
     for (const struct waiter *w = job->waiters; w; w = w->next)
         if (w == waiter)
             fixture_break(m, "out of the list before it is answered");
-    for (int verb = 0; verb <= VERB_DISMISS; verb++)
+    for (int verb = 0; verb < VERB_COUNT; verb++)
         if (m->asker[verb] == waiter)
             m->asker[verb] = NULL;
 }
@@ -285,7 +286,7 @@ static inline seat *verb(fixture *m, enum verb which)
 static inline void leave(fixture *m, seat *s)
 {
     s->left = true;
-    for (int v = 0; v <= VERB_DISMISS; v++)
+    for (int v = 0; v < VERB_COUNT; v++)
         if (m->asker[v] == &s->waiter)
             m->asker[v] = NULL;
     machine_leave(&m->machine, &s->waiter);
@@ -342,7 +343,7 @@ static inline void graph_says(fixture *m, enum disk_switch result)
 /* Replies that were under way do not come any more. */
 static inline void fixture_disconnect(fixture *m)
 {
-    for (int v = 0; v <= VERB_DISMISS; v++) {
+    for (int v = 0; v < VERB_COUNT; v++) {
         m->flying[v] = 0;
         m->asker[v] = NULL;
     }

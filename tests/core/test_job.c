@@ -130,7 +130,7 @@ static void b07_leaving_never_sends_a_thing(void **state)
     for (int i = 0; i < 3; i++)
         leave(m, s[i]);
     assert_said(m, "complete");
-    assert_int_equal(m->machine.complete, ACCEPTED);
+    assert_int_equal(m->machine.sent[VERB_COMPLETE].state, ACCEPTED);
 }
 
 static void b09_ready_ends_with_the_job(void **state)
@@ -842,7 +842,7 @@ static void b28_a_row_never_overrules_an_event(void **state)
 {
     fixture *m = *state;
     feed(m, TO_READY " =running");
-    assert_true(m->machine.ready);
+    assert_true(machine_is(&m->machine, IS_READY));
     assert_answered(ready(m), BJ_OK);
     seat *p = pivot(m);
     feed(m, "=running +complete =running " END_OK " =running");

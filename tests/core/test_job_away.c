@@ -270,7 +270,7 @@ static void b57_a_cancel_that_has_no_event_is_made_up(void **state)
     assert_answered(a, BJ_OK);
     assert_answered(d, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
-    assert_true(m->machine.made_up);
+    assert_true(machine_is(&m->machine, END_ASSUMED));
 }
 
 static void b57_the_same_words_with_an_event(void **state)
@@ -284,7 +284,7 @@ static void b57_the_same_words_with_an_event(void **state)
     feed(m, "CANCELLED");
     assert_answered(a, BJ_OK);
     assert_outcome(m, BJ_OUTCOME_CANCELLED);
-    assert_false(m->machine.made_up);
+    assert_false(machine_is(&m->machine, END_ASSUMED));
 }
 
 static void b58_cancelled_by_another_client_without_an_event(void **state)
@@ -390,7 +390,7 @@ static void b40_a_dismissal_of_the_callers_releases_nothing_that_runs(void **sta
     feed(m, "READY");
     leave(m, verb(m, VERB_DISMISS));
     feed(m, "COMPLETED !dismiss");
-    assert_false(m->machine.released);
+    assert_false(machine_is(&m->machine, IS_RELEASED));
 }
 
 static void b42_a_raw_cancel_before_pending_tells_a_soft_abort(void **state)

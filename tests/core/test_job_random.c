@@ -106,7 +106,7 @@ static void say_anything(fixture *m)
 
 static void reply_anything(fixture *m)
 {
-    enum verb v = (enum verb)roll(VERB_DISMISS + 1);
+    enum verb v = (enum verb)roll(VERB_COUNT);
     if (!fixture_is_flying(m, v))
         return;
     if (one_in(2))
@@ -182,7 +182,7 @@ typedef struct qemu {
     bool others_verb; /* another client completed or cancelled it */
     bool pivoted, completed, cancelled, failed;
 
-    int commands_read[VERB_DISMISS + 1];
+    int commands_read[VERB_COUNT];
     bool query_read;
 
     struct line lines[LINES]; /* on the wire to us */
@@ -394,7 +394,7 @@ static void reply_to(qemu *q, enum verb v, bool accepted, bool unknown)
 /* Reads one of our commands; the events that it causes come before its reply or after it. */
 static bool read_command(qemu *q)
 {
-    for (int i = 0; i <= VERB_DISMISS; i++) {
+    for (int i = 0; i < VERB_COUNT; i++) {
         enum verb v = (enum verb)i;
         if (q->m->flying[v] <= q->commands_read[v])
             continue;

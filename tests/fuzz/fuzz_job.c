@@ -34,10 +34,10 @@ enum deed {
     DEED_ABORT,
     DEED_ESCALATE = DEED_ABORT + 4,
     DEED_VERB,
-    ACCEPT = DEED_VERB + VERB_DISMISS + 1,
-    REFUSE = ACCEPT + VERB_DISMISS + 1,
-    REFUSE_GONE = REFUSE + VERB_DISMISS + 1,
-    RAW_SENT = REFUSE_GONE + VERB_DISMISS + 1,
+    ACCEPT = DEED_VERB + VERB_COUNT,
+    REFUSE = ACCEPT + VERB_COUNT,
+    REFUSE_GONE = REFUSE + VERB_COUNT,
+    RAW_SENT = REFUSE_GONE + VERB_COUNT,
     RAW_ACCEPTED = RAW_SENT + VERB_FORCE + 1,
     RAW_REFUSED = RAW_ACCEPTED + VERB_FORCE + 1,
     LEAVE = RAW_REFUSED + VERB_FORCE + 1,
@@ -52,14 +52,14 @@ struct bench {
 /* While the connection is being made again nothing is sent or asked (B46). */
 static void send_checked(struct machine *job, enum verb verb, struct waiter *waiter)
 {
-    if (job->away)
+    if (machine_is(job, IS_AWAY))
         fixture_break((fixture *)job, "nothing is sent while it is away");
     port_send(job, verb, waiter);
 }
 
 static void query_checked(struct machine *job)
 {
-    if (job->away)
+    if (machine_is(job, IS_AWAY))
         fixture_break((fixture *)job, "nothing is asked while it is away");
     port_list_jobs(job);
 }
@@ -83,7 +83,7 @@ static bool is_possible(const fixture *m, const char *fact)
         return m->stall_timer > 0;
     if (strcmp(fact, "escalate") == 0)
         return true;
-    if (m->machine.away)
+    if (machine_is(&m->machine, IS_AWAY))
         return is_return;
     if (strcmp(fact, "switched") == 0 || strcmp(fact, "unswitched") == 0)
         return m->graph_out;
@@ -118,7 +118,7 @@ static void do_raw(struct bench *b, int deed)
     int base = deed < RAW_ACCEPTED ? RAW_SENT : deed < RAW_REFUSED ? RAW_ACCEPTED : RAW_REFUSED;
     enum verb which = (enum verb)(deed - base);
 
-    if (b->m->machine.away || (base != RAW_SENT && b->raw[which] == 0))
+    if (machine_is(&b->m->machine, IS_AWAY) || (base != RAW_SENT && b->raw[which] == 0))
         return;
     if (base == RAW_SENT) {
         b->raw[which]++;

@@ -160,8 +160,7 @@ static void b43_actions_that_start_no_job(void **state)
     assert_int_equal(bj_future_job_count(begun), 1);
     ends(done(w, job_at(w, begun, 0)), BJ_OK, BJ_OUTCOME_COMPLETED);
 
-    json_t *removed = qmp(w, "block-dirty-bitmap-remove", JSON({"node": "one", "name": "b0"}));
-    json_decref(removed); /* so it was there */
+    qmp(w, "block-dirty-bitmap-remove", JSON({"node": "one", "name": "b0"})); /* it is there */
     begun = answers(begin(w, "[]", BJ_TRANSACTION_EACH), BJ_OK);
     assert_int_equal(bj_future_job_count(begun), 0);
 }

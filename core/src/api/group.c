@@ -358,7 +358,7 @@ static struct group_wait *wait_of(bj_future *future)
 static struct part *find_unfit(struct group_wait *wait)
 {
     for (size_t i = 0; wait->goal == GROUP_PIVOT && i < wait->count; i++)
-        if (wait->parts[i].job->machine.traits.never_ready)
+        if (machine_traits(&wait->parts[i].job->machine)->never_ready)
             return &wait->parts[i];
     return NULL;
 }
@@ -368,7 +368,7 @@ static void refuse_unfit(struct group_wait *wait, struct part *unfit)
     wait->decider = unfit;
     wait->answer = (struct future_result){
         .error = BJ_E_STATE,
-        .outcome = unfit->job->machine.outcome,
+        .outcome = machine_outcome(&unfit->job->machine),
         .text = text_printf("job %s: a job of this type has no pivot: wait for done",
                             bj_job_id(unfit->job)),
     };

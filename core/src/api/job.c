@@ -85,8 +85,8 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
     job->last.current = info->current;
     job->last.total = info->total;
     job->last.speed = info->speed;
-    if (*info->status && !info->auto_dismiss && !job->machine.traits.ours)
-        job->machine.traits.kept = true;
+    if (*info->status && !info->auto_dismiss && !machine_traits(&job->machine)->ours)
+        machine_learn(&job->machine)->kept = true;
 
     bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
     struct row row = {
@@ -97,7 +97,7 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
         .io_error = io_error,
         .error = *info->error ? info->error : NULL,
     };
-    if (job->machine.away)
+    if (machine_is(&job->machine, IS_AWAY))
         machine_reconnected_listed(&job->machine, &row);
     else
         machine_row(&job->machine, &row);
@@ -110,7 +110,7 @@ void job_feed_listed(bj_job *job, const bj_job_info *row)
         job_feed_row(job, row);
         return;
     }
-    if (job->machine.away)
+    if (machine_is(&job->machine, IS_AWAY))
         machine_reconnected_absent(&job->machine);
     else
         machine_absent(&job->machine);
@@ -134,7 +134,7 @@ void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
  * whether the job is there at all. */
 void job_feed_silence(bj_job *job)
 {
-    if (!job->polls || job->machine.away)
+    if (!job->polls || machine_is(&job->machine, IS_AWAY))
         job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
 }
 
@@ -143,12 +143,13 @@ void job_feed_silence(bj_job *job)
 static bool needs_polling(const bj_job *job)
 {
     const struct machine *machine = &job->machine;
-    bool misses_ready = job->has_no_ready_event && !machine->ready && !machine->traits.never_ready;
-    bool is_wanted = machine->waiters || job->watches;
+    const struct machine_traits *traits = machine_traits(machine);
+    bool misses_ready =
+        job->has_no_ready_event && !machine_is(machine, IS_READY) && !traits->never_ready;
+    bool is_wanted = machine_is_awaited(machine) || job->watches;
     bool misses_pause =
-        job->hides_pauses && !machine->traits.has_status &&
-        (machine->pivots > 0 || machine->soft_aborts > 0 || machine->force_aborts > 0);
-    return (((machine->traits.silent || misses_ready) && is_wanted) || misses_pause) &&
+        job->hides_pauses && !traits->has_status && machine_awaits_movement(machine);
+    return (((traits->silent || misses_ready) && is_wanted) || misses_pause) &&
            !machine_is_over(machine);
 }
 
@@ -172,7 +173,8 @@ static void prepare_pivot(bj_job *job)
     const struct machine *machine = &job->machine;
     struct driver *driver = job->monitor->driver;
 
-    if (machine->pivots > 0 && !machine->ready && !job->complete.job && driver && job->tabled)
+    if (machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) && !job->complete.job &&
+        driver && job->tabled)
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
@@ -220,7 +222,7 @@ void job_learn_type(bj_job *job, const char *type)
 {
     if (!*type || *text_str(job->type))
         return;
-    set_type_traits(&job->machine.traits, type);
+    set_type_traits(machine_learn(&job->machine), type);
     ctx_lock(ctx_of(job));
     job->type = text_printf("%s", type);
     ctx_unlock(ctx_of(job));
@@ -275,8 +277,8 @@ void job_retire(bj_job *job)
 bool job_owes_dismissal(const bj_job *job)
 {
     const struct machine *machine = &job->machine;
-    return machine->traits.ours && machine_is_over(machine) && !machine->released &&
-           machine->outcome != BJ_OUTCOME_LOST;
+    return machine_traits(machine)->ours && machine_is_over(machine) &&
+           !machine_is(machine, IS_RELEASED) && machine_outcome(machine) != BJ_OUTCOME_LOST;
 }
 
 bj_job *bj_job_ref(bj_job *job)

@@ -43,13 +43,6 @@ static void unlink_watch(bj_watch *watch)
 
 /* ----------------------------------------------------------------------- news */
 
-static int done_error(const struct machine *machine)
-{
-    if (machine->outcome == BJ_OUTCOME_FAILED)
-        return BJ_E_JOB_FAILED;
-    return machine->outcome == BJ_OUTCOME_LOST ? machine->lost_error : BJ_OK;
-}
-
 static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *name,
                       struct text *text)
 {
@@ -58,8 +51,8 @@ static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, s
     watch_push(watch,
                &(bj_record){
                    .kind = kind,
-                   .error = ended ? done_error(machine) : BJ_OK,
-                   .outcome = ended ? machine->outcome : BJ_OUTCOME_NONE,
+                   .error = ended ? machine_error(machine) : BJ_OK,
+                   .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job->event_us,
                },
                name, text);
@@ -73,7 +66,7 @@ static void push_all(const bj_job *job, bj_record_kind kind, struct text *name, 
 
 void job_end_watches(bj_job *job)
 {
-    push_all(job, BJ_RECORD_ENDED, NULL, job->machine.text);
+    push_all(job, BJ_RECORD_ENDED, NULL, machine_text(&job->machine));
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -116,8 +109,8 @@ static void check_convergence(struct job_watch *progress, const bj_job_info *row
     int64_t now_ms = clock_monotonic_ms();
     bool shrinks = progress->least_left < 0 || left < progress->least_left;
 
-    if (machine->ready || machine->traits.never_ready || machine->stall != STALL_NONE ||
-        row->current < 0 || shrinks) {
+    if (machine_is(machine, IS_READY) || machine_traits(machine)->never_ready ||
+        machine_is_stalled(machine) || row->current < 0 || shrinks) {
         progress->least_left = left;
         progress->least_left_ms = now_ms;
         if (progress->told_stalled)
@@ -196,10 +189,10 @@ static void begin_watch(bj_watch *watch)
     const struct machine *machine = &job->machine;
 
     watch_link(watch, &job->watches);
-    if (machine->ready)
+    if (machine_is(machine, IS_READY))
         push_news(job, watch, BJ_RECORD_READY, NULL, NULL);
-    if (machine->stall != STALL_NONE)
-        push_news(job, watch, BJ_RECORD_STALLED, NULL, machine->text);
+    if (machine_is_stalled(machine))
+        push_news(job, watch, BJ_RECORD_STALLED, NULL, machine_text(machine));
     if (machine_is_over(machine)) {
         job_end_watches(job);
         return;

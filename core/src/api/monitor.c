@@ -124,7 +124,7 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
     bool gone = fact->kind == FACT_STATUS && fact->status == STATUS_NULL;
 
     bj_job *job = monitor_find_job(monitor, fact->id);
-    bool is_its_first = job && job->machine.status == STATUS_NONE;
+    bool is_its_first = job && machine_is_fresh(&job->machine);
     if (job && (!created || is_its_first))
         return job;
     if (monitor->lingering || fact->earlier)

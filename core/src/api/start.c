@@ -21,8 +21,8 @@ bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_e
     *ret_error = BJ_E_NOMEM;
     if (!job)
         return NULL;
-    job->machine.traits.kept = plan->kept;
-    job->machine.traits.replaces = plan->replaces;
+    machine_learn(&job->machine)->kept = plan->kept;
+    machine_learn(&job->machine)->replaces = plan->replaces;
     if (plan->device)
         job->device = text_new(plan->device, strlen(plan->device));
     if (plan->reopen)

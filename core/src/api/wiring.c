@@ -88,7 +88,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
 
     if (reply->error == BJ_OK && verb == VERB_COMPLETE)
         note_complete_accepted(taken.job);
-    if (!is_about_connection(reply->error) || taken.job->machine.released)
+    if (!is_about_connection(reply->error) || machine_is(&taken.job->machine, IS_RELEASED))
         job_feed_reply(taken.job, verb, waiter,
                        &(struct verb_reply){
                            .accepted = reply->error == BJ_OK,
@@ -195,7 +195,7 @@ static void port_list_jobs(struct machine *machine)
 static void on_seen(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    if (slot->job->machine.end == END_NONE) { /* else it may have seen what came after */
+    if (!machine_has_end(&slot->job->machine)) { /* else it may have seen what came after */
         slot->job->sight = reply->sight;
         reply->sight = NULL;
     }
@@ -205,7 +205,7 @@ static void on_seen(struct driver_request *request, struct driver_reply *reply)
 void job_see_graph(bj_job *job)
 {
     struct driver *driver = job->monitor->driver;
-    bool switches = *text_str(job->type) == '\0' || !job->machine.traits.never_ready;
+    bool switches = *text_str(job->type) == '\0' || !machine_traits(&job->machine)->never_ready;
 
     if (!switches || job->sight || job->look.job || machine_is_over(&job->machine))
         return;
@@ -285,7 +285,8 @@ static struct text *answer_text(const bj_job *job, const struct answer *answer)
     case BJ_E_REFUSED:
         return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
     case BJ_E_JOB_ENDED:
-        return text_printf("job %s ended as %s", id, bj_outcome_name(job->machine.outcome));
+        return text_printf("job %s ended as %s", id,
+                           bj_outcome_name(machine_outcome(&job->machine)));
     default:
         return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
     }
@@ -298,7 +299,7 @@ static void port_answer(struct machine *machine, struct waiter *waiter, const st
 
     asker->answered(asker, &(struct future_result){
                                .error = answer->error,
-                               .outcome = machine->outcome,
+                               .outcome = machine_outcome(machine),
                                .text = answer_text(handle_of(machine), answer),
                                .error_class = *error_class ? text_printf("%s", error_class) : NULL,
                            });
@@ -324,8 +325,8 @@ static void publish_ready(bj_job *job)
 static void publish_end(bj_job *job)
 {
     ctx_lock(ctx_of(job));
-    job->outcome = job->machine.outcome;
-    job->text = text_ref(job->machine.text);
+    job->outcome = machine_outcome(&job->machine);
+    job->text = text_ref(machine_text(&job->machine));
     if (!job->timeline.end_event)
         job->timeline.end_event = job->event_us;
     job->timeline.end_seen = seen_now(job);
@@ -339,7 +340,7 @@ static void port_report(struct machine *machine, enum report news, const char *t
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
-        if (machine->made_up)
+        if (machine_is(machine, END_ASSUMED))
             monitor_make_up_cancelled(job->monitor, job);
         job_end_watches(job);
         break;

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The truth about one run of one block job: a state machine that knows neither sockets nor JSON nor
- * time. It is fed facts and gives back actions; all rules of the contract live here.
+ * The truth about one run of one block job: a state machine without sockets, JSON or time. It is
+ * fed facts and answers with effects; all rules of the contract are here, and what can be written
+ * as data is in tables.h.
  *
  *   what is known        valid when
  *   -------------        ----------
- *   status               QEMU tells it (3.0 and later: events; else rows); STATUS_NONE before
- *   ready                once true, true for ever (B27, B28)
- *   stall                the job stands still and someone has to act (B13)
+ *   status               QEMU reports it (3.0 and later: events; else rows); STATUS_NONE before
+ *   ready                once true, true forever (B27, B28)
+ *   stall                the job is stalled, and someone has to act (B13)
  *   end                  the first terminal event that came; nothing after it changes it (B18)
- *   outcome              the end and the verbs that were accepted, put together; latched once
+ *   outcome              the end and the accepted verbs, put together; latched once
  *   released             QEMU has let go of the run
  *
- * End and outcome differ: a COMPLETED event may come before the reply that tells whether our
+ * End and outcome differ: a COMPLETED event may come before the reply that shows whether our
  * complete or our cancel was accepted (B02), and then the outcome waits for that reply.
  *
  * No port function may call back into the machine. One thread at a time.
@@ -20,54 +21,10 @@
 #ifndef BJ_MODEL_MACHINE_H
 #define BJ_MODEL_MACHINE_H
 
+#include "model/tables.h"
+#include "model/words.h"
+
 #include <blockjob/blockjob.h>
-
-enum status {
-    STATUS_NONE, /* not told, or one we don't know (B49) */
-    STATUS_CREATED,
-    STATUS_RUNNING,
-    STATUS_PAUSED,
-    STATUS_READY,
-    STATUS_STANDBY,
-    STATUS_WAITING,
-    STATUS_PENDING,
-    STATUS_ABORTING,
-    STATUS_CONCLUDED,
-    STATUS_NULL
-};
-
-const char *job_status_name(enum status status);
-enum status job_status_of(const char *name);
-
-enum verb {
-    VERB_COMPLETE,
-    VERB_CANCEL,
-    VERB_FORCE,
-    VERB_PAUSE,
-    VERB_RESUME,
-    VERB_SET_SPEED,
-    VERB_CHANGE,
-    VERB_FINALIZE,
-    VERB_DISMISS
-};
-
-/* How far a verb of ours has come. Complete and the two cancels are sent once for all who want
- * them (B32); the waiters say who does. */
-enum sent_state {
-    NOT_SENT,
-    IN_FLIGHT,
-    UNSURE, /* the connection ended before the reply: taken or not */
-    ACCEPTED
-};
-
-enum question {
-    ASK_READY,
-    ASK_DONE,
-    ASK_RELEASED,
-    ASK_PIVOT,
-    ASK_ABORT,
-    ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
-};
 
 /* Someone who waits. Belongs to the caller; in the machine's list from machine_ask() until it is
  * answered or machine_leave(). */
@@ -88,6 +45,7 @@ struct answer {
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
 };
 
+/* What every observer is to learn. */
 enum report {
     REPORT_STATUS,
     REPORT_READY,
@@ -99,84 +57,73 @@ enum report {
 
 struct machine;
 
-/* What the machine wants done. */
+/* The effects: what the machine wants done. */
 struct machine_port {
     /* Write the verb; `waiter` is its only asker, or NULL when it is for all. Then machine_reply().
      */
     void (*send)(struct machine *m, enum verb verb, struct waiter *waiter);
-    /* Ask QEMU for the jobs there are; then machine_row() or machine_absent(). */
+    /* Ask QEMU for the job list; then machine_row() or machine_absent(). */
     void (*list_jobs)(struct machine *m);
-    /* Look at the block graph whether the disk was switched; then machine_compared() (B15). */
+    /* Compare the block graph: was the disk switched? Then machine_compared() (B15). */
     void (*compare_graph)(struct machine *m);
-    /* Then machine_tick(); ms 0 stops it. For a job that stands still, nobody knows why; and for a
-     * complete of which nobody knows whether QEMU has taken it. */
+    /* Then machine_tick(); ms 0 stops it. For a job that is still for an unknown reason; and for a
+     * complete that QEMU may have taken or not. */
     void (*set_timer)(struct machine *m, int64_t ms);
     /* The waiter is out of the list before this is called. */
     void (*answer)(struct machine *m, struct waiter *waiter, const struct answer *answer);
-    void (*report)(struct machine *m, enum report news, const char *text);
+    void (*report)(struct machine *m, enum report report, const char *text);
 };
-
-enum stall {
-    STALL_NONE,
-    STALL_PAUSED, /* by us, or by someone else */
-    STALL_ERROR   /* on-error=stop or enospc */
-};
-
-enum end { END_NONE, END_COMPLETED, END_CANCELLED, END_FAILED };
 
 struct machine_traits {
     bool never_ready; /* stream, backup, ...: ready will never come (B09) */
     bool switches;    /* a mirror: COMPLETED alone does not say how it ended */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
     bool kept;        /* somebody else's, with auto-dismiss off: it stays after its end */
-    bool has_status;  /* this QEMU tells statuses by events */
-    bool silent;      /* it has no event for a cancel: gone is cancelled there (B57, B58) */
-    bool no_repeats;  /* a cancel that is sent twice does harm there (RHEL 6.3, B59) */
-    bool replaces;    /* a complete that is sent twice ends QEMU (B32) */
-    int64_t stall_ms; /* how long a standstill may last before it is called one */
+    bool has_status;  /* this QEMU reports statuses by events */
+    bool silent;     /* it has no event for a cancel: a job that is gone was cancelled (B57, B58) */
+    bool no_repeats; /* a cancel that is sent twice does harm there (RHEL 6.3, B59) */
+    bool replaces;   /* a complete that is sent twice ends QEMU (B32) */
+    int64_t stall_ms; /* how long a job is still before it counts as stalled */
 };
+
+/* A verb that is sent once for all who want it (B32): the waiters say who does. */
+enum sent_state {
+    NOT_SENT,
+    IN_FLIGHT,
+    UNSURE, /* the connection ended before the reply: taken or not */
+    ACCEPTED
+};
+struct sent {
+    enum sent_state state;
+    unsigned raw;    /* sent by the program itself as raw commands, not answered yet */
+    unsigned times;  /* complete and dismiss: how often it was sent */
+    bool stood;      /* complete: the job was still since it was sent (5.2 refuses it there) */
+    bool was_unsure; /* complete: its reply was lost once */
+    bool refused;    /* cancel: and not asked for again since */
+    bool in_pending; /* cancel: the job was pending when it was sent */
+};
+#define SHARED_VERBS (VERB_FORCE + 1) /* complete and the two cancels */
 
 struct machine {
     const struct machine_port *port;
     struct machine_traits traits;
 
+    unsigned marks; /* enum condition */
     enum status status;
-    bool ready;
     enum stall stall;
-    bool timer_runs;
-    bool resuming;   /* a resume was sent, and no stop came since */
-    bool pausing;    /* a pause was sent, and nothing ended it since */
-    bool pause_seen; /* a standstill came since */
-    int paused_rows; /* one after the other, where no event tells of a pause; < 0: not paused */
-    bool released;
-    bool pending;  /* waits for finalize (B42) */
-    bool finished; /* was waiting or pending: what was to be done is done */
-    bool aborted;  /* was aborting */
-    bool away;     /* the connection has ended and is being made again: nothing is sent */
-    bool gap;      /* events were missed, and no list has shown it at work since */
-    bool heard;    /* an event came since: it knows better than the list that was asked for */
-    bool made_up;  /* its end is one that QEMU has no event for */
-
     enum end end;
     bj_outcome outcome;
-    int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once outcome is LOST */
+    int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once the outcome is LOST */
     struct text
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
-    enum sent_state complete;
-    enum sent_state cancel;
-    enum sent_state force;
-    unsigned raw[VERB_FORCE + 1]; /* sent by the program itself, not answered yet */
-    bool cancelled_in_pending;    /* when it was sent */
-    bool cancel_refused;          /* and not asked for again since */
-    bool dismissing;
-    unsigned dismisses; /* how often ours was sent */
-    bool graph_asked;
-    bool gone_asked; /* a verb met "no such job", and a query is to tell */
-    bool stood;      /* it left ready for standby since complete was sent (5.2 refuses it there) */
-    bool doubted;    /* whether QEMU has taken complete was asked a while after it came back */
-    bool maybe_completing; /* the reply to a complete was lost once */
-    unsigned completes;    /* how often complete was sent (B33) */
+    struct sent sent[VERB_DISMISS + 1];
+    struct {
+        bool resuming; /* a resume was sent, and no stop came since */
+        bool pausing;  /* a pause was sent, and nothing ended it since */
+        bool stood;    /* the job was still since */
+        int rows;      /* in a row, where no event reports a pause; < 0: rows that are not paused */
+    } pause;
 
     struct waiter *waiters;
     size_t pivots, soft_aborts, force_aborts; /* of them */
@@ -186,7 +133,81 @@ void machine_init(struct machine *m, const struct machine_port *port,
                   const struct machine_traits *traits);
 void machine_clear(struct machine *m); /* nobody waits any more */
 
-bool machine_is_over(const struct machine *m);
+/* -------------------------------------------------------------------- state */
+
+static inline const struct machine_traits *machine_traits(const struct machine *m)
+{
+    return &m->traits;
+}
+
+/* To complete what was known of the job when it began. */
+static inline struct machine_traits *machine_learn(struct machine *m)
+{
+    return &m->traits;
+}
+
+static inline bool machine_is(const struct machine *m, enum condition mark)
+{
+    return (m->marks & mark) != 0;
+}
+
+/* BJ_OUTCOME_NONE until it is over. */
+static inline bj_outcome machine_outcome(const struct machine *m)
+{
+    return m->outcome;
+}
+
+static inline bool machine_is_over(const struct machine *m)
+{
+    return m->outcome != BJ_OUTCOME_NONE;
+}
+
+/* Its terminal event came; the outcome may still depend on a reply or the block graph. */
+static inline bool machine_has_end(const struct machine *m)
+{
+    return m->end != END_NONE;
+}
+
+/* No status was seen yet. */
+static inline bool machine_is_fresh(const struct machine *m)
+{
+    return m->status == STATUS_NONE;
+}
+
+static inline bool machine_is_stalled(const struct machine *m)
+{
+    return m->stall != STALL_NONE;
+}
+
+/* Why it failed, was lost or is stalled; NULL: no reason. The machine's. */
+static inline struct text *machine_text(const struct machine *m)
+{
+    return m->text;
+}
+
+/* BJ_OK, BJ_E_JOB_FAILED, or why it was lost. */
+int machine_error(const struct machine *m);
+
+static inline bool machine_is_awaited(const struct machine *m)
+{
+    return m->waiters != NULL;
+}
+
+static inline bool machine_awaits_pivot(const struct machine *m)
+{
+    return m->pivots > 0;
+}
+
+/* Someone waits for what a job that is paused does not do. */
+static inline bool machine_awaits_movement(const struct machine *m)
+{
+    return m->pivots + m->soft_aborts + m->force_aborts > 0;
+}
+
+/* A pivot would be sent at once, or is under way. Can change with every fact. */
+bool machine_can_pivot(const struct machine *m);
+
+/* ------------------------------------------------------------------ callers */
 
 /* Callers come and go. machine_ask() may answer at once (B04). */
 void machine_ask(struct machine *m, struct waiter *waiter);
@@ -194,10 +215,9 @@ void machine_leave(struct machine *m, struct waiter *waiter);
 void machine_escalate(struct machine *m, struct waiter *waiter); /* a soft abort becomes force */
 void machine_unhold(struct machine *m, struct waiter *waiter);   /* a held pivot is wanted now */
 
-/* A pivot would be sent at once, or is under way. Can change with every fact. */
-bool machine_can_pivot(const struct machine *m);
+/* -------------------------------------------------------------------- facts */
 
-/* Facts. Every text is copied. */
+/* Every text is copied. */
 void machine_status_event(struct machine *m, enum status status);
 void machine_ready_event(struct machine *m);
 void machine_completed_event(struct machine *m, const char *error); /* NULL: no error */
@@ -207,13 +227,6 @@ void machine_stopped_event(struct machine *m,
 void machine_pending_event(struct machine *m);  /* waits for finalize */
 
 /* The reply to a verb. `waiter` as it was in send(), NULL if it has left. */
-struct verb_reply {
-    bool accepted;
-    bool no_job; /* the error class says that there is no such job */
-    int error;   /* bj_error, when not accepted */
-    const char *error_class;
-    const char *text;
-};
 void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
                    const struct verb_reply *reply);
 
@@ -221,19 +234,10 @@ void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
 void machine_raw_sent(struct machine *m, enum verb verb);
 void machine_raw_reply(struct machine *m, enum verb verb, bool accepted);
 
-/* What a query said. Never overrules an event (B28). */
-struct row {
-    enum status status;
-    bool ready;
-    bool paused;
-    bool hides_pause;  /* the list does not tell whether it is paused */
-    bool io_error;     /* io-status is not ok, and it is paused */
-    const char *error; /* of a concluded job; NULL if none */
-};
+/* What a job list says. Never overrules an event (B28). */
 void machine_row(struct machine *m, const struct row *row);
 void machine_absent(struct machine *m);
 
-enum disk_switch { SWITCH_UNKNOWN, SWITCHED, NOT_SWITCHED };
 void machine_compared(struct machine *m, enum disk_switch result);
 
 void machine_tick(struct machine *m);
@@ -244,8 +248,7 @@ void machine_disconnected(struct machine *m);
 void machine_reconnected_listed(struct machine *m, const struct row *row);
 void machine_reconnected_absent(struct machine *m);
 
-/* Nothing more will be heard: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED).
- */
+/* No more facts will come: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED). */
 void machine_lost(struct machine *m, int error, const char *reason);
 
 #endif

@@ -164,9 +164,9 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum verb 
         return id;
     }
     int verb = VERB_COMPLETE;
-    while (verb <= VERB_DISMISS && !is_word_of(command, (enum verb)verb))
+    while (verb < VERB_COUNT && !is_word_of(command, (enum verb)verb))
         verb++;
-    if (verb > VERB_DISMISS)
+    if (verb == VERB_COUNT)
         return NULL;
     bool forces = json_is_true(json_object_get(arguments, "force"));
     *ret_verb = verb == VERB_CANCEL && forces ? VERB_FORCE : (enum verb)verb;

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The words that all layers share: what a job's status is, which verbs there are, what a job list
+ * says of a job and what QEMU answers to a verb.
+ */
+#ifndef BJ_MODEL_WORDS_H
+#define BJ_MODEL_WORDS_H
+
+#include <stdbool.h>
+
+enum status {
+    STATUS_NONE, /* not reported, or one we don't know (B49) */
+    STATUS_CREATED,
+    STATUS_RUNNING,
+    STATUS_PAUSED,
+    STATUS_READY,
+    STATUS_STANDBY,
+    STATUS_WAITING,
+    STATUS_PENDING,
+    STATUS_ABORTING,
+    STATUS_CONCLUDED,
+    STATUS_NULL
+};
+#define STATUS_COUNT (STATUS_NULL + 1)
+
+const char *job_status_name(enum status status);
+enum status job_status_of(const char *name);
+
+/* The first four are sent once for all who want them; see struct sent in machine.h. */
+enum verb {
+    VERB_COMPLETE,
+    VERB_CANCEL,
+    VERB_FORCE,
+    VERB_DISMISS,
+    VERB_PAUSE,
+    VERB_RESUME,
+    VERB_SET_SPEED,
+    VERB_CHANGE,
+    VERB_FINALIZE
+};
+#define VERB_COUNT (VERB_FINALIZE + 1)
+
+/* QEMU's reply to a verb. */
+struct verb_reply {
+    bool accepted;
+    bool no_job; /* refused because there is no such job */
+    int error;   /* bj_error, when not accepted */
+    const char *error_class;
+    const char *text;
+};
+
+/* What a job list says of a job. */
+struct row {
+    enum status status;
+    bool ready;
+    bool paused;
+    bool hides_pause;  /* the list does not report whether it is paused */
+    bool io_error;     /* io-status is not ok, and it is paused */
+    const char *error; /* of a concluded job; NULL if none */
+};
+
+/* Whether the disk was switched to the mirror's target, or to the commit's base. */
+enum disk_switch { SWITCH_UNKNOWN, SWITCHED, NOT_SWITCHED };
+
+#endif
