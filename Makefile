@@ -422,7 +422,7 @@ check-race check-mutations:
 SECONDS ?= 60
 .check-stress: $(stress) $(python_ready)
 	$(stress) $(SECONDS) $(SEED)
-	$(with_tools) PYTHONPATH=tests/python:tests/support $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
+	$(with_tools) PYTHONPATH=tests/python:tests/support:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
 
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
 ifeq ($(has_libvirt),yes)
