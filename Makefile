@@ -271,7 +271,6 @@ $(stress): $(stress_objects) $(support_objects) $(STATIC)
 
 # It counts which rows of the tables it has reached.
 counted_tables := $(BUILD)/tests/core/counted_tables.o
-$(explorer_objects): private defines += -DCOUNT_ROWS
 $(counted_tables): core/src/model/tables.c Makefile | $(BUILD)/.dependencies
 	$(call say,CC)
 	@mkdir -p $(@D)

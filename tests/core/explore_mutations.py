@@ -96,8 +96,8 @@ MUTATIONS = [
     ),
     Mutation(
         "the-outcome-is-decided-again",
-        "if (machine_is_over(m) || m->end == END_NONE)\n        return;\n    const struct outcome_rule",
-        "if (m->end == END_NONE)\n        return;\n    const struct outcome_rule",
+        "if (machine_is_over(m) || m->end == END_NONE)\n        return;\n    const",
+        "if (m->end == END_NONE)\n        return;\n    const",
         "nothing but RELEASED and statuses after ENDED",
     ),
     Mutation(
@@ -163,8 +163,8 @@ MUTATIONS = [
     ),
     Mutation(
         "verbs-without-a-connection",
-        "if (machine_is_over(m) || machine_is(m, CHECKING_GONE) || machine_is(m, IS_AWAY))",
-        "if (machine_is_over(m) || machine_is(m, CHECKING_GONE))",
+        "machine_is(m, CHECKING_GONE) || machine_is(m, IS_AWAY))",
+        "machine_is(m, CHECKING_GONE))",
         "nothing is sent while nobody hears",
     ),
 ]

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define COUNT_ROWS
 #include "explore_tables.h"
 #include "model/tables.h"
 
