@@ -8,7 +8,7 @@
 
 #include "disks.h"
 #include "driver/job_list.h"
-#include "starts.h"
+#include "start_calls.h"
 
 #include <libvirt/libvirt.h>
 #include <stdatomic.h>

@@ -409,7 +409,7 @@ bool connection_is_alive(const struct connection *connection)
     return virConnectIsAlive(connection->handle) != 0;
 }
 
-bool connection_tells_end(const struct connection *connection)
+bool connection_reports_end(const struct connection *connection)
 {
     return connection->tells_end;
 }

@@ -4,9 +4,9 @@
  */
 #include "domain.h"
 #include "base/container_of.h"
-#include "domain_asked.h"
+#include "domain_events.h"
+#include "domain_operations.h"
 #include "domain_request.h"
-#include "domain_told.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ static void release(struct domain *domain)
     loop_timer_free(domain->alive_timer);
     domain->hold_timer = domain->alive_timer = NULL;
     loop_unhold(domain->loop);
-    told_drop_early(domain);
+    domain_drop_early_events(domain);
     facts_free(domain->facts);
     domain->facts = NULL;
     disks_clear(&domain->disks);
@@ -115,7 +115,7 @@ static struct domain *of_opening(struct call *call)
     return container_of(call, struct domain, opening);
 }
 
-static bool look_around(struct domain *domain)
+static bool read_domain(struct domain *domain)
 {
     virDomainPtr handle = session_domain(domain->found.session);
     struct call_error error = {0};
@@ -133,13 +133,13 @@ static void run_open(struct call *call)
     virDomainPtr theirs = domain->found.theirs;
 
     domain->found.theirs = NULL;
-    domain->found.session =
-        session_open(text_str(domain->uri), theirs, &told_sink, domain, &domain->found.failure);
+    domain->found.session = session_open(text_str(domain->uri), theirs, &domain_session_sink,
+                                         domain, &domain->found.failure);
     if (!domain->found.session)
         return;
-    bool looked = look_around(domain);
+    bool is_read = read_domain(domain);
     session_called(domain->found.session);
-    if (!looked) {
+    if (!is_read) {
         session_close(domain->found.session);
         domain->found.session = NULL;
     }
@@ -159,13 +159,13 @@ static void on_alive_timer(void *user)
     if (session_is_alive(domain->session))
         loop_timer_set(domain->alive_timer, ALIVE_MS);
     else
-        told_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
+        domain_on_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
 }
 
 static bool make_timers(struct domain *domain)
 {
-    bool asks = !session_tells_end(domain->session);
-    domain->hold_timer = loop_timer_new(domain->loop, asked_on_hold_timer, domain);
+    bool asks = !session_reports_end(domain->session);
+    domain->hold_timer = loop_timer_new(domain->loop, domain_on_hold_timer, domain);
     if (asks)
         domain->alive_timer = loop_timer_new(domain->loop, on_alive_timer, domain);
     if (domain->alive_timer)
@@ -182,7 +182,7 @@ static void go_up(struct domain *domain)
     domain->driver.capabilities.has_bare_rows = true;
     domain->driver.peer = (int64_t)domain->found.id;
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
-    told_release_early(domain);
+    domain_replay_early_events(domain);
 }
 
 static void opened(struct call *call)
@@ -230,7 +230,7 @@ struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain
     domain->uri = text_new(uri, strlen(uri));
     domain->mailbox = mailbox_new(loop);
     domain->lane = domain->mailbox ? lane_new(domain->mailbox) : NULL;
-    domain->facts = facts_new(told_fact, domain);
+    domain->facts = facts_new(domain_on_fact, domain);
     domain->opening = (struct call){.run = run_open, .done = opened, .dropped = opened_in_vain};
 
     if (domain->uri && domain->lane && domain->facts) {

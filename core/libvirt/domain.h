@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The libvirt driver: one domain. What is asked of it (domain_asked.h) becomes requests, calls on a
- * lane of its own (domain_request.h), and what libvirt tells (domain_told.h) becomes facts: both
- * come back to the loop's thread through the mailbox, and only there is anything here changed.
+ * The libvirt driver: one domain. The driver's operations (domain_operations.h) become requests,
+ * which are calls on a lane of the domain's own (domain_request.h); libvirt's events
+ * (domain_events.h) become facts. Both come back to the loop's thread through the mailbox, and
+ * only there is anything here changed.
  */
 #ifndef BJ_DOMAIN_H
 #define BJ_DOMAIN_H

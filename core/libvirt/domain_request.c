@@ -50,14 +50,14 @@ static void unlink_request(struct request *request)
     request->domain->request_count--;
 }
 
-/* Whoever asked hears it now, and no more. Its call may still be under way. */
+/* The asker is answered now, and only once. The call may still be under way. */
 static void answer(struct request *request, struct driver_reply *reply)
 {
-    struct driver_request *asked = request->asked;
-    request->asked = NULL;
+    struct driver_request *asker = request->asker;
+    request->asker = NULL;
     unlink_request(request);
-    if (asked)
-        asked->done(asked, reply);
+    if (asker)
+        asker->done(asker, reply);
 }
 
 void request_answer_all(struct domain *domain, int error, const char *text)
@@ -102,9 +102,9 @@ bool request_finish(struct request *request)
         facts_start_over(request->domain->facts, request->disk, request->went_well);
     if (request->kind->call && !request->went_well)
         fill_error(request, &reply);
-    else if (request->kind->over && request->asked && !request->kind->over(request, &reply))
+    else if (request->kind->over && request->asker && !request->kind->over(request, &reply))
         return false;
-    if (request->asked)
+    if (request->asker)
         answer(request, &reply);
     job_list_free(reply.infos); /* unless somebody has kept it */
     free(reply.sight);          /* the same, as driver_ops.unsee does */
@@ -161,14 +161,14 @@ bool request_submit(struct request *request)
 }
 
 struct request *request_new(struct driver *driver, const struct request_kind *kind,
-                            struct driver_request *asked, const char *disk)
+                            struct driver_request *asker, const char *disk)
 {
     struct request *request = calloc(1, sizeof *request);
     if (!request)
         return NULL;
     request->kind = kind;
     request->domain = domain_ref(domain_of(driver));
-    request->asked = asked;
+    request->asker = asker;
     request->disk = disk ? strdup(disk) : NULL;
     if (!disk || request->disk)
         return request;
@@ -193,11 +193,11 @@ int request_launch(struct request *request)
     return r;
 }
 
-int request_say_later(struct driver *driver, struct driver_request *asked, int error,
-                      struct text *text)
+int request_answer_later(struct driver *driver, struct driver_request *asker, int error,
+                         struct text *text)
 {
     static const struct request_kind kind = {0};
-    struct request *request = request_new(driver, &kind, asked, NULL);
+    struct request *request = request_new(driver, &kind, asker, NULL);
     if (request) {
         request->error = error;
         request->text = text;
@@ -212,10 +212,10 @@ void domain_abandon(struct driver *driver, int error, const char *text)
     request_answer_all(domain_of(driver), error, text);
 }
 
-bool domain_withdraw(struct driver *driver, struct driver_request *asked)
+bool domain_withdraw(struct driver *driver, struct driver_request *asker)
 {
     struct request *request = domain_of(driver)->requests;
-    while (request && request->asked != asked)
+    while (request && request->asker != asker)
         request = request->next;
     if (!request || !request->kind->call || request->held ||
         !lane_withdraw(request->domain->lane, &request->call))

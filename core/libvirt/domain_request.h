@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Something asked of libvirt: a call on the domain's lane, or none, and its answer. The loop's
+ * A request to libvirt: a call on the domain's lane, or none, and its answer. The loop's
  * thread; what a call fills in is the pool's while it is under way.
  */
 #ifndef BJ_DOMAIN_REQUEST_H
@@ -18,14 +18,13 @@ struct request_kind {
     bool (*over)(struct request *request, struct driver_reply *reply);
 };
 
-/* Something asked of libvirt. */
 struct request {
     struct call call; /* first */
     struct loop_task later;
     struct request *prev, *next;
     const struct request_kind *kind;
     struct domain *domain;        /* a reference */
-    struct driver_request *asked; /* NULL once it is answered */
+    struct driver_request *asker; /* NULL once it is answered */
     char *disk;                   /* NULL: none */
     struct start *start;          /* of a job */
     int64_t speed;
@@ -39,21 +38,21 @@ struct request {
     char error_class[16];
     struct disks disks;
     struct job_list *infos;
-    uint64_t turns; /* of jobs, when the list was asked for */
-    unsigned lists; /* how often it was made */
-    bool held;      /* a list that waits for an end; no call is under way */
+    uint64_t change_count; /* facts_change_count() when the list was asked for */
+    unsigned lists;        /* how often it was made */
+    bool held;             /* a list that waits for an end; no call is under way */
 };
 
 /* NULL: no memory. */
 struct request *request_new(struct driver *driver, const struct request_kind *kind,
-                            struct driver_request *asked, const char *disk);
+                            struct driver_request *asker, const char *disk);
 
 /* Takes the request over, which may be NULL for a lack of memory. BJ_OK, BJ_E_BUSY, BJ_E_NOMEM. */
 int request_launch(struct request *request);
 
-/* What libvirt need not be asked for; takes over the reference to `text`. */
-int request_say_later(struct driver *driver, struct driver_request *asked, int error,
-                      struct text *text);
+/* An answer that needs no call; takes over the reference to `text`. */
+int request_answer_later(struct driver *driver, struct driver_request *asker, int error,
+                         struct text *text);
 
 /* Makes its call, also once more. False: no thread, or no memory. */
 bool request_submit(struct request *request);
@@ -72,6 +71,6 @@ virDomainPtr request_handle(const struct request *request);
 
 /* driver_ops.abandon, .withdraw */
 void domain_abandon(struct driver *driver, int error, const char *text);
-bool domain_withdraw(struct driver *driver, struct driver_request *asked);
+bool domain_withdraw(struct driver *driver, struct driver_request *asker);
 
 #endif

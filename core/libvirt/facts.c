@@ -27,7 +27,7 @@ enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED }
 struct run {
     bool active; /* it is there, and libvirt has not told its end */
     bool ready;
-    bool ready_told;
+    bool ready_emitted;
     bool pivot_sent;
 
     /* Said by QEMU of the run that is active. */
@@ -48,7 +48,7 @@ struct facts {
     void (*emit)(void *user, const struct driver_fact *fact);
     void *user;
     bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
-    uint64_t turns;
+    uint64_t change_count;
     size_t count, room;
     struct run **runs; /* sorted by disk */
 };
@@ -163,7 +163,7 @@ static void clear(struct run *run)
 {
     free(run->error);
     run->error = NULL;
-    run->active = run->ready = run->ready_told = run->pivot_sent = false;
+    run->active = run->ready = run->ready_emitted = run->pivot_sent = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
 }
@@ -171,7 +171,7 @@ static void clear(struct run *run)
 /* Nothing that was known is of this one. */
 static void begin(struct facts *facts, struct run *run)
 {
-    facts->turns++;
+    facts->change_count++;
     clear(run);
     run->active = true;
     run->begun = run->starts > 0 && !run->taken;
@@ -180,7 +180,7 @@ static void begin(struct facts *facts, struct run *run)
 
 /* What comes now is of the run before the one that is being started. Where QEMU tells of each that
  * begins there is no doubt; else one that is known to be there has to end first. */
-static bool is_of_before(const struct facts *facts, const struct run *run)
+static bool is_of_earlier_run(const struct facts *facts, const struct run *run)
 {
     bool is_starting = run->starts > 0 && !run->begun;
     return run->taken || (is_starting && (run->active || facts->has_statuses));
@@ -189,7 +189,7 @@ static bool is_of_before(const struct facts *facts, const struct run *run)
 /* Something was told of the job that the disk has. */
 static void note_run(struct facts *facts, struct run *run)
 {
-    if (!run->active && is_of_before(facts, run))
+    if (!run->active && is_of_earlier_run(facts, run))
         run->active = true;
     else if (!run->active)
         begin(facts, run);
@@ -198,7 +198,7 @@ static void note_run(struct facts *facts, struct run *run)
 /* Nothing more is to come of this run. Without a word of QEMU's what comes then is of the next. */
 static void forget(struct facts *facts, struct run *run)
 {
-    facts->turns++;
+    facts->change_count++;
     clear(run);
     if (run->taken && !facts->has_statuses)
         begin(facts, run);
@@ -218,16 +218,16 @@ static bool address(const struct facts *facts, const struct run *run, const char
 {
     fact->id = run->disk;
     fact->type = type;
-    fact->earlier = is_of_before(facts, run);
+    fact->earlier = is_of_earlier_run(facts, run);
     return !run->taken;
 }
 
-static void tell_ready(const struct facts *facts, struct run *run, const char *type)
+static void emit_ready(const struct facts *facts, struct run *run, const char *type)
 {
     struct driver_fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
-    bool is_news = !run->ready_told && address(facts, run, type, &fact);
+    bool is_news = !run->ready_emitted && address(facts, run, type, &fact);
 
-    run->ready = run->ready_told = true;
+    run->ready = run->ready_emitted = true;
     if (is_news)
         facts->emit(facts->user, &fact);
 }
@@ -285,11 +285,11 @@ static bool has_been_ready(const struct driver_fact *fact, int type)
     return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
 }
 
-static void tell_end(struct facts *facts, struct run *run, int type, int status)
+static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
     struct driver_fact fact = end_of(run, type, status);
     if (has_been_ready(&fact, type))
-        tell_ready(facts, run, facts_type_name(type));
+        emit_ready(facts, run, facts_type_name(type));
 
     bool is_news = address(facts, run, facts_type_name(type), &fact);
     char *error = run->error; /* the fact's, until it was told */
@@ -314,9 +314,9 @@ int facts_block_job(struct facts *facts, const char *disk, int type, int status)
         return r;
     note_run(facts, run);
     if (is_end)
-        tell_end(facts, run, type, status);
+        emit_end(facts, run, type, status);
     else
-        tell_ready(facts, run, facts_type_name(type));
+        emit_ready(facts, run, facts_type_name(type));
     return BJ_OK;
 }
 
@@ -395,7 +395,7 @@ static void note_status(struct facts *facts, struct run *run, const char *status
     else if (strcmp(status, "ready") == 0 && run->ready_us == 0)
         run->ready_us = timestamp_us;
     else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
-             !is_of_before(facts, run))
+             !is_of_earlier_run(facts, run))
         clear(run);
 }
 
@@ -523,7 +523,7 @@ int facts_row(struct facts *facts, const char *disk, bool ready)
 {
     struct run *run;
     int r = get_run(facts, disk, &run);
-    if (run && !is_of_before(facts, run)) {
+    if (run && !is_of_earlier_run(facts, run)) {
         if (!run->active)
             begin(facts, run);
         run->ready |= ready;
@@ -540,9 +540,9 @@ void facts_forget(struct facts *facts, const char *disk)
     }
 }
 
-uint64_t facts_turns(const struct facts *facts)
+uint64_t facts_change_count(const struct facts *facts)
 {
-    return facts->turns;
+    return facts->change_count;
 }
 
 bool facts_is_active(const struct facts *facts, const char *disk)

@@ -15,7 +15,7 @@
 #include "driver/driver.h"
 
 /* virConnectDomainEventBlockJobStatus and virDomainBlockJobType, by their numbers: facts.c checks
- * nothing of libvirt's headers, domain_told.c asserts that they are the same. */
+ * nothing of libvirt's headers, domain_events.c asserts that they are the same. */
 enum facts_status { FACTS_COMPLETED = 0, FACTS_FAILED = 1, FACTS_CANCELED = 2, FACTS_READY = 3 };
 enum facts_type {
     FACTS_PULL = 1,
@@ -59,7 +59,7 @@ void facts_forget(struct facts *facts, const char *disk);
 
 /* How many times so far a job has begun or ended: a list that was asked for before the last may be
  * older than what is known here. */
-uint64_t facts_turns(const struct facts *facts);
+uint64_t facts_change_count(const struct facts *facts);
 
 /* A job is known to be there and its end was not told yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);

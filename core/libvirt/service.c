@@ -572,7 +572,7 @@ int service_start(void)
     return r;
 }
 
-bool service_hears(void (*call)(void *user), void *user)
+bool service_watches_connection(void (*call)(void *user), void *user)
 {
     lock();
     bool ours = service.whose == OURS;

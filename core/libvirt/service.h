@@ -26,7 +26,7 @@ int service_start(void);
  * while a call of it is under way. `call` makes one, a few times at most: false if ours is the loop
  * and libvirt did not look after it meanwhile, as it does for connections that it listens to,
  * unless another thread keeps it busy. Blocks as `call` does. */
-bool service_hears(void (*call)(void *user), void *user);
+bool service_watches_connection(void (*call)(void *user), void *user);
 
 /* A program's own loop may not notice what other threads do to it: libvirtaio's does not wake for a
  * timer, so that an event which libvirt has read during a call on another thread would wait there

@@ -157,7 +157,7 @@ static bool replace_if_deaf(struct session *session, struct session_failure *fai
     virDomainPtr theirs = session->domain;
     char uuid[VIR_UUID_STRING_BUFLEN];
 
-    if (service_hears(ask_if_active, theirs))
+    if (service_watches_connection(ask_if_active, theirs))
         return true;
     char *uri = virConnectGetURI(virDomainGetConnect(theirs));
     if (!uri || !is_remote(uri) || virDomainGetUUIDString(theirs, uuid) != 0) {
@@ -247,7 +247,7 @@ bool session_is_alive(const struct session *session)
     return connection_is_alive(session->connection);
 }
 
-bool session_tells_end(const struct session *session)
+bool session_reports_end(const struct session *session)
 {
-    return connection_tells_end(session->connection);
+    return connection_reports_end(session->connection);
 }

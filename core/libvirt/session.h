@@ -43,7 +43,7 @@ void session_called(const struct session *session);
 /* Any thread; asks nobody. */
 bool session_is_alive(const struct session *session);
 /* False: session_is_alive() is to be asked now and then. */
-bool session_tells_end(const struct session *session);
+bool session_reports_end(const struct session *session);
 
 /* The URI in its parts: the connection's, malloc'ed, NULL for libvirt's default; and the domain's
  * name, malloc'ed. BJ_OK, BJ_E_INVAL, BJ_E_NOMEM. Any thread; asks nobody. */

@@ -599,19 +599,19 @@ static void b01_who_is_told_may_act(void **state)
 static void b28_a_list_can_tell_whether_it_is_old(void **state)
 {
     struct heard *heard = *state;
-    uint64_t before = facts_turns(heard->facts);
+    uint64_t before = facts_change_count(heard->facts);
     qemu_status(heard, "created");
-    assert_true(facts_turns(heard->facts) > before);
-    before = facts_turns(heard->facts);
+    assert_true(facts_change_count(heard->facts) > before);
+    before = facts_change_count(heard->facts);
     qemu_status(heard, "running");
     libvirt_says(heard, FACTS_COPY, FACTS_READY);
     qemu_completed(heard, 1);
-    assert_int_equal(facts_turns(heard->facts), before);
+    assert_int_equal(facts_change_count(heard->facts), before);
     libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
-    assert_true(facts_turns(heard->facts) > before);
-    before = facts_turns(heard->facts);
+    assert_true(facts_change_count(heard->facts) > before);
+    before = facts_change_count(heard->facts);
     libvirt_says(heard, FACTS_PULL, FACTS_READY);
-    assert_true(facts_turns(heard->facts) > before);
+    assert_true(facts_change_count(heard->facts) > before);
 }
 
 /* ------------------------------------------------------------------------- names */

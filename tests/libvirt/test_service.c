@@ -908,16 +908,16 @@ static void tell_the_deaf(void)
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     listen_to(&l, fd, 0, NULL);
     int id = l.id;
-    check(service_hears(touch, &id));
-    check(!service_hears(do_nothing, NULL));
-    check(!service_hears(touch_on_another_thread, &id));
+    check(service_watches_connection(touch, &id));
+    check(!service_watches_connection(do_nothing, NULL));
+    check(!service_watches_connection(touch_on_another_thread, &id));
 }
 
 static void trust_a_loop_of_the_programs(void)
 {
     check(virEventRegisterDefaultImpl() == 0);
     check(service_start() == BJ_OK);
-    check(service_hears(do_nothing, NULL));
+    check(service_watches_connection(do_nothing, NULL));
 }
 
 /* ------------------------------------------------------------------------ forking */

@@ -7,7 +7,7 @@
  */
 #include "disks.h"
 #include "facts.h"
-#include "starts.h"
+#include "start_calls.h"
 
 #include "cmocka_all.h"
 

@@ -10,8 +10,8 @@
  * words without VIR_DOMAIN_..., and virDomainBackupBegin is told by "disk" which of the jobs that
  * it starts is meant.
  */
-#ifndef BJ_STARTS_H
-#define BJ_STARTS_H
+#ifndef BJ_START_CALLS_H
+#define BJ_START_CALLS_H
 
 #include "base/text.h"
 
@@ -21,7 +21,7 @@
 
 struct start;
 
-bool starts_has(const char *command);
+bool start_is_known(const char *command);
 
 /* What is wrong with the arguments is said here, before libvirt is asked: an unknown member, a
  * member of the wrong type, a flag that there is not. BJ_OK; BJ_E_INVAL or BJ_E_UNSUPPORTED with a

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libvirt's and QEMU's words on their way to the loop; see domain_told.h.
+ * libvirt's and QEMU's events on their way to the loop; see domain_events.h.
  */
-#include "domain_told.h"
+#include "domain_events.h"
 #include "base/container_of.h"
-#include "domain_asked.h"
+#include "domain_operations.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -48,7 +48,7 @@ static void event_free(struct event *event)
 
 /* ----------------------------------------------------------------------- events */
 
-void told_fact(void *user, const struct driver_fact *fact)
+void domain_on_fact(void *user, const struct driver_fact *fact)
 {
     struct domain *domain = user;
     domain->sink->fact(domain->user, fact);
@@ -57,7 +57,7 @@ void told_fact(void *user, const struct driver_fact *fact)
 static void happen_block_job(struct domain *domain, const struct event *event)
 {
     if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
-        asked_release_lists(domain);
+        domain_release_lists(domain);
     else
         domain_lose_memory(domain);
 }
@@ -181,7 +181,7 @@ static void post_event(struct domain *domain, struct event *event)
         event_free(event);
 }
 
-static void tell_block_job(void *user, const char *disk, int type, int status)
+static void on_block_job(void *user, const char *disk, int type, int status)
 {
     struct domain *domain = user;
     struct event *event = event_new(domain, disk, NULL, happen_block_job);
@@ -192,8 +192,8 @@ static void tell_block_job(void *user, const char *disk, int type, int status)
     post_event(domain, event);
 }
 
-static void tell_qemu_event(void *user, const char *name, const char *data, long long seconds,
-                            unsigned micros)
+static void on_qemu_event(void *user, const char *name, const char *data, long long seconds,
+                          unsigned micros)
 {
     struct domain *domain = user;
     struct event *event = event_new(domain, name, data, happen_qemu_event);
@@ -202,7 +202,7 @@ static void tell_qemu_event(void *user, const char *name, const char *data, long
     post_event(domain, event);
 }
 
-static void tell_end(struct domain *domain, int reason,
+static void post_end(struct domain *domain, int reason,
                      void (*happen)(struct domain *domain, const struct event *event))
 {
     struct event *event = event_new(domain, NULL, NULL, happen);
@@ -211,28 +211,28 @@ static void tell_end(struct domain *domain, int reason,
     post_event(domain, event);
 }
 
-static void tell_stopped(void *user, int detail)
+static void on_stopped(void *user, int detail)
 {
-    tell_end(user, detail, happen_stopped);
+    post_end(user, detail, happen_stopped);
 }
 
-void told_disconnected(void *user, int reason)
+void domain_on_disconnected(void *user, int reason)
 {
-    tell_end(user, reason, happen_disconnected);
+    post_end(user, reason, happen_disconnected);
 }
 
-const struct session_sink told_sink = {
-    .block_job = tell_block_job,
-    .qemu_event = tell_qemu_event,
-    .stopped = tell_stopped,
-    .disconnected = told_disconnected,
+const struct session_sink domain_session_sink = {
+    .block_job = on_block_job,
+    .qemu_event = on_qemu_event,
+    .stopped = on_stopped,
+    .disconnected = domain_on_disconnected,
     .ref = domain_ref,
     .unref = domain_unref,
 };
 
 /* ------------------------------------------------------------------------ early */
 
-void told_release_early(struct domain *domain)
+void domain_replay_early_events(struct domain *domain)
 {
     struct event *early = domain->early;
     domain->early = NULL;
@@ -245,7 +245,7 @@ void told_release_early(struct domain *domain)
         domain_lose_memory(domain); /* for one that came while it was opening */
 }
 
-void told_drop_early(struct domain *domain)
+void domain_drop_early_events(struct domain *domain)
 {
     while (domain->early) {
         struct event *event = domain->early;

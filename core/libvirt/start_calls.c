@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The commands that start a domain's jobs; see starts.h.
+ * The commands that start a domain's jobs; see start_calls.h.
  */
-#include "starts.h"
+#include "start_calls.h"
 
 #include <blockjob/blockjob.h>
 #include <limits.h>
@@ -406,7 +406,7 @@ static const struct command *command_of(const char *name)
     return NULL;
 }
 
-bool starts_has(const char *command)
+bool start_is_known(const char *command)
 {
     return command_of(command) != NULL;
 }

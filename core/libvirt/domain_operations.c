@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the monitor asks; see domain_asked.h.
+ * The driver's operations on a domain; see domain_operations.h.
  */
-#include "domain_asked.h"
+#include "domain_operations.h"
 #include "domain_request.h"
 
 #include <jansson.h>
@@ -38,10 +38,10 @@ static bool run_set_speed(struct request *request)
                           &request->call_error);
 }
 
-static int refuse_verb(struct driver *driver, struct driver_request *asked, const char *what)
+static int refuse_verb(struct driver *driver, struct driver_request *asker, const char *what)
 {
-    return request_say_later(driver, asked, BJ_E_UNSUPPORTED,
-                             text_printf("libvirt has no call that %s", what));
+    return request_answer_later(driver, asker, BJ_E_UNSUPPORTED,
+                                text_printf("libvirt has no call that %s", what));
 }
 
 static const struct request_kind pivot_kind = {.call = run_pivot, .is_verb = true};
@@ -49,15 +49,15 @@ static const struct request_kind abort_kind = {.call = run_abort, .is_verb = tru
 static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
 
 static int launch_verb(struct driver *driver, const struct request_kind *kind,
-                       struct driver_request *asked, const char *disk, int64_t speed)
+                       struct driver_request *asker, const char *disk, int64_t speed)
 {
-    struct request *request = request_new(driver, kind, asked, disk);
+    struct request *request = request_new(driver, kind, asker, disk);
     if (request)
         request->speed = speed;
     return request_launch(request);
 }
 
-static int domain_verb(struct driver *driver, struct driver_request *asked, const char *id,
+static int domain_verb(struct driver *driver, struct driver_request *asker, const char *id,
                        const char *type, enum verb verb, int64_t speed, const char *options)
 {
     struct facts *facts = domain_of(driver)->facts;
@@ -66,25 +66,25 @@ static int domain_verb(struct driver *driver, struct driver_request *asked, cons
     switch (verb) {
     case VERB_COMPLETE:
         facts_pivot_sent(facts, id);
-        return launch_verb(driver, &pivot_kind, asked, id, 0);
+        return launch_verb(driver, &pivot_kind, asker, id, 0);
     case VERB_CANCEL:
-        return launch_verb(driver, &abort_kind, asked, id, 0);
+        return launch_verb(driver, &abort_kind, asker, id, 0);
     case VERB_FORCE:
         if (facts_is_ready(facts, id))
-            return refuse_verb(driver, asked, "aborts a ready copy by force: abort it softly");
-        return launch_verb(driver, &abort_kind, asked, id, 0);
+            return refuse_verb(driver, asker, "aborts a ready copy by force: abort it softly");
+        return launch_verb(driver, &abort_kind, asker, id, 0);
     case VERB_SET_SPEED:
-        return launch_verb(driver, &speed_kind, asked, id, speed);
+        return launch_verb(driver, &speed_kind, asker, id, speed);
     case VERB_PAUSE:
-        return refuse_verb(driver, asked, "pauses a block job");
+        return refuse_verb(driver, asker, "pauses a block job");
     case VERB_RESUME:
-        return refuse_verb(driver, asked, "resumes a block job");
+        return refuse_verb(driver, asker, "resumes a block job");
     case VERB_CHANGE:
-        return refuse_verb(driver, asked, "changes a block job's options");
+        return refuse_verb(driver, asker, "changes a block job's options");
     case VERB_FINALIZE:
-        return refuse_verb(driver, asked, "finalizes a block job: it does so itself");
+        return refuse_verb(driver, asker, "finalizes a block job: it does so itself");
     case VERB_DISMISS:
-        return refuse_verb(driver, asked, "dismisses a block job: it does so itself");
+        return refuse_verb(driver, asker, "dismisses a block job: it does so itself");
     }
     return BJ_E_UNSUPPORTED;
 }
@@ -104,7 +104,7 @@ static void domain_unprepare(struct driver_request *request)
 static bool domain_has_command(struct driver *driver, const char *command)
 {
     (void)driver;
-    return starts_has(command);
+    return start_is_known(command);
 }
 
 static bool run_disks(struct request *request)
@@ -133,10 +133,10 @@ static int domain_takes(struct driver *driver, const char *command)
     return -1;
 }
 
-static int domain_probe(struct driver *driver, struct driver_request *asked)
+static int domain_probe(struct driver *driver, struct driver_request *asker)
 {
     static const struct request_kind kind = {.call = run_disks, .over = probed};
-    return request_launch(request_new(driver, &kind, asked, NULL));
+    return request_launch(request_new(driver, &kind, asker, NULL));
 }
 
 static const char *domain_id_of(struct driver *driver, const char *name)
@@ -176,11 +176,11 @@ static bool run_start(struct request *request)
     return call_start(request_handle(request), request->start, request->disk, &request->call_error);
 }
 
-static int launch_start(struct driver *driver, struct driver_request *asked, struct start *start)
+static int launch_start(struct driver *driver, struct driver_request *asker, struct start *start)
 {
     static const struct request_kind kind = {.call = run_start};
     const char *disk = domain_id_of(driver, start_disk(start));
-    struct request *request = request_new(driver, &kind, asked, disk);
+    struct request *request = request_new(driver, &kind, asker, disk);
     if (request)
         request->start = start;
     else
@@ -201,7 +201,7 @@ static int read_error(const char *command, const json_error_t *error, struct tex
     return BJ_E_INVAL;
 }
 
-static int domain_execute(struct driver *driver, struct driver_request *asked, const char *command,
+static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
                           const char *arguments)
 {
     struct start *start = NULL;
@@ -210,7 +210,7 @@ static int domain_execute(struct driver *driver, struct driver_request *asked, c
     json_t *object = arguments ? json_loads(arguments, 0, &error) : json_object();
     int r = BJ_E_UNSUPPORTED;
 
-    if (!starts_has(command))
+    if (!start_is_known(command))
         text = text_printf("%s: raw commands are not for libvirt's domains, which they would "
                            "taint: use libvirt's own calls, or a monitor of QEMU's",
                            command);
@@ -220,8 +220,8 @@ static int domain_execute(struct driver *driver, struct driver_request *asked, c
         r = arguments ? read_error(command, &error, &text) : BJ_E_NOMEM;
     json_decref(object);
     if (r == BJ_OK)
-        return launch_start(driver, asked, start);
-    return r == BJ_E_NOMEM ? r : request_say_later(driver, asked, r, text);
+        return launch_start(driver, asker, start);
+    return r == BJ_E_NOMEM ? r : request_answer_later(driver, asker, r, text);
 }
 
 /* ------------------------------------------------------------------------ lists */
@@ -277,12 +277,13 @@ static void note_rows(const struct request *request)
 /* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */
 static bool is_stale(const struct request *request)
 {
-    return request->turns != facts_turns(request->domain->facts) && request->lists < LISTS_MAX;
+    return request->change_count != facts_change_count(request->domain->facts) &&
+           request->lists < LISTS_MAX;
 }
 
 static bool make_again(struct request *request)
 {
-    request->turns = facts_turns(request->domain->facts);
+    request->change_count = facts_change_count(request->domain->facts);
     request->lists++;
     return request_submit(request);
 }
@@ -323,13 +324,13 @@ static void release_held(struct domain *domain, bool at_once)
         request_finish(request);
 }
 
-void asked_release_lists(struct domain *domain)
+void domain_release_lists(struct domain *domain)
 {
     release_held(domain, false);
 }
 
 /* No end has come: the jobs are gone all the same. */
-void asked_on_hold_timer(void *user)
+void domain_on_hold_timer(void *user)
 {
     struct domain *domain = user;
     for (struct request *request = domain->requests; request; request = request->next)
@@ -339,13 +340,13 @@ void asked_on_hold_timer(void *user)
     release_held(domain, true);
 }
 
-static int domain_query(struct driver *driver, struct driver_request *asked, bool urgent)
+static int domain_query(struct driver *driver, struct driver_request *asker, bool urgent)
 {
     static const struct request_kind anyone = {.call = run_list, .over = listed};
     static const struct request_kind machine = {.call = run_urgent_list, .over = listed};
-    struct request *request = request_new(driver, urgent ? &machine : &anyone, asked, NULL);
+    struct request *request = request_new(driver, urgent ? &machine : &anyone, asker, NULL);
     if (request)
-        request->turns = facts_turns(domain_of(driver)->facts);
+        request->change_count = facts_change_count(domain_of(driver)->facts);
     return request_launch(request);
 }
 
@@ -364,13 +365,13 @@ static bool compared(struct request *request, struct driver_reply *reply)
     return true;
 }
 
-static int domain_look(struct driver *driver, struct driver_request *asked, const char *id,
+static int domain_look(struct driver *driver, struct driver_request *asker, const char *id,
                        const char *device, const struct driver_sight *before)
 {
     static const struct request_kind see = {.over = seen};
     static const struct request_kind compare = {.over = compared};
     (void)device;
-    return request_launch(request_new(driver, before ? &compare : &see, asked, id));
+    return request_launch(request_new(driver, before ? &compare : &see, asker, id));
 }
 
 static void domain_unsee(struct driver_sight *sight)

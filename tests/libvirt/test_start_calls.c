@@ -3,7 +3,7 @@
  * The commands that start jobs: what libvirt is asked for each, and what is said of those that make
  * no sense. libvirt's calls are written down here instead of being made.
  */
-#include "starts.h"
+#include "start_calls.h"
 
 #include "cmocka_all.h"
 
@@ -276,17 +276,17 @@ static void b41_what_libvirt_refuses_is_told(void **state)
 static void b01_the_commands_are_known(void **state)
 {
     (void)state;
-    assert_true(starts_has("blockdev-mirror"));
-    assert_true(starts_has("block-commit"));
-    assert_true(starts_has("block-stream"));
-    assert_true(starts_has("blockdev-backup"));
-    assert_true(starts_has("virDomainBlockCopy"));
-    assert_true(starts_has("virDomainBlockCommit"));
-    assert_true(starts_has("virDomainBlockPull"));
-    assert_true(starts_has("virDomainBlockRebase"));
-    assert_true(starts_has("virDomainBackupBegin"));
-    assert_false(starts_has("drive-mirror"));
-    assert_false(starts_has(""));
+    assert_true(start_is_known("blockdev-mirror"));
+    assert_true(start_is_known("block-commit"));
+    assert_true(start_is_known("block-stream"));
+    assert_true(start_is_known("blockdev-backup"));
+    assert_true(start_is_known("virDomainBlockCopy"));
+    assert_true(start_is_known("virDomainBlockCommit"));
+    assert_true(start_is_known("virDomainBlockPull"));
+    assert_true(start_is_known("virDomainBlockRebase"));
+    assert_true(start_is_known("virDomainBackupBegin"));
+    assert_false(start_is_known("drive-mirror"));
+    assert_false(start_is_known(""));
     assert_refused("drive-mirror", "{}", BJ_E_UNSUPPORTED,
                    "drive-mirror: it starts no job of a libvirt domain");
 }
