@@ -15,8 +15,8 @@
 #define HOLD_MS 2000
 #define LISTS_MAX 8
 
-struct driver_sight {
-    int nothing; /* libvirt's own word tells a switch: nothing has to be seen before */
+struct driver_snapshot {
+    int nothing; /* libvirt itself reports a switch: nothing has to be recorded before */
 };
 
 /* ------------------------------------------------------------------------ verbs */
@@ -352,10 +352,10 @@ static int domain_query(struct driver *driver, struct driver_request *asker, boo
 
 /* ------------------------------------------------------------------ the switch */
 
-static bool seen(struct request *request, struct driver_reply *reply)
+static bool snapshot_taken(struct request *request, struct driver_reply *reply)
 {
     (void)request;
-    reply->sight = calloc(1, sizeof *reply->sight);
+    reply->snapshot = calloc(1, sizeof *reply->snapshot);
     return true;
 }
 
@@ -365,18 +365,25 @@ static bool compared(struct request *request, struct driver_reply *reply)
     return true;
 }
 
-static int domain_look(struct driver *driver, struct driver_request *asker, const char *id,
-                       const char *device, const struct driver_sight *before)
+static int domain_take_snapshot(struct driver *driver, struct driver_request *asker, const char *id,
+                                const char *device)
 {
-    static const struct request_kind see = {.over = seen};
-    static const struct request_kind compare = {.over = compared};
+    static const struct request_kind kind = {.over = snapshot_taken};
     (void)device;
-    return request_launch(request_new(driver, before ? &compare : &see, asker, id));
+    return request_launch(request_new(driver, &kind, asker, id));
 }
 
-static void domain_unsee(struct driver_sight *sight)
+static int domain_compare_snapshot(struct driver *driver, struct driver_request *asker,
+                                   const char *id, const struct driver_snapshot *before)
 {
-    free(sight);
+    static const struct request_kind kind = {.over = compared};
+    (void)before;
+    return request_launch(request_new(driver, &kind, asker, id));
+}
+
+static void domain_free_snapshot(struct driver_snapshot *snapshot)
+{
+    free(snapshot);
 }
 
 /* -------------------------------------------------------------------------- all */
@@ -394,8 +401,9 @@ const struct driver_ops domain_ops = {
     .prepare = domain_prepare,
     .unprepare = domain_unprepare,
     .query = domain_query,
-    .look = domain_look,
-    .unsee = domain_unsee,
+    .take_snapshot = domain_take_snapshot,
+    .compare_snapshot = domain_compare_snapshot,
+    .free_snapshot = domain_free_snapshot,
     .withdraw = domain_withdraw,
     .abandon = domain_abandon,
     .has_command = domain_has_command,

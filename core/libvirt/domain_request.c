@@ -107,7 +107,7 @@ bool request_finish(struct request *request)
     if (request->asker)
         answer(request, &reply);
     job_list_free(reply.infos); /* unless somebody has kept it */
-    free(reply.sight);          /* the same, as driver_ops.unsee does */
+    free(reply.snapshot);       /* the same, as driver_ops.free_snapshot does */
     request_free(request);
     return true;
 }

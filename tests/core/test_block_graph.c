@@ -25,28 +25,28 @@
           "\", \"backing-image\": {\"filename\": \"mid\", \"backing-image\": {\"filename\": "      \
           "\"" under "\"}}}}")
 
-static struct driver_sight *see(const char *text, const char *id)
+static struct driver_snapshot *snapshot_of(const char *text, const char *id)
 {
     json_t *root = json_loads(text, JSON_DECODE_ANY, NULL);
     assert_non_null(root);
     struct qmp_graph *graph = qmp_graph_open(root);
-    struct driver_sight *sight = qmp_see(graph, id);
+    struct driver_snapshot *snapshot = qmp_graph_snapshot(graph, id);
     qmp_graph_close(graph);
     json_decref(root);
-    return sight;
+    return snapshot;
 }
 
 static enum disk_switch compare(const char *before, const char *id, const char *after)
 {
-    struct driver_sight *sight = see(before, id);
-    assert_non_null(sight);
+    struct driver_snapshot *snapshot = snapshot_of(before, id);
+    assert_non_null(snapshot);
     json_t *root = json_loads(after, JSON_DECODE_ANY, NULL);
     assert_non_null(root);
     struct qmp_graph *graph = qmp_graph_open(root);
-    enum disk_switch result = qmp_compare(sight, graph);
+    enum disk_switch result = qmp_graph_compare(snapshot, graph);
     qmp_graph_close(graph);
     json_decref(root);
-    qmp_unsee(sight);
+    qmp_free_snapshot(snapshot);
     return result;
 }
 
@@ -99,11 +99,11 @@ static void b15_a_device_without_a_name_is_found_by_its_node(void **state)
 static void b15_what_is_not_there_is_not_seen(void **state)
 {
     (void)state;
-    assert_null(see(OLD("/m.qcow2"), "drive1"));
-    assert_null(see(OLD("/m.qcow2"), "ide1-cd0")); /* empty */
-    assert_null(see(OLD("/m.qcow2"), ""));
-    assert_null(see("[]", "drive0"));
-    assert_null(see("[null, 7, [], {\"device\": 7}]", "drive0"));
+    assert_null(snapshot_of(OLD("/m.qcow2"), "drive1"));
+    assert_null(snapshot_of(OLD("/m.qcow2"), "ide1-cd0")); /* empty */
+    assert_null(snapshot_of(OLD("/m.qcow2"), ""));
+    assert_null(snapshot_of("[]", "drive0"));
+    assert_null(snapshot_of("[null, 7, [], {\"device\": 7}]", "drive0"));
     assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[" CD "]"), SWITCH_UNKNOWN);
     assert_int_equal(compare(OLD("/m.qcow2"), "drive0", "[{\"device\": \"drive0\"}]"),
                      SWITCH_UNKNOWN);
@@ -255,10 +255,10 @@ static void b15_each_of_many_finds_its_own(void **state)
     for (int i = 0; i < DISKS; i++) {
         char id[32];
         snprintf(id, sizeof id, "j%d", i);
-        struct driver_sight *sight = qmp_see(graph, id);
-        assert_non_null(sight);
-        assert_int_equal(qmp_compare(sight, graph_after), i % 2 ? NOT_SWITCHED : SWITCHED);
-        qmp_unsee(sight);
+        struct driver_snapshot *snapshot = qmp_graph_snapshot(graph, id);
+        assert_non_null(snapshot);
+        assert_int_equal(qmp_graph_compare(snapshot, graph_after), i % 2 ? NOT_SWITCHED : SWITCHED);
+        qmp_free_snapshot(snapshot);
     }
     qmp_graph_close(graph);
     qmp_graph_close(graph_after);
@@ -266,7 +266,7 @@ static void b15_each_of_many_finds_its_own(void **state)
     json_decref(after);
 }
 
-static void b56_a_graph_beyond_any_qemus_is_not_looked_at(void **state)
+static void b56_a_graph_beyond_any_qemus_is_not_read(void **state)
 {
     (void)state;
     json_t *nodes = json_array();
@@ -275,7 +275,7 @@ static void b56_a_graph_beyond_any_qemus_is_not_looked_at(void **state)
     json_t *root = json_pack("{s:O, s:[]}", "nodes", nodes, "edges");
     assert_null(qmp_graph_open(root));
     assert_null(qmp_graph_open(nodes));
-    assert_null(qmp_see(NULL, "j"));
+    assert_null(qmp_graph_snapshot(NULL, "j"));
     json_decref(root);
     json_decref(nodes);
 }
@@ -306,7 +306,7 @@ int main(void)
         cmocka_unit_test(b15_named_users_were_switched_or_not),
         cmocka_unit_test(b56_one_of_two_that_are_called_the_same_is_none),
         cmocka_unit_test(b15_each_of_many_finds_its_own),
-        cmocka_unit_test(b56_a_graph_beyond_any_qemus_is_not_looked_at),
+        cmocka_unit_test(b56_a_graph_beyond_any_qemus_is_not_read),
         cmocka_unit_test(b56_only_short_names_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looks at the block graph: few, however many jobs there are, and never before a verb.
+ * Snapshots of the block graph: few queries, however many jobs there are, and never before a verb.
  */
 #include "fake.h"
 
-#define LOOK "x-debug-query-block-graph"
+#define GRAPH_QUERY "x-debug-query-block-graph"
 #define MANY 20
 
 static void start_many(world *w, bj_job **jobs)
@@ -20,18 +20,18 @@ static void complete_by_another(world *w, int i)
     step(w, JSON({"do": "execute", "command": "job-complete", "arguments": {"id": "job%d"}}), i);
 }
 
-static void b29_one_look_serves_all_jobs_that_wait_for_it(void **state)
+static void b29_one_query_of_the_graph_serves_all_jobs_that_wait_for_it(void **state)
 {
     world *w = *state;
     bj_job *jobs[MANY];
     step(w, JSON({"do": "hold", "command": "x-debug-query-block-graph"}));
     start_many(w, jobs);
-    assert_int_equal(times_sent(w, LOOK), 1);
+    assert_int_equal(times_sent(w, GRAPH_QUERY), 1);
 
     step(w, JSON({"do": "release"}));
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
-    assert_int_equal(times_sent(w, LOOK), 2);
+    assert_int_equal(times_sent(w, GRAPH_QUERY), 2);
 
     /* The second one has shown the disks of all but the first. */
     for (int i = 0; i < MANY; i++) {
@@ -41,14 +41,14 @@ static void b29_one_look_serves_all_jobs_that_wait_for_it(void **state)
     }
 }
 
-static void b15_the_looks_at_many_ends_are_few(void **state)
+static void b15_the_comparisons_at_many_ends_are_few_queries(void **state)
 {
     world *w = *state;
     bj_job *jobs[MANY];
     start_many(w, jobs);
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
-    int before = times_sent(w, LOOK);
+    int before = times_sent(w, GRAPH_QUERY);
 
     step(w, JSON({"do": "hold", "command": "x-debug-query-block-graph"}));
     for (int i = 0; i < MANY; i++)
@@ -59,10 +59,10 @@ static void b15_the_looks_at_many_ends_are_few(void **state)
     for (int i = 0; i < MANY; i++)
         expect_end(w, bj_job_done(jobs[i], BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK,
                    BJ_OUTCOME_PIVOTED);
-    assert_int_equal(times_sent(w, LOOK), before + 2);
+    assert_int_equal(times_sent(w, GRAPH_QUERY), before + 2);
 }
 
-static void b29_who_starts_a_job_looks_after_all_commands(void **state)
+static void b29_the_snapshot_of_a_started_job_comes_after_all_commands(void **state)
 {
     world *w = *state;
     step(w, JSON({"do": "hold", "command": "query-version"}));
@@ -71,14 +71,14 @@ static void b29_who_starts_a_job_looks_after_all_commands(void **state)
     bj_job *job = mirror(w, "disk0", "copy0", NULL);
     step(w, JSON({"do": "ready"}));
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
-    assert_int_equal(times_sent(w, LOOK), 0);
+    assert_int_equal(times_sent(w, GRAPH_QUERY), 0);
 
     step(w, JSON({"do": "release"}));
     answers(held, BJ_OK);
-    await_sent(w, LOOK);
+    await_sent(w, GRAPH_QUERY);
 }
 
-static void b45_a_connection_that_ends_ends_the_looks(void **state)
+static void b45_a_connection_that_ends_ends_the_snapshots(void **state)
 {
     world *w = *state;
     bj_job *jobs[MANY];
@@ -92,7 +92,7 @@ static void b45_a_connection_that_ends_ends_the_looks(void **state)
                    BJ_OUTCOME_LOST);
 }
 
-static void b71_looks_under_way_are_given_up_at_close(void **state)
+static void b71_snapshots_under_way_are_given_up_at_close(void **state)
 {
     world *w = *state;
     bj_job *jobs[MANY];
@@ -108,11 +108,11 @@ static void b71_looks_under_way_are_given_up_at_close(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FAKE_TEST(b15_the_looks_at_many_ends_are_few),
-        FAKE_TEST(b29_one_look_serves_all_jobs_that_wait_for_it),
-        FAKE_TEST(b29_who_starts_a_job_looks_after_all_commands),
-        FAKE_TEST(b45_a_connection_that_ends_ends_the_looks),
-        FAKE_TEST(b71_looks_under_way_are_given_up_at_close),
+        FAKE_TEST(b15_the_comparisons_at_many_ends_are_few_queries),
+        FAKE_TEST(b29_one_query_of_the_graph_serves_all_jobs_that_wait_for_it),
+        FAKE_TEST(b29_the_snapshot_of_a_started_job_comes_after_all_commands),
+        FAKE_TEST(b45_a_connection_that_ends_ends_the_snapshots),
+        FAKE_TEST(b71_snapshots_under_way_are_given_up_at_close),
     };
     return run_on_fake(tests);
 }

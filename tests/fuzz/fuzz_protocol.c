@@ -63,12 +63,13 @@ static void check_rows(const json_t *value)
 static void check_graph(const json_t *value)
 {
     struct qmp_graph *graph = qmp_graph_open(value);
-    struct driver_sight *sight = qmp_see(graph, "j");
-    if (sight)
-        must(qmp_compare(sight, graph) == SWITCH_UNKNOWN || qmp_compare(sight, graph) == SWITCHED ||
-                 qmp_compare(sight, graph) == NOT_SWITCHED,
+    struct driver_snapshot *snapshot = qmp_graph_snapshot(graph, "j");
+    if (snapshot)
+        must(qmp_graph_compare(snapshot, graph) == SWITCH_UNKNOWN ||
+                 qmp_graph_compare(snapshot, graph) == SWITCHED ||
+                 qmp_graph_compare(snapshot, graph) == NOT_SWITCHED,
              "a graph tells one of three things");
-    qmp_unsee(sight);
+    qmp_free_snapshot(snapshot);
     qmp_graph_close(graph);
 }
 

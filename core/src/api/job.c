@@ -246,7 +246,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     set_type_traits(&traits, type);
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
-    job->unsee = monitor->driver->ops->unsee;
+    job->free_snapshot = monitor->driver->ops->free_snapshot;
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
@@ -293,7 +293,7 @@ bj_job *bj_job_unref(bj_job *job)
     if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
     machine_clear(&job->machine);
-    job->unsee(job->sight);
+    job->free_snapshot(job->snapshot);
     job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);

@@ -70,11 +70,11 @@ struct bj_job {
     bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
-    } last;                        /* of a row */
-    struct job_request_slot look;  /* at the graph, while it runs */
-    struct job_request_slot graph; /* and after its end */
-    struct driver_sight *sight;    /* what the first look saw; NULL: nothing */
-    void (*unsee)(struct driver_sight *sight);
+    } last;                                   /* of a row */
+    struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
+    struct job_request_slot compare_snapshot; /* and after its end */
+    struct driver_snapshot *snapshot;         /* NULL: none */
+    void (*free_snapshot)(struct driver_snapshot *snapshot);
     void (*unprepare)(struct driver_request *request);
     int64_t event_us; /* the timestamp of the fact the machine is being fed; 0: it is none */
     int64_t seen_us;  /* when that began */

@@ -63,7 +63,7 @@ void monitor_job_released(bj_monitor *monitor, bj_job *job)
 static void vacate(bj_monitor *monitor, bj_job *before)
 {
     bj_job_ref(before);
-    if (before->graph.job)
+    if (before->compare_snapshot.job)
         untable(monitor, before);
     else
         job_feed_lost(before, BJ_E_JOB_LOST,

@@ -70,7 +70,7 @@ void start_settle(bj_job *job, const struct driver_reply *reply)
 {
     if (reply && reply->error == BJ_OK) {
         monitor_job_started(job->monitor, job);
-        job_see_graph(job);
+        job_take_snapshot(job);
     } else if (!reply || !is_about_connection(reply->error)) {
         monitor_job_refused(job->monitor, job);
     }
@@ -225,7 +225,7 @@ static void attach_replied(struct ask *ask, struct driver_reply *reply)
     bj_job_ref(job);
     if (row)
         job_feed_row(job, row);
-    job_see_graph(job);
+    job_take_snapshot(job);
     future_answer(&ask->future, &(struct future_result){.value = job_value(job)});
 }
 

@@ -190,33 +190,33 @@ static void port_list_jobs(struct machine *machine)
     monitor_want_row(job->monitor, job);
 }
 
-/* ---------------------------------------------------------------------- graph */
+/* ------------------------------------------------------------------ snapshots */
 
-static void on_seen(struct driver_request *request, struct driver_reply *reply)
+static void on_snapshot(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    if (!machine_has_end(&slot->job->machine)) { /* else it may have seen what came after */
-        slot->job->sight = reply->sight;
-        reply->sight = NULL;
+    if (!machine_has_end(&slot->job->machine)) { /* else it may show what came after */
+        slot->job->snapshot = reply->snapshot;
+        reply->snapshot = NULL;
     }
     job_give_slot_back(slot);
 }
 
-void job_see_graph(bj_job *job)
+void job_take_snapshot(bj_job *job)
 {
     struct driver *driver = job->monitor->driver;
     bool switches = *text_str(job->type) == '\0' || !machine_traits(&job->machine)->never_ready;
 
-    if (!switches || job->sight || job->look.job || machine_is_over(&job->machine))
+    if (!switches || job->snapshot || job->take_snapshot.job || machine_is_over(&job->machine))
         return;
-    take_slot(&job->look, job, VERB_COMPLETE, NULL);
-    job->look.request.done = on_seen;
-    if (driver->ops->look(driver, &job->look.request, text_str(job->id),
-                          job->device ? text_str(job->device) : NULL, NULL) != BJ_OK)
-        job_give_slot_back(&job->look); /* then another client's verb leaves the switch unknown */
+    take_slot(&job->take_snapshot, job, VERB_COMPLETE, NULL);
+    job->take_snapshot.request.done = on_snapshot;
+    if (driver->ops->take_snapshot(driver, &job->take_snapshot.request, text_str(job->id),
+                                   job->device ? text_str(job->device) : NULL) != BJ_OK)
+        job_give_slot_back(&job->take_snapshot); /* another client's verb then leaves it unknown */
 }
 
-static void graph_known(struct job_request_slot *slot, const struct driver_reply *reply)
+static void compared(struct job_request_slot *slot, const struct driver_reply *reply)
 {
     if (reply->error == BJ_OK)
         machine_compared(&slot->job->machine, reply->switched);
@@ -225,15 +225,15 @@ static void graph_known(struct job_request_slot *slot, const struct driver_reply
     job_give_slot_back(slot);
 }
 
-static void on_graph(struct driver_request *request, struct driver_reply *reply)
+static void on_compared(struct driver_request *request, struct driver_reply *reply)
 {
-    graph_known((struct job_request_slot *)request, reply);
+    compared((struct job_request_slot *)request, reply);
 }
 
-static void run_graph_failed(struct loop_task *task)
+static void run_compare_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    graph_known(slot, &(struct driver_reply){.error = slot->error});
+    compared(slot, &(struct driver_reply){.error = slot->error});
 }
 
 static void port_compare_graph(struct machine *machine)
@@ -241,14 +241,14 @@ static void port_compare_graph(struct machine *machine)
     bj_job *job = handle_of(machine);
     struct driver *driver = job->monitor->driver;
 
-    take_slot(&job->graph, job, VERB_COMPLETE, NULL);
-    job->graph.request.done = on_graph;
-    int r = !driver       ? BJ_E_DISCONNECTED
-            : !job->sight ? BJ_E_UNSUPPORTED
-                          : driver->ops->look(driver, &job->graph.request, text_str(job->id), NULL,
-                                              job->sight);
+    take_slot(&job->compare_snapshot, job, VERB_COMPLETE, NULL);
+    job->compare_snapshot.request.done = on_compared;
+    int r = !driver          ? BJ_E_DISCONNECTED
+            : !job->snapshot ? BJ_E_UNSUPPORTED
+                             : driver->ops->compare_snapshot(driver, &job->compare_snapshot.request,
+                                                             text_str(job->id), job->snapshot);
     if (r != BJ_OK)
-        fail_later(&job->graph, r, run_graph_failed);
+        fail_later(&job->compare_snapshot, r, run_compare_failed);
 }
 
 /* ---------------------------------------------------------------------- timer */

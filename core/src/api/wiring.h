@@ -12,8 +12,8 @@ extern const struct machine_port job_port;
 /* A verb is no longer under way. May free the job. */
 void job_give_slot_back(struct job_request_slot *slot);
 
-/* Looks who uses the disk, in case another client ends the job (B15). */
-void job_see_graph(bj_job *job);
+/* Records what uses the job's disk, in case another client ends the job (B15). */
+void job_take_snapshot(bj_job *job);
 
 /* What the job's stall timer calls; `user` is the bj_job. */
 void job_on_stall_timer(void *user);

@@ -15,7 +15,7 @@
 
 struct job_list;
 struct json_t;
-struct driver_sight; /* what a job's disk was used by, as the driver has seen it */
+struct driver_snapshot; /* what used a job's disk when it was taken; the driver's */
 
 /* Text in it is only valid during the call. */
 struct driver_reply {
@@ -25,10 +25,10 @@ struct driver_reply {
     const char *text;
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
-    const void *value;          /* the same as the driver has parsed it, for itself */
-    struct job_list *infos;     /* query; whoever keeps it sets this to NULL */
-    struct driver_sight *sight; /* look without `before`; the same; NULL: nothing to see */
-    enum disk_switch switched;  /* look with `before` */
+    const void *value;                /* the same as the driver has parsed it, for itself */
+    struct job_list *infos;           /* query; whoever keeps it sets this to NULL */
+    struct driver_snapshot *snapshot; /* take_snapshot; the same; NULL: it does not show the job */
+    enum disk_switch switched;        /* compare_snapshot */
 };
 
 /* What a connection that ends answers is no news of what was asked, nor of a job: they hear of that
@@ -61,12 +61,15 @@ struct driver_ops {
     void (*unprepare)(struct driver_request *request);
     /* `urgent`: for a machine, which needs it to tell an end; goes first and is never BJ_E_BUSY. */
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
-    /* Looks at the block graph: without `before` who uses the job's disk, with it whether the disk
-     * was switched since. `device` is what the job was started on, NULL if that is not known.
-     * BJ_E_UNSUPPORTED: there is no way to look. */
-    int (*look)(struct driver *driver, struct driver_request *request, const char *id,
-                const char *device, const struct driver_sight *before);
-    void (*unsee)(struct driver_sight *sight); /* takes NULL */
+    /* Records what uses the job's disk; later, whether the disk was switched since. `device` is
+     * what the job was started on, NULL if that is not known. BJ_E_UNSUPPORTED: there is no way to
+     * know.
+     */
+    int (*take_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
+                         const char *device);
+    int (*compare_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
+                            const struct driver_snapshot *before);
+    void (*free_snapshot)(struct driver_snapshot *snapshot); /* takes NULL */
 
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);

@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* Nodes are told apart by type and name: the ids in the graph are made anew for each query. */
-struct driver_sight {
+struct driver_snapshot {
     json_t *users; /* an array of {type, name, edge} */
     char *source;
     char *target;
@@ -48,7 +48,7 @@ struct device {
     const json_t *json;
 };
 
-/* All strings are those of the reply. Sorted, so that many jobs can look at it. */
+/* All strings are those of the reply. Sorted, so that finding is cheap for many jobs. */
 struct qmp_graph {
     size_t node_count;
     struct node *nodes;    /* by id */
@@ -61,7 +61,7 @@ struct qmp_graph {
     struct device *devices; /* query-block's */
 };
 
-/* More than that no QEMU has; the graph is not looked at then. */
+/* More than that no QEMU has; the graph is not read then. */
 #define NODES_MAX 16384
 #define USERS_MAX 16
 #define FAN_MAX 1024
@@ -300,24 +300,24 @@ static bool can_be_recognised(const struct node *node)
            strlen(node->type) <= NAME_MAX_BYTES && strcmp(node->type, "block-job") != 0;
 }
 
-static bool collect_users(struct driver_sight *sight, const struct qmp_graph *graph,
+static bool collect_users(struct driver_snapshot *snapshot, const struct qmp_graph *graph,
                           const struct node *used)
 {
     struct edges edges = edges_above(graph, used);
 
-    for (size_t i = 0; i < edges.count && json_array_size(sight->users) < USERS_MAX; i++) {
+    for (size_t i = 0; i < edges.count && json_array_size(snapshot->users) < USERS_MAX; i++) {
         const struct edge *edge = &edges.first[i];
         if (!can_be_recognised(edge->parent) || strlen(edge->name) > NAME_MAX_BYTES)
             continue;
         json_t *user = json_pack("{s:s, s:s, s:s}", "type", edge->parent->type, "name",
                                  edge->parent->name, "edge", edge->name);
-        if (json_array_append_new(sight->users, user) != 0)
+        if (json_array_append_new(snapshot->users, user) != 0)
             return false;
     }
     return true;
 }
 
-static struct driver_sight *see_job(const struct qmp_graph *graph, const char *id)
+static struct driver_snapshot *snapshot_job(const struct qmp_graph *graph, const char *id)
 {
     const struct node *job = find_node(graph, "block-job", id);
     const struct node *filter = job ? end_of_edge(graph, job, "main node") : NULL;
@@ -326,19 +326,20 @@ static struct driver_sight *see_job(const struct qmp_graph *graph, const char *i
     if (!filter || !source || !target)
         return NULL;
 
-    struct driver_sight *sight = calloc(1, sizeof *sight);
-    if (!sight)
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    if (!snapshot)
         return NULL;
-    sight->users = json_array();
-    sight->source = strdup(source->name);
-    sight->target = strdup(target->name);
-    sight->on_source = count_nameless(graph, source->name);
-    sight->on_target = count_nameless(graph, target->name);
-    if (!sight->users || !sight->source || !sight->target || !collect_users(sight, graph, filter)) {
-        qmp_unsee(sight);
+    snapshot->users = json_array();
+    snapshot->source = strdup(source->name);
+    snapshot->target = strdup(target->name);
+    snapshot->on_source = count_nameless(graph, source->name);
+    snapshot->on_target = count_nameless(graph, target->name);
+    if (!snapshot->users || !snapshot->source || !snapshot->target ||
+        !collect_users(snapshot, graph, filter)) {
+        qmp_free_snapshot(snapshot);
         return NULL;
     }
-    return sight;
+    return snapshot;
 }
 
 /* By its name; a device that has none may be meant by its node. */
@@ -364,42 +365,42 @@ static json_t *short_string_at(const json_t *object, const char *key)
     return is_usable ? json_incref(value) : json_string("");
 }
 
-static struct driver_sight *see_device(const struct qmp_graph *graph, const char *name)
+static struct driver_snapshot *snapshot_device(const struct qmp_graph *graph, const char *name)
 {
     const json_t *device = find_device(graph, name);
     const json_t *inserted = device ? json_object_get(device, "inserted") : NULL;
     if (!inserted)
         return NULL;
 
-    struct driver_sight *sight = calloc(1, sizeof *sight);
-    if (!sight)
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    if (!snapshot)
         return NULL;
-    sight->device = json_pack(
+    snapshot->device = json_pack(
         "{s:o, s:o, s:o, s:o, s:o}", "device", short_string_at(device, "device"), "qdev",
         short_string_at(device, "qdev"), "node-name", short_string_at(inserted, "node-name"),
         "file", short_string_at(inserted, "file"), "drv", short_string_at(inserted, "drv"));
-    if (sight->device)
-        return sight;
-    free(sight);
+    if (snapshot->device)
+        return snapshot;
+    free(snapshot);
     return NULL;
 }
 
-struct driver_sight *qmp_see(const struct qmp_graph *graph, const char *id)
+struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const char *id)
 {
     if (!graph)
         return NULL;
-    return graph->device_count > 0 ? see_device(graph, id) : see_job(graph, id);
+    return graph->device_count > 0 ? snapshot_device(graph, id) : snapshot_job(graph, id);
 }
 
-void qmp_unsee(struct driver_sight *sight)
+void qmp_free_snapshot(struct driver_snapshot *snapshot)
 {
-    if (!sight)
+    if (!snapshot)
         return;
-    json_decref(sight->users);
-    json_decref(sight->device);
-    free(sight->source);
-    free(sight->target);
-    free(sight);
+    json_decref(snapshot->users);
+    json_decref(snapshot->device);
+    free(snapshot->source);
+    free(snapshot->target);
+    free(snapshot);
 }
 
 /* ---------------------------------------------------------------------- after */
@@ -424,7 +425,7 @@ static const struct node *used_by(const struct qmp_graph *graph, const json_t *u
 /* An export has no name in the graph: it is above the filter while the job runs, and then above the
  * target or the source. The one above the target before is the job's own; so are those of another
  * job that was started meanwhile. */
-static enum disk_switch compare_nameless(const struct driver_sight *before,
+static enum disk_switch compare_nameless(const struct driver_snapshot *before,
                                          const struct qmp_graph *graph)
 {
     bool came_to_source = count_nameless(graph, before->source) > before->on_source;
@@ -437,7 +438,7 @@ static enum disk_switch compare_nameless(const struct driver_sight *before,
     return came_to_target ? SWITCHED : NOT_SWITCHED;
 }
 
-static enum disk_switch compare_users(const struct driver_sight *before,
+static enum disk_switch compare_users(const struct driver_snapshot *before,
                                       const struct qmp_graph *graph)
 {
     enum disk_switch result = SWITCH_UNKNOWN;
@@ -518,7 +519,8 @@ static enum disk_switch compare_device(const json_t *before, const struct qmp_gr
     return files_tell || nodes_tell ? NOT_SWITCHED : SWITCH_UNKNOWN;
 }
 
-enum disk_switch qmp_compare(const struct driver_sight *before, const struct qmp_graph *graph)
+enum disk_switch qmp_graph_compare(const struct driver_snapshot *before,
+                                   const struct qmp_graph *graph)
 {
     if (!graph)
         return SWITCH_UNKNOWN;

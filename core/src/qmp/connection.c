@@ -48,7 +48,7 @@ static void hang_up(struct qmp *qmp, int error, const char *text)
     frame_clear(&qmp->frame);
 
     outbox_fail(&qmp->outbox, error, text);
-    qmp_fail_looks(qmp, error, text);
+    qmp_fail_waiting_graph(qmp, error, text);
 
     qmp->free_task.run = run_free;
     if (!loop_post(qmp->ctx->loop, &qmp->free_task))
@@ -114,7 +114,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
     if (qmp->stage != QMP_DOWN)
         flush(qmp);
     if (qmp->stage != QMP_DOWN)
-        qmp_look_again(qmp);
+        qmp_query_waiting_graph(qmp);
     if (qmp->stage != QMP_DOWN && !qmp_is_owed(&qmp->driver))
         qmp->sink->settled(qmp->user);
 }
@@ -303,8 +303,9 @@ static const struct driver_ops qmp_ops = {
     .prepare = qmp_prepare,
     .unprepare = qmp_unprepare,
     .query = qmp_query,
-    .look = qmp_look,
-    .unsee = qmp_unsee,
+    .take_snapshot = qmp_take_snapshot,
+    .compare_snapshot = qmp_compare_snapshot,
+    .free_snapshot = qmp_free_snapshot,
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
     .is_owed = qmp_is_owed,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The QMP driver, for its own files: the connection (connection.c), its negotiation (handshake.c),
- * what is asked on it (requests.c), and what a disk is used by (snapshots.c). The loop's thread.
+ * its requests (requests.c), and snapshots of what uses a disk (snapshots.c). The loop's thread.
  */
 #ifndef BJ_QMP_QMP_H
 #define BJ_QMP_QMP_H
@@ -14,7 +14,7 @@
 #include "qmp/outbox.h"
 #include "qmp/start_commands.h"
 
-struct look;
+struct graph_request;
 
 enum stage { QMP_CONNECTING, QMP_GREETING, QMP_NEGOTIATING, QMP_UP, QMP_DOWN };
 
@@ -38,9 +38,9 @@ struct qmp {
     struct starters starters;
     struct text *version;
     struct driver_request handshake;
-    struct driver_request look_request;
-    struct look *looks_asked;  /* whom the look under way serves */
-    struct look *looks_wanted; /* whom the next one will */
+    struct driver_request graph_query;
+    struct graph_request *graph_requests_sent;    /* answered by the query under way */
+    struct graph_request *graph_requests_waiting; /* and by the next one */
 
     struct outbox outbox;
 };
@@ -102,13 +102,15 @@ const char *qmp_id_of(struct driver *driver, const char *name);
 
 /* --------------------------------------------------------------- snapshots.c */
 
-int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
-             const char *device, const struct driver_sight *before);
+int qmp_take_snapshot(struct driver *driver, struct driver_request *request, const char *id,
+                      const char *device);
+int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, const char *id,
+                         const struct driver_snapshot *before);
 
-/* A command is over: a look that yielded to it may go now. */
-void qmp_look_again(struct qmp *qmp);
+/* A command is over: a query of the graph that yielded to it may go now. */
+void qmp_query_waiting_graph(struct qmp *qmp);
 
-/* Answers the looks that were not sent yet. */
-void qmp_fail_looks(struct qmp *qmp, int error, const char *text);
+/* Answers the requests for the graph that no query was sent for yet. */
+void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text);
 
 #endif

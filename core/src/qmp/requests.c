@@ -38,7 +38,7 @@ bool qmp_is_owed(struct driver *driver)
 void qmp_abandon(struct driver *driver, int error, const char *text)
 {
     struct qmp *qmp = qmp_of(driver);
-    qmp_fail_looks(qmp, error, text);
+    qmp_fail_waiting_graph(qmp, error, text);
     outbox_abandon(&qmp->outbox, error, text);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looks at the block graph: one answers all jobs that wait for it, and yields to what is urgent.
+ * Snapshots of what uses a job's disk, and comparing with them: one query of the block graph
+ * answers all requests that wait for it, and yields to what is urgent.
  */
 #include "base/container_of.h"
 #include "qmp/block_graph.h"
@@ -10,112 +11,123 @@
 #include <string.h>
 
 /* A QEMU with many disks takes a while to list its block graph, and serves no command meanwhile: so
- * one look serves all jobs that wait for it. A look already in flight may predate a new request,
- * which therefore needs the next one. */
-struct look {
-    struct look *next;
+ * one query answers all requests that wait for it. A query already in flight may predate a new
+ * request, which therefore needs the next one. */
+struct graph_request {
+    struct graph_request *next;
     struct driver_request *asker;
-    const struct driver_sight *before;
+    const struct driver_snapshot *before; /* to compare with; NULL: takes a snapshot */
     char id[];
 };
 
-static void serve_look(struct look *look, const struct driver_reply *reply,
-                       const struct qmp_graph *graph)
+static void answer(struct graph_request *request, const struct driver_reply *reply,
+                   const struct qmp_graph *graph)
 {
-    struct driver_reply seen = {.error = reply->error, .text = reply->text};
+    struct driver_reply result = {.error = reply->error, .text = reply->text};
 
-    if (reply->error == BJ_OK && look->before)
-        seen.switched = qmp_compare(look->before, graph);
+    if (reply->error == BJ_OK && request->before)
+        result.switched = qmp_graph_compare(request->before, graph);
     else if (reply->error == BJ_OK)
-        seen.sight = qmp_see(graph, look->id);
-    look->asker->done(look->asker, &seen);
-    qmp_unsee(seen.sight);
-    free(look);
+        result.snapshot = qmp_graph_snapshot(graph, request->id);
+    request->asker->done(request->asker, &result);
+    qmp_free_snapshot(result.snapshot);
+    free(request);
 }
 
-/* Takes them first: an asker that is served may look again. */
-static void serve_looks(struct look **looks, const struct driver_reply *reply)
+/* Takes them first: an asker that is answered may ask again. */
+static void answer_all(struct graph_request **requests, const struct driver_reply *reply)
 {
-    struct look *look = *looks;
-    struct qmp_graph *graph = look && reply->error == BJ_OK ? qmp_graph_open(reply->value) : NULL;
+    struct graph_request *request = *requests;
+    struct qmp_graph *graph =
+        request && reply->error == BJ_OK ? qmp_graph_open(reply->value) : NULL;
 
-    *looks = NULL;
-    while (look) {
-        struct look *next = look->next;
-        serve_look(look, reply, graph);
-        look = next;
+    *requests = NULL;
+    while (request) {
+        struct graph_request *next = request->next;
+        answer(request, reply, graph);
+        request = next;
     }
     qmp_graph_close(graph);
 }
 
-static void looked(struct driver_request *request, struct driver_reply *reply)
+static void graph_read(struct driver_request *request, struct driver_reply *reply)
 {
-    struct qmp *qmp = container_of(request, struct qmp, look_request);
-    serve_looks(&qmp->looks_asked, reply);
+    struct qmp *qmp = container_of(request, struct qmp, graph_query);
+    answer_all(&qmp->graph_requests_sent, reply);
 }
 
-/* A look that only records the current graph yields to queued commands; one that decides how a job
- * ended does not. */
-static bool looks_can_wait(const struct qmp *qmp)
+/* A snapshot only records the current graph, so it yields to queued commands; a comparison decides
+ * how a job ended, and does not. */
+static bool graph_can_wait(const struct qmp *qmp)
 {
     if (outbox_is_empty(&qmp->outbox))
         return false;
-    for (const struct look *look = qmp->looks_wanted; look; look = look->next)
-        if (look->before)
+    for (const struct graph_request *r = qmp->graph_requests_waiting; r; r = r->next)
+        if (r->before)
             return false;
     return true;
 }
 
-static int look_for_all(struct qmp *qmp)
+static int query_graph(struct qmp *qmp)
 {
-    if (!qmp->looks_wanted || qmp->looks_asked || looks_can_wait(qmp))
+    if (!qmp->graph_requests_waiting || qmp->graph_requests_sent || graph_can_wait(qmp))
         return BJ_OK;
     bool has_graph = qmp_knows_command(qmp, "x-debug-query-block-graph"); /* 4.0 */
     const char *command = has_graph ? "x-debug-query-block-graph" : "query-block";
 
-    qmp->look_request.done = looked;
-    int r = qmp_ask(qmp, &qmp->look_request, command, NULL, false);
+    qmp->graph_query.done = graph_read;
+    int r = qmp_ask(qmp, &qmp->graph_query, command, NULL, false);
     if (r == BJ_OK) {
-        qmp->looks_asked = qmp->looks_wanted;
-        qmp->looks_wanted = NULL;
+        qmp->graph_requests_sent = qmp->graph_requests_waiting;
+        qmp->graph_requests_waiting = NULL;
     }
     return r;
 }
 
-void qmp_look_again(struct qmp *qmp)
+void qmp_query_waiting_graph(struct qmp *qmp)
 {
-    int r = look_for_all(qmp);
+    int r = query_graph(qmp);
     if (r != BJ_OK)
-        serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = r});
+        answer_all(&qmp->graph_requests_waiting, &(struct driver_reply){.error = r});
 }
 
-int qmp_look(struct driver *driver, struct driver_request *request, const char *id,
-             const char *device, const struct driver_sight *before)
+static int request_graph(struct qmp *qmp, struct driver_request *asker, const char *id,
+                         const struct driver_snapshot *before)
 {
-    struct qmp *qmp = qmp_of(driver);
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
-    if (device && !qmp_knows_command(qmp, "x-debug-query-block-graph"))
-        id = device;
-
-    struct look *look = calloc(1, sizeof *look + strlen(id) + 1);
-    if (!look)
+    struct graph_request *request = calloc(1, sizeof *request + strlen(id) + 1);
+    if (!request)
         return BJ_E_NOMEM;
-    look->asker = request;
-    look->before = before;
-    memcpy(look->id, id, strlen(id) + 1);
-    look->next = qmp->looks_wanted;
-    qmp->looks_wanted = look;
+    request->asker = asker;
+    request->before = before;
+    memcpy(request->id, id, strlen(id) + 1);
+    request->next = qmp->graph_requests_waiting;
+    qmp->graph_requests_waiting = request;
 
-    int r = look_for_all(qmp);
+    int r = query_graph(qmp);
     if (r != BJ_OK) {
-        qmp->looks_wanted = look->next;
-        free(look);
+        qmp->graph_requests_waiting = request->next;
+        free(request);
     }
     return r;
 }
 
-void qmp_fail_looks(struct qmp *qmp, int error, const char *text)
+int qmp_take_snapshot(struct driver *driver, struct driver_request *request, const char *id,
+                      const char *device)
 {
-    serve_looks(&qmp->looks_wanted, &(struct driver_reply){.error = error, .text = text});
+    struct qmp *qmp = qmp_of(driver);
+    bool by_device = device && !qmp_knows_command(qmp, "x-debug-query-block-graph");
+    return request_graph(qmp, request, by_device ? device : id, NULL);
+}
+
+int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, const char *id,
+                         const struct driver_snapshot *before)
+{
+    return request_graph(qmp_of(driver), request, id, before);
+}
+
+void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text)
+{
+    answer_all(&qmp->graph_requests_waiting, &(struct driver_reply){.error = error, .text = text});
 }

@@ -34,8 +34,8 @@ const struct starter *starter_of(const char *command)
 }
 
 /* Job ids came with 2.7, auto-dismiss with 2.12, 3.0 and 3.1, a command at a time. 4.0 has both
- * everywhere, and is told by its look at the block graph; before 2.5, which had no schema, there
- * was neither. In between only the schema tells. */
+ * everywhere, and is recognised by its query of the block graph; before 2.5, which had no schema,
+ * there was neither. In between only the schema tells. */
 void starters_init(struct starters *starters, qmp_has_command *has, void *user)
 {
     *starters = (struct starters){.modern = has(user, "x-debug-query-block-graph")};
