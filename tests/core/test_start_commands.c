@@ -15,49 +15,49 @@ static bool has_one(void *user, const char *command)
     return user && strcmp(user, command) == 0;
 }
 
-static struct starters starters_of(const char *command)
+static struct start_commands commands_of(const char *command)
 {
-    struct starters starters;
-    starters_init(&starters, has_one, (void *)command);
-    return starters;
+    struct start_commands commands;
+    start_commands_init(&commands, has_one, (void *)command);
+    return commands;
 }
 
-static void learn(struct starters *starters, const char *schema)
+static void learn(struct start_commands *commands, const char *schema)
 {
     json_t *value = json_loads(schema, JSON_DECODE_ANY, NULL);
     assert_non_null(value);
-    starters_learn(starters, value);
+    start_commands_learn(commands, value);
     json_decref(value);
 }
 
 static void b40_from_4_0_on_all_take_both(void **state)
 {
     (void)state;
-    struct starters starters = starters_of("x-debug-query-block-graph");
+    struct start_commands commands = commands_of("x-debug-query-block-graph");
     int both = TAKES_JOB_ID | TAKES_AUTO_DISMISS;
-    assert_int_equal(starters_take(&starters, "blockdev-mirror"), both);
-    assert_int_equal(starters_take(&starters, "drive-backup"), both);
-    assert_int_equal(starters_take(&starters, "blockdev-create"), TAKES_JOB_ID);
-    assert_int_equal(starters_take(&starters, "snapshot-save"), TAKES_JOB_ID);
+    assert_int_equal(start_commands_take(&commands, "blockdev-mirror"), both);
+    assert_int_equal(start_commands_take(&commands, "drive-backup"), both);
+    assert_int_equal(start_commands_take(&commands, "blockdev-create"), TAKES_JOB_ID);
+    assert_int_equal(start_commands_take(&commands, "snapshot-save"), TAKES_JOB_ID);
 }
 
 static void b59_before_2_5_none_takes_either(void **state)
 {
     (void)state;
-    struct starters starters = starters_of(NULL);
-    assert_int_equal(starters_take(&starters, "drive-mirror"), 0);
-    assert_int_equal(starters_take(&starters, "block_stream"), 0);
-    assert_int_equal(starters_take(&starters, "x-unknown"), 0);
+    struct start_commands commands = commands_of(NULL);
+    assert_int_equal(start_commands_take(&commands, "drive-mirror"), 0);
+    assert_int_equal(start_commands_take(&commands, "block_stream"), 0);
+    assert_int_equal(start_commands_take(&commands, "x-unknown"), 0);
 }
 
 static void b40_between_them_only_the_schema_tells(void **state)
 {
     (void)state;
-    struct starters starters = starters_of("query-qmp-schema");
-    assert_int_equal(starters_take(&starters, "drive-mirror"), -1);
-    assert_int_equal(starters_take(&starters, "transaction"), -1);
+    struct start_commands commands = commands_of("query-qmp-schema");
+    assert_int_equal(start_commands_take(&commands, "drive-mirror"), -1);
+    assert_int_equal(start_commands_take(&commands, "transaction"), -1);
     /* As QEMU has it: a command's arguments are a type of their own, before or after it. */
-    learn(&starters, "[{\"name\": \"12\", \"meta-type\": \"object\", \"members\": ["
+    learn(&commands, "[{\"name\": \"12\", \"meta-type\": \"object\", \"members\": ["
                      "{\"name\": \"job-id\", \"type\": \"str\", \"default\": null}, "
                      "{\"name\": \"device\", \"type\": \"str\"}]}, "
                      "{\"name\": \"drive-mirror\", \"meta-type\": \"command\", \"arg-type\": "
@@ -73,12 +73,13 @@ static void b40_between_them_only_the_schema_tells(void **state)
                      "{\"name\": \"job-id\", \"type\": \"str\", \"default\": null}, "
                      "{\"name\": \"auto-dismiss\", \"type\": \"bool\", \"default\": null}]}, "
                      "{\"name\": \"14\", \"meta-type\": \"object\", \"members\": []}]");
-    assert_int_equal(starters_take(&starters, "drive-mirror"), TAKES_JOB_ID);
-    assert_int_equal(starters_take(&starters, "block-stream"), TAKES_JOB_ID);
-    assert_int_equal(starters_take(&starters, "drive-backup"), TAKES_JOB_ID | TAKES_AUTO_DISMISS);
-    assert_int_equal(starters_take(&starters, "block-commit"), 0);
-    assert_int_equal(starters_take(&starters, "blockdev-mirror"), 0);
-    assert_int_equal(starters_take(&starters, "x-unknown"), 0);
+    assert_int_equal(start_commands_take(&commands, "drive-mirror"), TAKES_JOB_ID);
+    assert_int_equal(start_commands_take(&commands, "block-stream"), TAKES_JOB_ID);
+    assert_int_equal(start_commands_take(&commands, "drive-backup"),
+                     TAKES_JOB_ID | TAKES_AUTO_DISMISS);
+    assert_int_equal(start_commands_take(&commands, "block-commit"), 0);
+    assert_int_equal(start_commands_take(&commands, "blockdev-mirror"), 0);
+    assert_int_equal(start_commands_take(&commands, "x-unknown"), 0);
 }
 
 static void b59_no_schema_teaches_nothing(void **state)
@@ -86,22 +87,22 @@ static void b59_no_schema_teaches_nothing(void **state)
     (void)state;
     static const char *const odd[] = {"7", "{}", "[]", "[[], {}, null, \"drive-mirror\"]"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
-        struct starters starters = starters_of("query-qmp-schema");
-        learn(&starters, odd[i]);
-        assert_int_equal(starters_take(&starters, "drive-mirror"), 0);
+        struct start_commands commands = commands_of("query-qmp-schema");
+        learn(&commands, odd[i]);
+        assert_int_equal(start_commands_take(&commands, "drive-mirror"), 0);
     }
-    struct starters starters = starters_of("query-qmp-schema");
-    starters_learn(&starters, NULL);
-    assert_int_equal(starters_take(&starters, "drive-mirror"), 0);
+    struct start_commands commands = commands_of("query-qmp-schema");
+    start_commands_learn(&commands, NULL);
+    assert_int_equal(start_commands_take(&commands, "drive-mirror"), 0);
 }
 
-static void b59_the_types_of_old_starters(void **state)
+static void b59_the_types_of_old_start_commands(void **state)
 {
     (void)state;
-    assert_string_equal(starter_of("block_stream")->type, "stream");
-    assert_string_equal(starter_of("__com.redhat_drive-mirror")->type, "mirror");
-    assert_string_equal(starter_of("__com.redhat_block-commit")->type, "commit");
-    assert_null(starter_of("block-job-cancel"));
+    assert_string_equal(start_command_find("block_stream")->type, "stream");
+    assert_string_equal(start_command_find("__com.redhat_drive-mirror")->type, "mirror");
+    assert_string_equal(start_command_find("__com.redhat_block-commit")->type, "commit");
+    assert_null(start_command_find("block-job-cancel"));
 }
 
 /* ------------------------------------------------------------------- waiting */
@@ -122,25 +123,25 @@ static void on_done(struct driver_request *request, struct driver_reply *reply)
 static void b05_each_who_waits_is_answered_once_and_in_turn(void **state)
 {
     (void)state;
-    struct starters starters = starters_of("query-qmp-schema");
+    struct start_commands commands = commands_of("query-qmp-schema");
     struct waiting w[4] = {0};
     for (int i = 0; i < 4; i++) {
         w[i].request.done = on_done;
-        starters_wait(&starters, &w[i].request);
+        start_commands_wait(&commands, &w[i].request);
     }
-    assert_true(starters_leave(&starters, &w[0].request));
-    assert_true(starters_leave(&starters, &w[2].request));
-    assert_false(starters_leave(&starters, &w[2].request));
-    starters_wait(&starters, &w[0].request);
+    assert_true(start_commands_leave(&commands, &w[0].request));
+    assert_true(start_commands_leave(&commands, &w[2].request));
+    assert_false(start_commands_leave(&commands, &w[2].request));
+    start_commands_wait(&commands, &w[0].request);
 
     turns = 0;
-    starters_answer(&starters, &(struct driver_reply){0});
-    starters_answer(&starters, &(struct driver_reply){0});
+    start_commands_answer(&commands, &(struct driver_reply){0});
+    start_commands_answer(&commands, &(struct driver_reply){0});
     assert_int_equal(turns, 3);
     assert_int_equal(w[1].turn, 1);
     assert_int_equal(w[3].turn, 2);
     assert_int_equal(w[0].turn, 3);
-    assert_int_equal(starters.waiting_count, 0);
+    assert_int_equal(commands.waiting_count, 0);
 }
 
 int main(void)
@@ -150,7 +151,7 @@ int main(void)
         cmocka_unit_test(b59_before_2_5_none_takes_either),
         cmocka_unit_test(b40_between_them_only_the_schema_tells),
         cmocka_unit_test(b59_no_schema_teaches_nothing),
-        cmocka_unit_test(b59_the_types_of_old_starters),
+        cmocka_unit_test(b59_the_types_of_old_start_commands),
         cmocka_unit_test(b05_each_who_waits_is_answered_once_and_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

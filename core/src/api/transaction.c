@@ -39,7 +39,7 @@ static const char *type_of(const json_t *action)
 
 static bool starts_job(const json_t *action)
 {
-    return starter_of(type_of(action)) != NULL;
+    return start_command_find(type_of(action)) != NULL;
 }
 
 static size_t count_starts(const json_t *actions)

@@ -76,9 +76,9 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         return;
     }
     find_capabilities(qmp);
-    starters_init(&qmp->starters, qmp_knows_command, qmp);
+    start_commands_init(&qmp->start_commands, qmp_knows_command, qmp);
     if (!can_read_schema(qmp->ctx))
-        qmp->starters.known = true;
+        qmp->start_commands.known = true;
     qmp->complete = qmp_verb_command(VERB_COMPLETE, "", qmp_knows_command, qmp);
     qmp->stage = QMP_UP;
     qmp->sink->up(qmp->user, qmp->version);

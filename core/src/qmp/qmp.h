@@ -35,7 +35,7 @@ struct qmp {
 
     struct command_set *commands;
     const char *complete; /* its command; NULL: none. READY does not have to look it up */
-    struct starters starters;
+    struct start_commands start_commands;
     struct text *version;
     struct driver_request handshake;
     struct driver_request graph_query;

@@ -25,7 +25,7 @@ bool qmp_withdraw(struct driver *driver, struct driver_request *request)
 {
     struct qmp *qmp = qmp_of(driver);
 
-    if (starters_leave(&qmp->starters, request))
+    if (start_commands_leave(&qmp->start_commands, request))
         return true;
     return outbox_withdraw(&qmp->outbox, request);
 }
@@ -49,37 +49,37 @@ bool qmp_has(struct driver *driver, const char *command)
 
 int qmp_takes(struct driver *driver, const char *command)
 {
-    return starters_take(&qmp_of(driver)->starters, command);
+    return start_commands_take(&qmp_of(driver)->start_commands, command);
 }
 
 /* One schema for all who wait: it is 150 to 250 kB. Refused or odd, it teaches nothing, and the
  * jobs go without ids. */
 static void schema_known(struct driver_request *request, struct driver_reply *reply)
 {
-    struct starters *starters = container_of(request, struct starters, request);
+    struct start_commands *commands = container_of(request, struct start_commands, request);
     bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
     struct driver_reply known = {.error = is_answer ? BJ_OK : reply->error, .text = reply->text};
 
-    starters->under_way = false;
+    commands->under_way = false;
     if (is_answer)
-        starters_learn(starters, reply->error == BJ_OK ? reply->value : NULL);
-    starters_answer(starters, &known);
+        start_commands_learn(commands, reply->error == BJ_OK ? reply->value : NULL);
+    start_commands_answer(commands, &known);
 }
 
 int qmp_probe(struct driver *driver, struct driver_request *request)
 {
     struct qmp *qmp = qmp_of(driver);
-    struct starters *starters = &qmp->starters;
-    if (starters->waiting_count >= qmp->outbox.queued_limit || outbox_is_full(&qmp->outbox))
+    struct start_commands *commands = &qmp->start_commands;
+    if (commands->waiting_count >= qmp->outbox.queued_limit || outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
 
-    starters->request.done = schema_known;
-    int r = starters->under_way ? BJ_OK
-                                : qmp_ask(qmp, &starters->request, "query-qmp-schema", NULL, false);
+    commands->request.done = schema_known;
+    int r = commands->under_way ? BJ_OK
+                                : qmp_ask(qmp, &commands->request, "query-qmp-schema", NULL, false);
     if (r != BJ_OK)
         return r;
-    starters->under_way = true;
-    starters_wait(starters, request);
+    commands->under_way = true;
+    start_commands_wait(commands, request);
     return BJ_OK;
 }
 

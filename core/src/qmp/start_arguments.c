@@ -61,7 +61,7 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
                   const json_t *arguments, struct start_plan *ret)
 {
     const char *command = word_of(driver, given_command);
-    const struct starter *starter = starter_of(command);
+    const struct start_command *known = start_command_find(command);
     unsigned takes = (unsigned)driver->ops->takes(driver, command);
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
     const char *device = json_string_value(json_object_get(arguments, "device"));
@@ -73,7 +73,7 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
     bool add_id = !given && takes & TAKES_JOB_ID;
     bool add_dismiss =
         !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->capabilities.has_dismiss;
-    bool stays = !starter || !starter->auto_dismisses; /* a job that QEMU itself never dismisses */
+    bool stays = !known || !known->auto_dismisses; /* a job that QEMU itself never dismisses */
     char *id = add_id              ? new_id(ctx)
                : given && can_name ? strdup(given)
                                    : strdup(device ? device : "");
@@ -85,7 +85,7 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
         .id = id,
         .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
         .device = device ? strdup(device) : NULL,
-        .type = starter ? starter->type : "",
+        .type = known ? known->type : "",
         .kept = json_is_false(auto_dismiss),
         .replaces = json_object_get(arguments, "replaces") != NULL,
         .ours = add_dismiss || (stays && !dismiss_given && driver->capabilities.has_status),

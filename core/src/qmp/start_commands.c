@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static const struct starter table[STARTERS] = {
+static const struct start_command table[START_COMMANDS] = {
     {"blockdev-mirror", "mirror", true},
     {"drive-mirror", "mirror", true},
     {"block-commit", "commit", true},
@@ -21,13 +21,13 @@ static const struct starter table[STARTERS] = {
 
 static int index_of(const char *command)
 {
-    for (int i = 0; command && i < STARTERS; i++)
+    for (int i = 0; command && i < START_COMMANDS; i++)
         if (strcmp(table[i].command, command) == 0)
             return i;
     return -1;
 }
 
-const struct starter *starter_of(const char *command)
+const struct start_command *start_command_find(const char *command)
 {
     int i = index_of(command);
     return i < 0 ? NULL : &table[i];
@@ -36,54 +36,54 @@ const struct starter *starter_of(const char *command)
 /* Job ids came with 2.7, auto-dismiss with 2.12, 3.0 and 3.1, a command at a time. 4.0 has both
  * everywhere, and is recognised by its query of the block graph; before 2.5, which had no schema,
  * there was neither. In between only the schema tells. */
-void starters_init(struct starters *starters, qmp_has_command *has, void *user)
+void start_commands_init(struct start_commands *commands, qmp_has_command *has, void *user)
 {
-    *starters = (struct starters){.modern = has(user, "x-debug-query-block-graph")};
-    starters->known = starters->modern || !has(user, "query-qmp-schema");
-    if (starters->modern)
-        for (int i = 0; i < STARTERS; i++)
-            starters->takes[i] =
+    *commands = (struct start_commands){.modern = has(user, "x-debug-query-block-graph")};
+    commands->known = commands->modern || !has(user, "query-qmp-schema");
+    if (commands->modern)
+        for (int i = 0; i < START_COMMANDS; i++)
+            commands->takes[i] =
                 table[i].auto_dismisses ? TAKES_JOB_ID | TAKES_AUTO_DISMISS : TAKES_JOB_ID;
 }
 
-int starters_take(const struct starters *starters, const char *command)
+int start_commands_take(const struct start_commands *commands, const char *command)
 {
     int i = index_of(command);
-    if (!starters->known)
+    if (!commands->known)
         return -1;
     if (i >= 0)
-        return starters->takes[i];
-    return starters->modern ? TAKES_JOB_ID : 0;
+        return commands->takes[i];
+    return commands->modern ? TAKES_JOB_ID : 0;
 }
 
-void starters_wait(struct starters *starters, struct driver_request *request)
+void start_commands_wait(struct start_commands *commands, struct driver_request *request)
 {
-    struct driver_request **last = &starters->waiting;
+    struct driver_request **last = &commands->waiting;
     while (*last)
         last = &(*last)->next;
     request->next = NULL;
     *last = request;
-    starters->waiting_count++;
+    commands->waiting_count++;
 }
 
-bool starters_leave(struct starters *starters, const struct driver_request *request)
+bool start_commands_leave(struct start_commands *commands, const struct driver_request *request)
 {
-    for (struct driver_request **link = &starters->waiting; *link; link = &(*link)->next) {
+    for (struct driver_request **link = &commands->waiting; *link; link = &(*link)->next) {
         if (*link == request) {
             *link = request->next;
-            starters->waiting_count--;
+            commands->waiting_count--;
             return true;
         }
     }
     return false;
 }
 
-void starters_answer(struct starters *starters, struct driver_reply *reply)
+void start_commands_answer(struct start_commands *commands, struct driver_reply *reply)
 {
-    while (starters->waiting) {
-        struct driver_request *request = starters->waiting;
-        starters->waiting = request->next;
-        starters->waiting_count--;
+    while (commands->waiting) {
+        struct driver_request *request = commands->waiting;
+        commands->waiting = request->next;
+        commands->waiting_count--;
         request->done(request, reply);
     }
 }
@@ -112,24 +112,24 @@ static bool is_of(const json_t *entry, const char *meta_type)
 }
 
 /* A command names the type of its arguments, which may stand anywhere. */
-void starters_learn(struct starters *starters, const json_t *schema)
+void start_commands_learn(struct start_commands *commands, const json_t *schema)
 {
-    const json_t *types[STARTERS] = {0};
+    const json_t *types[START_COMMANDS] = {0};
     size_t i;
     const json_t *entry;
 
     json_array_foreach(schema, i, entry)
     {
-        int starter = index_of(json_string_value(json_object_get(entry, "name")));
-        if (starter >= 0 && is_of(entry, "command"))
-            types[starter] = json_object_get(entry, "arg-type");
+        int command = index_of(json_string_value(json_object_get(entry, "name")));
+        if (command >= 0 && is_of(entry, "command"))
+            types[command] = json_object_get(entry, "arg-type");
     }
     json_array_foreach(schema, i, entry)
     {
-        for (int s = 0; s < STARTERS; s++)
+        for (int s = 0; s < START_COMMANDS; s++)
             if (types[s] && json_equal(types[s], json_object_get(entry, "name")) &&
                 is_of(entry, "object"))
-                starters->takes[s] = members_taken(entry);
+                commands->takes[s] = members_taken(entry);
     }
-    starters->known = true;
+    commands->known = true;
 }

@@ -11,22 +11,22 @@
 
 #include <jansson.h>
 
-enum { STARTERS = 10 };
+enum { START_COMMANDS = 10 };
 
-struct starter {
+struct start_command {
     const char *command;
     const char *type;
     bool auto_dismisses; /* the others are never dismissed by QEMU anyway */
 };
 
 /* NULL: not one we know; of such jobs QEMU tells the type. */
-const struct starter *starter_of(const char *command);
+const struct start_command *start_command_find(const char *command);
 
 /* What they take, and who waits to know. */
-struct starters {
+struct start_commands {
     bool known;
-    bool modern;                   /* 4.0 and later: also those that we don't know take an id */
-    unsigned char takes[STARTERS]; /* enum driver_takes */
+    bool modern; /* 4.0 and later: also those that we don't know take an id */
+    unsigned char takes[START_COMMANDS]; /* enum driver_takes */
 
     struct driver_request request; /* for the schema */
     bool under_way;
@@ -35,16 +35,16 @@ struct starters {
 };
 
 /* From the list of commands, as far as that tells. */
-void starters_init(struct starters *starters, qmp_has_command *has, void *user);
+void start_commands_init(struct start_commands *commands, qmp_has_command *has, void *user);
 /* enum driver_takes; -1: not known yet. */
-int starters_take(const struct starters *starters, const char *command);
+int start_commands_take(const struct start_commands *commands, const char *command);
 
 /* `request` is done once the schema is known, in its turn. */
-void starters_wait(struct starters *starters, struct driver_request *request);
-bool starters_leave(struct starters *starters, const struct driver_request *request);
-void starters_answer(struct starters *starters, struct driver_reply *reply);
+void start_commands_wait(struct start_commands *commands, struct driver_request *request);
+bool start_commands_leave(struct start_commands *commands, const struct driver_request *request);
+void start_commands_answer(struct start_commands *commands, struct driver_reply *reply);
 
 /* The reply to query-qmp-schema. What is not in it, no command takes. */
-void starters_learn(struct starters *starters, const json_t *schema);
+void start_commands_learn(struct start_commands *commands, const json_t *schema);
 
 #endif
