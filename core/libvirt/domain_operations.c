@@ -228,7 +228,7 @@ static int domain_execute(struct driver *driver, struct driver_request *asker, c
 
 static bool is_listed(const struct request *request, const char *disk)
 {
-    return job_list_find(request->infos, disk) != NULL;
+    return job_list_find(request->list, disk) != NULL;
 }
 
 /* A job that libvirt has told of, and not of its end, and that its list lacks: the end is on its
@@ -247,11 +247,11 @@ static bool is_ahead(const struct request *request)
 static bool run_list(struct request *request)
 {
     disks_clear(&request->disks);
-    job_list_free(request->infos);
-    request->infos = NULL;
+    job_list_free(request->list);
+    request->list = NULL;
     call_error_clear(&request->call_error);
     return call_disks(request_handle(request), &request->disks, &request->call_error) &&
-           call_rows(request_handle(request), &request->disks, &request->infos,
+           call_rows(request_handle(request), &request->disks, &request->list,
                      &request->call_error);
 }
 
@@ -269,9 +269,8 @@ static bool run_urgent_list(struct request *request)
 
 static void note_rows(const struct request *request)
 {
-    for (size_t i = 0; i < request->infos->count; i++)
-        facts_row(request->domain->facts, request->infos->rows[i].id,
-                  request->infos->rows[i].ready);
+    for (size_t i = 0; i < request->list->count; i++)
+        facts_row(request->domain->facts, request->list->rows[i].id, request->list->rows[i].ready);
 }
 
 /* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */
@@ -313,8 +312,8 @@ static bool listed(struct request *request, struct driver_reply *reply)
             return false;
         }
     }
-    reply->infos = request->infos;
-    request->infos = NULL;
+    reply->list = request->list;
+    request->list = NULL;
     return true;
 }
 

@@ -22,7 +22,7 @@ void request_free(struct request *request)
     text_unref(request->text);
     free(request->call_error.message);
     disks_clear(&request->disks);
-    job_list_free(request->infos);
+    job_list_free(request->list);
     free(request);
 }
 
@@ -106,8 +106,8 @@ bool request_finish(struct request *request)
         return false;
     if (request->asker)
         answer(request, &reply);
-    job_list_free(reply.infos); /* unless somebody has kept it */
-    free(reply.snapshot);       /* the same, as driver_ops.free_snapshot does */
+    job_list_free(reply.list); /* unless somebody has kept it */
+    free(reply.snapshot);      /* the same, as driver_ops.free_snapshot does */
     request_free(request);
     return true;
 }

@@ -37,7 +37,7 @@ struct request {
     struct call_error call_error;
     char error_class[16];
     struct disks disks;
-    struct job_list *infos;
+    struct job_list *list;
     uint64_t change_count; /* facts_change_count() when the list was asked for */
     unsigned lists;        /* how often it was made */
     bool held;             /* a list that waits for an end; no call is under way */

@@ -77,28 +77,28 @@ bj_job *bj_future_job_at(bj_future *future, size_t index)
     return jobs && index < jobs->count ? bj_job_ref(jobs->jobs[index]) : NULL;
 }
 
-/* ---------------------------------------------------------------------- infos */
+/* ------------------------------------------------------------------- job list */
 
-static void unref_infos(void *data)
+static void free_job_list(void *data)
 {
     job_list_free(data);
 }
 
-static const struct future_value_kind infos_kind = {.unref = unref_infos};
+static const struct future_value_kind job_list_kind = {.unref = free_job_list};
 
-struct future_value infos_value(struct job_list *infos)
+struct future_value job_list_value(struct job_list *list)
 {
-    return (struct future_value){.kind = &infos_kind, .data = infos};
+    return (struct future_value){.kind = &job_list_kind, .data = list};
 }
 
 size_t bj_future_info_count(bj_future *future)
 {
-    const struct job_list *infos = future_value_of(future, &infos_kind);
-    return infos ? infos->count : 0;
+    const struct job_list *list = future_value_of(future, &job_list_kind);
+    return list ? list->count : 0;
 }
 
 const bj_job_info *bj_future_info(bj_future *future, size_t index)
 {
-    const struct job_list *infos = future_value_of(future, &infos_kind);
-    return infos && index < infos->count ? &infos->rows[index] : NULL;
+    const struct job_list *list = future_value_of(future, &job_list_kind);
+    return list && index < list->count ? &list->rows[index] : NULL;
 }

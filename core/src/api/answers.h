@@ -19,6 +19,6 @@ void job_array_free(struct job_array *array); /* takes NULL */
 struct future_value monitor_value(bj_monitor *monitor);
 struct future_value job_value(bj_job *job);
 struct future_value jobs_value(struct job_array *jobs);
-struct future_value infos_value(struct job_list *infos);
+struct future_value job_list_value(struct job_list *list);
 
 #endif

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What programs await of a job: ready, done, pivot, abort, the other verbs, a query.
+ * What programs await of a job: ready, done, pivot, abort, the other verbs.
  */
 #include "api/job_waits.h"
 #include "api/monitor.h"
-#include "api/request.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
 #include "base/json_text.h"
@@ -243,45 +242,4 @@ bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
     return launch_wait(
         job, (struct waiter){.question = ASK_VERB, .verb = VERB_CHANGE, .options = options},
         timeout_ms);
-}
-
-/* ---------------------------------------------------------------------- query */
-
-static int send_query(struct ask *ask, struct driver *driver)
-{
-    return driver->ops->query(driver, &ask->request, false);
-}
-
-static void query_replied(struct ask *ask, struct driver_reply *reply)
-{
-    const char *id = text_str(ask->job->id);
-    const bj_job_info *row = job_list_find(reply->infos, id);
-    if (!row) {
-        if (ask->job->tabled)
-            machine_absent(
-                &ask->job->machine); /* its end, if there was one, came before this reply */
-        future_fail(&ask->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
-                    ask->job->outcome == BJ_OUTCOME_NONE ? "it is no longer listed"
-                                                         : bj_outcome_name(ask->job->outcome));
-        return;
-    }
-    size_t index = (size_t)(row - reply->infos->rows);
-    bj_job_info asked = reply->infos->rows[index];
-    reply->infos->rows[index] = reply->infos->rows[0];
-    reply->infos->rows[0] = asked;
-    ask_answer_infos(ask, reply, 1);
-}
-
-bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
-{
-    static const struct ask_kind kind = {.send = send_query, .replied = query_replied};
-
-    if (!job)
-        return future_static(BJ_E_INVAL);
-    bj_future *failed;
-    struct ask *ask = ask_new(job->monitor, &kind, timeout_ms, &failed);
-    if (!ask)
-        return failed;
-    ask->job = bj_job_ref(job);
-    return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
 }

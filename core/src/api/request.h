@@ -10,24 +10,24 @@
 #include "delivery/future.h"
 #include "driver/driver.h"
 
-struct ask;
+struct request;
 
-struct ask_kind {
-    /* The loop's thread. BJ_OK: `request` is under way. */
-    int (*send)(struct ask *ask, struct driver *driver);
+struct request_kind {
+    /* The loop's thread. BJ_OK: `driver_request` is under way. */
+    int (*send)(struct request *request, struct driver *driver);
     /* QEMU's reply without error, someone still listens: answers the future. */
-    void (*replied)(struct ask *ask, struct driver_reply *reply);
+    void (*replied)(struct request *request, struct driver_reply *reply);
     /* Whatever came of it, and whether anyone listens or not: before the future is answered. NULL:
      * nothing to do. `reply` is NULL if nothing was sent. */
-    void (*over)(struct ask *ask, const struct driver_reply *reply);
+    void (*over)(struct request *request, const struct driver_reply *reply);
     /* It starts jobs, and can only be sent once it is known what the commands for that take. */
     bool starts_runs;
 };
 
-struct ask {
+struct request {
     bj_future future;
-    struct driver_request request;
-    const struct ask_kind *kind;
+    struct driver_request driver_request;
+    const struct request_kind *kind;
     bj_monitor *monitor; /* a reference to its memory */
     bool under_way;
     bool left; /* nobody listens any more */
@@ -44,13 +44,10 @@ struct ask {
 };
 
 /* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
-struct ask *ask_new(bj_monitor *monitor, const struct ask_kind *kind, int64_t timeout_ms,
-                    bj_future **ret_failed);
+struct request *request_new(bj_monitor *monitor, const struct request_kind *kind,
+                            int64_t timeout_ms, bj_future **ret_failed);
 
-/* Checks and copies both. NULL; or a failed future for the caller, and the ask is gone. */
-bj_future *ask_set_command(struct ask *ask, const char *command, const char *arguments);
-
-/* Answers with the first `count` rows of the reply. */
-void ask_answer_infos(struct ask *ask, struct driver_reply *reply, size_t count);
+/* Checks and copies both. NULL; or a failed future for the caller, and the request is gone. */
+bj_future *request_set_command(struct request *request, const char *command, const char *arguments);
 
 #endif

@@ -30,12 +30,12 @@ static void collect_asked(bj_job *job, void *user)
     asked->last = &job->next_asked;
 }
 
-static void find_rows(bj_monitor *monitor, const struct job_list *infos)
+static void find_rows(bj_monitor *monitor, const struct job_list *list)
 {
-    for (size_t i = 0; i < infos->count; i++) {
-        bj_job *job = monitor_find_job(monitor, infos->rows[i].id);
+    for (size_t i = 0; i < list->count; i++) {
+        bj_job *job = monitor_find_job(monitor, list->rows[i].id);
         if (job)
-            job->found = &infos->rows[i];
+            job->found = &list->rows[i];
     }
 }
 
@@ -44,8 +44,8 @@ static void tell_rows(bj_monitor *monitor, const struct driver_reply *reply)
     struct asked asked = {.last = &asked.first};
     monitor_each_job(monitor, collect_asked, &asked);
 
-    if (reply->infos)
-        find_rows(monitor, reply->infos);
+    if (reply->list)
+        find_rows(monitor, reply->list);
     bj_job *next;
     for (bj_job *job = asked.first; job; job = next) {
         next = job->next_asked;

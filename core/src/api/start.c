@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a program gets a bj_job: by starting one, or by attaching to one that is there.
+ * Starting a job.
  */
 #include "api/start.h"
 #include "api/job.h"
@@ -38,28 +38,28 @@ bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_e
     return NULL;
 }
 
-static int send_named(struct ask *ask, struct driver *driver, const struct start_plan *plan)
+static int send_named(struct request *request, struct driver *driver, const struct start_plan *plan)
 {
     if (!driver->ops->has_command(driver, plan->command))
         return BJ_E_UNSUPPORTED;
-    char *text = json_text_add_members(ask->arguments, plan->members);
+    char *text = json_text_add_members(request->arguments, plan->members);
     int r = BJ_E_NOMEM;
     if (text)
-        ask->job = start_run(ask->monitor, plan, &r);
-    if (ask->job)
-        r = driver->ops->execute(driver, &ask->request, plan->command, text);
+        request->job = start_run(request->monitor, plan, &r);
+    if (request->job)
+        r = driver->ops->execute(driver, &request->driver_request, plan->command, text);
     free(text);
     return r;
 }
 
-static int send_start(struct ask *ask, struct driver *driver)
+static int send_start(struct request *request, struct driver *driver)
 {
     struct start_plan plan;
-    json_t *arguments = json_text_object(ask->arguments, NULL); /* was one when it was asked */
-    int r =
-        arguments ? driver->ops->plan_start(driver, ask->command, arguments, &plan) : BJ_E_NOMEM;
+    json_t *arguments = json_text_object(request->arguments, NULL); /* was one when it was asked */
+    int r = arguments ? driver->ops->plan_start(driver, request->command, arguments, &plan)
+                      : BJ_E_NOMEM;
     if (r == BJ_OK) {
-        r = send_named(ask, driver, &plan);
+        r = send_named(request, driver, &plan);
         start_plan_clear(&plan);
     }
     json_decref(arguments);
@@ -76,33 +76,34 @@ void start_settle(bj_job *job, const struct driver_reply *reply)
     }
 }
 
-static void start_over(struct ask *ask, const struct driver_reply *reply)
+static void start_over(struct request *request, const struct driver_reply *reply)
 {
-    if (ask->job)
-        start_settle(ask->job, reply);
+    if (request->job)
+        start_settle(request->job, reply);
 }
 
-static void start_replied(struct ask *ask, struct driver_reply *reply)
+static void start_replied(struct request *request, struct driver_reply *reply)
 {
     (void)reply;
-    future_answer(&ask->future, &(struct future_result){.value = job_value(bj_job_ref(ask->job))});
+    future_answer(&request->future,
+                  &(struct future_result){.value = job_value(bj_job_ref(request->job))});
 }
 
 bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
                             int64_t timeout_ms)
 {
-    static const struct ask_kind kind = {
+    static const struct request_kind kind = {
         .send = send_start,
         .replied = start_replied,
         .over = start_over,
         .starts_runs = true,
     };
     bj_future *failed;
-    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
-    if (!ask)
+    struct request *request = request_new(monitor, &kind, timeout_ms, &failed);
+    if (!request)
         return failed;
-    failed = ask_set_command(ask, command, arguments ? arguments : "{}");
-    return failed ? failed : future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    failed = request_set_command(request, command, arguments ? arguments : "{}");
+    return failed ? failed : future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
 }
 
 /* ------------------------------------------------------------ the usual jobs */
@@ -193,53 +194,4 @@ bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char
 {
     const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
     return start_usual(monitor, "blockdev-backup", options, members, 3, timeout_ms);
-}
-
-/* --------------------------------------------------------------------- attach */
-
-static int send_attach(struct ask *ask, struct driver *driver)
-{
-    return driver->ops->query(driver, &ask->request, false);
-}
-
-/* The same run, for everyone who attaches to it: events may have made it known before. */
-static void attach_replied(struct ask *ask, struct driver_reply *reply)
-{
-    bj_monitor *monitor = ask->monitor;
-    const char *id = monitor->driver->ops->id_of(monitor->driver, ask->id);
-    const bj_job_info *row = job_list_find(reply->infos, id);
-    bj_job *job = monitor_find_job(monitor, id);
-
-    if (!job && !row) {
-        future_fail(&ask->future, BJ_E_NO_JOB, "%s has no job %s: it has ended, or never was",
-                    text_str(monitor->uri), ask->id);
-        return;
-    }
-    if (!job)
-        job = monitor_track_job(monitor, id, row->type);
-    if (!job) {
-        future_fail(&ask->future, BJ_E_BUSY, "%s: more jobs than the limit",
-                    text_str(monitor->uri));
-        return;
-    }
-    bj_job_ref(job);
-    if (row)
-        job_feed_row(job, row);
-    job_take_snapshot(job);
-    future_answer(&ask->future, &(struct future_result){.value = job_value(job)});
-}
-
-bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
-{
-    static const struct ask_kind kind = {.send = send_attach, .replied = attach_replied};
-    bj_future *failed;
-    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
-    if (!ask)
-        return failed;
-    if (id && *id && (ask->id = strdup(id)))
-        return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
-
-    bj_future_unref(&ask->future);
-    return id && *id ? future_static(BJ_E_NOMEM)
-                     : future_failed(monitor->ctx, BJ_E_INVAL, "attaching needs the id of a job");
 }

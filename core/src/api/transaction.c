@@ -57,7 +57,7 @@ static size_t count_starts(const json_t *actions)
 /* -------------------------------------------------------------------- sending */
 
 /* Each run is known before the first byte is sent (B01). */
-static int start_runs(struct ask *ask, struct driver *driver, const json_t *actions,
+static int start_runs(struct request *request, struct driver *driver, const json_t *actions,
                       struct additions *additions)
 {
     int r = BJ_OK;
@@ -73,9 +73,9 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
                                     &plan);
         if (r != BJ_OK)
             break;
-        bj_job *job = start_run(ask->monitor, &plan, &r);
+        bj_job *job = start_run(request->monitor, &plan, &r);
         if (job)
-            ask->jobs->jobs[ask->jobs->count++] = job;
+            request->jobs->jobs[request->jobs->count++] = job;
         additions->members[i] = plan.members;
         plan.members = NULL;
         start_plan_clear(&plan);
@@ -85,56 +85,58 @@ static int start_runs(struct ask *ask, struct driver *driver, const json_t *acti
     return r;
 }
 
-static int send_actions(struct ask *ask, struct driver *driver, const struct additions *additions)
+static int send_actions(struct request *request, struct driver *driver,
+                        const struct additions *additions)
 {
     char *actions = NULL;
-    int r = json_text_add_members_in(ask->arguments, "data",
+    int r = json_text_add_members_in(request->arguments, "data",
                                      (const char *const *)additions->members, &actions);
     if (r != BJ_OK)
         return r;
     const char *parts[] = {
         "{\"actions\":",
         actions,
-        ask->is_grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
+        request->is_grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
         "}",
     };
     char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
-    r = arguments ? driver->ops->execute(driver, &ask->request, ask->command, arguments)
-                  : BJ_E_NOMEM;
+    r = arguments
+            ? driver->ops->execute(driver, &request->driver_request, request->command, arguments)
+            : BJ_E_NOMEM;
     free(arguments);
     free(actions);
     return r;
 }
 
-static int send_transaction(struct ask *ask, struct driver *driver)
+static int send_transaction(struct request *request, struct driver *driver)
 {
-    if (!driver->ops->has_command(driver, ask->command))
+    if (!driver->ops->has_command(driver, request->command))
         return BJ_E_UNSUPPORTED;
-    json_t *actions = json_text_array(ask->arguments, NULL); /* was one when it was asked */
+    json_t *actions = json_text_array(request->arguments, NULL); /* was one when it was asked */
     struct additions *additions = new_additions(json_array_size(actions));
-    ask->jobs = calloc(1, sizeof *ask->jobs + count_starts(actions) * sizeof(bj_job *));
+    request->jobs = calloc(1, sizeof *request->jobs + count_starts(actions) * sizeof(bj_job *));
 
-    int r = actions && additions && ask->jobs ? start_runs(ask, driver, actions, additions)
-                                              : BJ_E_NOMEM;
+    int r = actions && additions && request->jobs ? start_runs(request, driver, actions, additions)
+                                                  : BJ_E_NOMEM;
     if (r == BJ_OK)
-        r = send_actions(ask, driver, additions);
+        r = send_actions(request, driver, additions);
     free_additions(additions);
     json_decref(actions);
     return r;
 }
 
-static void transaction_over(struct ask *ask, const struct driver_reply *reply)
+static void transaction_over(struct request *request, const struct driver_reply *reply)
 {
-    for (size_t i = 0; ask->jobs && i < ask->jobs->count; i++)
-        start_settle(ask->jobs->jobs[i], reply);
+    for (size_t i = 0; request->jobs && i < request->jobs->count; i++)
+        start_settle(request->jobs->jobs[i], reply);
 }
 
-static void transaction_replied(struct ask *ask, struct driver_reply *reply)
+static void transaction_replied(struct request *request, struct driver_reply *reply)
 {
     (void)reply;
-    struct job_array *jobs = ask->jobs;
-    ask->jobs = NULL;
-    future_answer(&ask->future, &(struct future_result){.value = jobs_value(jobs)});
+    struct job_array *jobs = request->jobs;
+    request->jobs = NULL;
+    future_answer(&request->future, &(struct future_result){.value = jobs_value(jobs)});
 }
 
 /* --------------------------------------------------------------------- asking */
@@ -194,42 +196,42 @@ static bj_future *check_actions(bj_ctx *ctx, const char *text, const json_t *act
     return r == BJ_OK ? NULL : future_static(r);
 }
 
-static bj_future *set_actions(struct ask *ask, const char *text)
+static bj_future *set_actions(struct request *request, const char *text)
 {
     int error = BJ_OK;
     json_t *actions = text ? json_text_array(text, &error) : NULL;
     if (text && !actions && error == BJ_E_NOMEM)
         return future_static(BJ_E_NOMEM);
-    bj_future *failed = check_actions(ask->monitor->ctx, text, actions);
+    bj_future *failed = check_actions(request->monitor->ctx, text, actions);
     json_decref(actions);
     if (failed)
         return failed;
-    ask->command = strdup("transaction");
-    ask->arguments = strdup(text);
-    return ask->command && ask->arguments ? NULL : future_static(BJ_E_NOMEM);
+    request->command = strdup("transaction");
+    request->arguments = strdup(text);
+    return request->command && request->arguments ? NULL : future_static(BJ_E_NOMEM);
 }
 
 bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int flags,
                                   int64_t timeout_ms)
 {
-    static const struct ask_kind kind = {
+    static const struct request_kind kind = {
         .send = send_transaction,
         .replied = transaction_replied,
         .over = transaction_over,
         .starts_runs = true,
     };
     bj_future *failed;
-    struct ask *ask = ask_new(monitor, &kind, timeout_ms, &failed);
-    if (!ask)
+    struct request *request = request_new(monitor, &kind, timeout_ms, &failed);
+    if (!request)
         return failed;
-    ask->is_grouped = flags & BJ_TRANSACTION_GROUPED;
+    request->is_grouped = flags & BJ_TRANSACTION_GROUPED;
     if (flags & ~BJ_TRANSACTION_GROUPED)
         failed = future_failed(monitor->ctx, BJ_E_INVAL, "transaction: unknown flags 0x%x",
                                (unsigned)flags);
     else
-        failed = set_actions(ask, actions);
+        failed = set_actions(request, actions);
     if (!failed)
-        return future_launch(&ask->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
-    bj_future_unref(&ask->future);
+        return future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    bj_future_unref(&request->future);
     return failed;
 }

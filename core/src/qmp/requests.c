@@ -159,13 +159,13 @@ static void finish_query(struct query *query)
     size_t limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS);
 
     if (query->error == BJ_OK) {
-        reply.infos = qmp_read_rows(query->block_jobs, query->jobs, limit);
-        if (!reply.infos)
+        reply.list = qmp_read_rows(query->block_jobs, query->jobs, limit);
+        if (!reply.list)
             reply.error = BJ_E_NOMEM;
     }
     query->asker->done(query->asker, &reply);
 
-    job_list_free(reply.infos);
+    job_list_free(reply.list);
     json_decref(query->block_jobs);
     json_decref(query->jobs);
     text_unref(query->text);

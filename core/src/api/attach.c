@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attaching to a job that is there already.
+ */
+#include "api/job.h"
+#include "api/request.h"
+#include "api/wiring.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int send_attach(struct request *request, struct driver *driver)
+{
+    return driver->ops->query(driver, &request->driver_request, false);
+}
+
+/* The same run, for everyone who attaches to it: events may have made it known before. */
+static void attach_replied(struct request *request, struct driver_reply *reply)
+{
+    bj_monitor *monitor = request->monitor;
+    const char *id = monitor->driver->ops->id_of(monitor->driver, request->id);
+    const bj_job_info *row = job_list_find(reply->list, id);
+    bj_job *job = monitor_find_job(monitor, id);
+
+    if (!job && !row) {
+        future_fail(&request->future, BJ_E_NO_JOB, "%s has no job %s: it has ended, or never was",
+                    text_str(monitor->uri), request->id);
+        return;
+    }
+    if (!job)
+        job = monitor_track_job(monitor, id, row->type);
+    if (!job) {
+        future_fail(&request->future, BJ_E_BUSY, "%s: more jobs than the limit",
+                    text_str(monitor->uri));
+        return;
+    }
+    bj_job_ref(job);
+    if (row)
+        job_feed_row(job, row);
+    job_take_snapshot(job);
+    future_answer(&request->future, &(struct future_result){.value = job_value(job)});
+}
+
+bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)
+{
+    static const struct request_kind kind = {.send = send_attach, .replied = attach_replied};
+    bj_future *failed;
+    struct request *request = request_new(monitor, &kind, timeout_ms, &failed);
+    if (!request)
+        return failed;
+    if (id && *id && (request->id = strdup(id)))
+        return future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+
+    bj_future_unref(&request->future);
+    return id && *id ? future_static(BJ_E_NOMEM)
+                     : future_failed(monitor->ctx, BJ_E_INVAL, "attaching needs the id of a job");
+}
