@@ -35,7 +35,7 @@ enum group_goal {
 
 /* One job of a wait. */
 struct part {
-    struct job_asker asker; /* first: the machine gives it back */
+    struct job_waiter waiter; /* first: the machine gives it back */
     struct job_listener listener;
     struct group_wait *wait;
     bj_job *job;        /* a reference */
@@ -176,7 +176,7 @@ static void note_answer(struct part *part, struct future_result *result)
 
     part->outcome = result->outcome;
     part->to_force = wait->goal == GROUP_ROLLBACK && result->error != BJ_OK &&
-                     !(part->asker.waiter.flags & BJ_ABORT_FORCE);
+                     !(part->waiter.base.flags & BJ_ABORT_FORCE);
     if (decides(wait, result->error)) {
         future_clear_result(&wait->answer);
         wait->decider = part;
@@ -186,9 +186,9 @@ static void note_answer(struct part *part, struct future_result *result)
     }
 }
 
-static void part_answered(struct job_asker *asker, struct future_result *result)
+static void part_answered(struct job_waiter *waiter, struct future_result *result)
 {
-    struct part *part = (struct part *)asker;
+    struct part *part = (struct part *)waiter;
 
     part->linked = false;
     part->wait->linked--;
@@ -198,10 +198,10 @@ static void part_answered(struct job_asker *asker, struct future_result *result)
 
 static void ask_part(struct part *part, struct waiter question)
 {
-    part->asker = (struct job_asker){.waiter = question, .answered = part_answered};
+    part->waiter = (struct job_waiter){.base = question, .answered = part_answered};
     part->linked = true;
     part->wait->linked++;
-    machine_ask(&part->job->machine, &part->asker.waiter);
+    machine_ask(&part->job->machine, &part->waiter.base);
     job_wanted(part->job);
 }
 
@@ -211,10 +211,10 @@ static void leave_part(struct part *part)
         return;
     part->linked = false;
     part->wait->linked--;
-    machine_leave(&part->job->machine, &part->asker.waiter);
+    machine_leave(&part->job->machine, &part->waiter.base);
 }
 
-static void part_heard(struct job_listener *listener)
+static void on_job_fact(struct job_listener *listener)
 {
     struct part *part = container_of(listener, struct part, listener);
     post_step(part->wait);
@@ -224,7 +224,7 @@ static void listen_to_all(struct group_wait *wait)
 {
     for (size_t i = 0; i < wait->count; i++) {
         struct part *part = &wait->parts[i];
-        part->listener.heard = part_heard;
+        part->listener.notify = on_job_fact;
         part->listening = true;
         job_add_listener(part->job, &part->listener);
     }
@@ -291,7 +291,7 @@ static void let_go(struct group_wait *wait)
     stop_listening(wait);
     for (size_t i = 0; i < wait->count; i++)
         if (wait->parts[i].linked)
-            machine_unhold(&wait->parts[i].job->machine, &wait->parts[i].asker.waiter);
+            machine_unhold(&wait->parts[i].job->machine, &wait->parts[i].waiter.base);
 }
 
 static void abort_part(struct part *part, int flags)
@@ -405,7 +405,7 @@ static bool is_late(const struct part *part)
 
 static struct text *late_wait(bj_future *future)
 {
-    static const char *const asked[] = {
+    static const char *const unmet[] = {
         [GROUP_READY] = "not ready",   [GROUP_DONE] = "not over",   [GROUP_ANY] = "not over",
         [GROUP_ABORT] = "not over",    [GROUP_PIVOT] = "not ready", [GROUP_SWITCH] = "not pivoted",
         [GROUP_ROLLBACK] = "not over",
@@ -423,7 +423,7 @@ static struct text *late_wait(bj_future *future)
     if (!first)
         return NULL;
     return text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; all go on", late,
-                       wait->count, asked[wait->goal], (double)future->timeout_ms / 1000.,
+                       wait->count, unmet[wait->goal], (double)future->timeout_ms / 1000.,
                        bj_job_id(first->job));
 }
 

@@ -38,10 +38,10 @@ void job_remove_listener(bj_job *job, struct job_listener *listener)
     *link = listener->next;
 }
 
-static void tell_listeners(bj_job *job)
+static void notify_listeners(bj_job *job)
 {
     for (struct job_listener *l = job->listeners; l; l = l->next)
-        l->heard(l);
+        l->notify(l);
 }
 
 void job_feed(bj_job *job, const struct driver_fact *fact)
@@ -75,16 +75,16 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
         break;
     }
     job->event_us = job->seen_us = 0;
-    tell_listeners(job);
+    notify_listeners(job);
     bj_job_unref(job);
 }
 
 void job_feed_row(bj_job *job, const bj_job_info *info)
 {
     job_learn_type(job, info->type);
-    job->last.current = info->current;
-    job->last.total = info->total;
-    job->last.speed = info->speed;
+    job->last_progress.current = info->current;
+    job->last_progress.total = info->total;
+    job->last_progress.speed = info->speed;
     if (*info->status && !info->auto_dismiss && !machine_traits(&job->machine)->ours)
         machine_learn(&job->machine)->kept = true;
 
@@ -101,7 +101,7 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
         machine_reconnected_listed(&job->machine, &row);
     else
         machine_row(&job->machine, &row);
-    tell_listeners(job);
+    notify_listeners(job);
 }
 
 void job_feed_listed(bj_job *job, const bj_job_info *row)
@@ -114,25 +114,25 @@ void job_feed_listed(bj_job *job, const bj_job_info *row)
         machine_reconnected_absent(&job->machine);
     else
         machine_absent(&job->machine);
-    tell_listeners(job);
+    notify_listeners(job);
 }
 
 void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
                     const struct verb_reply *reply)
 {
     machine_reply(&job->machine, verb, waiter, reply);
-    tell_listeners(job);
+    notify_listeners(job);
 }
 
 void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
 {
     machine_raw_reply(&job->machine, verb, accepted);
-    tell_listeners(job);
+    notify_listeners(job);
 }
 
 /* A question by the clock is asked again; any other was about an end that only the list tells, or
  * whether the job is there at all. */
-void job_feed_silence(bj_job *job)
+void job_feed_list_failed(bj_job *job)
 {
     if (!job->polls || machine_is(&job->machine, IS_AWAY))
         job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
@@ -174,14 +174,14 @@ static void prepare_pivot(bj_job *job)
     struct driver *driver = job->monitor->driver;
 
     if (machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) && !job->complete.job &&
-        driver && job->tabled)
+        driver && job->tracked)
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
 void job_wanted(bj_job *job)
 {
     prepare_pivot(job);
-    if (job->polls || !job->tabled || !needs_polling(job))
+    if (job->polls || !job->tracked || !needs_polling(job))
         return;
     if (!job->poll_timer)
         job->poll_timer = loop_timer_new(ctx_of(job)->loop, on_poll_timer, job);
@@ -253,7 +253,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->has_bare_rows = can->has_bare_rows;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
-    job->key.id = text_str(job->id);
+    job->table_key.id = text_str(job->id);
     machine_init(&job->machine, &job_port, &traits);
     job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
@@ -312,14 +312,14 @@ const char *bj_job_id(bj_job *job)
     return job ? text_str(job->id) : "";
 }
 
-bool job_can_look(const bj_job *job)
+bool job_is_usable(const bj_job *job)
 {
     return job && !ctx_is_forked(ctx_of(job));
 }
 
 const char *bj_job_type(bj_job *job)
 {
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return "";
     ctx_lock(ctx_of(job));
     const char *type = text_str(job->type);
@@ -329,7 +329,7 @@ const char *bj_job_type(bj_job *job)
 
 bool bj_job_is_ready(bj_job *job)
 {
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return false;
     ctx_lock(ctx_of(job));
     bool ready = job->ready;
@@ -339,7 +339,7 @@ bool bj_job_is_ready(bj_job *job)
 
 bj_outcome bj_job_outcome(bj_job *job)
 {
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return BJ_OUTCOME_NONE;
     ctx_lock(ctx_of(job));
     bj_outcome outcome = job->outcome;
@@ -349,7 +349,7 @@ bj_outcome bj_job_outcome(bj_job *job)
 
 const char *bj_job_text(bj_job *job)
 {
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return "";
     ctx_lock(ctx_of(job));
     const char *text = text_str(job->text);
@@ -361,7 +361,7 @@ int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline)
 {
     if (!job || !ret_timeline)
         return BJ_E_INVAL;
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return BJ_E_FORKED;
     ctx_lock(ctx_of(job));
     *ret_timeline = job->timeline;

@@ -27,22 +27,22 @@ struct job_request_slot {
     int error;
 };
 
-/* Hears that the machine was told something, after it was. Must not call it. */
+/* Notified after each fact that the machine was fed. Must not call the machine. */
 struct job_listener {
     struct job_listener *next;
-    void (*heard)(struct job_listener *listener);
+    void (*notify)(struct job_listener *listener);
 };
 
-/* What a monitor's table is sorted by. */
-struct job_key {
+/* What a monitor's table of runs is sorted by. */
+struct table_key {
     const char *id;
 };
 
-/* Whether it wants to know what QEMU's list says of it. */
-enum job_row_want { ROW_NONE, ROW_WANTED, ROW_ASKED };
+/* Whether the run wants its row in QEMU's job list. */
+enum row_state { ROW_NOT_WANTED, ROW_WANTED, ROW_REQUESTED };
 
 struct bj_job {
-    struct job_key key; /* first: the table holds pointers to it */
+    struct table_key table_key; /* first: the table holds pointers to it */
     atomic_uint refs;
     bj_monitor *monitor; /* a reference to its memory */
     struct text *id;
@@ -62,39 +62,39 @@ struct bj_job {
     bj_watch *watches;
     struct job_listener *listeners;
     struct job_request_slot complete, cancel, force, dismiss;
-    enum job_row_want row;
-    const bj_job_info *found;      /* while rows are told: its own */
-    bj_job *next_asked;            /* and who is told after it */
-    struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
-    bool polls;                    /* it runs */
+    enum row_state row_state;
+    const bj_job_info *fetched_row; /* while rows are handed out; NULL: the list lacks it */
+    bj_job *next_requested;         /* and the next run that gets one */
+    struct loop_timer *poll_timer;  /* where QEMU has no event for what is awaited (B58); or NULL */
+    bool polls;                     /* it runs */
     bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
-    } last;                                   /* of a row */
+    } last_progress;                          /* of a row */
     struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
     struct job_request_slot compare_snapshot; /* and after its end */
     struct driver_snapshot *snapshot;         /* NULL: none */
     void (*free_snapshot)(struct driver_snapshot *snapshot);
     void (*unprepare)(struct driver_request *request);
-    int64_t event_us; /* the timestamp of the fact the machine is being fed; 0: it is none */
-    int64_t seen_us;  /* when that began */
-    bj_job *next;     /* in its monitor's list: of the starting runs, or of the tabled ones */
-    bj_job **pointer; /* if it is tabled: what points to it there */
-    bool starting;    /* its start has not been accepted yet */
-    bool tabled;      /* its monitor finds it by id; the table has a reference */
+    int64_t event_us;      /* the timestamp of the fact the machine is being fed; 0: it is none */
+    int64_t seen_us;       /* when that began */
+    bj_job *next;          /* in its monitor's list: of the starting runs, or of the tracked ones */
+    bj_job **tracked_link; /* if it is tracked: what points to it there */
+    bool starting;         /* its start has not been accepted yet */
+    bool tracked;          /* its monitor finds it by id; the table has a reference */
 };
 
 /* The loop's thread. NULL: no memory. One reference, the caller's. */
 bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours);
 
-/* The loop's thread: it will hear no more facts. */
+/* The loop's thread: it is fed no more facts. */
 void job_retire(bj_job *job);
 
 void job_learn_type(bj_job *job, const char *type);
 void job_feed(bj_job *job, const struct driver_fact *fact);
 void job_feed_row(bj_job *job, const bj_job_info *info);
 void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
-void job_feed_silence(bj_job *job);                        /* QEMU would not give the list */
+void job_feed_list_failed(bj_job *job);                    /* QEMU did not give the list */
 void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
                     const struct verb_reply *reply);
 void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted);
@@ -109,14 +109,14 @@ void job_wanted(bj_job *job);
 bool job_owes_dismissal(const bj_job *job);
 
 /* Any thread: false for NULL and after fork(). */
-bool job_can_look(const bj_job *job);
+bool job_is_usable(const bj_job *job);
 
 /* The loop's thread. */
 void job_add_listener(bj_job *job, struct job_listener *listener);
 void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
 
 /* The loop's thread: job_watch.c. */
-void job_tell_watches(bj_job *job, enum report news, const char *words);
+void job_notify_watches(bj_job *job, enum report news, const char *words);
 void job_end_watches(bj_job *job);
 
 #endif

@@ -22,16 +22,16 @@ static void on_escalation(void *user)
 {
     struct job_wait *wait = user;
     if (wait->linked)
-        machine_escalate(&wait->job->machine, &wait->asker.waiter);
+        machine_escalate(&wait->job->machine, &wait->waiter.base);
 }
 
 static bool arm_escalation(struct job_wait *wait)
 {
-    if (wait->asker.waiter.force_after_ms == 0)
+    if (wait->waiter.base.force_after_ms == 0)
         return true;
     wait->escalation = loop_timer_new(wait->future.ctx->loop, on_escalation, wait);
     if (wait->escalation)
-        loop_timer_set(wait->escalation, wait->asker.waiter.force_after_ms);
+        loop_timer_set(wait->escalation, wait->waiter.base.force_after_ms);
     return wait->escalation != NULL;
 }
 
@@ -48,9 +48,9 @@ static void unlink_wait(struct job_wait *wait)
     disarm_escalation(wait);
 }
 
-static void answer_wait(struct job_asker *asker, struct future_result *result)
+static void answer_wait(struct job_waiter *waiter, struct future_result *result)
 {
-    struct job_wait *wait = container_of(asker, struct job_wait, asker);
+    struct job_wait *wait = container_of(waiter, struct job_wait, waiter);
     unlink_wait(wait);
     future_answer(&wait->future, result);
 }
@@ -64,7 +64,7 @@ static void start_wait(bj_future *future)
     }
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
-    machine_ask(&job->machine, &wait->asker.waiter);
+    machine_ask(&job->machine, &wait->waiter.base);
     job_wanted(job);
     bj_job_unref(job);
 }
@@ -75,20 +75,20 @@ static void leave_wait(bj_future *future)
     struct driver *driver = wait->job->monitor->driver;
 
     unlink_wait(wait);
-    machine_leave(&wait->job->machine, &wait->asker.waiter);
+    machine_leave(&wait->job->machine, &wait->waiter.base);
     if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
         job_give_slot_back(&wait->slot);
 }
 
 static struct text *late_wait(bj_future *future)
 {
-    static const char *const asked[] = {
+    static const char *const unmet[] = {
         [ASK_READY] = "not ready",   [ASK_DONE] = "not over",  [ASK_RELEASED] = "not released",
         [ASK_PIVOT] = "not pivoted", [ASK_ABORT] = "not over", [ASK_VERB] = "no answer from QEMU",
     };
     const struct job_wait *wait = wait_of_future(future);
     return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
-                       asked[wait->asker.waiter.question], (double)future->timeout_ms / 1000.);
+                       unmet[wait->waiter.base.question], (double)future->timeout_ms / 1000.);
 }
 
 static void destroy_wait(bj_future *future)
@@ -107,8 +107,8 @@ static const struct future_ops wait_ops = {
 
 static bool keep_options(struct job_wait *wait)
 {
-    wait->options = strdup(wait->asker.waiter.options);
-    wait->asker.waiter.options = wait->options;
+    wait->options = strdup(wait->waiter.base.options);
+    wait->waiter.base.options = wait->options;
     return wait->options != NULL;
 }
 
@@ -116,7 +116,7 @@ static bj_future *launch_wait(bj_job *job, struct waiter waiter, int64_t timeout
 {
     if (!job)
         return future_static(BJ_E_INVAL);
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return future_static(BJ_E_FORKED);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(job->monitor->ctx, BJ_E_INVAL,
@@ -128,7 +128,7 @@ static bj_future *launch_wait(bj_job *job, struct waiter waiter, int64_t timeout
     if (!wait)
         return future_static(BJ_E_NOMEM);
     wait->job = bj_job_ref(job);
-    wait->asker = (struct job_asker){.waiter = waiter, .answered = answer_wait};
+    wait->waiter = (struct job_waiter){.base = waiter, .answered = answer_wait};
     if (waiter.options && !keep_options(wait)) {
         bj_future_unref(&wait->future);
         return future_static(BJ_E_NOMEM);
@@ -140,7 +140,7 @@ static bj_future *bad_flags(bj_job *job, int flags)
 {
     if (!job)
         return future_static(BJ_E_INVAL);
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return future_static(BJ_E_FORKED);
     return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: unknown flags 0x%x",
                          text_str(job->id), (unsigned)flags);
@@ -175,7 +175,7 @@ bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
 
 bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)
 {
-    if (job && job_can_look(job) && force_after_ms <= 0)
+    if (job && job_is_usable(job) && force_after_ms <= 0)
         return future_failed(
             job->monitor->ctx, BJ_E_INVAL,
             "job %s: escalating after %lld ms is no delay: abort with force instead",
@@ -202,7 +202,7 @@ bj_future *bj_job_resume(bj_job *job, int64_t timeout_ms)
 
 bj_future *bj_job_set_speed(bj_job *job, int64_t bytes_per_second, int64_t timeout_ms)
 {
-    if (job && job_can_look(job) && bytes_per_second < 0)
+    if (job && job_is_usable(job) && bytes_per_second < 0)
         return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: a speed of %lld is negative",
                              text_str(job->id), (long long)bytes_per_second);
     return launch_verb(job, VERB_SET_SPEED, bytes_per_second, timeout_ms);
@@ -231,7 +231,7 @@ static int check_options(const char *options)
 
 bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
 {
-    int error = job && job_can_look(job) ? check_options(options) : BJ_OK;
+    int error = job && job_is_usable(job) ? check_options(options) : BJ_OK;
     if (error == BJ_E_NOMEM)
         return future_static(error);
     if (error != BJ_OK)

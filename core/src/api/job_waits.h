@@ -8,17 +8,17 @@
 #include "api/job.h"
 #include "delivery/future.h"
 
-/* Who asks a machine: for a future of its own, or for a part of a group's. */
-struct job_asker {
-    struct waiter waiter; /* first: the machine knows no more */
+/* A waiter of the machine whose answer goes to a future, or to one part of a group. */
+struct job_waiter {
+    struct waiter base; /* first: the machine knows no more */
     /* Takes over what is in `result`; must not call the machine. */
-    void (*answered)(struct job_asker *asker, struct future_result *result);
+    void (*answered)(struct job_waiter *waiter, struct future_result *result);
 };
 
 /* Also a verb of one caller: pause, resume, ... */
 struct job_wait {
     bj_future future;
-    struct job_asker asker;
+    struct job_waiter waiter;
     struct job_request_slot slot;  /* ASK_VERB */
     bj_job *job;                   /* a reference */
     char *options;                 /* VERB_CHANGE; freed with it */

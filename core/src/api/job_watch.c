@@ -20,7 +20,7 @@ struct job_watch {
     int64_t current, total; /* told last */
     int64_t least_left;     /* to copy, that was seen; -1: nothing was */
     int64_t least_left_ms;  /* when; monotonic */
-    bool told_stalled;      /* that it does not shrink (B30) */
+    bool reported_stalled;  /* that it does not shrink (B30) */
 };
 
 static bj_job *watched_job(const bj_watch *watch)
@@ -75,7 +75,7 @@ void job_end_watches(bj_job *job)
     }
 }
 
-void job_tell_watches(bj_job *job, enum report news, const char *words)
+void job_notify_watches(bj_job *job, enum report news, const char *words)
 {
     static const bj_record_kind kinds[] = {
         [REPORT_STATUS] = BJ_RECORD_STATUS,
@@ -93,9 +93,9 @@ void job_tell_watches(bj_job *job, enum report news, const char *words)
 
 /* ------------------------------------------------------------------- progress */
 
-static void tell_convergence(struct job_watch *progress, bool stalled, struct text *text)
+static void push_convergence(struct job_watch *progress, bool stalled, struct text *text)
 {
-    progress->told_stalled = stalled;
+    progress->reported_stalled = stalled;
     watch_push(&progress->watch,
                &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL, text);
 }
@@ -113,15 +113,15 @@ static void check_convergence(struct job_watch *progress, const bj_job_info *row
         machine_is_stalled(machine) || row->current < 0 || shrinks) {
         progress->least_left = left;
         progress->least_left_ms = now_ms;
-        if (progress->told_stalled)
-            tell_convergence(progress, false, NULL);
-    } else if (!progress->told_stalled && now_ms - progress->least_left_ms >= limit_ms) {
+        if (progress->reported_stalled)
+            push_convergence(progress, false, NULL);
+    } else if (!progress->reported_stalled && now_ms - progress->least_left_ms >= limit_ms) {
         struct text *text = text_printf(
             "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
             "copied, or the speed is too low; raise the speed, or change its copy-mode to "
             "write-blocking",
             (double)limit_ms / 1000.);
-        tell_convergence(progress, true, text);
+        push_convergence(progress, true, text);
         text_unref(text);
     }
 }
@@ -216,7 +216,7 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
     };
     if (!job || !ret_watch || progress_ms < 0)
         return BJ_E_INVAL;
-    if (!job_can_look(job))
+    if (!job_is_usable(job))
         return BJ_E_FORKED;
     struct job_watch *watch =
         (struct job_watch *)watch_new(job->monitor->ctx, sizeof *watch, &ops, bj_job_ref(job));

@@ -44,7 +44,7 @@ static void query_replied(struct request *request, struct driver_reply *reply)
     const char *id = text_str(request->job->id);
     const bj_job_info *row = job_list_find(reply->list, id);
     if (!row) {
-        if (request->job->tabled)
+        if (request->job->tracked)
             machine_absent(&request->job->machine); /* an event of its end came before this reply */
         future_fail(&request->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
                     request->job->outcome == BJ_OUTCOME_NONE

@@ -61,8 +61,8 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor)
 
 /* -------------------------------------------------------------------- upcalls */
 
-static void tell_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
-                         struct text *text)
+static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
+                           struct text *text)
 {
     for (bj_watch *watch = monitor->watches; watch; watch = watch->next)
         watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
@@ -83,12 +83,12 @@ static void come_back(bj_monitor *monitor)
     monitor_want_all_rows(monitor);
 }
 
-void monitor_rows_told(bj_monitor *monitor)
+void monitor_all_rows_fetched(bj_monitor *monitor)
 {
     if (!monitor->returning)
         return;
     monitor->returning = false;
-    tell_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
+    notify_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
 }
 
 static void on_up(void *user, struct text *version)
@@ -131,7 +131,7 @@ static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
         return NULL; /* nobody will ask for it */
     bj_job *starting = monitor_find_starting(monitor, fact->id);
     if (starting)
-        return monitor_settle_starting(monitor, starting);
+        return monitor_track_starting(monitor, starting);
     return gone ? NULL : monitor_track_job(monitor, fact->id, fact->type);
 }
 
@@ -278,7 +278,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
     monitor_each_job(monitor, disconnect_job, NULL);
     if (was_back)
-        tell_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+        notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
     return true;
 }
 
@@ -343,7 +343,7 @@ static bool is_owed(const bj_monitor *monitor)
 
 void monitor_finish_if_settled(bj_monitor *monitor)
 {
-    if (!monitor->lingering || monitor->jobs || is_owed(monitor))
+    if (!monitor->lingering || monitor->run_table || is_owed(monitor))
         return;
     monitor->lingering = false;
     monitor->finish_task.run = run_finish; /* later: the driver is still reading */
@@ -521,7 +521,7 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *addr
     atomic_init(&monitor->refs, 1);
     atomic_init(&monitor->handles, 1);
     monitor->ctx = ctx_ref(ctx);
-    monitor->last_tabled = &monitor->tabled;
+    monitor->last_tracked = &monitor->tracked;
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
     monitor->is_lent = address_is_lent(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);
@@ -618,8 +618,9 @@ void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job)
 {
     static const char name[] = "BLOCK_JOB_CANCELLED";
     json_t *data = json_pack("{s:s, s:s, s:I, s:I, s:I}", "device", text_str(job->id), "type",
-                             text_str(job->type), "len", (json_int_t)job->last.total, "offset",
-                             (json_int_t)job->last.current, "speed", (json_int_t)job->last.speed);
+                             text_str(job->type), "len", (json_int_t)job->last_progress.total,
+                             "offset", (json_int_t)job->last_progress.current, "speed",
+                             (json_int_t)job->last_progress.speed);
     char *json = data ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 
     text_unref(monitor->made_up[monitor->made_up_next]);

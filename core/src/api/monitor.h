@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: what is known about one QEMU (monitor.c, connect.c), the runs of its jobs (runs.c),
- * what its list says of them (rows.c), and connecting again (reconnect.c).
+ * Monitors: what is known about one QEMU (monitor.c, connect.c), the runs of its jobs
+ * (track_runs.c), their rows in its job list (fetch_rows.c), and connecting again (reconnect.c).
  */
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
@@ -50,13 +50,13 @@ struct bj_monitor {
     struct reconnect *reconnect;
     bool returning;                     /* connected again, and the jobs not looked up yet */
     bj_future *connect;                 /* who waits for it to open; NULL: nobody */
-    void *jobs;                         /* tsearch(3), by id: the run that has the id now */
-    bj_job *tabled, **last_tabled;      /* the same as a list, the oldest first */
+    void *run_table;                    /* tsearch(3), by id: the run that has the id now */
+    bj_job *tracked, **last_tracked;    /* the same as a list, the oldest first */
     size_t job_count;                   /* of those and of the starting ones */
-    bj_job *starting;                   /* runs that QEMU has not told of yet (B01, B20) */
+    bj_job *starting;                   /* runs that QEMU has not reported yet (B01, B20) */
     struct driver_request rows_request; /* one for all runs that want to know */
     struct loop_task rows_failed;
-    bool rows_asked, rows_wanted;
+    bool rows_requested, rows_wanted;
     int rows_error;
     struct text *made_up[MADE_UP_MAX]; /* ids */
     int made_up_next;
@@ -81,13 +81,13 @@ bj_job *monitor_track_job(bj_monitor *monitor, const char *id,
                           const char *type);                 /* borrowed; or NULL */
 void monitor_job_released(bj_monitor *monitor, bj_job *job); /* its id is free */
 
-/* A run whose start is being asked for: it is known before the first byte is sent (B01), and has
- * its id once QEMU tells of it or accepts. BJ_E_BUSY: too many. */
+/* A run whose start is requested: it is known before the first byte is sent (B01), and has its id
+ * once QEMU reports it or accepts. BJ_E_BUSY: too many. */
 int monitor_add_starting(bj_monitor *monitor, bj_job *job);
-void monitor_job_started(bj_monitor *monitor, bj_job *job);
-void monitor_job_refused(bj_monitor *monitor, bj_job *job);
+void monitor_start_accepted(bj_monitor *monitor, bj_job *job);
+void monitor_start_refused(bj_monitor *monitor, bj_job *job);
 bj_job *monitor_find_starting(bj_monitor *monitor, const char *id);
-bj_job *monitor_settle_starting(bj_monitor *monitor, bj_job *job); /* borrowed; or NULL */
+bj_job *monitor_track_starting(bj_monitor *monitor, bj_job *job); /* borrowed; or NULL */
 
 /* Those in the table; `visit` must not change it. */
 void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user),
@@ -97,10 +97,10 @@ void monitor_lose_starting(bj_monitor *monitor, int error, const char *text);
 void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text);
 void monitor_finish_if_settled(bj_monitor *monitor);
 
-/* What QEMU's list says of the run is fed to it, later. */
+/* The run is fed its row in QEMU's job list, later. */
 void monitor_want_row(bj_monitor *monitor, bj_job *job);
 void monitor_want_all_rows(bj_monitor *monitor);
-void monitor_rows_told(bj_monitor *monitor); /* all that was asked for so far */
+void monitor_all_rows_fetched(bj_monitor *monitor); /* those of all runs */
 
 /* Tells those who watch events of an end that QEMU has no event for. */
 void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);

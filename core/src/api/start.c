@@ -38,7 +38,8 @@ bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_e
     return NULL;
 }
 
-static int send_named(struct request *request, struct driver *driver, const struct start_plan *plan)
+static int send_planned(struct request *request, struct driver *driver,
+                        const struct start_plan *plan)
 {
     if (!driver->ops->has_command(driver, plan->command))
         return BJ_E_UNSUPPORTED;
@@ -59,27 +60,27 @@ static int send_start(struct request *request, struct driver *driver)
     int r = arguments ? driver->ops->plan_start(driver, request->command, arguments, &plan)
                       : BJ_E_NOMEM;
     if (r == BJ_OK) {
-        r = send_named(request, driver, &plan);
+        r = send_planned(request, driver, &plan);
         start_plan_clear(&plan);
     }
     json_decref(arguments);
     return r;
 }
 
-void start_settle(bj_job *job, const struct driver_reply *reply)
+void start_finished(bj_job *job, const struct driver_reply *reply)
 {
     if (reply && reply->error == BJ_OK) {
-        monitor_job_started(job->monitor, job);
+        monitor_start_accepted(job->monitor, job);
         job_take_snapshot(job);
     } else if (!reply || !is_about_connection(reply->error)) {
-        monitor_job_refused(job->monitor, job);
+        monitor_start_refused(job->monitor, job);
     }
 }
 
 static void start_over(struct request *request, const struct driver_reply *reply)
 {
     if (request->job)
-        start_settle(request->job, reply);
+        start_finished(request->job, reply);
 }
 
 static void start_replied(struct request *request, struct driver_reply *reply)

@@ -128,7 +128,7 @@ static int send_transaction(struct request *request, struct driver *driver)
 static void transaction_over(struct request *request, const struct driver_reply *reply)
 {
     for (size_t i = 0; request->jobs && i < request->jobs->count; i++)
-        start_settle(request->jobs->jobs[i], reply);
+        start_finished(request->jobs->jobs[i], reply);
 }
 
 static void transaction_replied(struct request *request, struct driver_reply *reply)

@@ -17,15 +17,15 @@ static bj_job *handle_of(struct machine *machine)
     return container_of(machine, bj_job, machine);
 }
 
-static struct job_asker *asker_of(struct waiter *waiter)
+static struct job_waiter *job_waiter_of(struct waiter *waiter)
 {
-    return (struct job_asker *)waiter;
+    return (struct job_waiter *)waiter;
 }
 
 /* A verb that one caller gives has a wait of its own. */
 static struct job_wait *wait_of(struct waiter *waiter)
 {
-    return container_of(waiter, struct job_wait, asker);
+    return container_of(waiter, struct job_wait, waiter);
 }
 
 static bj_ctx *ctx_of(const bj_job *job)
@@ -84,7 +84,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
     enum verb verb = slot->verb;
     struct taken taken = empty_slot(slot);
     const char *error_class = reply->error_class ? reply->error_class : "";
-    struct waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->asker.waiter : NULL;
+    struct waiter *waiter = taken.wait && taken.wait->linked ? &taken.wait->waiter.base : NULL;
 
     if (reply->error == BJ_OK && verb == VERB_COMPLETE)
         note_complete_accepted(taken.job);
@@ -220,7 +220,7 @@ static void compared(struct job_request_slot *slot, const struct driver_reply *r
 {
     if (reply->error == BJ_OK)
         machine_compared(&slot->job->machine, reply->switched);
-    else if (!is_about_connection(reply->error) || !slot->job->tabled)
+    else if (!is_about_connection(reply->error) || !slot->job->tracked)
         machine_compared(&slot->job->machine, SWITCH_UNKNOWN);
     job_give_slot_back(slot);
 }
@@ -294,15 +294,16 @@ static struct text *answer_text(const bj_job *job, const struct answer *answer)
 
 static void port_answer(struct machine *machine, struct waiter *waiter, const struct answer *answer)
 {
-    struct job_asker *asker = asker_of(waiter);
+    struct job_waiter *job_waiter = job_waiter_of(waiter);
     const char *error_class = answer->error_class ? answer->error_class : "";
 
-    asker->answered(asker, &(struct future_result){
-                               .error = answer->error,
-                               .outcome = machine_outcome(machine),
-                               .text = answer_text(handle_of(machine), answer),
-                               .error_class = *error_class ? text_printf("%s", error_class) : NULL,
-                           });
+    job_waiter->answered(job_waiter,
+                         &(struct future_result){
+                             .error = answer->error,
+                             .outcome = machine_outcome(machine),
+                             .text = answer_text(handle_of(machine), answer),
+                             .error_class = *error_class ? text_printf("%s", error_class) : NULL,
+                         });
 }
 
 /* ----------------------------------------------------------------------- news */
@@ -349,10 +350,10 @@ static void port_report(struct machine *machine, enum report news, const char *t
         break;
     case REPORT_READY:
         publish_ready(job);
-        job_tell_watches(job, news, text);
+        job_notify_watches(job, news, text);
         break;
     default:
-        job_tell_watches(job, news, text);
+        job_notify_watches(job, news, text);
         break;
     }
 }

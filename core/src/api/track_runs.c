@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The runs of a monitor's jobs: by id those that QEMU has told of, and in a list those whose start
- * is being asked for (B01, B20).
+ * Tracks the runs of a monitor's jobs: in a table by id those that QEMU has reported, and in a list
+ * those whose start was requested (B01, B20).
  */
 #include "api/job.h"
 #include "api/monitor.h"
@@ -14,38 +14,38 @@
 
 static int compare_keys(const void *a, const void *b)
 {
-    return strcmp(((const struct job_key *)a)->id, ((const struct job_key *)b)->id);
+    return strcmp(((const struct table_key *)a)->id, ((const struct table_key *)b)->id);
 }
 
 bj_job *monitor_find_job(bj_monitor *monitor, const char *id)
 {
-    struct job_key key = {.id = id};
-    void *node = tfind(&key, &monitor->jobs, compare_keys);
+    struct table_key key = {.id = id};
+    void *node = tfind(&key, &monitor->run_table, compare_keys);
     return node ? *(bj_job **)node : NULL;
 }
 
-static void list_tabled(bj_monitor *monitor, bj_job *job)
+static void list_tracked(bj_monitor *monitor, bj_job *job)
 {
     job->next = NULL;
-    job->pointer = monitor->last_tabled;
-    *job->pointer = job;
-    monitor->last_tabled = &job->next;
+    job->tracked_link = monitor->last_tracked;
+    *job->tracked_link = job;
+    monitor->last_tracked = &job->next;
 }
 
-static void unlist_tabled(bj_monitor *monitor, const bj_job *job)
+static void unlist_tracked(bj_monitor *monitor, const bj_job *job)
 {
-    *job->pointer = job->next;
+    *job->tracked_link = job->next;
     if (job->next)
-        job->next->pointer = job->pointer;
+        job->next->tracked_link = job->tracked_link;
     else
-        monitor->last_tabled = job->pointer;
+        monitor->last_tracked = job->tracked_link;
 }
 
-static void untable(bj_monitor *monitor, bj_job *job)
+static void untrack(bj_monitor *monitor, bj_job *job)
 {
-    tdelete(&job->key, &monitor->jobs, compare_keys);
-    unlist_tabled(monitor, job);
-    job->tabled = false;
+    tdelete(&job->table_key, &monitor->run_table, compare_keys);
+    unlist_tracked(monitor, job);
+    job->tracked = false;
     monitor->job_count--;
     job_retire(job);
     bj_job_unref(job);
@@ -53,18 +53,18 @@ static void untable(bj_monitor *monitor, bj_job *job)
 
 void monitor_job_released(bj_monitor *monitor, bj_job *job)
 {
-    if (job->tabled)
-        untable(monitor, job);
+    if (job->tracked)
+        untrack(monitor, job);
     monitor_finish_if_settled(monitor);
 }
 
 /* Whoever had the id is over, whether we saw it or not (B20); one whose end was seen may still be
- * waiting for the graph, which tells it how. */
-static void vacate(bj_monitor *monitor, bj_job *before)
+ * waiting for the comparison of the graph that decides how. */
+static void end_previous_run(bj_monitor *monitor, bj_job *before)
 {
     bj_job_ref(before);
     if (before->compare_snapshot.job)
-        untable(monitor, before);
+        untrack(monitor, before);
     else
         job_feed_lost(before, BJ_E_JOB_LOST,
                       "its id was given to another job, and its end was not seen");
@@ -72,15 +72,15 @@ static void vacate(bj_monitor *monitor, bj_job *before)
 }
 
 /* Gives the id to a run. */
-static bool table(bj_monitor *monitor, bj_job *job)
+static bool track(bj_monitor *monitor, bj_job *job)
 {
     bj_job *before = monitor_find_job(monitor, text_str(job->id));
     if (before)
-        vacate(monitor, before);
-    if (!tsearch(&job->key, &monitor->jobs, compare_keys))
+        end_previous_run(monitor, before);
+    if (!tsearch(&job->table_key, &monitor->run_table, compare_keys))
         return false;
-    list_tabled(monitor, bj_job_ref(job));
-    job->tabled = true;
+    list_tracked(monitor, bj_job_ref(job));
+    job->tracked = true;
     monitor->job_count++;
     return true;
 }
@@ -95,16 +95,16 @@ bj_job *monitor_track_job(bj_monitor *monitor, const char *id, const char *type)
     bj_job *job = job_new(monitor, id, type, false);
     if (!job)
         return NULL;
-    bool tabled = table(monitor, job);
-    if (!tabled)
+    bool tracked = track(monitor, job);
+    if (!tracked)
         job_retire(job);
     bj_job_unref(job); /* the table's is left */
-    return tabled ? job : NULL;
+    return tracked ? job : NULL;
 }
 
 void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user), void *user)
 {
-    for (bj_job *job = monitor->tabled; job; job = job->next)
+    for (bj_job *job = monitor->tracked; job; job = job->next)
         visit(job, user);
 }
 
@@ -137,18 +137,18 @@ static bool take_starting(bj_monitor *monitor, bj_job *job)
     return false;
 }
 
-/* QEMU has told of it: from here on its id is its own. */
-bj_job *monitor_settle_starting(bj_monitor *monitor, bj_job *job)
+/* QEMU has reported it: from here on its id is its own. */
+bj_job *monitor_track_starting(bj_monitor *monitor, bj_job *job)
 {
     if (!take_starting(monitor, job))
         return NULL;
-    bool tabled = table(monitor, job);
-    if (!tabled) {
+    bool tracked = track(monitor, job);
+    if (!tracked) {
         job_feed_lost(job, BJ_E_JOB_LOST, bj_error_text(BJ_E_NOMEM));
         job_retire(job);
     }
     bj_job_unref(job); /* the list's */
-    return tabled ? job : NULL;
+    return tracked ? job : NULL;
 }
 
 bj_job *monitor_find_starting(bj_monitor *monitor, const char *id)
@@ -159,18 +159,18 @@ bj_job *monitor_find_starting(bj_monitor *monitor, const char *id)
     return NULL;
 }
 
-void monitor_job_started(bj_monitor *monitor, bj_job *job)
+void monitor_start_accepted(bj_monitor *monitor, bj_job *job)
 {
     if (job->starting)
-        monitor_settle_starting(monitor, job);
+        monitor_track_starting(monitor, job);
 }
 
-void monitor_job_refused(bj_monitor *monitor, bj_job *job)
+void monitor_start_refused(bj_monitor *monitor, bj_job *job)
 {
     if (take_starting(monitor, job)) {
         job_retire(job);
         bj_job_unref(job);
-    } else if (job->tabled) { /* created, then thought better of (B41) */
+    } else if (job->tracked) { /* created, then thought better of (B41) */
         job_feed_lost(job, BJ_E_JOB_LOST, "QEMU refused to start it");
         monitor_job_released(monitor, job);
     }
@@ -193,7 +193,7 @@ void monitor_lose_starting(bj_monitor *monitor, int error, const char *text)
 /* While the monitor lingers, those that are to be dismissed stay. */
 static bj_job *first_job_to_lose(const bj_monitor *monitor)
 {
-    bj_job *job = monitor->tabled;
+    bj_job *job = monitor->tracked;
     while (job && monitor->lingering && job_owes_dismissal(job))
         job = job->next;
     return job;
@@ -204,15 +204,15 @@ void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text)
     monitor_lose_starting(monitor, error, text);
     for (bj_job *job; (job = bj_job_ref(first_job_to_lose(monitor)));) {
         job_feed_lost(job, error, text);
-        if (job->tabled)
-            untable(monitor, job);
+        if (job->tracked)
+            untrack(monitor, job);
         bj_job_unref(job);
     }
 }
 
 bool monitor_owes_dismissals(const bj_monitor *monitor)
 {
-    const bj_job *job = monitor->tabled;
+    const bj_job *job = monitor->tracked;
     while (job && !job_owes_dismissal(job))
         job = job->next;
     return job != NULL;
