@@ -161,7 +161,7 @@ static bool add_row(struct job_list *list, const struct disk *disk,
             free((char *)row.type);
         return false;
     }
-    list->rows[list->count++] = row;
+    list->rows[list->count++].info = row;
     return true;
 }
 

@@ -270,7 +270,8 @@ static bool run_urgent_list(struct request *request)
 static void note_rows(const struct request *request)
 {
     for (size_t i = 0; i < request->list->count; i++)
-        facts_row(request->domain->facts, request->list->rows[i].id, request->list->rows[i].ready);
+        facts_row(request->domain->facts, request->list->rows[i].info.id,
+                  request->list->rows[i].info.ready);
 }
 
 /* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */

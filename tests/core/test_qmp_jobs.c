@@ -402,7 +402,7 @@ static void rows_of_both_lists_are_one(void **state)
         "\"total-progress\": 2}]",
         10);
     assert_int_equal(list->count, 1);
-    const bj_job_info *row = list->rows;
+    const bj_job_info *row = &list->rows[0].info;
     assert_string_equal(row->id, "j");
     assert_string_equal(row->type, "mirror");
     assert_string_equal(row->status, "ready");
@@ -428,7 +428,7 @@ static void rows_find_each_other_in_any_order(void **state)
     static const int64_t speeds[] = {1, -1, 2, 3};
     assert_int_equal(list->count, 4);
     for (size_t i = 0; i < 4; i++)
-        assert_int_equal(list->rows[i].speed, speeds[i]);
+        assert_int_equal(list->rows[i].info.speed, speeds[i]);
     job_list_free(list);
 }
 
@@ -441,7 +441,7 @@ static void b52_a_job_without_a_disk_has_a_row(void **state)
                   "\"current-progress\": 1, \"total-progress\": 1, \"error\": \"bad size\"}]",
                   10);
     assert_int_equal(list->count, 1);
-    const bj_job_info *row = list->rows;
+    const bj_job_info *row = &list->rows[0].info;
     assert_string_equal(row->id, "c");
     assert_string_equal(row->status, "concluded");
     assert_string_equal(row->error, "bad size");
@@ -461,12 +461,12 @@ static void b59_before_3_0_there_is_one_list(void **state)
                   "\"offset\": 8, \"speed\": 1, \"paused\": true, \"io-status\": \"nospace\"}]",
                   NULL, 10);
     assert_int_equal(list->count, 2);
-    assert_string_equal(list->rows[0].id, "drive0");
-    assert_string_equal(list->rows[0].status, "");
-    assert_int_equal(list->rows[0].current, 4);
-    assert_string_equal(list->rows[1].id, "drive1");
-    assert_true(list->rows[1].paused);
-    assert_string_equal(list->rows[1].io_status, "nospace");
+    assert_string_equal(list->rows[0].info.id, "drive0");
+    assert_string_equal(list->rows[0].info.status, "");
+    assert_int_equal(list->rows[0].info.current, 4);
+    assert_string_equal(list->rows[1].info.id, "drive1");
+    assert_true(list->rows[1].info.paused);
+    assert_string_equal(list->rows[1].info.io_status, "nospace");
     job_list_free(list);
 }
 
@@ -496,8 +496,8 @@ static void b25_current_never_equals_total_while_unready(void **state)
         char text[160];
         snprintf(text, sizeof text, "[{\"device\": \"j\", %s}]", cases[i].row);
         struct job_list *list = read_rows(text, NULL, 10);
-        assert_int_equal(list->rows[0].current, cases[i].current);
-        assert_int_equal(list->rows[0].total, cases[i].total);
+        assert_int_equal(list->rows[0].info.current, cases[i].current);
+        assert_int_equal(list->rows[0].info.total, cases[i].total);
         job_list_free(list);
     }
 }
@@ -509,9 +509,9 @@ static void b26_a_qemu_that_knows_no_ready_shows_what_it_says(void **state)
         "[{\"device\": \"j\", \"type\": \"mirror\", \"offset\": 8, \"len\": 8, \"speed\": 0}, "
         "{\"device\": \"k\", \"type\": \"mirror\", \"offset\": 0, \"len\": 0, \"speed\": 0}]",
         NULL, 10);
-    assert_true(list->rows[0].ready); /* the only sign there is */
-    assert_int_equal(list->rows[0].current, 8);
-    assert_false(list->rows[1].ready); /* B23 */
+    assert_true(list->rows[0].info.ready); /* the only sign there is */
+    assert_int_equal(list->rows[0].info.current, 8);
+    assert_false(list->rows[1].info.ready); /* B23 */
     job_list_free(list);
 }
 
@@ -554,7 +554,7 @@ static void b26_ready_in_rows_of_each_age(void **state)
         char text[256];
         snprintf(text, sizeof text, "[{\"device\": \"drive0\", %s}]", cases[i].row);
         struct job_list *list = read_rows(text, NULL, 10);
-        const bj_job_info *row = list->rows;
+        const bj_job_info *row = &list->rows[0].info;
         assert_string_equal(row->id, "drive0");
         assert_int_equal(row->ready, cases[i].ready);
         assert_int_equal(row->current, cases[i].current);
@@ -574,7 +574,7 @@ static void b49_fields_that_are_missing_or_of_another_kind(void **state)
         NULL, 10);
     assert_int_equal(list->count, 5);
     for (size_t i = 0; i < list->count; i++) {
-        const bj_job_info *row = &list->rows[i];
+        const bj_job_info *row = &list->rows[i].info;
         assert_string_equal(row->id, i == 4 ? "j" : "");
         assert_string_equal(row->type, "");
         assert_string_equal(row->status, "");
@@ -588,13 +588,43 @@ static void b49_fields_that_are_missing_or_of_another_kind(void **state)
     job_list_free(list);
 }
 
+static void b21_a_row_says_whether_its_job_was_cancelled(void **state)
+{
+    (void)state;
+    struct job_list *list =
+        read_rows("[]",
+                  "[{\"id\": \"a\", \"status\": \"concluded\", \"error\": \"Operation canceled\"},"
+                  " {\"id\": \"b\", \"status\": \"concluded\", \"error\": \"Input/output error\"},"
+                  " {\"id\": \"c\", \"status\": \"concluded\"}]",
+                  10);
+    assert_true(list->rows[0].was_cancelled);
+    assert_false(list->rows[1].was_cancelled);
+    assert_false(list->rows[2].was_cancelled);
+    job_list_free(list);
+}
+
+static void b13_a_row_says_whether_an_io_error_has_paused_its_job(void **state)
+{
+    (void)state;
+    struct job_list *list =
+        read_rows("[{\"device\": \"a\", \"io-status\": \"nospace\", \"paused\": true},"
+                  " {\"device\": \"b\", \"io-status\": \"nospace\", \"paused\": false},"
+                  " {\"device\": \"c\", \"io-status\": \"ok\", \"paused\": true},"
+                  " {\"device\": \"d\", \"paused\": true}]",
+                  NULL, 10);
+    assert_true(list->rows[0].has_io_error);
+    for (int i = 1; i < 4; i++)
+        assert_false(list->rows[i].has_io_error);
+    job_list_free(list);
+}
+
 static void b49_a_status_unknown_to_us_is_passed_on(void **state)
 {
     (void)state;
     struct job_list *list =
         read_rows("[]", "[{\"id\": \"j\", \"type\": \"dance\", \"status\": \"hibernating\"}]", 10);
-    assert_string_equal(list->rows[0].status, "hibernating");
-    assert_string_equal(list->rows[0].type, "dance");
+    assert_string_equal(list->rows[0].info.status, "hibernating");
+    assert_string_equal(list->rows[0].info.type, "dance");
     job_list_free(list);
 }
 
@@ -650,6 +680,8 @@ int main(void)
         cmocka_unit_test(b25_current_never_equals_total_while_unready),
         cmocka_unit_test(b26_a_qemu_that_knows_no_ready_shows_what_it_says),
         cmocka_unit_test(b26_ready_in_rows_of_each_age),
+        cmocka_unit_test(b21_a_row_says_whether_its_job_was_cancelled),
+        cmocka_unit_test(b13_a_row_says_whether_an_io_error_has_paused_its_job),
         cmocka_unit_test(b49_fields_that_are_missing_or_of_another_kind),
         cmocka_unit_test(b49_a_status_unknown_to_us_is_passed_on),
         cmocka_unit_test(b56_as_many_rows_as_the_limit_and_no_more),

@@ -50,13 +50,13 @@ static void check_rows(const json_t *value)
     must(list != NULL, "any list can be read");
     must(list->count <= 100, "no more rows than the limit");
     for (size_t i = 0; i < list->count; i++)
-        check_row(&list->rows[i]);
+        check_row(&list->rows[i].info);
     job_list_free(list);
 
     list = qmp_read_rows(value, NULL, 100);
     must(list != NULL, "any list can be read alone");
     for (size_t i = 0; i < list->count; i++)
-        check_row(&list->rows[i]);
+        check_row(&list->rows[i].info);
     job_list_free(list);
 }
 

@@ -100,5 +100,5 @@ size_t bj_future_info_count(bj_future *future)
 const bj_job_info *bj_future_info(bj_future *future, size_t index)
 {
     const struct job_list *list = future_value_of(future, &job_list_kind);
-    return list && index < list->count ? &list->rows[index] : NULL;
+    return list && index < list->count ? &list->rows[index].info : NULL;
 }

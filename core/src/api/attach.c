@@ -19,7 +19,7 @@ static void attach_replied(struct request *request, struct driver_reply *reply)
 {
     bj_monitor *monitor = request->monitor;
     const char *id = monitor->driver->ops->id_of(monitor->driver, request->id);
-    const bj_job_info *row = job_list_find(reply->list, id);
+    const struct job_row *row = job_list_find(reply->list, id);
     bj_job *job = monitor_find_job(monitor, id);
 
     if (!job && !row) {
@@ -28,7 +28,7 @@ static void attach_replied(struct request *request, struct driver_reply *reply)
         return;
     }
     if (!job)
-        job = monitor_track_job(monitor, id, row->type);
+        job = monitor_track_job(monitor, id, row->info.type);
     if (!job) {
         future_fail(&request->future, BJ_E_BUSY, "%s: more jobs than the limit",
                     text_str(monitor->uri));

@@ -33,7 +33,7 @@ static void collect_requested(bj_job *job, void *user)
 static void find_rows(bj_monitor *monitor, const struct job_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        bj_job *job = monitor_find_job(monitor, list->rows[i].id);
+        bj_job *job = monitor_find_job(monitor, list->rows[i].info.id);
         if (job)
             job->fetched_row = &list->rows[i];
     }

@@ -5,6 +5,7 @@
 #include "api/job.h"
 #include "api/monitor.h"
 #include "api/wiring.h"
+#include "driver/job_list.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,8 +80,9 @@ void job_feed(bj_job *job, const struct driver_fact *fact)
     bj_job_unref(job);
 }
 
-void job_feed_row(bj_job *job, const bj_job_info *info)
+void job_feed_row(bj_job *job, const struct job_row *row)
 {
+    const bj_job_info *info = &row->info;
     job_learn_type(job, info->type);
     job->last_progress.current = info->current;
     job->last_progress.total = info->total;
@@ -88,23 +90,22 @@ void job_feed_row(bj_job *job, const bj_job_info *info)
     if (*info->status && !info->auto_dismiss && !machine_traits(&job->machine)->ours)
         machine_learn(&job->machine)->kept = true;
 
-    bool io_error = info->paused && *info->io_status && strcmp(info->io_status, "ok") != 0;
-    struct row row = {
+    struct row fact = {
         .status = job_status_of(info->status),
         .ready = info->ready,
         .paused = info->paused,
         .hides_pause = job->has_bare_rows,
-        .io_error = io_error,
+        .io_error = row->has_io_error,
         .error = *info->error ? info->error : NULL,
     };
     if (machine_is(&job->machine, IS_AWAY))
-        machine_reconnected_listed(&job->machine, &row);
+        machine_reconnected_listed(&job->machine, &fact);
     else
-        machine_row(&job->machine, &row);
+        machine_row(&job->machine, &fact);
     notify_listeners(job);
 }
 
-void job_feed_listed(bj_job *job, const bj_job_info *row)
+void job_feed_listed(bj_job *job, const struct job_row *row)
 {
     if (row) {
         job_feed_row(job, row);

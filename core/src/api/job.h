@@ -14,6 +14,7 @@
 
 #include <blockjob/blockjob.h>
 
+struct job_row;
 struct job_wait;
 
 /* A verb under way. The verbs that are sent once for all lie in the job, the others in their wait.
@@ -63,10 +64,10 @@ struct bj_job {
     struct job_listener *listeners;
     struct job_request_slot complete, cancel, force, dismiss;
     enum row_state row_state;
-    const bj_job_info *fetched_row; /* while rows are handed out; NULL: the list lacks it */
-    bj_job *next_requested;         /* and the next run that gets one */
-    struct loop_timer *poll_timer;  /* where QEMU has no event for what is awaited (B58); or NULL */
-    bool polls;                     /* it runs */
+    const struct job_row *fetched_row; /* while rows are handed out; NULL: the list lacks it */
+    bj_job *next_requested;            /* and the next run that gets one */
+    struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
+    bool polls;                    /* it runs */
     bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
@@ -92,9 +93,9 @@ void job_retire(bj_job *job);
 
 void job_learn_type(bj_job *job, const char *type);
 void job_feed(bj_job *job, const struct driver_fact *fact);
-void job_feed_row(bj_job *job, const bj_job_info *info);
-void job_feed_listed(bj_job *job, const bj_job_info *row); /* NULL: it is not in the list */
-void job_feed_list_failed(bj_job *job);                    /* QEMU did not give the list */
+void job_feed_row(bj_job *job, const struct job_row *row);
+void job_feed_listed(bj_job *job, const struct job_row *row); /* NULL: it is not in the list */
+void job_feed_list_failed(bj_job *job);                       /* QEMU did not give the list */
 void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
                     const struct verb_reply *reply);
 void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted);

@@ -131,7 +131,8 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
     struct job_watch *progress = container_of(request, struct job_watch, request);
     bj_watch *watch = &progress->watch;
     const char *id = text_str(watched_job(watch)->id);
-    const bj_job_info *row = reply->error == BJ_OK ? job_list_find(reply->list, id) : NULL;
+    const struct job_row *listed = reply->error == BJ_OK ? job_list_find(reply->list, id) : NULL;
+    const bj_job_info *row = listed ? &listed->info : NULL;
 
     progress->asking = false;
     if (row && watch->listed)

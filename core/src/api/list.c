@@ -42,7 +42,7 @@ bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
 static void query_replied(struct request *request, struct driver_reply *reply)
 {
     const char *id = text_str(request->job->id);
-    const bj_job_info *row = job_list_find(reply->list, id);
+    const struct job_row *row = job_list_find(reply->list, id);
     if (!row) {
         if (request->job->tracked)
             machine_absent(&request->job->machine); /* an event of its end came before this reply */
@@ -52,7 +52,7 @@ static void query_replied(struct request *request, struct driver_reply *reply)
                         : bj_outcome_name(request->job->outcome));
         return;
     }
-    bj_job_info first = reply->list->rows[0];
+    struct job_row first = reply->list->rows[0];
     size_t index = (size_t)(row - reply->list->rows);
     reply->list->rows[0] = *row;
     reply->list->rows[index] = first;

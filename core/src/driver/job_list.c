@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const bj_job_info *job_list_find(const struct job_list *list, const char *id)
+const struct job_row *job_list_find(const struct job_list *list, const char *id)
 {
     for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->rows[i].id, id) == 0)
+        if (strcmp(list->rows[i].info.id, id) == 0)
             return &list->rows[i];
     return NULL;
 }
@@ -18,7 +18,7 @@ const bj_job_info *job_list_find(const struct job_list *list, const char *id)
 void job_list_free_rows(struct job_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        const bj_job_info *row = &list->rows[i];
+        const bj_job_info *row = &list->rows[i].info;
         const char *const strings[] = {row->id, row->type, row->status, row->error, row->io_status};
         for (size_t s = 0; s < sizeof strings / sizeof strings[0]; s++)
             if (strings[s] && *strings[s])

@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Rows about jobs, as a query brings them and as programs read them.
+ * QEMU's list of jobs: what programs read of each, and what only the machine has to know.
  */
 #ifndef BJ_DRIVER_JOB_LIST_H
 #define BJ_DRIVER_JOB_LIST_H
 
 #include <blockjob/blockjob.h>
 
-struct job_list {
-    size_t count;
-    bj_job_info *rows; /* their strings are malloc'ed, or "" */
+#include <stdbool.h>
+
+struct job_row {
+    bj_job_info info;   /* its strings are malloc'ed, or "" */
+    bool was_cancelled; /* it is over, and its error is that it was cancelled (B21) */
+    bool has_io_error;  /* an I/O error has paused it */
 };
 
-const bj_job_info *job_list_find(const struct job_list *list, const char *id); /* NULL: none */
-void job_list_free(struct job_list *list);                                     /* takes NULL */
+struct job_list {
+    size_t count;
+    struct job_row *rows;
+};
+
+const struct job_row *job_list_find(const struct job_list *list, const char *id); /* NULL: none */
+void job_list_free(struct job_list *list);                                        /* takes NULL */
 void job_list_free_rows(struct job_list *list); /* what the rows own, not their array */
 
 #endif

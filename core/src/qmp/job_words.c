@@ -241,7 +241,15 @@ static void show_old(bj_job_info *row)
         row->total = 1; /* it has not begun: 0 == 0 would say that it is done (B25) */
 }
 
-static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
+/* strerror(ECANCELED): the error of a job that was cancelled (B21). */
+#define CANCELLED "Operation canceled"
+
+static bool has_io_error(const bj_job_info *row)
+{
+    return row->paused && *row->io_status && strcmp(row->io_status, "ok") != 0;
+}
+
+static bool fill_info(bj_job_info *row, const json_t *block, const json_t *job)
 {
     const char *id = string_at(job, "id");
     const char *status = either(block, job, "status");
@@ -269,6 +277,15 @@ static bool fill_row(bj_job_info *row, const json_t *block, const json_t *job)
         show_unready(row);
     else
         show_old(row);
+    return true;
+}
+
+static bool fill_row(struct job_row *row, const json_t *block, const json_t *job)
+{
+    if (!fill_info(&row->info, block, job))
+        return false;
+    row->was_cancelled = strcmp(row->info.error, CANCELLED) == 0;
+    row->has_io_error = has_io_error(&row->info);
     return true;
 }
 
