@@ -180,6 +180,7 @@ static void go_up(struct domain *domain)
     domain->found.disks = (struct disks){0};
     domain->driver.capabilities.has_ready_event = true;
     domain->driver.capabilities.has_bare_rows = true;
+    domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;
     domain->driver.peer = (int64_t)domain->found.id;
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
     domain_replay_early_events(domain);

@@ -57,13 +57,13 @@ static int launch_verb(struct driver *driver, const struct request_kind *kind,
     return request_launch(request);
 }
 
-static int domain_verb(struct driver *driver, struct driver_request *asker, const char *id,
-                       const char *type, enum verb verb, int64_t speed, const char *options)
+static int domain_verb(struct driver *driver, struct driver_request *asker,
+                       const struct driver_verb *verb)
 {
     struct facts *facts = domain_of(driver)->facts;
-    (void)type, (void)options;
+    const char *id = verb->id;
 
-    switch (verb) {
+    switch (verb->verb) {
     case VERB_COMPLETE:
         facts_pivot_sent(facts, id);
         return launch_verb(driver, &pivot_kind, asker, id, 0);
@@ -74,7 +74,7 @@ static int domain_verb(struct driver *driver, struct driver_request *asker, cons
             return refuse_verb(driver, asker, "aborts a ready copy by force: abort it softly");
         return launch_verb(driver, &abort_kind, asker, id, 0);
     case VERB_SET_SPEED:
-        return launch_verb(driver, &speed_kind, asker, id, speed);
+        return launch_verb(driver, &speed_kind, asker, id, verb->speed);
     case VERB_PAUSE:
         return refuse_verb(driver, asker, "pauses a block job");
     case VERB_RESUME:

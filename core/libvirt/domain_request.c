@@ -78,6 +78,8 @@ static const char *end_text(const struct request *request)
                             : "the connection to libvirt has ended";
 }
 
+_Static_assert(VIR_ERR_INVALID_ARG == 8, "NO_SUCH_JOB_CLASS is that number");
+
 static void fill_error(struct request *request, struct driver_reply *reply)
 {
     const struct call_error *error = &request->call_error;

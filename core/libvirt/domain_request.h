@@ -43,6 +43,10 @@ struct request {
     bool held;             /* a list that waits for an end; no call is under way */
 };
 
+/* The class of the errors that refuse a verb because there is no job on the disk: the number of
+ * VIR_ERR_INVALID_ARG. */
+#define NO_SUCH_JOB_CLASS "8"
+
 /* NULL: no memory. */
 struct request *request_new(struct driver *driver, const struct request_kind *kind,
                             struct driver_request *asker, const char *disk);

@@ -298,7 +298,7 @@ bj_job *bj_job_unref(bj_job *job)
     job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);
-    text_unref(job->reopen);
+    text_unref(job->run_data);
     text_unref(job->type);
     text_unref(job->text);
     monitor_unref_memory(job->monitor);

@@ -47,8 +47,8 @@ struct bj_job {
     atomic_uint refs;
     bj_monitor *monitor; /* a reference to its memory */
     struct text *id;
-    struct text *device; /* what it was started on; NULL: not known */
-    struct text *reopen; /* the arguments of RHEL 6.3's pivot (B59); NULL: it has none */
+    struct text *device;   /* what it was started on; NULL: not known */
+    struct text *run_data; /* the driver's own, for its verbs; NULL: none */
 
     /* Published, under the context's lock. */
     struct text *type;

@@ -11,7 +11,6 @@
 #include "delivery/future.h"
 #include "delivery/watch.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +36,6 @@ void monitor_unref_memory(bj_monitor *monitor)
     text_unref(monitor->uri);
     text_unref(monitor->version);
     text_unref(monitor->over_text);
-    for (int i = 0; i < MADE_UP_MAX; i++)
-        text_unref(monitor->made_up[i]);
     ctx_unref(monitor->ctx);
     free(monitor);
 }
@@ -142,21 +139,6 @@ static void on_fact(void *user, const struct driver_fact *fact)
         job_feed(job, fact);
 }
 
-/* A real event for an end that was made up already (B58): it is told once. */
-static bool is_told(void *user, const struct driver_fact *fact)
-{
-    bj_monitor *monitor = user;
-    if (fact->kind != FACT_CANCELLED)
-        return false;
-    for (int i = 0; i < MADE_UP_MAX; i++) {
-        if (!monitor->made_up[i] || strcmp(text_str(monitor->made_up[i]), fact->id) != 0)
-            continue;
-        monitor->made_up[i] = text_unref(monitor->made_up[i]);
-        return true;
-    }
-    return false;
-}
-
 static bool wants_events(void *user)
 {
     const bj_monitor *monitor = user;
@@ -236,8 +218,8 @@ static void set_over(bj_monitor *monitor, int error, struct text *text)
 static void end(bj_monitor *monitor, int error, struct text *text)
 {
     ctx_lock(monitor->ctx);
-    bool told = monitor->state == MONITOR_OVER;
-    if (!told)
+    bool was_over = monitor->state == MONITOR_OVER;
+    if (!was_over)
         set_over(monitor, error, text);
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
@@ -247,7 +229,7 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     loop_timer_free(monitor->linger);
     monitor->linger = NULL;
     monitor->lingering = false;
-    if (told)
+    if (was_over)
         monitor_lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
     else
         answer_everyone(monitor, error, text);
@@ -459,7 +441,6 @@ int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
 static const struct driver_sink sink = {
     .up = on_up,
     .fact = on_fact,
-    .is_told = is_told,
     .wants_events = wants_events,
     .event = on_event,
     .settled = on_settled,
@@ -609,27 +590,6 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command)
         r = BJ_E_DISCONNECTED;
     ctx_unlock(monitor->ctx);
     return r;
-}
-
-/* ---------------------------------------------------------------------- made up */
-
-/* What QEMU has no event for is told like one, once (B57). */
-void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job)
-{
-    static const char name[] = "BLOCK_JOB_CANCELLED";
-    json_t *data = json_pack("{s:s, s:s, s:I, s:I, s:I}", "device", text_str(job->id), "type",
-                             text_str(job->type), "len", (json_int_t)job->last_progress.total,
-                             "offset", (json_int_t)job->last_progress.current, "speed",
-                             (json_int_t)job->last_progress.speed);
-    char *json = data ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
-
-    text_unref(monitor->made_up[monitor->made_up_next]);
-    monitor->made_up[monitor->made_up_next] = text_ref(job->id);
-    monitor->made_up_next = (monitor->made_up_next + 1) % MADE_UP_MAX;
-
-    on_event(monitor, name, json, json ? strlen(json) : 0, clock_realtime_us());
-    free(json);
-    json_decref(data);
 }
 
 /* -------------------------------------------------------------------- watches */

@@ -20,9 +20,6 @@ enum monitor_state {
     MONITOR_OVER
 };
 
-/* Ends that were made up and whose event may yet come (B58); the oldest are forgotten. */
-enum { MADE_UP_MAX = 16 };
-
 struct bj_monitor {
     atomic_uint refs;    /* of the memory; all handles together hold one, so does being open */
     atomic_uint handles; /* of the program */
@@ -58,8 +55,6 @@ struct bj_monitor {
     struct loop_task rows_failed;
     bool rows_requested, rows_wanted;
     int rows_error;
-    struct text *made_up[MADE_UP_MAX]; /* ids */
-    int made_up_next;
     bj_watch *watches;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
@@ -101,9 +96,6 @@ void monitor_finish_if_settled(bj_monitor *monitor);
 void monitor_want_row(bj_monitor *monitor, bj_job *job);
 void monitor_want_all_rows(bj_monitor *monitor);
 void monitor_all_rows_fetched(bj_monitor *monitor); /* those of all runs */
-
-/* Tells those who watch events of an end that QEMU has no event for. */
-void monitor_make_up_cancelled(bj_monitor *monitor, const bj_job *job);
 
 /* Connects anew; NULL: *ret_why says why not. */
 struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why);

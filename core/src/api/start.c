@@ -25,8 +25,7 @@ bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_e
     machine_learn(&job->machine)->replaces = plan->replaces;
     if (plan->device)
         job->device = text_new(plan->device, strlen(plan->device));
-    if (plan->reopen)
-        job->reopen = text_new(plan->reopen, strlen(plan->reopen));
+    job->run_data = text_ref(plan->run_data);
 
     *ret_error = monitor_add_starting(monitor, job);
     if (*ret_error == BJ_OK) {
@@ -173,26 +172,26 @@ bj_future *bj_monitor_mirror(bj_monitor *monitor, const char *device, const char
                              const char *sync, const char *options, int64_t timeout_ms)
 {
     const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
-    return start_usual(monitor, "blockdev-mirror", options, members, 3, timeout_ms);
+    return start_usual(monitor, START_MIRROR, options, members, 3, timeout_ms);
 }
 
 bj_future *bj_monitor_commit(bj_monitor *monitor, const char *device, const char *options,
                              int64_t timeout_ms)
 {
     const struct member members[] = {{"device", device}};
-    return start_usual(monitor, "block-commit", options, members, 1, timeout_ms);
+    return start_usual(monitor, START_COMMIT, options, members, 1, timeout_ms);
 }
 
 bj_future *bj_monitor_stream(bj_monitor *monitor, const char *device, const char *options,
                              int64_t timeout_ms)
 {
     const struct member members[] = {{"device", device}};
-    return start_usual(monitor, "block-stream", options, members, 1, timeout_ms);
+    return start_usual(monitor, START_STREAM, options, members, 1, timeout_ms);
 }
 
 bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char *target,
                              const char *sync, const char *options, int64_t timeout_ms)
 {
     const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
-    return start_usual(monitor, "blockdev-backup", options, members, 3, timeout_ms);
+    return start_usual(monitor, START_BACKUP, options, members, 3, timeout_ms);
 }

@@ -93,24 +93,14 @@ static int send_actions(struct request *request, struct driver *driver,
                                      (const char *const *)additions->members, &actions);
     if (r != BJ_OK)
         return r;
-    const char *parts[] = {
-        "{\"actions\":",
-        actions,
-        request->is_grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
-        "}",
-    };
-    char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
-    r = arguments
-            ? driver->ops->execute(driver, &request->driver_request, request->command, arguments)
-            : BJ_E_NOMEM;
-    free(arguments);
+    r = driver->ops->transaction(driver, &request->driver_request, actions, request->is_grouped);
     free(actions);
     return r;
 }
 
 static int send_transaction(struct request *request, struct driver *driver)
 {
-    if (!driver->ops->has_command(driver, request->command))
+    if (!driver->ops->transaction || !driver->ops->has_command(driver, request->command))
         return BJ_E_UNSUPPORTED;
     json_t *actions = json_text_array(request->arguments, NULL); /* was one when it was asked */
     struct additions *additions = new_additions(json_array_size(actions));

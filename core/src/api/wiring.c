@@ -8,10 +8,6 @@
 #include "api/monitor.h"
 #include "base/container_of.h"
 
-#include <string.h>
-
-#define DRIVE_REOPEN "__com.redhat_drive-reopen"
-
 static bj_job *handle_of(struct machine *machine)
 {
     return container_of(machine, bj_job, machine);
@@ -92,7 +88,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
         job_feed_reply(taken.job, verb, waiter,
                        &(struct verb_reply){
                            .accepted = reply->error == BJ_OK,
-                           .no_job = reply->no_job || strcmp(error_class, "DeviceNotActive") == 0,
+                           .no_job = reply->no_job,
                            .error = reply->error,
                            .error_class = error_class,
                            .text = reply->text,
@@ -105,21 +101,16 @@ static void on_verb_done(struct driver_request *request, struct driver_reply *re
     verb_done((struct job_request_slot *)request, reply);
 }
 
-static bool has_reopen(const bj_job *job)
-{
-    struct driver *driver = job->monitor->driver;
-    return driver && driver->ops->has_command(driver, DRIVE_REOPEN);
-}
-
 static void run_verb_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    bool wants_reopen = slot->error == BJ_E_UNSUPPORTED && slot->verb == VERB_COMPLETE;
-    const char *text = wants_reopen && has_reopen(slot->job)
-                           ? "this QEMU pivots by " DRIVE_REOPEN ", for which the target and its "
-                             "format are not known here: bj_monitor_execute() it"
-                           : bj_error_text(slot->error);
-    verb_done(slot, &(struct driver_reply){.error = slot->error, .text = text});
+    const struct driver *driver = slot->job->monitor->driver;
+    bool lacks_complete = slot->error == BJ_E_UNSUPPORTED && slot->verb == VERB_COMPLETE;
+    const char *hint = lacks_complete && driver ? driver->capabilities.complete_hint : NULL;
+    verb_done(slot, &(struct driver_reply){
+                        .error = slot->error,
+                        .text = hint ? hint : bj_error_text(slot->error),
+                    });
 }
 
 /* The machine must not be answered from inside its own call. */
@@ -153,11 +144,15 @@ static int send_verb(bj_job *job, struct job_request_slot *slot, const struct wa
 
     if (!driver)
         return BJ_E_DISCONNECTED;
-    if (slot->verb == VERB_COMPLETE && job->reopen)
-        return driver->ops->execute(driver, &slot->request, DRIVE_REOPEN, text_str(job->reopen));
-    return driver->ops->verb(driver, &slot->request, text_str(job->id), text_str(job->type),
-                             slot->verb, waiter ? waiter->speed : 0,
-                             waiter ? waiter->options : NULL);
+    return driver->ops->verb(driver, &slot->request,
+                             &(struct driver_verb){
+                                 .verb = slot->verb,
+                                 .id = text_str(job->id),
+                                 .type = text_str(job->type),
+                                 .run_data = job->run_data,
+                                 .speed = waiter ? waiter->speed : 0,
+                                 .options = waiter ? waiter->options : NULL,
+                             });
 }
 
 static void port_send(struct machine *machine, enum verb verb, struct waiter *waiter)
@@ -334,6 +329,20 @@ static void publish_end(bj_job *job)
     ctx_unlock(ctx_of(job));
 }
 
+/* This QEMU has no event for it; whoever watches events is to see one (B57). */
+static void make_up_end(bj_job *job)
+{
+    struct driver *driver = job->monitor->driver;
+    if (driver && driver->ops->make_up_end)
+        driver->ops->make_up_end(driver, &(struct driver_end){
+                                             .id = job->id,
+                                             .type = text_str(job->type),
+                                             .current = job->last_progress.current,
+                                             .total = job->last_progress.total,
+                                             .speed = job->last_progress.speed,
+                                         });
+}
+
 static void port_report(struct machine *machine, enum report news, const char *text)
 {
     bj_job *job = handle_of(machine);
@@ -342,7 +351,7 @@ static void port_report(struct machine *machine, enum report news, const char *t
     case REPORT_ENDED:
         publish_end(job);
         if (machine_is(machine, END_ASSUMED))
-            monitor_make_up_cancelled(job->monitor, job);
+            make_up_end(job);
         job_end_watches(job);
         break;
     case REPORT_RELEASED:

@@ -9,12 +9,17 @@
 
 struct capabilities {
     bool has_status;      /* statuses come as events (QEMU 3.0) */
-    bool has_dismiss;     /* jobs can be told to wait for it */
+    bool has_dismiss;     /* jobs can be started so that they wait for it */
     bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
-    bool hides_pauses;    /* no event tells that a job was paused (before 3.0) */
-    bool has_bare_rows;   /* a list does not tell whether a job is paused (libvirt) */
+    bool hides_pauses;    /* no event reports a pause (before 3.0) */
+    bool has_bare_rows;   /* a list does not show whether a job is paused (libvirt) */
     bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
     bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
+
+    /* The class of the errors that refuse a verb because there is no such job; never NULL. */
+    const char *no_such_job_class;
+    /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
+    const char *complete_hint;
 };
 
 /* What a command that starts a job takes on this QEMU. */

@@ -20,7 +20,7 @@ struct driver_snapshot; /* what used a job's disk when it was taken; the driver'
 /* Text in it is only valid during the call. */
 struct driver_reply {
     int error;               /* BJ_OK, or why not */
-    bool no_job;             /* a verb: there is no such job (QMP: its class says so) */
+    bool no_job;             /* a verb: there is no such job */
     const char *error_class; /* BJ_E_REFUSED */
     const char *text;
     const char *json; /* execute: the value, not terminated */
@@ -47,14 +47,35 @@ struct driver_request {
     void *prepared;              /* the same; NULL: nothing */
 };
 
+/* A verb, and what the driver may need to know of the run it is for. */
+struct driver_verb {
+    enum verb verb;
+    const char *id;
+    const char *type;      /* "" if not known */
+    struct text *run_data; /* start_plan's; NULL: none */
+    int64_t speed;         /* VERB_SET_SPEED */
+    const char *options;   /* VERB_CHANGE: a JSON object */
+};
+
+/* A run that was cancelled and of whose end this QEMU reports nothing. */
+struct driver_end {
+    struct text *id;
+    const char *type;
+    int64_t current, total, speed; /* of its last row */
+};
+
 /* Before `up` none of these but close and stage may be called. All that return int answer BJ_OK, or
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
 struct driver;
 struct driver_ops {
     int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
                    const char *arguments);
-    int (*verb)(struct driver *driver, struct driver_request *request, const char *id,
-                const char *type, enum verb verb, int64_t speed, const char *options);
+    /* The command that starts the runs of `actions`, a JSON array as QEMU's transaction takes it,
+     * all or none; `grouped`: they also end so. NULL: there is none. */
+    int (*transaction)(struct driver *driver, struct driver_request *request, const char *actions,
+                       bool grouped);
+    int (*verb)(struct driver *driver, struct driver_request *request,
+                const struct driver_verb *verb);
     /* Makes complete ready to be sent, so that READY has to wait for nothing. No memory: then it is
      * made when it is sent. Given back by verb() or unprepare(), which also outlives the driver. */
     void (*prepare)(struct driver *driver, struct driver_request *request, const char *id);
@@ -83,6 +104,9 @@ struct driver_ops {
      * start_plan_clear(). BJ_E_NOMEM: nothing to clear. */
     int (*plan_start)(struct driver *driver, const char *command, const struct json_t *arguments,
                       struct start_plan *ret);
+    /* Makes up the event of such an end for those who watch events. QEMU's own, should it come
+     * after all, is then neither a fact nor an event. NULL: this driver has no such ends. */
+    void (*make_up_end)(struct driver *driver, const struct driver_end *end);
     /* The id of the job that is asked for by this name; NULL: that name. Belongs to the driver,
      * until its next call. */
     const char *(*id_of)(struct driver *driver, const char *name);
@@ -130,7 +154,7 @@ enum driver_fact_kind {
 struct driver_fact {
     enum driver_fact_kind kind;
     const char *id;
-    const char *type;   /* "" if not told */
+    const char *type;   /* "" if not reported */
     bool earlier;       /* of a run before the one whose start is under way */
     enum status status; /* FACT_STATUS */
     const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
@@ -139,11 +163,8 @@ struct driver_fact {
 
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
-    void (*up)(void *user, struct text *version); /* of QEMU; NULL: not told */
+    void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
     void (*fact)(void *user, const struct driver_fact *fact);
-
-    /* It was made up before it came: neither the fact nor its event is passed on. */
-    bool (*is_told)(void *user, const struct driver_fact *fact);
 
     /* Every event, if someone wants them. `data` is JSON, not terminated; NULL: none. */
     bool (*wants_events)(void *user);

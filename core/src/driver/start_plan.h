@@ -6,19 +6,27 @@
 #ifndef BJ_DRIVER_START_PLAN_H
 #define BJ_DRIVER_START_PLAN_H
 
+#include "base/text.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 
+/* The usual jobs are started by these names with every driver. */
+#define START_MIRROR "blockdev-mirror"
+#define START_COMMIT "block-commit"
+#define START_STREAM "block-stream"
+#define START_BACKUP "blockdev-backup"
+
 struct start_plan {
-    const char *command; /* or the name that this QEMU has for it */
-    char *id;            /* "" if nothing says it */
-    char *members;       /* for json_text_add_members(), before the caller's arguments; may be "" */
-    char *reopen;        /* RHEL 6.3: the arguments of what switches its disk; NULL: nothing does */
-    char *device;        /* what it runs on; NULL: not told */
-    const char *type;    /* "" if it will have to be told */
-    bool ours;           /* dismissed by us once it is over (B40) */
-    bool kept;           /* the caller will dismiss it */
-    bool replaces;       /* a second complete might end QEMU (B32) */
+    const char *command;   /* or the name that this QEMU has for it */
+    char *id;              /* "" if nothing says it */
+    char *members;         /* for json_text_add_members(), before the caller's own; may be "" */
+    char *device;          /* what it runs on; NULL: not known */
+    const char *type;      /* "" if QEMU will have to report it */
+    bool ours;             /* dismissed by us once it is over (B40) */
+    bool kept;             /* the caller will dismiss it */
+    bool replaces;         /* a second complete might end QEMU (B32) */
+    struct text *run_data; /* the driver's own, for the verbs of this run; NULL: nothing */
 };
 
 static inline void start_plan_clear(struct start_plan *plan)
@@ -26,7 +34,7 @@ static inline void start_plan_clear(struct start_plan *plan)
     free(plan->id);
     free(plan->members);
     free(plan->device);
-    free(plan->reopen);
+    text_unref(plan->run_data);
 }
 
 #endif

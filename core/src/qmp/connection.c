@@ -25,6 +25,7 @@ static void run_free(struct loop_task *task)
     struct qmp *qmp = container_of(task, struct qmp, free_task);
 
     command_set_unref(qmp->ctx, qmp->commands);
+    made_up_ends_clear(&qmp->made_up_ends);
     text_unref(qmp->version);
     text_unref(qmp->uri);
     ctx_unref(qmp->ctx);
@@ -104,6 +105,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
     bool refused = message->kind == MESSAGE_ERROR;
     struct driver_reply reply = {
         .error = refused ? BJ_E_REFUSED : BJ_OK,
+        .no_job = refused && strcmp(message->name, QMP_NO_SUCH_JOB) == 0,
         .error_class = message->name,
         .text = message->text,
         .json = message->raw,
@@ -127,7 +129,7 @@ static void read_event(struct qmp *qmp, const struct message *message)
     if (qmp->stage != QMP_UP)
         return;
     bool is_fact = qmp_read_fact(message, &fact);
-    if (is_fact && qmp->sink->is_told(qmp->user, &fact))
+    if (is_fact && made_up_ends_take(&qmp->made_up_ends, &fact))
         return;
     if (qmp->sink->wants_events(qmp->user))
         qmp->sink->event(qmp->user, message->name, message->raw, message->raw_len,
@@ -299,6 +301,7 @@ static uint64_t first_id(bj_ctx *ctx)
 
 static const struct driver_ops qmp_ops = {
     .execute = qmp_execute,
+    .transaction = qmp_transaction,
     .verb = qmp_verb,
     .prepare = qmp_prepare,
     .unprepare = qmp_unprepare,
@@ -311,6 +314,7 @@ static const struct driver_ops qmp_ops = {
     .is_owed = qmp_is_owed,
     .has_command = qmp_has,
     .is_verb = qmp_is_verb,
+    .make_up_end = qmp_make_up_end,
     .plan_start = qmp_plan_start,
     .id_of = qmp_id_of,
     .probe = qmp_probe,

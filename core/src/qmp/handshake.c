@@ -49,6 +49,10 @@ static bool can_read_schema(bj_ctx *ctx)
            ctx_limit(ctx, BJ_LIMIT_MESSAGE_TOKENS) >= SCHEMA_TOKENS;
 }
 
+static const char reopen_hint[] =
+    "this QEMU pivots by " QMP_REOPEN ", for which the target and its format are not known here: "
+    "bj_monitor_execute() it";
+
 static void find_capabilities(struct qmp *qmp)
 {
     bool has_status = qmp_knows_command(qmp, "query-jobs");
@@ -60,6 +64,8 @@ static void find_capabilities(struct qmp *qmp)
         .hides_pauses = !has_status,
         .is_silent = qmp_knows_command(qmp, "block_job_cancel"),
         .no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror"),
+        .no_such_job_class = QMP_NO_SUCH_JOB,
+        .complete_hint = qmp_knows_command(qmp, QMP_REOPEN) ? reopen_hint : NULL,
     };
 }
 

@@ -159,7 +159,7 @@ const char *qmp_verb_of(const char *command, const json_t *arguments, enum verb 
         id = string_at(arguments, "device");
     if (!*id)
         return NULL;
-    if (strcmp(command, "__com.redhat_drive-reopen") == 0) { /* RHEL 6.3's pivot (B59) */
+    if (strcmp(command, QMP_REOPEN) == 0) {
         *ret_verb = VERB_COMPLETE;
         return id;
     }

@@ -9,6 +9,12 @@
 #include "driver/job_list.h"
 #include "qmp/message.h"
 
+/* The class of the errors that refuse a verb because there is no such job. */
+#define QMP_NO_SUCH_JOB "DeviceNotActive"
+
+/* RHEL 6.3 has this instead of complete, for a mirror (B59). */
+#define QMP_REOPEN "__com.redhat_drive-reopen"
+
 /* False if the event is not about a job, or does not say about which (B49, B50). The fact's strings
  * belong to the message. */
 bool qmp_read_fact(const struct message *event, struct driver_fact *ret);

@@ -10,6 +10,7 @@
 #include "driver/driver.h"
 #include "qmp/command_set.h"
 #include "qmp/frame.h"
+#include "qmp/made_up_ends.h"
 #include "qmp/message.h"
 #include "qmp/outbox.h"
 #include "qmp/start_commands.h"
@@ -41,6 +42,7 @@ struct qmp {
     struct driver_request graph_query;
     struct graph_request *graph_requests_sent;    /* answered by the query under way */
     struct graph_request *graph_requests_waiting; /* and by the next one */
+    struct made_up_ends made_up_ends;
 
     struct outbox outbox;
 };
@@ -93,8 +95,10 @@ bool qmp_is_verb(struct driver *driver, const char *command, const char *argumen
                  enum verb *ret_verb, char **ret_id);
 void qmp_prepare(struct driver *driver, struct driver_request *request, const char *id);
 void qmp_unprepare(struct driver_request *request);
-int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
-             const char *type, enum verb verb, int64_t speed, const char *options);
+int qmp_transaction(struct driver *driver, struct driver_request *request, const char *actions,
+                    bool grouped);
+int qmp_verb(struct driver *driver, struct driver_request *request, const struct driver_verb *verb);
+void qmp_make_up_end(struct driver *driver, const struct driver_end *end);
 int qmp_query(struct driver *driver, struct driver_request *request, bool urgent);
 int qmp_plan_start(struct driver *driver, const char *command, const struct json_t *arguments,
                    struct start_plan *ret);

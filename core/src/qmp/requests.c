@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is asked on a QMP connection: commands, verbs, the job list, what starting commands take.
+ * The requests on a QMP connection: commands, verbs, the job list, what start commands take.
  */
 #include "base/container_of.h"
 #include "base/json_text.h"
@@ -112,30 +112,52 @@ void qmp_unprepare(struct driver_request *request)
     request->prepared = NULL;
 }
 
-int qmp_verb(struct driver *driver, struct driver_request *request, const char *id,
-             const char *type, enum verb verb, int64_t speed, const char *options)
+static int send_verb_command(struct qmp *qmp, struct driver_request *request,
+                             const struct driver_verb *verb)
+{
+    const char *name = verb->verb == VERB_COMPLETE
+                           ? qmp->complete
+                           : qmp_verb_command(verb->verb, verb->type, qmp_knows_command, qmp);
+    if (!name)
+        return BJ_E_UNSUPPORTED;
+    char *arguments =
+        verb->verb == VERB_CHANGE
+            ? qmp_change_arguments(verb->id, verb->type, verb->options)
+            : qmp_verb_arguments(name, verb->verb, verb->id, verb->speed, qmp_knows_command, qmp);
+    int r = arguments ? qmp_ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
+    free(arguments);
+    return r;
+}
+
+int qmp_verb(struct driver *driver, struct driver_request *request, const struct driver_verb *verb)
 {
     struct qmp *qmp = qmp_of(driver);
     struct command *prepared = request->prepared;
+    if (verb->verb == VERB_COMPLETE && verb->run_data)
+        return qmp_execute(driver, request, QMP_REOPEN, text_str(verb->run_data));
     if (prepared && qmp->stage != QMP_DOWN) {
         request->prepared = NULL;
         qmp_submit(qmp, prepared, request);
         return BJ_OK;
     }
-    bool shared = verb <= VERB_FORCE || verb == VERB_DISMISS; /* one a job: bounded by itself */
-    if (!shared && outbox_is_full(&qmp->outbox))
-        return BJ_E_BUSY;
+    /* One per job is bounded by itself. */
+    bool shared = verb->verb <= VERB_FORCE || verb->verb == VERB_DISMISS;
+    return !shared && outbox_is_full(&qmp->outbox) ? BJ_E_BUSY
+                                                   : send_verb_command(qmp, request, verb);
+}
 
-    const char *name = verb == VERB_COMPLETE ? qmp->complete
-                                             : qmp_verb_command(verb, type, qmp_knows_command, qmp);
-    if (!name)
-        return BJ_E_UNSUPPORTED;
-    char *arguments = verb == VERB_CHANGE
-                          ? qmp_change_arguments(id, type, options)
-                          : qmp_verb_arguments(name, verb, id, speed, qmp_knows_command, qmp);
-    int r = arguments ? qmp_ask(qmp, request, name, arguments, true) : BJ_E_NOMEM;
-    free(arguments);
-    return r;
+/* ----------------------------------------------------------------------- ends */
+
+void qmp_make_up_end(struct driver *driver, const struct driver_end *end)
+{
+    struct qmp *qmp = qmp_of(driver);
+    char *data = made_up_end_data(end);
+
+    made_up_ends_add(&qmp->made_up_ends, end->id);
+    if (qmp->sink->wants_events(qmp->user))
+        qmp->sink->event(qmp->user, MADE_UP_END_EVENT, data, data ? strlen(data) : 0,
+                         clock_realtime_us());
+    free(data);
 }
 
 /* -------------------------------------------------------------------- queries */
@@ -228,6 +250,21 @@ int qmp_query(struct driver *driver, struct driver_request *request, bool urgent
 }
 
 /* --------------------------------------------------------------------- starts */
+
+int qmp_transaction(struct driver *driver, struct driver_request *request, const char *actions,
+                    bool grouped)
+{
+    const char *parts[] = {
+        "{\"actions\":",
+        actions,
+        grouped ? ",\"properties\":{\"completion-mode\":\"grouped\"}" : "",
+        "}",
+    };
+    char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
+    int r = arguments ? qmp_execute(driver, request, "transaction", arguments) : BJ_E_NOMEM;
+    free(arguments);
+    return r;
+}
 
 int qmp_plan_start(struct driver *driver, const char *command, const struct json_t *arguments,
                    struct start_plan *ret)

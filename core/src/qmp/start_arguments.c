@@ -40,7 +40,7 @@ static char *added_members(const char *id, bool add_dismiss)
 /* RHEL 6.3 has no complete; there __com.redhat_drive-reopen in sync ends the mirror and opens its
  * copy (B59). Without the format QEMU would guess it from what the guest has written. NULL: *ret_r
  * tells whether memory is short. */
-static char *reopen_arguments(const char *command, const json_t *arguments, int *ret_r)
+static struct text *reopen_arguments(const char *command, const json_t *arguments, int *ret_r)
 {
     const char *device = json_string_value(json_object_get(arguments, "device"));
     const char *target = json_string_value(json_object_get(arguments, "target"));
@@ -51,8 +51,10 @@ static char *reopen_arguments(const char *command, const json_t *arguments, int 
         return NULL;
     json_t *reopen =
         json_pack("{s:s, s:s, s:s}", "device", device, "new-image-file", target, "format", format);
-    char *text = reopen ? json_dumps(reopen, JSON_COMPACT) : NULL;
+    char *json = reopen ? json_dumps(reopen, JSON_COMPACT) : NULL;
+    struct text *text = json ? text_new(json, strlen(json)) : NULL;
     json_decref(reopen);
+    free(json);
     *ret_r = text ? BJ_OK : BJ_E_NOMEM;
     return text;
 }
@@ -81,7 +83,7 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
     int r;
     *ret = (struct start_plan){
         .command = command,
-        .reopen = reopen_arguments(command, arguments, &r),
+        .run_data = reopen_arguments(command, arguments, &r),
         .id = id,
         .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
         .device = device ? strdup(device) : NULL,
