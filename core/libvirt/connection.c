@@ -20,7 +20,7 @@ struct connection {
     atomic_uint refs; /* its users', and one of each registration */
     virConnectPtr handle;
     struct nudge *nudge;
-    bool tells_end;
+    bool reports_end;
     int lifecycle, block_job, qemu_event; /* callback ids; -1: none */
 
     pthread_mutex_t lock;
@@ -157,7 +157,7 @@ static int listen_to_qemu(struct connection *connection, virDomainPtr filter)
 /* `filter`: only that domain's; NULL: all. False: virGetLastError() says why. */
 static bool register_all(struct connection *connection, virDomainPtr filter)
 {
-    connection->tells_end =
+    connection->reports_end =
         virConnectRegisterCloseCallback(connection->handle, on_closed, connection, NULL) == 0;
     connection->qemu_event = listen_to_qemu(connection, filter);
     connection->lifecycle = listen(connection, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
@@ -185,7 +185,7 @@ static void deregister_all(struct connection *connection)
         virConnectDomainEventDeregisterAny(connection->handle, connection->block_job);
     if (connection->qemu_event >= 0)
         virConnectDomainQemuMonitorEventDeregister(connection->handle, connection->qemu_event);
-    if (connection->tells_end && !has_ended(connection)) /* then libvirt has let go of it */
+    if (connection->reports_end && !has_ended(connection)) /* then libvirt has let go of it */
         virConnectUnregisterCloseCallback(connection->handle, on_closed);
 }
 
@@ -261,7 +261,7 @@ void connection_leave(struct connection *connection, struct connection_user *use
 /* ------------------------------------------------------------------------ ours */
 
 /* What the program does about errors is its own affair, and so is what libvirt prints. */
-static void be_silent(void *user, virErrorPtr error)
+static void ignore_error(void *user, virErrorPtr error)
 {
     (void)user, (void)error;
 }
@@ -280,14 +280,14 @@ static bool open_ours(struct connection *connection, const char *uri)
     connection->handle = virConnectOpen(uri); /* asks nobody for a password: auth.conf has it */
     if (!connection->handle)
         return false;
-    virConnSetErrorFunc(connection->handle, NULL, be_silent);
+    virConnSetErrorFunc(connection->handle, NULL, ignore_error);
     connection->nudge = nudge_new();
     /* Not possible for a driver in this process, which can't get lost either. */
     virConnectSetKeepAlive(connection->handle, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
     return true;
 }
 
-/* Heard of before it is looked at: nothing is missed. */
+/* Its events are registered before its state is read: nothing is missed. */
 static bool join_ours(struct connection *connection, const char *uri, const char *name,
                       struct connection_user *user, virDomainPtr *ret_domain)
 {
@@ -411,5 +411,5 @@ bool connection_is_alive(const struct connection *connection)
 
 bool connection_reports_end(const struct connection *connection)
 {
-    return connection->tells_end;
+    return connection->reports_end;
 }

@@ -18,9 +18,9 @@
 #include <stdatomic.h>
 
 enum stage {
-    STAGE_OPENING, /* the session is being made; what libvirt tells already is kept for later */
+    STAGE_OPENING, /* the session is being made; its events are kept for later */
     STAGE_UP,      /* requests and facts */
-    STAGE_DOWN     /* the monitor has been told; calls that are under way come back to nobody */
+    STAGE_DOWN     /* the monitor has been informed; calls that are under way come back to nobody */
 };
 
 struct event;
@@ -52,7 +52,7 @@ struct domain {
     /* The loop's own. */
     enum stage stage;
     struct session *session;
-    struct event *early; /* told while it was opening */
+    struct event *early; /* that came while it was opening */
     struct event **early_last;
     struct facts *facts;
     struct disks disks;

@@ -231,7 +231,7 @@ static bool is_listed(const struct request *request, const char *disk)
     return job_list_find(request->list, disk) != NULL;
 }
 
-/* A job that libvirt has told of, and not of its end, and that its list lacks: the end is on its
+/* libvirt has reported the job, and not its end, and its list lacks it: the end is on its
  * way, and it tells more (a list never overrules an event, B28). */
 static bool is_ahead(const struct request *request)
 {

@@ -25,7 +25,7 @@ enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED }
 
 /* The job of a disk. Lives as long as the facts. */
 struct run {
-    bool active; /* it is there, and libvirt has not told its end */
+    bool active; /* it is there, and libvirt has not reported its end */
     bool ready;
     bool ready_emitted;
     bool pivot_sent;
@@ -38,7 +38,7 @@ struct run {
 
     unsigned starts; /* of ours that are on their way */
     bool begun;      /* what is known above is of a run that one of them has begun */
-    bool taken;      /* libvirt has taken one, and nothing of its run was heard before */
+    bool taken;      /* libvirt has taken one, and nothing of its run was reported before */
 
     enum disk_switch switched; /* of the last that is over */
     char disk[];
@@ -186,7 +186,7 @@ static bool is_of_earlier_run(const struct facts *facts, const struct run *run)
     return run->taken || (is_starting && (run->active || facts->has_statuses));
 }
 
-/* Something was told of the job that the disk has. */
+/* Something was reported of the job that the disk has. */
 static void note_run(struct facts *facts, struct run *run)
 {
     if (!run->active && is_of_earlier_run(facts, run))
@@ -292,7 +292,7 @@ static void emit_end(struct facts *facts, struct run *run, int type, int status)
         emit_ready(facts, run, facts_type_name(type));
 
     bool is_news = address(facts, run, facts_type_name(type), &fact);
-    char *error = run->error; /* the fact's, until it was told */
+    char *error = run->error; /* the fact's, until it was emitted */
     fact.timestamp_us = run->end_us;
     run->switched = switch_of(run, type, status);
     run->error = NULL;
@@ -337,8 +337,8 @@ static const char *last_of(const char *text, const char *word)
 }
 
 /* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". Those
- * of a QEMU without named nodes, before 4.2, are not told by their names. *ret is malloc'ed; NULL:
- * it is none of these. BJ_OK or BJ_E_NOMEM. */
+ * of a QEMU without named nodes, before 4.2, are not recognised by their names. *ret is malloc'ed;
+ * NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
 static int disk_of(const char *job, char **ret)
 {
     static const char *const kinds[] = {"copy-", "commit-", "pull-", "backup-"};
@@ -377,9 +377,9 @@ static const char *stop_reason(const json_t *data)
 static const char *type_in(const json_t *data)
 {
     static const int types[] = {FACTS_PULL, FACTS_COPY, FACTS_COMMIT, FACTS_BACKUP};
-    const char *told = string_at(data, "type");
+    const char *type = string_at(data, "type");
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(told, facts_type_name(types[i])) == 0)
+        if (strcmp(type, facts_type_name(types[i])) == 0)
             return facts_type_name(types[i]);
     return "";
 }
@@ -489,7 +489,7 @@ int facts_start_sent(struct facts *facts, const char *disk)
     return r;
 }
 
-/* libvirt takes one only when the run before has ended; we need not have heard of that. */
+/* libvirt takes one only when the run before has ended; that need not have reached us. */
 static void start_taken(struct facts *facts, struct run *run)
 {
     bool in_doubt = run->active || facts->has_statuses;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What libvirt and QEMU say of a domain's jobs, put together to the facts of the job machine.
+ * What libvirt and QEMU report of a domain's jobs, combined into the facts of the job machine.
  *
  * libvirt's BLOCK_JOB_2 says that a job is ready or over, and means it: what it says is also what
  * libvirt's own state is, so that a pivot after its READY is taken (B64). Why a job failed, and
@@ -43,9 +43,9 @@ int facts_block_job(struct facts *facts, const char *disk, int type, int status)
 int facts_qemu_event(struct facts *facts, const char *event, const char *data,
                      int64_t timestamp_us);
 
-/* Our own calls, before they are made; and how the start of a job went. What is told while a start
- * is on its way is of a run before (the fact says `earlier`), unless QEMU has told of a new one
- * since. BJ_OK or BJ_E_NOMEM. */
+/* Our own calls, before they are made; and how the start of a job went. What is reported while a
+ * start is on its way is of a run before (the fact says `earlier`), unless QEMU has reported a new
+ * one since. BJ_OK or BJ_E_NOMEM. */
 int facts_start_sent(struct facts *facts, const char *disk);
 void facts_start_over(struct facts *facts, const char *disk, bool accepted);
 void facts_pivot_sent(struct facts *facts, const char *disk);
@@ -54,14 +54,14 @@ void facts_pivot_sent(struct facts *facts, const char *disk);
  * event said. BJ_OK or BJ_E_NOMEM. */
 int facts_row(struct facts *facts, const char *disk, bool ready);
 
-/* A list lacks the job, and no end was told in all that time: there is none on the disk. */
+/* A list lacks the job, and no end was reported in all that time: there is none on the disk. */
 void facts_forget(struct facts *facts, const char *disk);
 
 /* How many times so far a job has begun or ended: a list that was asked for before the last may be
  * older than what is known here. */
 uint64_t facts_change_count(const struct facts *facts);
 
-/* A job is known to be there and its end was not told yet. */
+/* A job is known to be there and its end was not reported yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);
 

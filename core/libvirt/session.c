@@ -197,7 +197,7 @@ static bool check_active(const struct session *session, struct session_failure *
     return active > 0;
 }
 
-/* It is listened to before it is looked at: what happens since is heard. */
+/* Its events are registered before its state is read: nothing is missed. */
 static bool set_up(struct session *session, const char *uri, struct session_failure *failure)
 {
     bool joined =

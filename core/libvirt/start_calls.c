@@ -168,7 +168,7 @@ struct start {
     char *strings[STRINGS]; /* NULL: not given */
     unsigned long long numbers[NUMBERS];
     unsigned flags;
-    unsigned told; /* those of the flags that were given, as true or as false */
+    unsigned given; /* those of the flags that were given, as true or as false */
 };
 
 struct command {
@@ -371,7 +371,7 @@ static int check_backup(struct start *start, struct text **ret_text)
 static int check_commit(struct start *start, struct text **ret_text)
 {
     (void)ret_text;
-    if (!start->strings[TOP] && !(start->told & VIR_DOMAIN_BLOCK_COMMIT_ACTIVE))
+    if (!start->strings[TOP] && !(start->given & VIR_DOMAIN_BLOCK_COMMIT_ACTIVE))
         start->flags |= VIR_DOMAIN_BLOCK_COMMIT_ACTIVE;
     return BJ_OK;
 }
@@ -521,7 +521,7 @@ static int read_boolean(struct start *start, const struct member *member, const 
 {
     if (!json_is_boolean(value))
         return refuse_value(start, member, "true or false", "", ret_text);
-    start->told |= member->flag;
+    start->given |= member->flag;
     if (json_is_true(value))
         start->flags |= member->flag;
     return BJ_OK;
@@ -604,8 +604,8 @@ static int read_members(struct start *start, const json_t *arguments, struct tex
     return BJ_OK;
 }
 
-static int find_strangers(const struct command *command, const json_t *arguments,
-                          struct text **ret_text)
+static int find_unknown_members(const struct command *command, const json_t *arguments,
+                                struct text **ret_text)
 {
     const char *name;
     json_t *value;
@@ -631,7 +631,7 @@ int start_parse(const char *command, const json_t *arguments, struct start **ret
     if (!json_is_object(arguments))
         return refuse(BJ_E_INVAL, text_printf("%s: its arguments are not a JSON object", command),
                       ret_text);
-    int r = find_strangers(known, arguments, ret_text);
+    int r = find_unknown_members(known, arguments, ret_text);
     if (r != BJ_OK)
         return r;
 

@@ -7,7 +7,7 @@
  *   virDomainBackupBegin: libvirt's own words
  *
  * A "bandwidth", of the usual jobs also "speed" as QEMU has it, is in bytes a second, "flags" are
- * words without VIR_DOMAIN_..., and virDomainBackupBegin is told by "disk" which of the jobs that
+ * words without VIR_DOMAIN_..., and the "disk" of virDomainBackupBegin names which of the jobs that
  * it starts is meant.
  */
 #ifndef BJ_START_CALLS_H
@@ -32,7 +32,7 @@ int start_parse(const char *command, const json_t *arguments, struct start **ret
 void start_free(struct start *start); /* takes NULL */
 
 const char *start_disk(const struct start *start); /* as given: a target or a path */
-const char *start_type(const struct start *start); /* QEMU's word; "" if it can't be told */
+const char *start_type(const struct start *start); /* QEMU's word; "" if it is unknown */
 
 /* Blocks: a thread of the pool. 0; -1, and virGetLastError() says why; BJ_E_NOMEM. `target` is the
  * disk's. */

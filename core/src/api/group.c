@@ -147,7 +147,7 @@ int bj_group_add(bj_group *group, bj_job *job)
 
 static void run_step(struct loop_task *task);
 
-/* What is posted runs after the machines have said all that they have to say now. */
+/* What is posted runs after the machines have given all answers that are due now. */
 static void post_step(struct group_wait *wait)
 {
     if (wait->step_posted || wait->over)
@@ -202,7 +202,7 @@ static void ask_part(struct part *part, struct waiter question)
     part->linked = true;
     part->wait->linked++;
     machine_ask(&part->job->machine, &part->waiter.base);
-    job_wanted(part->job);
+    job_note_observer(part->job);
 }
 
 static void leave_part(struct part *part)

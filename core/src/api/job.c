@@ -131,7 +131,7 @@ void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
     notify_listeners(job);
 }
 
-/* A question by the clock is asked again; any other was about an end that only the list tells, or
+/* A poll is repeated; any other query was about an end that only the list shows, or
  * whether the job is there at all. */
 void job_feed_list_failed(bj_job *job)
 {
@@ -179,7 +179,7 @@ static void prepare_pivot(bj_job *job)
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
-void job_wanted(bj_job *job)
+void job_note_observer(bj_job *job)
 {
     prepare_pivot(job);
     if (job->polls || !job->tracked || !needs_polling(job))

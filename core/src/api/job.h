@@ -104,7 +104,7 @@ void job_note_start_sent(bj_job *job);
 
 /* The loop's thread: someone waits for it or watches it. Where QEMU has no event for what is
  * awaited, it is asked by the clock for as long as that is so (B58). */
-void job_wanted(bj_job *job);
+void job_note_observer(bj_job *job);
 
 /* The loop's thread: it is over, and QEMU keeps it until we dismiss it. */
 bool job_owes_dismissal(const bj_job *job);

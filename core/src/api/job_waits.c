@@ -65,7 +65,7 @@ static void start_wait(bj_future *future)
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
     machine_ask(&job->machine, &wait->waiter.base);
-    job_wanted(job);
+    job_note_observer(job);
     bj_job_unref(job);
 }
 

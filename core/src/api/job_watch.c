@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A job's watches: news as records, and progress, which QEMU tells only when asked.
+ * A job's watches: news as records, and progress, which QEMU reports only on request.
  */
 #include "api/job.h"
 #include "api/monitor.h"
@@ -17,7 +17,7 @@ struct job_watch {
     struct loop_timer *timer; /* asks again */
     struct driver_request request;
     bool asking;            /* then it has a reference */
-    int64_t current, total; /* told last */
+    int64_t current, total; /* last reported */
     int64_t least_left;     /* to copy, that was seen; -1: nothing was */
     int64_t least_left_ms;  /* when; monotonic */
     bool reported_stalled;  /* that it does not shrink (B30) */
@@ -198,7 +198,7 @@ static void begin_watch(bj_watch *watch)
         job_end_watches(job);
         return;
     }
-    job_wanted(job);
+    job_note_observer(job);
     if (job_watch_of(watch)->progress_ms > 0)
         begin_progress(job_watch_of(watch));
 }

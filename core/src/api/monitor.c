@@ -253,7 +253,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
-    /* While it was coming back, nobody has been told that it had. */
+    /* That it was coming back has not been reported yet. */
     bool was_back = !monitor->returning;
     monitor->returning = false;
     /* Nobody has those that were starting: their starts have been answered. */
@@ -482,7 +482,7 @@ int64_t monitor_reconnect_ms(bj_monitor *monitor)
 
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
 {
-    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE || monitor->is_lent)
+    if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE || monitor->is_callers)
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
@@ -504,7 +504,7 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *addr
     monitor->ctx = ctx_ref(ctx);
     monitor->last_tracked = &monitor->tracked;
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
-    monitor->is_lent = address_is_lent(address);
+    monitor->is_callers = address_is_callers(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);
 }
 
@@ -558,7 +558,7 @@ bj_future *bj_monitor_closed(bj_monitor *monitor)
     return future_launch(&closed->future, BJ_TIMEOUT_NONE, -1);
 }
 
-/* -------------------------------------------------------------------- looking */
+/* ------------------------------------------------------------ what is known now */
 
 const char *bj_monitor_uri(bj_monitor *monitor)
 {

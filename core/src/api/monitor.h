@@ -25,7 +25,7 @@ struct bj_monitor {
     atomic_uint handles; /* of the program */
     bj_ctx *ctx;
     struct text *uri;
-    bool is_lent; /* the connection is the program's own: it can't be made again */
+    bool is_callers; /* the connection is the program's own: it can't be made again */
 
     /* Under the context's lock. */
     enum monitor_state state;
@@ -45,12 +45,12 @@ struct bj_monitor {
     struct driver *driver; /* NULL while there is no connection */
     int64_t peer;          /* the process at the other end; 0: not known */
     struct reconnect *reconnect;
-    bool returning;                     /* connected again, and the jobs not looked up yet */
-    bj_future *connect;                 /* who waits for it to open; NULL: nobody */
-    void *run_table;                    /* tsearch(3), by id: the run that has the id now */
-    bj_job *tracked, **last_tracked;    /* the same as a list, the oldest first */
-    size_t job_count;                   /* of those and of the starting ones */
-    bj_job *starting;                   /* runs that QEMU has not reported yet (B01, B20) */
+    bool returning;                  /* connected again, and the rows of the jobs not fetched yet */
+    bj_future *connect;              /* who waits for it to open; NULL: nobody */
+    void *run_table;                 /* tsearch(3), by id: the run that has the id now */
+    bj_job *tracked, **last_tracked; /* the same as a list, the oldest first */
+    size_t job_count;                /* of those and of the starting ones */
+    bj_job *starting;                /* runs that QEMU has not reported yet (B01, B20) */
     struct driver_request rows_request; /* one for all runs that want to know */
     struct loop_task rows_failed;
     bool rows_requested, rows_wanted;

@@ -150,7 +150,7 @@ int address_of_domain(struct _virDomain *domain, struct address *ret, char **ret
     return BJ_OK;
 }
 
-bool address_is_lent(const struct address *address)
+bool address_is_callers(const struct address *address)
 {
     return address->kind == ADDRESS_FD || address->domain;
 }

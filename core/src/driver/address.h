@@ -35,6 +35,6 @@ int address_of_domain(struct _virDomain *domain, struct address *ret, char **ret
                       struct text **ret_text);
 
 /* What it leads to is the program's own. */
-bool address_is_lent(const struct address *address);
+bool address_is_callers(const struct address *address);
 
 #endif

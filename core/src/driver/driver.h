@@ -39,7 +39,7 @@ static inline bool is_about_connection(int error)
            error == BJ_E_CONNECT;
 }
 
-/* One thing asked of the driver; lies in the asker's memory. `done` is called exactly once for what
+/* A request to the driver; lies in the asker's memory. `done` is called exactly once for what
  * was taken, also when the connection ends; never from inside the call that asked. */
 struct driver_request {
     void (*done)(struct driver_request *request, struct driver_reply *reply);
@@ -107,7 +107,7 @@ struct driver_ops {
     /* Makes up the event of such an end for those who watch events. QEMU's own, should it come
      * after all, is then neither a fact nor an event. NULL: this driver has no such ends. */
     void (*make_up_end)(struct driver *driver, const struct driver_end *end);
-    /* The id of the job that is asked for by this name; NULL: that name. Belongs to the driver,
+    /* The id of the job that callers know by this name; NULL: that name. Belongs to the driver,
      * until its next call. */
     const char *(*id_of)(struct driver *driver, const char *name);
 

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Nodes are told apart by type and name: the ids in the graph are made anew for each query. */
+/* Nodes are recognised by type and name: the ids in the graph are made anew for each query. */
 struct driver_snapshot {
     json_t *users; /* an array of {type, name, edge} */
     char *source;
@@ -354,8 +354,8 @@ static const json_t *find_device(const struct qmp_graph *graph, const char *name
     return NULL;
 }
 
-/* An image's name is a path, or JSON. "" for what is not told, or of a length that only a peer who
- * wants our memory sends. */
+/* An image's name is a path, or JSON. "" for one that is missing, or of a length that only a peer
+ * who wants our memory sends. */
 #define FILE_MAX_BYTES 4096
 
 static json_t *short_string_at(const json_t *object, const char *key)
@@ -405,7 +405,7 @@ void qmp_free_snapshot(struct driver_snapshot *snapshot)
 
 /* ---------------------------------------------------------------------- after */
 
-/* The node that a user uses now; NULL: it is gone, or not to be told from another. */
+/* The node that a user uses now; NULL: it is gone, or indistinguishable from another. */
 static const struct node *used_by(const struct qmp_graph *graph, const json_t *user)
 {
     const struct node *node = find_node(graph, string_at(user, "type"), string_at(user, "name"));
@@ -448,15 +448,15 @@ static enum disk_switch compare_users(const struct driver_snapshot *before,
     json_array_foreach(before->users, i, user)
     {
         const struct node *used = used_by(graph, user);
-        enum disk_switch told = !used                                     ? SWITCH_UNKNOWN
-                                : strcmp(used->name, before->target) == 0 ? SWITCHED
-                                : strcmp(used->name, before->source) == 0 ? NOT_SWITCHED
-                                                                          : SWITCH_UNKNOWN;
-        if (told == SWITCH_UNKNOWN)
+        enum disk_switch found = !used                                     ? SWITCH_UNKNOWN
+                                 : strcmp(used->name, before->target) == 0 ? SWITCHED
+                                 : strcmp(used->name, before->source) == 0 ? NOT_SWITCHED
+                                                                           : SWITCH_UNKNOWN;
+        if (found == SWITCH_UNKNOWN)
             continue;
-        if (result != SWITCH_UNKNOWN && result != told)
+        if (result != SWITCH_UNKNOWN && result != found)
             return SWITCH_UNKNOWN; /* they disagree: something else happened as well */
-        result = told;
+        result = found;
     }
     return result == SWITCH_UNKNOWN ? compare_nameless(before, graph) : result;
 }
@@ -486,8 +486,8 @@ static bool is_backed_by(const json_t *inserted, const json_t *file)
     return false;
 }
 
-/* Says which image it is: null-co:// and the like are all called the same. */
-static bool tells(const json_t *file)
+/* The name identifies the image: null-co:// and the like are all called the same. */
+static bool names_image(const json_t *file)
 {
     const char *name = json_string_value(file);
     return name && *name && strncmp(name, "null-", 5) != 0;
@@ -495,7 +495,7 @@ static bool tells(const json_t *file)
 
 /* A node that has a name, and is no filter which comes and goes with a job. Unnamed ones have had
  * one from QEMU since 2.5. */
-static bool has_telling_node(const json_t *inserted)
+static bool has_stable_node(const json_t *inserted)
 {
     return *string_at(inserted, "node-name") &&
            strcmp(string_at(inserted, "drv"), "mirror_top") != 0;
@@ -506,17 +506,17 @@ static enum disk_switch compare_device(const json_t *before, const struct qmp_gr
     const json_t *now = json_object_get(find_again(graph, before), "inserted");
     const json_t *file = json_object_get(now, "file");
     const json_t *old_file = json_object_get(before, "file");
-    bool nodes_tell = has_telling_node(before) && has_telling_node(now);
-    bool files_tell = tells(old_file) && tells(file);
-    bool node_differs = nodes_tell && !json_equal(json_object_get(before, "node-name"),
-                                                  json_object_get(now, "node-name"));
-    bool file_differs = files_tell && !json_equal(old_file, file);
+    bool nodes_are_known = has_stable_node(before) && has_stable_node(now);
+    bool files_are_known = names_image(old_file) && names_image(file);
+    bool node_differs = nodes_are_known && !json_equal(json_object_get(before, "node-name"),
+                                                       json_object_get(now, "node-name"));
+    bool file_differs = files_are_known && !json_equal(old_file, file);
 
     if (file_differs && is_backed_by(now, old_file))
         return SWITCH_UNKNOWN;
     if (file_differs || node_differs)
         return SWITCHED;
-    return files_tell || nodes_tell ? NOT_SWITCHED : SWITCH_UNKNOWN;
+    return files_are_known || nodes_are_known ? NOT_SWITCHED : SWITCH_UNKNOWN;
 }
 
 enum disk_switch qmp_graph_compare(const struct driver_snapshot *before,

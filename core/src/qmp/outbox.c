@@ -71,7 +71,7 @@ void command_free(struct command *command)
     free(command);
 }
 
-static void tell(struct command *command, struct driver_reply *reply)
+static void give_reply(struct command *command, struct driver_reply *reply)
 {
     struct driver_request *request = command->request;
     command->request = NULL;
@@ -81,7 +81,7 @@ static void tell(struct command *command, struct driver_reply *reply)
 
 void command_answer(struct command *command, struct driver_reply *reply)
 {
-    tell(command, reply);
+    give_reply(command, reply);
     command_free(command);
 }
 
@@ -206,7 +206,7 @@ static void abandon_all(struct command *command, int error, const char *text)
 {
     for (; command; command = command->next)
         if (!command->is_dismissal)
-            tell(command, &(struct driver_reply){.error = error, .text = text});
+            give_reply(command, &(struct driver_reply){.error = error, .text = text});
 }
 
 void outbox_abandon(struct outbox *outbox, int error, const char *text)

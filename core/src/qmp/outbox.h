@@ -39,7 +39,7 @@ struct command *command_new(struct outbox *outbox, const char *name, const char 
 /* One that was not put into it, which may be gone by now; takes NULL. */
 void command_free(struct command *command);
 
-/* Takes the command over; `request` is told the reply, or why there is none. */
+/* Takes the command over; `request` gets the reply, or why there is none. */
 void outbox_put(struct outbox *outbox, struct command *command, struct driver_request *request);
 
 /* Writes what may be in flight. False when the socket takes no more now, or is broken: then it is
@@ -49,7 +49,7 @@ bool outbox_write(struct outbox *outbox, int fd);
 bool outbox_is_full(const struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox); /* QEMU owes nothing */
 
-/* True: the command is gone, and the request is told nothing. False: it was written, if only in
+/* True: the command is gone, and the request gets no reply. False: it was written, if only in
  * part, or is not there. */
 bool outbox_withdraw(struct outbox *outbox, const struct driver_request *request);
 
