@@ -187,7 +187,8 @@ def build(mutation: Mutation, sources: dict[str, str], folder: Path, tree: Path)
         mutants[-1].write_text(source.replace(mutation.before, mutation.after))
     program = folder / "explore"
     compiler = os.environ.get("CC", "cc")
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-DCOUNT_ROWS", "-O2", "-w", "-Icore/include", "-Icore/src"]
+    defines = ["-D_GNU_SOURCE", "-DCOUNT_ROWS"]
+    flags = ["-std=c11", *defines, "-O2", "-w", "-Icore/include", "-Icore/src"]
     objects = sorted(map(str, (tree / "tests/core").glob("explore*.o")))
     rest = [str(tree / "core/src/base/text.o"), str(tree / "core/src/base/error.o")]
     # A build with a sanitizer must be linked with it.

@@ -517,6 +517,7 @@ static struct row read_row(const struct line *line)
         .error = line->b & ROW_CANCELLED ? "Operation canceled"
                  : line->b & ROW_FAILED  ? "No space left on device"
                                          : NULL,
+        .cancelled = line->b & ROW_CANCELLED,
     };
 }
 

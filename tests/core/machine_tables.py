@@ -4,8 +4,8 @@
 
     BUILD=build tests/core/machine_tables.py [--write]
 
-The machine's are printed by the explorer from the data the library decides by. --write puts them into
-the page.
+The machine's are printed by the explorer from the data the library decides by. --write puts them
+into the page.
 """
 
 from __future__ import annotations

@@ -686,6 +686,7 @@ static void b21_a_concluded_row_says_how_it_ended(void **state)
         row_says(m, (struct row){
                         .status = STATUS_CONCLUDED,
                         .error = cases[i].error,
+                        .cancelled = cases[i].outcome == BJ_OUTCOME_CANCELLED,
                     });
         assert_outcome(m, cases[i].outcome);
         seat *d = done(m);

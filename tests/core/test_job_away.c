@@ -75,7 +75,11 @@ static void b46_concluded_while_away_has_its_outcome(void **state)
         seat *p = pivot(m);
         feed(m, "+complete disconnected");
         forget_said(m);
-        found_says(m, (struct row){.status = STATUS_CONCLUDED, .error = cases[i].error});
+        found_says(m, (struct row){
+                          .status = STATUS_CONCLUDED,
+                          .error = cases[i].error,
+                          .cancelled = cases[i].outcome == BJ_OUTCOME_CANCELLED,
+                      });
         assert_int_equal(p->answers, 1);
         assert_outcome(m, cases[i].outcome);
         assert_said(m, "ENDED dismiss");

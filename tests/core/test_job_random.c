@@ -427,6 +427,7 @@ static void write_row(qemu *q)
         .error = q->failed      ? NO_SPACE
                  : q->cancelled ? "Operation canceled"
                                 : NULL,
+        .cancelled = q->cancelled,
     };
 }
 

@@ -97,6 +97,7 @@ void job_feed_row(bj_job *job, const struct job_row *row)
         .hides_pause = job->has_bare_rows,
         .io_error = row->has_io_error,
         .error = *info->error ? info->error : NULL,
+        .cancelled = row->was_cancelled,
     };
     if (machine_is(&job->machine, IS_AWAY))
         machine_reconnected_listed(&job->machine, &fact);
@@ -243,6 +244,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
         .silent = can->is_silent,
         .no_repeats = can->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
+        .no_such_job_class = can->no_such_job_class,
     };
     set_type_traits(&traits, type);
     atomic_init(&job->refs, 1);

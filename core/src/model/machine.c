@@ -6,8 +6,6 @@
 #include "base/text.h"
 #include "model/machine_parts.h"
 
-#include <string.h>
-
 /* Bytes of an error text that are kept: QEMU's are sentences. */
 #define TEXT_MAX 4096
 
@@ -301,17 +299,17 @@ static void note_concluded(struct machine *m)
         note_status(m, STATUS_CONCLUDED);
 }
 
-static void concluded_row(struct machine *m, const char *error)
+static void concluded_row(struct machine *m, const struct row *row)
 {
     note_concluded(m);
     if (m->end != END_NONE)
         machine_drop_replies(m);
-    else if (!error)
+    else if (!row->error)
         set_end(m, END_COMPLETED, NULL);
-    else if (strcmp(error, "Operation canceled") == 0) /* B21 */
+    else if (row->cancelled)
         set_end(m, END_CANCELLED, NULL);
     else
-        set_end(m, END_FAILED, error);
+        set_end(m, END_FAILED, row->error);
 }
 
 /* Events, where there are any, are newer than a row (B28); only who comes later learns from it. */
@@ -369,7 +367,7 @@ void machine_row(struct machine *m, const struct row *row)
     if (ready && latch_ready(m))
         announce_ready(m);
     if (row->status == STATUS_CONCLUDED) {
-        concluded_row(m, row->error);
+        concluded_row(m, row);
         return;
     }
     adopt_status(m, row->status);

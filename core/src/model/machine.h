@@ -83,7 +83,8 @@ struct machine_traits {
     bool silent;     /* it has no event for a cancel: a job that is gone was cancelled (B57, B58) */
     bool no_repeats; /* a cancel that is sent twice does harm there (RHEL 6.3, B59) */
     bool replaces;   /* a complete that is sent twice ends QEMU (B32) */
-    int64_t stall_ms; /* how long a job is still before it counts as stalled */
+    int64_t stall_ms;              /* how long a job is still before it counts as stalled */
+    const char *no_such_job_class; /* of the error that says so */
 };
 
 /* A verb that is sent once for all who want it (B32): the waiters say who does. */

@@ -230,13 +230,15 @@ static void shared_refused(struct machine *m, enum verb verb, const struct verb_
 /* The list shows the job whose verb met "no such job": then the verb was refused. */
 void machine_is_not_gone(struct machine *m)
 {
+    const char *class = m->traits.no_such_job_class;
+
     set_mark(m, CHECKING_GONE, false);
     if (!was_sent(m, VERB_COMPLETE))
-        machine_answer_all(m, waiter_wants_complete, BJ_E_REFUSED, "DeviceNotActive", NULL);
+        machine_answer_all(m, waiter_wants_complete, BJ_E_REFUSED, class, NULL);
     if (!is_aborting(m))
-        machine_answer_all(m, waiter_wants_cancel, BJ_E_REFUSED, "DeviceNotActive", NULL);
+        machine_answer_all(m, waiter_wants_cancel, BJ_E_REFUSED, class, NULL);
     if (!was_sent(m, VERB_FORCE))
-        machine_answer_all(m, waiter_wants_force, BJ_E_REFUSED, "DeviceNotActive", NULL);
+        machine_answer_all(m, waiter_wants_force, BJ_E_REFUSED, class, NULL);
 }
 
 /* It was ready when QEMU was back, and still is: whatever happened to our complete, it had no

@@ -57,6 +57,7 @@ struct row {
     bool hides_pause;  /* the list does not report whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
     const char *error; /* of a concluded job; NULL if none */
+    bool cancelled;    /* and that error is that it was cancelled (B21) */
 };
 
 /* Whether the disk was switched to the mirror's target, or to the commit's base. */
