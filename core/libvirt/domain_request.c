@@ -93,7 +93,8 @@ static void fill_error(struct request *request, struct driver_reply *reply)
     reply->text = error->message ? error->message : bj_error_text(BJ_E_NOMEM);
     (void)snprintf(request->error_class, sizeof request->error_class, "%d", error->code);
     reply->error_class = error->message ? request->error_class : NULL;
-    reply->no_job = error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb;
+    if (error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb)
+        reply->refusal = VERDICT_NO_SUCH_JOB;
 }
 
 bool request_finish(struct request *request)

@@ -518,7 +518,7 @@ static enum verdict refusal(const struct qemu *q, const struct setting *setting,
 {
     bool unknown = q->status == STATUS_NULL;
     bool classy = !setting->age->statuses || (order == VERB_CANCEL && !setting->mute);
-    return unknown && classy ? VERDICT_NO_JOB : VERDICT_REFUSED;
+    return unknown && classy ? VERDICT_NO_SUCH_JOB : VERDICT_REFUSED;
 }
 
 static bool is_cancel(int order)

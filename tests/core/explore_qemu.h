@@ -72,8 +72,6 @@ struct command {
     uint8_t order, asker;
 };
 
-enum verdict { VERDICT_ACCEPTED, VERDICT_REFUSED, VERDICT_NO_JOB };
-
 enum row_flag {
     ROW_LISTED = 1,
     ROW_READY = 2,

@@ -574,14 +574,14 @@ static void hear_reply(struct world *w, const struct line *line)
     }
     if (line->c != FOR_MACHINE && line->c != FOR_NOBODY)
         waiter = &w->seats[line->c - 1].waiter;
-    machine_reply(&w->machine, verb, waiter,
-                  &(struct verb_reply){
-                      .accepted = line->b == VERDICT_ACCEPTED,
-                      .no_job = line->b == VERDICT_NO_JOB,
-                      .error = BJ_E_REFUSED,
-                      .error_class = line->b == VERDICT_NO_JOB ? "DeviceNotActive" : "GenericError",
-                      .text = "QEMU said no",
-                  });
+    machine_reply(
+        &w->machine, verb, waiter,
+        &(struct verb_reply){
+            .verdict = (enum verdict)line->b,
+            .error = BJ_E_REFUSED,
+            .error_class = line->b == VERDICT_NO_SUCH_JOB ? "DeviceNotActive" : "GenericError",
+            .text = "QEMU said no",
+        });
 }
 
 /* Whoever had the id is over, whether we saw it or not (B20). */

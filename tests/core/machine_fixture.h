@@ -314,14 +314,14 @@ static inline void reply_with(fixture *m, enum verb v, const struct verb_reply *
 static inline void accept_verb(fixture *m, enum verb v)
 {
     m->dismissed = m->dismissed || (v == VERB_DISMISS && !m->asker[v]);
-    reply_with(m, v, &(struct verb_reply){.accepted = true});
+    reply_with(m, v, &(struct verb_reply){.verdict = VERDICT_ACCEPTED});
 }
 
 static inline void refuse_verb(fixture *m, enum verb v, bool no_job)
 {
     reply_with(m, v,
                &(struct verb_reply){
-                   .no_job = no_job,
+                   .verdict = no_job ? VERDICT_NO_SUCH_JOB : VERDICT_REFUSED,
                    .error = BJ_E_REFUSED,
                    .error_class = no_job ? "DeviceNotActive" : "GenericError",
                    .text = "QEMU said no",

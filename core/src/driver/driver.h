@@ -20,7 +20,7 @@ struct driver_snapshot; /* what used a job's disk when it was taken; the driver'
 /* Text in it is only valid during the call. */
 struct driver_reply {
     int error;               /* BJ_OK, or why not */
-    bool no_job;             /* a verb: there is no such job */
+    enum verdict refusal;    /* a verb that was refused: VERDICT_REFUSED, or more precisely */
     const char *error_class; /* BJ_E_REFUSED */
     const char *text;
     const char *json; /* execute: the value, not terminated */

@@ -199,7 +199,7 @@ static void shared_accepted(struct machine *m, enum verb verb)
 /* QEMU knows of no such job although we have seen no end: a list decides. */
 static bool list_if_gone(struct machine *m, const struct verb_reply *reply)
 {
-    if (!reply->no_job)
+    if (reply->verdict != VERDICT_NO_SUCH_JOB)
         return false;
     set_mark(m, CHECKING_GONE, true);
     m->port->list_jobs(m);
@@ -263,17 +263,19 @@ void machine_complete_was_not_taken(struct machine *m)
  * which. */
 static void dismiss_reply(struct machine *m, const struct verb_reply *reply)
 {
-    m->sent[VERB_DISMISS].state = reply->accepted ? ACCEPTED : NOT_SENT;
-    if (reply->accepted ? !m->traits.has_status : reply->no_job)
+    bool accepted = reply->verdict == VERDICT_ACCEPTED;
+
+    m->sent[VERB_DISMISS].state = accepted ? ACCEPTED : NOT_SENT;
+    if (accepted ? !m->traits.has_status : reply->verdict == VERDICT_NO_SUCH_JOB)
         machine_release(m);
-    else if (!reply->accepted && !machine_is(m, IS_RELEASED))
+    else if (!accepted && !machine_is(m, IS_RELEASED))
         m->port->list_jobs(m);
 }
 
 static void verb_refused(struct machine *m, struct waiter *waiter, const struct verb_reply *reply)
 {
     bool gone = machine_is(m, IS_RELEASED) || m->status == STATUS_NULL ||
-                (reply->no_job && machine_is_over(m));
+                (reply->verdict == VERDICT_NO_SUCH_JOB && machine_is_over(m));
 
     /* Our own state says more than QEMU's class and text (B39). */
     if (waiter->verb == VERB_DISMISS && gone)
@@ -305,14 +307,16 @@ static void resume_accepted(struct machine *m)
 static void verb_reply(struct machine *m, enum verb verb, struct waiter *waiter,
                        const struct verb_reply *reply)
 {
-    if (verb == VERB_PAUSE && reply->accepted)
+    bool accepted = reply->verdict == VERDICT_ACCEPTED;
+
+    if (verb == VERB_PAUSE && accepted)
         pause_accepted(m);
-    if (verb == VERB_RESUME && reply->accepted)
+    if (verb == VERB_RESUME && accepted)
         resume_accepted(m);
 
     if (!waiter)
         return;
-    if (!reply->accepted)
+    if (!accepted)
         verb_refused(m, waiter, reply);
     else if (verb != VERB_FINALIZE || machine_is_over(m))
         machine_answer(m, waiter, BJ_OK, NULL, NULL); /* finalize is answered with the outcome */
@@ -327,7 +331,7 @@ void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
         verb_reply(m, verb, waiter, reply);
     else if (verb == VERB_DISMISS)
         dismiss_reply(m, reply);
-    else if (reply->accepted)
+    else if (reply->verdict == VERDICT_ACCEPTED)
         shared_accepted(m, verb);
     else
         shared_refused(m, verb, reply);
@@ -353,7 +357,7 @@ void machine_raw_reply(struct machine *m, enum verb verb, bool accepted)
     if (accepted && verb < SHARED_VERBS)
         shared_accepted(m, verb);
     else if (accepted)
-        verb_reply(m, verb, NULL, &(struct verb_reply){.accepted = true});
+        verb_reply(m, verb, NULL, &(struct verb_reply){.verdict = VERDICT_ACCEPTED});
     machine_decide(m);
     machine_pursue(m);
     machine_watch_standstill(m);

@@ -40,11 +40,17 @@ enum verb {
 };
 #define VERB_COUNT (VERB_FINALIZE + 1)
 
+/* What QEMU, or libvirt, made of a verb. */
+enum verdict {
+    VERDICT_REFUSED,
+    VERDICT_NO_SUCH_JOB, /* refused because it knows no such job */
+    VERDICT_ACCEPTED
+};
+
 /* QEMU's reply to a verb. */
 struct verb_reply {
-    bool accepted;
-    bool no_job; /* refused because there is no such job */
-    int error;   /* bj_error, when not accepted */
+    enum verdict verdict;
+    int error; /* bj_error, unless it was accepted */
     const char *error_class;
     const char *text;
 };

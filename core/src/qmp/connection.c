@@ -105,7 +105,8 @@ static void read_reply(struct qmp *qmp, const struct message *message)
     bool refused = message->kind == MESSAGE_ERROR;
     struct driver_reply reply = {
         .error = refused ? BJ_E_REFUSED : BJ_OK,
-        .no_job = refused && strcmp(message->name, QMP_NO_SUCH_JOB) == 0,
+        .refusal = refused && strcmp(message->name, QMP_NO_SUCH_JOB) == 0 ? VERDICT_NO_SUCH_JOB
+                                                                          : VERDICT_REFUSED,
         .error_class = message->name,
         .text = message->text,
         .json = message->raw,
