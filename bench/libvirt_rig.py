@@ -72,16 +72,10 @@ def clients() -> dict[str, list[str]]:
     python = rig.BUILD / "venv" / "bin" / "python"
     if not python.exists():
         rig.give_up("the Python package is not installed in build/venv: make python-install")
-    os.environ.setdefault("PKG_CONFIG_PATH", str(rig.BUILD))
-    os.environ.setdefault("LD_LIBRARY_PATH", str(rig.BUILD))
-    in_go = rig.BUILD / "bench" / "libvirt" / "client-go"
-    go = ["go", "build", "-buildvcs=false", "-o", str(in_go), "./libvirt"]
-    if subprocess.run(go, cwd=rig.HERE / "go").returncode != 0:
-        rig.give_up("the Go client can't be built")
     return {
         "C": [in_c],
         "Python": [str(python), str(rig.HERE / "libvirt_client.py")],
-        "Go": [str(in_go)],
+        "Go": [rig.go_program("libvirt/client-go", "./libvirt")],
     }
 
 

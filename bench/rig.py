@@ -39,21 +39,26 @@ def program(name: str) -> str:
     return str(path)
 
 
+def go_program(name: str, package: str) -> str:
+    """A program in Go of the module bench/go, built."""
+    os.environ.setdefault("PKG_CONFIG_PATH", str(BUILD))
+    os.environ.setdefault("LD_LIBRARY_PATH", str(BUILD))
+    path = BUILD / "bench" / name
+    build = ["go", "build", "-buildvcs=false", "-o", str(path), package]
+    if subprocess.run(build, cwd=HERE / "go").returncode != 0:
+        give_up(f"{name} can't be built")
+    return str(path)
+
+
 def clients() -> dict[str, list[str]]:
     """The same client in each language; see client.c."""
     python = BUILD / "venv" / "bin" / "python"
     if not python.exists():
         give_up("the Python package is not installed in build/venv: make python-install")
-    os.environ.setdefault("PKG_CONFIG_PATH", str(BUILD))
-    os.environ.setdefault("LD_LIBRARY_PATH", str(BUILD))
-    in_go = BUILD / "bench" / "client-go"
-    go = ["go", "build", "-buildvcs=false", "-o", str(in_go), "."]
-    if subprocess.run(go, cwd=HERE / "go").returncode != 0:
-        give_up("the Go client can't be built")
     return {
         "C": [program("client")],
         "Python": [str(python), str(HERE / "client.py")],
-        "Go": [str(in_go)],
+        "Go": [go_program("client-go", ".")],
     }
 
 

@@ -67,8 +67,8 @@
 //
 // [Monitor.Events] brings all events of a QEMU, [Job.Watch] all that happens to one job, [Job.Progress]
 // how far it is. Each call makes a stream of its own, in which every event comes in order, once, whoever
-// caused it (B60). The channel is closed when nothing more comes (B62). A slow receiver is told how much
-// it missed, and disturbs nobody (B61).
+// caused it. The channel is closed when nothing more comes. What waits for a slow receiver is bounded, in
+// number and in bytes; a receiver learns how much it missed, and disturbs nobody.
 //
 // # Goroutines, threads and files
 //

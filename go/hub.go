@@ -17,8 +17,9 @@ import (
 // last Close ends it. All monitors share one, unless their limits differ.
 type hub struct {
 	limits   limits
-	ring     int // of a stream
-	monitors int // guarded by hubs
+	ring     uint64 // of a stream
+	bytes    uint64 // of a stream, too
+	monitors int    // guarded by hubs
 
 	ctx   core.Ctx
 	queue core.Queue
@@ -89,8 +90,9 @@ func newHub(l limits) (*hub, error) {
 			return nil, err
 		}
 	}
-	var ring uint64
+	var ring, bytes uint64
 	core.CtxGetLimit(ctx, core.LimitWatchRing, &ring)
+	core.CtxGetLimit(ctx, core.LimitMessageBytes, &bytes)
 
 	var queue core.Queue
 	if err := check("making a queue", core.QueueNew(ctx, &queue)); err != nil {
@@ -105,7 +107,8 @@ func newHub(l limits) (*hub, error) {
 
 	h := &hub{
 		limits: l,
-		ring:   int(ring),
+		ring:   ring,
+		bytes:  bytes,
 		ctx:    core.CtxRef(ctx),
 		queue:  core.QueueRef(queue),
 		fd:     fd,

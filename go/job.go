@@ -380,16 +380,18 @@ type Update struct {
 }
 
 // Watch returns all that happens to the job, beginning with what is true already (ready, stalled,
-// ended). The channel is closed after UpdateEnded; or when ctx is done, or the monitor is closed. A slow
-// receiver loses the oldest updates beyond the limit, but never UpdateReady, UpdateStalled and
-// UpdateEnded, is told how many, and hurts nobody else (B61).
+// ended). The channel is closed after UpdateEnded; or when ctx is done, or the monitor is closed. Until then the
+// stream keeps the monitor open, as that of [Monitor.Events] does.
+//
+// Updates wait for a slow receiver within the same limits. UpdateReady, the latest UpdateStalled and UpdateEnded
+// are never dropped.
 //
 // With an interval there is an UpdateProgress when that changed, at most so often. QEMU sends no event
 // for progress, so it is asked, while such a watch is open (B63). 0 asks nothing.
 func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update, error) {
 	all := func(int) bool { return true }
 
-	return watch(ctx, j, interval, newStream(j.monitor.hub.ring, all), func(n notice) Update {
+	return watch(ctx, j, interval, newStream(0, all), func(n *notice) Update {
 		u := Update{
 			Kind:     UpdateKind(n.kind),
 			Status:   n.name,
@@ -419,7 +421,7 @@ func (j *Job) Progress(ctx context.Context, interval time.Duration) <-chan Progr
 	}
 	progress := func(kind int) bool { return kind == core.RecordProgress }
 
-	out, err := watch(ctx, j, interval, newStream(1, progress), func(n notice) Progress {
+	out, err := watch(ctx, j, interval, newStream(1, progress), func(n *notice) Progress {
 		return Progress{n.current, n.total}
 	})
 	if err != nil {
@@ -431,7 +433,7 @@ func (j *Job) Progress(ctx context.Context, interval time.Duration) <-chan Progr
 }
 
 func watch[T any](ctx context.Context, j *Job, interval time.Duration, s *stream,
-	convert func(notice) T) (<-chan T, error) {
+	convert func(*notice) T) (<-chan T, error) {
 	defer runtime.KeepAlive(j)
 
 	if interval < 0 {

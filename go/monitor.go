@@ -499,15 +499,19 @@ type Event struct {
 }
 
 // Events returns all events of this QEMU from now on: what QEMU sends after Events has returned is
-// seen, in order, once (B60). The channel is closed when the connection is over for good, and
-// Monitor.Err says why; or when ctx is done: a receiver that has seen enough cancels it. A slow receiver
-// loses the oldest events beyond the limit, is told how many, and hurts nobody else (B61).
+// seen, in order, once. The channel is closed when the connection is over for good, and Monitor.Err says
+// why; or when ctx is done. A receiver that has seen enough cancels ctx: until then the stream holds its
+// memory and a goroutine, and keeps the monitor open even if nothing else refers to it.
+//
+// Events wait for a slow receiver, up to LimitWatchRing of them and LimitMessageBytes of their names and data,
+// one event at least. Beyond that the oldest are dropped, and the next one counts them in Dropped; nobody
+// else is affected.
 func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
 	all := func(int) bool { return true }
 
-	return open(ctx, m, newStream(m.hub.ring, all), func(watch *core.Watch) int {
+	return open(ctx, m, newStream(0, all), func(watch *core.Watch) int {
 		return core.MonitorWatch(m.handle, watch)
-	}, func(n notice) Event {
+	}, func(n *notice) Event {
 		e := Event{Kind: EventKind(n.kind), Name: n.name, Time: n.time, Dropped: n.dropped}
 		switch {
 		case n.code != core.OK:

@@ -18,13 +18,13 @@ type Limit int
 
 // The limits, and what they are without WithLimit.
 const (
-	LimitMessageBytes   Limit = core.LimitMessageBytes   // of one message from QEMU; 16 MiB
+	LimitMessageBytes   Limit = core.LimitMessageBytes   // of one message from QEMU, and of all events or updates that wait for a receiver; 16 MiB
 	LimitMessageTokens  Limit = core.LimitMessageTokens  // of one message; 1,048,576
 	LimitMessageNesting Limit = core.LimitMessageNesting // of one message; 256, at most 1,024
 	LimitInFlight       Limit = core.LimitInFlight       // commands sent and not answered; 64
 	LimitQueued         Limit = core.LimitQueued         // commands not sent yet; 1,024
 	LimitJobs           Limit = core.LimitJobs           // runs that are kept track of; 4,096
-	LimitWatchRing      Limit = core.LimitWatchRing      // events and updates kept for a receiver; 256
+	LimitWatchRing      Limit = core.LimitWatchRing      // events or updates that wait for a receiver; 256
 	LimitConnectMS      Limit = core.LimitConnectMS      // connect, greeting and negotiation; 10,000
 	LimitCommandMS      Limit = core.LimitCommandMS      // a command, where the context has no deadline; 60,000
 	LimitStallMS        Limit = core.LimitStallMS        // how long a job may stand still before a pivot is told ErrStalled; 1,000

@@ -13,31 +13,49 @@ import (
 
 // A notice is a record, copied.
 type notice struct {
+	next   *notice
+	number uint64 // counts the records of the watch, those that were dropped included
+	kept   bool   // never dropped
+
 	kind           int
 	code           int
 	outcome        Outcome
 	current, total int64
 	time           time.Time
 	name, text     string
-	dropped        uint64 // records lost just before this one
+	dropped        uint64 // records lost just before this one; set when it is taken
+}
+
+func (n *notice) size() uint64 {
+	return uint64(len(n.name) + len(n.text))
 }
 
 // A stream keeps the records of one watch until the receiver takes them. The reader of the queue must
-// not wait for a slow receiver, so what is beyond the limit is dropped, the oldest first, and counted
-// (B61); what says where a job or the connection stands, only if there is nothing else to drop.
+// not wait for a slow receiver: the oldest beyond the limits are dropped, in constant time, and the
+// receiver learns how many from the numbers (B61). Never dropped, and not counted, is the latest of each
+// kind that says where a job or the connection stands.
 type stream struct {
-	keep  func(kind int) bool // which records the receiver wants
-	limit int
-	wake  chan struct{} // room for one
+	keep      func(kind int) bool // which records the receiver wants
+	limit     uint64              // of notices
+	byteLimit uint64              // of their texts
+	wake      chan struct{}       // room for one
 
-	mu      sync.Mutex
-	notices []notice
-	dropped uint64 // before the next notice to come
-	ended   bool
+	mu     sync.Mutex
+	first  *notice // a list: what was taken is not referred to any more
+	last   **notice
+	latest map[int]*notice // the kept ones, by kind
+	count  uint64          // of those that may be dropped
+	bytes  uint64          // of all
+	number uint64          // of the record that came last
+	taken  uint64          // the number of the notice that was taken last
+	ended  bool
 }
 
-func newStream(limit int, keep func(kind int) bool) *stream {
-	return &stream{keep: keep, limit: limit, wake: make(chan struct{}, 1)}
+// newStream makes one for so many notices; 0 stands for the monitor's limit.
+func newStream(limit uint64, keep func(kind int) bool) *stream {
+	s := &stream{keep: keep, limit: limit, wake: make(chan struct{}, 1), latest: make(map[int]*notice)}
+	s.last = &s.first
+	return s
 }
 
 func (s *stream) receive(record core.Record) bool {
@@ -48,9 +66,9 @@ func (s *stream) receive(record core.Record) bool {
 	case kind == core.RecordClosed:
 		s.ended = true
 	case kind == core.RecordLagged:
-		s.dropped += record.Lost()
+		s.number += record.Lost()
 	case s.keep(kind):
-		s.push(notice{
+		s.push(&notice{
 			kind:    kind,
 			code:    record.Error(),
 			outcome: Outcome(record.Outcome()),
@@ -70,31 +88,61 @@ func (s *stream) receive(record core.Record) bool {
 	return kind != core.RecordClosed
 }
 
-func (s *stream) push(n notice) {
-	if len(s.notices) == s.limit {
+func (s *stream) push(n *notice) {
+	s.number++
+	n.number = s.number
+	*s.last = n
+	s.last = &n.next
+	s.bytes += n.size()
+
+	if !matters(n.kind) {
+		s.count++
+	} else {
+		if before := s.latest[n.kind]; before != nil {
+			before.kept = false
+			s.count++
+		}
+		s.latest[n.kind] = n
+		n.kept = true
+	}
+	for s.count > s.limit || s.bytes > s.byteLimit && s.count > 1 {
 		s.drop()
 	}
-	n.dropped = s.dropped
-	s.dropped = 0
-	s.notices = append(s.notices, n)
 }
 
+// drop passes by what is kept, which is one of a kind.
 func (s *stream) drop() {
-	victim := 0
-	for i, n := range s.notices {
-		if !matters(n.kind) {
-			victim = i
-			break
-		}
+	link := &s.first
+	for (*link).kept {
+		link = &(*link).next
 	}
+	s.remove(link)
+}
 
-	lost := s.notices[victim].dropped + 1
-	s.notices = append(s.notices[:victim], s.notices[victim+1:]...)
-	if victim < len(s.notices) {
-		s.notices[victim].dropped += lost
-	} else {
-		s.dropped += lost
+func (s *stream) remove(link **notice) *notice {
+	n := *link
+	*link = n.next
+	if s.last == &n.next {
+		s.last = link
 	}
+	n.next = nil
+	s.bytes -= n.size()
+	if n.kept {
+		delete(s.latest, n.kind)
+	} else {
+		s.count--
+	}
+	return n
+}
+
+func (s *stream) take() *notice {
+	if s.first == nil {
+		return nil
+	}
+	n := s.remove(&s.first)
+	n.dropped = n.number - s.taken - 1
+	s.taken = n.number
+	return n
 }
 
 func matters(kind int) bool {
@@ -106,28 +154,22 @@ func matters(kind int) bool {
 	return false
 }
 
-// next waits for the next notice; false if there is none any more, or one of the channels is closed.
-func (s *stream) next(done, closing <-chan struct{}) (notice, bool) {
+// next waits for the next notice; nil if there is none any more, or one of the channels is closed.
+func (s *stream) next(done, closing <-chan struct{}) *notice {
 	for {
 		s.mu.Lock()
-		if len(s.notices) > 0 {
-			n := s.notices[0]
-			s.notices = s.notices[1:]
-			s.mu.Unlock()
-			return n, true
-		}
-		ended := s.ended
+		n, ended := s.take(), s.ended
 		s.mu.Unlock()
 
-		if ended {
-			return notice{}, false
+		if n != nil || ended {
+			return n
 		}
 		select {
 		case <-s.wake:
 		case <-done:
-			return notice{}, false
+			return nil
 		case <-closing:
-			return notice{}, false
+			return nil
 		}
 	}
 }
@@ -135,13 +177,18 @@ func (s *stream) next(done, closing <-chan struct{}) (notice, bool) {
 // open has the records of a watch brought to a stream, and from there to a channel, which is closed
 // when the watch has ended, the context is done or the monitor is closed.
 func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(*core.Watch) int,
-	convert func(notice) T) (<-chan T, error) {
+	convert func(*notice) T) (<-chan T, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 
 	if m.handle == nil {
 		return nil, errClosed
 	}
+	if s.limit == 0 {
+		s.limit = m.hub.ring
+	}
+	s.byteLimit = m.hub.bytes
+
 	var handle core.Watch
 	if err := check("watching", watch(&handle)); err != nil {
 		return nil, err
@@ -161,11 +208,7 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(*core.Wa
 		defer close(out)
 		defer core.WatchUnref(handle)
 
-		for {
-			n, ok := s.next(ctx.Done(), m.closing)
-			if !ok {
-				break
-			}
+		for n := s.next(ctx.Done(), m.closing); n != nil; n = s.next(ctx.Done(), m.closing) {
 			select {
 			case out <- convert(n):
 				continue

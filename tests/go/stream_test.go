@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
@@ -302,5 +303,109 @@ func TestB25TotalIsNotCurrentBeforeReady(t *testing.T) {
 	ok(t, err)
 	if !info.Ready || info.Current != info.Total {
 		t.Errorf("info %+v", info)
+	}
+}
+
+// count reads events up to the one called LAST.
+func count(events <-chan blockjob.Event) (seen, lost, bytes uint64) {
+	for event := range events {
+		seen++
+		lost += event.Dropped
+		bytes += uint64(len(event.Data))
+		if event.Name == "LAST" {
+			break
+		}
+	}
+	return seen, lost, bytes
+}
+
+func TestC42UnreadEventsAreBoundedInBytes(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	const limit, size, sent = 1 << 20, 200_000, 64
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitMessageBytes, limit))
+	events, err := m.Events(patience(t))
+	ok(t, err)
+	for i := 0; i < sent; i++ {
+		fake.Do("huge", fakeqemu.Fields{"bytes": size})
+	}
+	fake.Do("emit", fakeqemu.Fields{"event": "LAST"})
+	ok(t, m.Execute(patience(t), "query-jobs", nil, nil)) // answered after all of them
+
+	// One may be on its way already.
+	seen, lost, bytes := count(events)
+	if seen+lost != sent+1 || bytes > limit+size+100 || bytes < limit/2 {
+		t.Errorf("%d seen, %d lost, %d bytes", seen, lost, bytes)
+	}
+}
+
+func TestC42OneEventMayBeLargerThanAllOthers(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitMessageBytes, 1<<20))
+	events, err := m.Events(patience(t))
+	ok(t, err)
+	for i := 0; i < 3; i++ {
+		fake.Do("huge", fakeqemu.Fields{"bytes": 1<<20 - 200})
+	}
+	ok(t, m.Execute(patience(t), "query-jobs", nil, nil))
+	var last blockjob.Event
+	for seen := uint64(0); seen < 3; seen += 1 + last.Dropped {
+		if last = <-events; len(last.Data) < 1<<20-200 {
+			t.Errorf("%d bytes", len(last.Data))
+		}
+	}
+}
+
+func TestC104EventsThatWereReadAreForgotten(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	const size, sent = 1 << 20, 60
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitMessageBytes, 2*sent*size))
+	events, err := m.Events(patience(t))
+	ok(t, err)
+	before := heap()
+	for i := 0; i < sent; i++ {
+		fake.Do("huge", fakeqemu.Fields{"bytes": size})
+	}
+	ok(t, m.Execute(patience(t), "query-jobs", nil, nil))
+	for i := 0; i < sent; i++ {
+		if event := <-events; event.Dropped != 0 {
+			t.Fatalf("%d lost", event.Dropped)
+		}
+	}
+	if kept := heap() - before; kept > sent/2*size {
+		t.Errorf("%d bytes are kept of %d that were read", kept, sent*size)
+	}
+}
+
+// heap is what is in use on Go's, in bytes.
+func heap() int64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestB61WhatMattersNeedsNoRoom(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitWatchRing, 1))
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+	updates, err := job.Watch(ctx, 0)
+	ok(t, err)
+	ok(t, job.Pause(ctx)) // one update is on its way
+	ok(t, job.Resume(ctx))
+	fake.Do("ready", nil)
+	ok(t, job.Pause(ctx))
+	ok(t, job.Resume(ctx))
+	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+
+	var got []blockjob.UpdateKind
+	for u := range updates {
+		if u.Kind == blockjob.UpdateReady || u.Kind == blockjob.UpdateEnded {
+			got = append(got, u.Kind)
+		}
+	}
+	if !reflect.DeepEqual(got, []blockjob.UpdateKind{blockjob.UpdateReady, blockjob.UpdateEnded}) {
+		t.Errorf("saw %v", got)
 	}
 }
