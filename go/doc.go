@@ -60,6 +60,10 @@
 //	var e *blockjob.Error
 //	if errors.As(err, &e) && e.Outcome == blockjob.Cancelled { ... }
 //
+// Nothing panics: a nil context, option or job, a [Monitor] or [Job] that this package did not make, and text
+// that is not valid UTF-8 (which JSON, and so QEMU, cannot hold) are an ErrInvalid of the call. Only the path of
+// a socket may be any bytes.
+//
 // Where a context ended the wait, errors.Is(err, context.DeadlineExceeded), or context.Canceled, holds
 // as well.
 //

@@ -125,4 +125,27 @@ func ended(ctx context.Context, what string) error {
 	return e
 }
 
+// begin refuses what is not to be begun.
+func begin(ctx context.Context, what string) error {
+	if ctx == nil {
+		return noContext(what)
+	}
+	if ctx.Err() != nil {
+		return ended(ctx, what)
+	}
+	return nil
+}
+
+func noContext(what string) error {
+	return invalid(what + ": the context is nil")
+}
+
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+var errNoMonitor = invalid("a Monitor is made by Dial")
+var errNoJob = invalid("a Job comes from a Monitor: it is started, or attached to")
 var errClosed error = &Error{Code: ErrClosed, Text: "the monitor is closed"}

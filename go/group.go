@@ -18,14 +18,17 @@ type Group struct {
 	jobs []*Job
 }
 
-// NewGroup makes a group. Its waits fail with ErrInvalid if there are no jobs, or if their monitors have
-// different limits. Letting go of a Group does nothing to its jobs.
+// NewGroup makes a group. Its waits fail with ErrInvalid if there are no jobs, if one is nil, or if their monitors
+// have different limits. Letting go of a Group does nothing to its jobs.
 func NewGroup(jobs ...*Job) *Group {
 	return &Group{jobs: append([]*Job(nil), jobs...)}
 }
 
 // Jobs returns the jobs of the group, in the order given.
 func (g *Group) Jobs() []*Job {
+	if g == nil {
+		return nil
+	}
 	return append([]*Job(nil), g.jobs...)
 }
 
@@ -68,8 +71,8 @@ func (g *Group) WaitAny(ctx context.Context) (*Job, error) {
 // not bring back the others; its error is returned when all are over. ErrState, and nothing is aborted,
 // if one is of a kind that has no pivot.
 func (g *Group) Pivot(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return ended(ctx, "pivoting a group")
+	if err := begin(ctx, "pivoting a group"); err != nil {
+		return err
 	}
 	_, err := g.ask(ctx, "pivoting a group", core.GroupPivot)
 	return err
@@ -85,8 +88,8 @@ func (g *Group) Abort(ctx context.Context, options ...AbortOption) error {
 		}
 		flags |= o.flag
 	}
-	if ctx.Err() != nil {
-		return ended(ctx, "aborting a group")
+	if err := begin(ctx, "aborting a group"); err != nil {
+		return err
 	}
 	_, err := g.ask(ctx, "aborting a group", func(group core.Group, timeout int64) core.Future {
 		return core.GroupAbort(group, flags, timeout)
@@ -97,6 +100,9 @@ func (g *Group) Abort(ctx context.Context, options ...AbortOption) error {
 // ask returns the job that decided, which an error has as well.
 func (g *Group) ask(ctx context.Context, what string,
 	start func(group core.Group, timeout int64) core.Future) (*Job, error) {
+	if ctx == nil {
+		return nil, noContext(what)
+	}
 	handle, err := g.open()
 	if err != nil {
 		return nil, err
@@ -119,8 +125,13 @@ func (g *Group) ask(ctx context.Context, what string,
 func (g *Group) open() (core.Group, error) {
 	defer runtime.KeepAlive(g)
 
-	if len(g.jobs) == 0 {
+	if g == nil || len(g.jobs) == 0 {
 		return nil, invalid("the group is empty")
+	}
+	for _, job := range g.jobs {
+		if job.use() == nil {
+			return nil, errNoJob
+		}
 	}
 	first := g.jobs[0]
 	handle, err := first.monitor.hub.newGroup()

@@ -77,25 +77,37 @@ func newJob(m *Monitor, handle core.Job) *Job {
 
 // ID returns the job's id.
 func (j *Job) ID() string {
+	if j == nil {
+		return ""
+	}
 	return j.id
+}
+
+// use returns the C library's handle, NULL for a job that was not made by a Monitor. It is valid until
+// runtime.KeepAlive.
+func (j *Job) use() core.Job {
+	if j == nil {
+		return nil
+	}
+	return j.handle
 }
 
 // Type returns "mirror", "commit", ...; "" until QEMU or the start has told it.
 func (j *Job) Type() string {
 	defer runtime.KeepAlive(j)
-	return core.String(core.JobType(j.handle))
+	return core.String(core.JobType(j.use()))
 }
 
 // IsReady reports whether the job was ready once; never false again. It doesn't ask QEMU.
 func (j *Job) IsReady() bool {
 	defer runtime.KeepAlive(j)
-	return core.JobIsReady(j.handle)
+	return core.JobIsReady(j.use())
 }
 
 // Outcome returns how the job ended, NoOutcome if it has not. It doesn't ask QEMU.
 func (j *Job) Outcome() Outcome {
 	defer runtime.KeepAlive(j)
-	return Outcome(core.JobOutcome(j.handle))
+	return Outcome(core.JobOutcome(j.use()))
 }
 
 // Err returns an ErrJobFailed with QEMU's text for a job that Failed, an ErrJobLost with the reason for
@@ -103,7 +115,7 @@ func (j *Job) Outcome() Outcome {
 func (j *Job) Err() error {
 	defer runtime.KeepAlive(j)
 
-	outcome := Outcome(core.JobOutcome(j.handle))
+	outcome := j.Outcome()
 	code := ErrJobFailed
 	switch outcome {
 	case Failed:
@@ -119,7 +131,7 @@ func (j *Job) Err() error {
 func (j *Job) Timeline() Timeline {
 	defer runtime.KeepAlive(j)
 
-	t := core.TimelineOf(j.handle)
+	t := core.TimelineOf(j.use())
 	return Timeline{
 		StartSent:        fromMicroseconds(t.StartSent),
 		ReadyEvent:       fromMicroseconds(t.ReadyEvent),
@@ -146,6 +158,9 @@ func (j *Job) Done() <-chan struct{} {
 
 // follow makes the channels, and the watch that closes them, the first time one is asked for.
 func (j *Job) follow() *channels {
+	if j.use() == nil {
+		return &channels{done: closedChannel}
+	}
 	j.once.Do(func() {
 		j.channels = &channels{monitor: j.monitor, ready: make(chan struct{}), done: make(chan struct{})}
 
@@ -186,9 +201,7 @@ func (c *channels) receive(record core.Record) bool {
 // commit, which only its end tells from an active one), ErrJobFailed, ErrJobLost; ErrState for a kind
 // that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it (B13).
 func (j *Job) WaitReady(ctx context.Context) error {
-	_, err := j.ask(ctx, "waiting for job "+j.id+" to be ready", func(timeout int64) core.Future {
-		return core.JobReady(j.handle, timeout)
-	})
+	_, err := j.ask(ctx, "waiting for READY of", core.JobReady)
 	return err
 }
 
@@ -198,16 +211,16 @@ func (j *Job) WaitReady(ctx context.Context) error {
 // Errors: ErrJobFailed with QEMU's text, ErrJobLost with the reason; ErrStalled when an I/O error has
 // stopped the job: nothing will happen until someone resumes or aborts it.
 func (j *Job) Wait(ctx context.Context) (Outcome, error) {
-	return j.ask(ctx, "waiting for job "+j.id, func(timeout int64) core.Future {
-		return core.JobDone(j.handle, core.DoneOver, timeout)
+	return j.ask(ctx, "waiting for", func(job core.Job, timeout int64) core.Future {
+		return core.JobDone(job, core.DoneOver, timeout)
 	})
 }
 
 // WaitReleased waits like Wait, and until QEMU has let go of the job's nodes, so that the next command
 // on them does not meet "node is busy" (B22).
 func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
-	return j.ask(ctx, "waiting for the nodes of job "+j.id, func(timeout int64) core.Future {
-		return core.JobDone(j.handle, core.DoneReleased, timeout)
+	return j.ask(ctx, "waiting for the nodes of", func(job core.Job, timeout int64) core.Future {
+		return core.JobDone(job, core.DoneReleased, timeout)
 	})
 }
 
@@ -224,8 +237,8 @@ func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error
 	for _, o := range options {
 		flags |= o.flag
 	}
-	return j.tell(ctx, "pivoting job "+j.id, func(timeout int64) core.Future {
-		return core.JobPivot(j.handle, flags, timeout)
+	return j.tell(ctx, "pivoting", func(job core.Job, timeout int64) core.Future {
+		return core.JobPivot(job, flags, timeout)
 	})
 }
 
@@ -254,11 +267,11 @@ func (j *Job) Abort(ctx context.Context, options ...AbortOption) (Outcome, error
 		return NoOutcome, invalid("ForceAfter needs a time that is not negative")
 	}
 
-	return j.tell(ctx, "aborting job "+j.id, func(timeout int64) core.Future {
+	return j.tell(ctx, "aborting", func(job core.Job, timeout int64) core.Future {
 		if all.escalate {
-			return core.JobAbortEscalate(j.handle, milliseconds(all.forceAfter), timeout)
+			return core.JobAbortEscalate(job, milliseconds(all.forceAfter), timeout)
 		}
-		return core.JobAbort(j.handle, all.flag, timeout)
+		return core.JobAbort(job, all.flag, timeout)
 	})
 }
 
@@ -282,9 +295,7 @@ func (j *Job) SetSpeed(ctx context.Context, bytesPerSecond int64) error {
 // Finalize finalizes a job of "auto-finalize": false that is pending, and returns when it is over, with
 // the errors of Wait.
 func (j *Job) Finalize(ctx context.Context) (Outcome, error) {
-	return j.tell(ctx, "finalizing job "+j.id, func(timeout int64) core.Future {
-		return core.JobFinalize(j.handle, timeout)
-	})
+	return j.tell(ctx, "finalizing", core.JobFinalize)
 }
 
 // Dismiss dismisses a concluded job of "auto-dismiss": false that the library does not dismiss itself.
@@ -307,10 +318,10 @@ func (j *Job) Change(ctx context.Context, options ChangeOptions) error {
 
 // Query asks QEMU how far the job is. ErrNoJob once it is gone.
 func (j *Job) Query(ctx context.Context) (JobInfo, error) {
-	if ctx.Err() != nil {
-		return JobInfo{}, ended(ctx, "querying job "+j.id)
+	f, err := j.send(ctx, "querying", core.TimeoutDefault, core.JobQuery)
+	if err != nil {
+		return JobInfo{}, err
 	}
-	f := j.future("querying job "+j.id, core.JobQuery(j.handle, timeout(ctx, core.TimeoutDefault)))
 	defer f.free()
 
 	if _, err := f.wait(ctx); err != nil {
@@ -319,38 +330,61 @@ func (j *Job) Query(ctx context.Context) (JobInfo, error) {
 	return infos(f.handle)[0], nil
 }
 
-func (j *Job) future(what string, handle core.Future) *future {
-	return j.monitor.hub.await(handle, what, j)
+// A request asks the library for something of a job, which a future answers.
+type request func(job core.Job, timeout int64) core.Future
+
+func (j *Job) await(ctx context.Context, what string, without int64, ask request) (*future, error) {
+	if j.use() == nil {
+		return nil, errNoJob
+	}
+	what += " job " + j.id
+	if ctx == nil {
+		return nil, noContext(what)
+	}
+	return j.monitor.hub.await(ask(j.handle, timeout(ctx, without)), what, j), nil
+}
+
+// send is for what QEMU is told. A context that has ended sends nothing.
+func (j *Job) send(ctx context.Context, what string, without int64, ask request) (*future, error) {
+	if err := begin(ctx, what+" job "+j.ID()); err != nil {
+		return nil, err
+	}
+	return j.await(ctx, what, without, ask)
 }
 
 // ask is for waits. They are level-triggered: also a context that has ended learns what is already so.
-func (j *Job) ask(ctx context.Context, what string, start func(timeout int64) core.Future) (Outcome, error) {
-	f := j.future(what, start(timeout(ctx, core.TimeoutNone)))
+func (j *Job) ask(ctx context.Context, what string, ask request) (Outcome, error) {
+	f, err := j.await(ctx, what, core.TimeoutNone, ask)
+	if err != nil {
+		return NoOutcome, err
+	}
 	defer f.free()
 
 	a, err := f.wait(ctx)
 	return a.outcome, err
 }
 
-// tell is for verbs that end the job. A context that has ended sends nothing.
-func (j *Job) tell(ctx context.Context, what string, start func(timeout int64) core.Future) (Outcome, error) {
-	if ctx.Err() != nil {
-		return j.Outcome(), ended(ctx, what)
+// tell is for verbs that end the job.
+func (j *Job) tell(ctx context.Context, what string, verb request) (Outcome, error) {
+	f, err := j.send(ctx, what, core.TimeoutNone, verb)
+	if err != nil {
+		return j.Outcome(), err
 	}
-	return j.ask(ctx, what, start)
+	defer f.free()
+
+	a, err := f.wait(ctx)
+	return a.outcome, err
 }
 
 // command is for verbs that QEMU only has to accept.
-func (j *Job) command(ctx context.Context, verb string,
-	send func(job core.Job, timeout int64) core.Future) error {
-	what := verb + " job " + j.id
-	if ctx.Err() != nil {
-		return ended(ctx, what)
+func (j *Job) command(ctx context.Context, what string, verb request) error {
+	f, err := j.send(ctx, what, core.TimeoutDefault, verb)
+	if err != nil {
+		return err
 	}
-	f := j.future(what, send(j.handle, timeout(ctx, core.TimeoutDefault)))
 	defer f.free()
 
-	_, err := f.wait(ctx)
+	_, err = f.wait(ctx)
 	return err
 }
 
@@ -436,10 +470,13 @@ func watch[T any](ctx context.Context, j *Job, interval time.Duration, s *stream
 	convert func(*notice) T) (<-chan T, error) {
 	defer runtime.KeepAlive(j)
 
+	if j.use() == nil {
+		return nil, errNoJob
+	}
 	if interval < 0 {
 		return nil, invalid("the interval must not be negative")
 	}
-	return open(ctx, j.monitor, s, func(watch *core.Watch) int {
+	return open(ctx, j.monitor, s, func(_ core.Monitor, watch *core.Watch) int {
 		return core.JobWatch(j.handle, milliseconds(interval), watch)
 	}, convert)
 }

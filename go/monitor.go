@@ -4,12 +4,15 @@
 package blockjob
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
@@ -64,14 +67,10 @@ func (e *ending) receive(record core.Record) bool {
 // Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid; ErrUnsupported where the
 // libvirt driver, or libvirt, is not installed.
 func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, error) {
-	what := "connecting to " + uri
-	if ctx.Err() != nil {
-		return nil, ended(ctx, what)
-	}
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
-	return dial(ctx, what, options, func(library core.Ctx, timeout int64) core.Future {
+	return dial(ctx, "connecting to "+uri, options, func(library core.Ctx, timeout int64) core.Future {
 		return core.MonitorConnect(library, uri, timeout)
 	})
 }
@@ -88,14 +87,10 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 //
 // Errors as of Dial.
 func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOption) (*Monitor, error) {
-	const what = "connecting to a domain"
-	if ctx.Err() != nil {
-		return nil, ended(ctx, what)
-	}
 	if domain == nil {
-		return nil, invalid(what + " needs one, not nil")
+		return nil, invalid("DialDomain needs a domain, not nil")
 	}
-	return dial(ctx, what, options, func(library core.Ctx, timeout int64) core.Future {
+	return dial(ctx, "connecting to a domain", options, func(library core.Ctx, timeout int64) core.Future {
 		return core.MonitorConnectDomain(library, domain, timeout)
 	})
 }
@@ -104,8 +99,14 @@ func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOptio
 type connecting func(library core.Ctx, timeout int64) core.Future
 
 func dial(ctx context.Context, what string, options []DialOption, connect connecting) (*Monitor, error) {
+	if err := begin(ctx, what); err != nil {
+		return nil, err
+	}
 	var d dialing
 	for _, option := range options {
+		if option == nil {
+			return nil, invalid("a DialOption is nil")
+		}
 		if err := option(&d); err != nil {
 			return nil, err
 		}
@@ -160,31 +161,49 @@ func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monit
 	return m, nil
 }
 
+// use calls with the handle, which stays valid meanwhile.
+func (m *Monitor) use(with func(handle core.Monitor) error) error {
+	if m == nil || m.hub == nil {
+		return errNoMonitor
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if m.handle == nil {
+		return errClosed
+	}
+	return with(m.handle)
+}
+
 // URI returns what was dialled; of DialDomain, what leads to the same domain.
 func (m *Monitor) URI() string {
+	if m == nil {
+		return ""
+	}
 	return m.uri
 }
 
 // QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it. It is ""
 // of a domain of libvirt's, which does not tell.
 func (m *Monitor) QEMUVersion() string {
+	if m == nil {
+		return ""
+	}
 	return m.version
 }
 
 // HasCommand reports whether this QEMU has that command. Once the connection is over, the error says
 // so.
-func (m *Monitor) HasCommand(command string) (bool, error) {
-	if err := noNUL("the command", command); err != nil {
+func (m *Monitor) HasCommand(command string) (has bool, err error) {
+	if err := isText("the command", command); err != nil {
 		return false, err
 	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-
-	if m.handle == nil {
-		return false, errClosed
-	}
-	has := core.MonitorHasCommand(m.handle, command)
-	return has == 1, check("HasCommand", has)
+	err = m.use(func(handle core.Monitor) error {
+		code := core.MonitorHasCommand(handle, command)
+		has = code == 1
+		return check("HasCommand", code)
+	})
+	return has, err
 }
 
 // SetReconnect has a connection that ends made again from now on, tried for so long each time (B45,
@@ -201,30 +220,32 @@ func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	if giveUpAfter < 0 {
 		return invalid("SetReconnect needs a time that is not negative")
 	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-
-	if m.handle == nil {
-		return errClosed
-	}
 	limit := milliseconds(giveUpAfter)
 	if giveUpAfter == Forever {
 		limit = core.TimeoutNone
 	}
-	code := core.MonitorSetReconnect(m.handle, limit)
-	if Code(code) == ErrInvalid {
-		return invalid("a connection of " + m.uri + " can't be made again")
-	}
-	return check("reconnecting to "+m.uri, code)
+	return m.use(func(handle core.Monitor) error {
+		code := core.MonitorSetReconnect(handle, limit)
+		if Code(code) == ErrInvalid {
+			return invalid("a connection of " + m.uri + " can't be made again")
+		}
+		return check("reconnecting to "+m.uri, code)
+	})
 }
 
 // Done returns a channel that is closed when the connection is over for good, however; Err says why.
 func (m *Monitor) Done() <-chan struct{} {
+	if m == nil || m.end == nil {
+		return closedChannel
+	}
 	return m.end.done
 }
 
 // Err returns nil while the connection lasts, then ErrClosed, ErrDisconnected or ErrProtocol.
 func (m *Monitor) Err() error {
+	if m == nil || m.end == nil {
+		return errNoMonitor
+	}
 	select {
 	case <-m.end.done:
 		return m.end.err
@@ -242,6 +263,9 @@ func (m *Monitor) Err() error {
 // dismissed, and what QEMU was asked is still answered: if this is the last monitor, Close waits for
 // that, for a second at most.
 func (m *Monitor) Close() error {
+	if m == nil || m.end == nil {
+		return errNoMonitor
+	}
 	m.once.Do(m.close)
 	return nil
 }
@@ -262,19 +286,22 @@ func (m *Monitor) close() {
 }
 
 // await asks the monitor for something that a future answers.
-func (m *Monitor) await(what string, ask func(monitor core.Monitor) core.Future) (*future, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-
-	if m.handle == nil {
-		return nil, errClosed
+func (m *Monitor) await(ctx context.Context, what string,
+	ask func(monitor core.Monitor, timeout int64) core.Future) (f *future, err error) {
+	if err := begin(ctx, what); err != nil {
+		return nil, err
 	}
-	return m.hub.await(ask(m.handle), what, m), nil
+	err = m.use(func(handle core.Monitor) error {
+		f = m.hub.await(ask(handle, timeout(ctx, core.TimeoutDefault)), what, m)
+		return nil
+	})
+	return f, err
 }
 
 // Execute sends any command. The arguments are nil or become a JSON object by encoding/json; a
 // json.RawMessage is sent as it is. The reply's "return" value is decoded into reply, if that isn't
-// nil. Integers are exact in both directions: where reply holds an any, they are json.Number.
+// nil. Integers are exact in both directions: where reply holds an any, they are json.Number. Text that is not valid
+// UTF-8 is ErrInvalid, and not replaced as encoding/json does.
 //
 // The deadline is the context's, or else 60 seconds. When it passes a late reply is dropped, but QEMU
 // may still do what it was told. For jobs use the other methods: a verb sent this way is sent as it is,
@@ -282,18 +309,15 @@ func (m *Monitor) await(what string, ask func(monitor core.Monitor) core.Future)
 //
 // Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
 func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {
-	if ctx.Err() != nil {
-		return ended(ctx, command)
-	}
-	if err := noNUL("the command", command); err != nil {
+	if err := isText("the command", command); err != nil {
 		return err
 	}
 	text, err := marshal(arguments)
 	if err != nil {
 		return err
 	}
-	f, err := m.await(command, func(monitor core.Monitor) core.Future {
-		return core.MonitorExecute(monitor, command, text, timeout(ctx, core.TimeoutDefault))
+	f, err := m.await(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorExecute(monitor, command, text, timeout)
 	})
 	if err != nil {
 		return err
@@ -322,7 +346,7 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 // Errors: ErrRefused with QEMU's reason, ErrUnsupported, ErrInvalid, ErrBusy. When the deadline passes
 // the job may yet start: find it by its id with Attach.
 func (m *Monitor) Start(ctx context.Context, command string, arguments any) (*Job, error) {
-	if err := noNUL("the command", command); err != nil {
+	if err := isText("the command", command); err != nil {
 		return nil, err
 	}
 	text, err := marshal(arguments)
@@ -337,7 +361,7 @@ func (m *Monitor) Start(ctx context.Context, command string, arguments any) (*Jo
 // Mirror starts a blockdev-mirror: it copies a node or device to the node options.Target and keeps them
 // equal from ready on, until it is pivoted or aborted. Errors as of Start.
 func (m *Monitor) Mirror(ctx context.Context, device string, options MirrorOptions) (*Job, error) {
-	if err := noNUL("a node", device, options.Target, options.Sync); err != nil {
+	if err := isText("the node", device, options.Target, options.Sync); err != nil {
 		return nil, err
 	}
 	text, err := options.marshal()
@@ -353,7 +377,7 @@ func (m *Monitor) Mirror(ctx context.Context, device string, options MirrorOptio
 // says otherwise: that kind becomes ready and is to be pivoted; an intermediate one just completes.
 // Errors as of Start.
 func (m *Monitor) Commit(ctx context.Context, device string, options CommitOptions) (*Job, error) {
-	if err := noNUL("a node", device); err != nil {
+	if err := isText("the node", device); err != nil {
 		return nil, err
 	}
 	text, err := options.marshal()
@@ -367,7 +391,7 @@ func (m *Monitor) Commit(ctx context.Context, device string, options CommitOptio
 
 // Stream starts a block-stream: it pulls the data of backing files up. Errors as of Start.
 func (m *Monitor) Stream(ctx context.Context, device string, options StreamOptions) (*Job, error) {
-	if err := noNUL("a node", device); err != nil {
+	if err := isText("the node", device); err != nil {
 		return nil, err
 	}
 	text, err := options.marshal()
@@ -382,7 +406,7 @@ func (m *Monitor) Stream(ctx context.Context, device string, options StreamOptio
 // Backup starts a blockdev-backup: a copy of one point in time to the node options.Target. Errors as
 // of Start.
 func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptions) (*Job, error) {
-	if err := noNUL("a node", device, options.Target, options.Sync); err != nil {
+	if err := isText("the node", device, options.Target, options.Sync); err != nil {
 		return nil, err
 	}
 	text, err := options.marshal()
@@ -399,9 +423,6 @@ func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptio
 // library adds to each what Start adds. Each has a fate of its own, unless the transaction is Grouped.
 // Errors as of Start; refused, no job is left behind.
 func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...TransactionOption) ([]*Job, error) {
-	if ctx.Err() != nil {
-		return nil, ended(ctx, "transaction")
-	}
 	text, err := marshal(actions)
 	if err != nil {
 		return nil, err
@@ -410,8 +431,8 @@ func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...
 	for _, o := range options {
 		flags |= o.flag
 	}
-	f, err := m.await("transaction", func(monitor core.Monitor) core.Future {
-		return core.MonitorTransaction(monitor, text, flags, timeout(ctx, core.TimeoutDefault))
+	f, err := m.await(ctx, "transaction", func(monitor core.Monitor, timeout int64) core.Future {
+		return core.MonitorTransaction(monitor, text, flags, timeout)
 	})
 	if err != nil {
 		return nil, err
@@ -431,7 +452,7 @@ func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...
 // Attach finds a job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is
 // the device's name. Such a job is never dismissed by the library unless asked. Error: ErrNoJob.
 func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
-	if err := noNUL("the id", id); err != nil {
+	if err := isText("the id", id); err != nil {
 		return nil, err
 	}
 	return m.start(ctx, "attaching to job "+id, func(monitor core.Monitor, timeout int64) core.Future {
@@ -441,12 +462,7 @@ func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
 
 func (m *Monitor) start(ctx context.Context, what string,
 	ask func(monitor core.Monitor, timeout int64) core.Future) (*Job, error) {
-	if ctx.Err() != nil {
-		return nil, ended(ctx, what)
-	}
-	f, err := m.await(what, func(monitor core.Monitor) core.Future {
-		return ask(monitor, timeout(ctx, core.TimeoutDefault))
-	})
+	f, err := m.await(ctx, what, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -460,12 +476,7 @@ func (m *Monitor) start(ctx context.Context, what string,
 
 // Jobs asks QEMU for all jobs it knows of now.
 func (m *Monitor) Jobs(ctx context.Context) ([]JobInfo, error) {
-	if ctx.Err() != nil {
-		return nil, ended(ctx, "listing jobs")
-	}
-	f, err := m.await("listing jobs", func(monitor core.Monitor) core.Future {
-		return core.MonitorList(monitor, timeout(ctx, core.TimeoutDefault))
-	})
+	f, err := m.await(ctx, "listing jobs", core.MonitorList)
 	if err != nil {
 		return nil, err
 	}
@@ -509,9 +520,7 @@ type Event struct {
 func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
 	all := func(int) bool { return true }
 
-	return open(ctx, m, newStream(0, all), func(watch *core.Watch) int {
-		return core.MonitorWatch(m.handle, watch)
-	}, func(n *notice) Event {
+	return open(ctx, m, newStream(0, all), core.MonitorWatch, func(n *notice) Event {
 		e := Event{Kind: EventKind(n.kind), Name: n.name, Time: n.time, Dropped: n.dropped}
 		switch {
 		case n.code != core.OK:
@@ -535,14 +544,46 @@ func marshal(arguments any) (string, error) {
 	if string(text) == "null" {
 		return "", nil
 	}
+	if !isUTF8(arguments, text) {
+		return "", invalid("the arguments contain text that is not valid UTF-8")
+	}
 	return string(text), nil
+}
+
+// isUTF8 reports whether JSON made by encoding/json has all the text that it was made of: for bytes that
+// are not UTF-8 it writes the escape \ufffd, and never for a U+FFFD. What a caller made itself is judged
+// by its bytes.
+func isUTF8(from any, text []byte) bool {
+	if _, own := from.(json.Marshaler); own {
+		return utf8.Valid(text)
+	}
+	for {
+		escape := bytes.IndexByte(text, '\\')
+		if escape < 0 {
+			return true
+		}
+		if text = text[escape:]; bytes.HasPrefix(text, []byte(`\ufffd`)) {
+			return false
+		}
+		text = text[2:] // also past a backslash that is escaped
+	}
+}
+
+// isText refuses what JSON can't hold, or C.
+func isText(what string, values ...string) error {
+	for _, value := range values {
+		if !utf8.ValidString(value) {
+			return invalid(fmt.Sprintf("%s %q is not valid UTF-8", what, value))
+		}
+	}
+	return noNUL(what, values...)
 }
 
 // noNUL refuses what would be cut short on its way into C.
 func noNUL(what string, values ...string) error {
 	for _, value := range values {
 		if strings.IndexByte(value, 0) >= 0 {
-			return invalid(what + " must not contain a NUL byte")
+			return invalid(fmt.Sprintf("%s %q must not contain a NUL byte", what, value))
 		}
 	}
 	return nil

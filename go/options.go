@@ -45,11 +45,12 @@ type dialing struct {
 type DialOption func(*dialing) error
 
 // WithLimit sets a limit of this monitor. Monitors of equal limits share the thread and the goroutine
-// of the library. Error of Dial: ErrInvalid for an unknown limit, or for a value that makes no sense.
+// of the library. Error of Dial: ErrInvalid for an unknown limit, or for a value of 0 or one that an int does
+// not hold.
 func WithLimit(limit Limit, value uint64) DialOption {
 	return func(d *dialing) error {
-		if limit < 0 || int(limit) >= len(d.limits) || value == 0 {
-			return invalid(fmt.Sprintf("there is no limit %d of %d", limit, value))
+		if limit < 0 || int(limit) >= len(d.limits) || value == 0 || value > math.MaxInt {
+			return invalid(fmt.Sprintf("invalid limit %d or value %d", limit, value))
 		}
 		d.limits[limit] = value
 		return nil

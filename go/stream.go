@@ -176,33 +176,38 @@ func (s *stream) next(done, closing <-chan struct{}) *notice {
 
 // open has the records of a watch brought to a stream, and from there to a channel, which is closed
 // when the watch has ended, the context is done or the monitor is closed.
-func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(*core.Watch) int,
+func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(core.Monitor, *core.Watch) int,
 	convert func(*notice) T) (<-chan T, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-
-	if m.handle == nil {
-		return nil, errClosed
+	if ctx == nil {
+		return nil, noContext("watching")
 	}
-	if s.limit == 0 {
-		s.limit = m.hub.ring
-	}
-	s.byteLimit = m.hub.bytes
-
 	var handle core.Watch
-	if err := check("watching", watch(&handle)); err != nil {
-		return nil, err
-	}
-	token, ok := m.hub.deliver(s, func(queue core.Queue, token uint64) int {
-		return core.WatchDeliver(handle, queue, token)
+	var token uint64
+
+	err := m.use(func(monitor core.Monitor) error {
+		if err := check("watching", watch(monitor, &handle)); err != nil {
+			return err
+		}
+		if s.limit == 0 {
+			s.limit = m.hub.ring
+		}
+		s.byteLimit = m.hub.bytes
+		var ok bool
+		token, ok = m.hub.deliver(s, func(queue core.Queue, token uint64) int {
+			return core.WatchDeliver(handle, queue, token)
+		})
+		if !ok {
+			core.WatchUnref(handle)
+			return errClosed
+		}
+		m.streams.Add(1)
+		return nil
 	})
-	if !ok {
-		core.WatchUnref(handle)
-		return nil, errClosed
+	if err != nil {
+		return nil, err
 	}
 
 	out := make(chan T)
-	m.streams.Add(1)
 	go func() {
 		defer m.streams.Done()
 		defer close(out)
