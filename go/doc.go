@@ -64,8 +64,8 @@
 // that is not valid UTF-8 (which JSON, and so QEMU, cannot hold) are an ErrInvalid of the call. Only the path of
 // a socket may be any bytes.
 //
-// Where a context ended the wait, errors.Is(err, context.DeadlineExceeded), or context.Canceled, holds
-// as well.
+// Where a context ended the wait, errors.Is(err, context.DeadlineExceeded), or context.Canceled, holds as well,
+// and from Go 1.20 on also errors.Is(err, context.Cause(ctx)).
 //
 // # Events
 //

@@ -5,6 +5,7 @@ package blockjob
 
 import (
 	"context"
+	"errors"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
 )
@@ -47,8 +48,8 @@ func (c Code) Error() string {
 
 // An Error is what every function of this package returns when something went wrong.
 //
-// errors.Is compares it with a [Code]; where a context ended the wait, also with
-// context.DeadlineExceeded or context.Canceled.
+// errors.Is compares it with a [Code]; where a context ended the wait, also with context.DeadlineExceeded or
+// context.Canceled, and with the cause that the program gave to the context (context.Cause, Go 1.20).
 type Error struct {
 	Code    Code
 	Text    string  // a sentence that names the thing and the remedy; QEMU's own words where there are any
@@ -56,7 +57,8 @@ type Error struct {
 	Outcome Outcome // how the job ended, NoOutcome if it has not or if it isn't about a job
 	Job     *Job    // of a wait on a Group: the job that decided it, else nil
 
-	cause error // of the context, or nil
+	context error // that the context had, or nil
+	cause   error // of the context's end, or nil
 }
 
 // Error returns the text, with the name of the package before it.
@@ -67,13 +69,15 @@ func (e *Error) Error() string {
 	return "blockjob: " + e.Text
 }
 
-// Is tells errors.Is that an error equals its [Code].
+// Is tells errors.Is that an error equals its [Code], and the context's error where that ended the wait.
 func (e *Error) Is(target error) bool {
-	code, ok := target.(Code)
-	return ok && code == e.Code
+	if code, ok := target.(Code); ok {
+		return code == e.Code
+	}
+	return errors.Is(e.context, target)
 }
 
-// Unwrap returns the context's error where that ended the wait, else nil.
+// Unwrap returns the cause of the context's end where that ended the wait, else nil.
 func (e *Error) Unwrap() error {
 	return e.cause
 }
@@ -117,11 +121,19 @@ func invalid(text string) error {
 
 // ended is what a call returns once its context has ended.
 func ended(ctx context.Context, what string) error {
-	e := &Error{Code: ErrCancelled, cause: ctx.Err()}
-	if e.cause == context.DeadlineExceeded {
+	e := &Error{Code: ErrCancelled, Text: what + ": " + ctx.Err().Error()}
+	if ctx.Err() == context.DeadlineExceeded {
 		e.Code = ErrTimeout
 	}
-	e.Text = what + ": " + e.cause.Error()
+	return e.because(ctx.Err(), cause(ctx))
+}
+
+// because adds the context's error, and the cause where that is another.
+func (e *Error) because(context, cause error) error {
+	e.context, e.cause = context, cause
+	if !errors.Is(context, cause) {
+		e.Text += ": " + cause.Error()
+	}
 	return e
 }
 
@@ -146,6 +158,14 @@ var closedChannel = func() chan struct{} {
 	return c
 }()
 
-var errNoMonitor = invalid("a Monitor is made by Dial")
-var errNoJob = invalid("a Job comes from a Monitor: it is started, or attached to")
-var errClosed error = &Error{Code: ErrClosed, Text: "the monitor is closed"}
+func errNoMonitor() error {
+	return invalid("a Monitor is made by Dial")
+}
+
+func errNoJob() error {
+	return invalid("a Job comes from a Monitor: it is started, or attached to")
+}
+
+func errClosed() error {
+	return &Error{Code: ErrClosed, Text: "the monitor is closed"}
+}

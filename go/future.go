@@ -96,7 +96,7 @@ func (f *future) wait(ctx context.Context) (answer, error) {
 	}
 	if a.code == core.ECancelled {
 		if f.answer == nil {
-			return a, errClosed
+			return a, errClosed()
 		}
 		return a, ended(ctx, f.what)
 	}
@@ -109,9 +109,24 @@ func (f *future) judge(ctx context.Context, a answer) (answer, error) {
 	}
 	e := &Error{Code: Code(a.code), Text: a.text, Class: a.class, Outcome: a.outcome}
 	if _, ok := ctx.Deadline(); ok && e.Code == ErrTimeout {
-		e.cause = context.DeadlineExceeded
+		return a, e.because(context.DeadlineExceeded, lateness(ctx))
 	}
 	return a, e
+}
+
+// lateness is why a deadline was set, of a context whose own timer may be a moment behind the library's.
+func lateness(ctx context.Context) error {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	if ctx.Err() == context.DeadlineExceeded {
+		return cause(ctx)
+	}
+	return context.DeadlineExceeded
 }
 
 // timeout is what the library is told: the time that is left to the context, or else `without`.

@@ -130,7 +130,7 @@ func (g *Group) open() (core.Group, error) {
 	}
 	for _, job := range g.jobs {
 		if job.use() == nil {
-			return nil, errNoJob
+			return nil, errNoJob()
 		}
 	}
 	first := g.jobs[0]

@@ -211,7 +211,7 @@ func (h *hub) newGroup() (core.Group, error) {
 	defer h.mu.Unlock()
 
 	if h.closed {
-		return nil, errClosed
+		return nil, errClosed()
 	}
 	var handle core.Group
 	err := check("making a group", core.GroupNew(h.ctx, &handle))

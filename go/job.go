@@ -335,7 +335,7 @@ type request func(job core.Job, timeout int64) core.Future
 
 func (j *Job) await(ctx context.Context, what string, without int64, ask request) (*future, error) {
 	if j.use() == nil {
-		return nil, errNoJob
+		return nil, errNoJob()
 	}
 	what += " job " + j.id
 	if ctx == nil {
@@ -471,7 +471,7 @@ func watch[T any](ctx context.Context, j *Job, interval time.Duration, s *stream
 	defer runtime.KeepAlive(j)
 
 	if j.use() == nil {
-		return nil, errNoJob
+		return nil, errNoJob()
 	}
 	if interval < 0 {
 		return nil, invalid("the interval must not be negative")

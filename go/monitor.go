@@ -164,13 +164,13 @@ func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monit
 // use calls with the handle, which stays valid meanwhile.
 func (m *Monitor) use(with func(handle core.Monitor) error) error {
 	if m == nil || m.hub == nil {
-		return errNoMonitor
+		return errNoMonitor()
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 
 	if m.handle == nil {
-		return errClosed
+		return errClosed()
 	}
 	return with(m.handle)
 }
@@ -244,7 +244,7 @@ func (m *Monitor) Done() <-chan struct{} {
 // Err returns nil while the connection lasts, then ErrClosed, ErrDisconnected or ErrProtocol.
 func (m *Monitor) Err() error {
 	if m == nil || m.end == nil {
-		return errNoMonitor
+		return errNoMonitor()
 	}
 	select {
 	case <-m.end.done:
@@ -264,7 +264,7 @@ func (m *Monitor) Err() error {
 // that, for a second at most.
 func (m *Monitor) Close() error {
 	if m == nil || m.end == nil {
-		return errNoMonitor
+		return errNoMonitor()
 	}
 	m.once.Do(m.close)
 	return nil

@@ -198,7 +198,7 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(core.Mon
 		})
 		if !ok {
 			core.WatchUnref(handle)
-			return errClosed
+			return errClosed()
 		}
 		m.streams.Add(1)
 		return nil
