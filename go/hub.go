@@ -100,6 +100,13 @@ func newHub(l limits) (*hub, error) {
 	}
 	defer core.QueueUnref(queue)
 
+	// The first read makes the library's room for a batch: no other will fail for lack of memory.
+	batch := core.NewBatch()
+	defer batch.Free()
+	if err := check("reading a queue", batch.Read(queue)); err != nil {
+		return nil, err
+	}
+
 	fd, err := pollable(core.QueueFd(queue))
 	if err != nil {
 		return nil, &Error{Code: ErrSystem, Text: "polling the library's queue: " + err.Error()}
@@ -198,6 +205,15 @@ func (h *hub) deliver(to sink, how func(queue core.Queue, token uint64) int) (ui
 		return 0, false
 	}
 	return h.token, true
+}
+
+// keep has the sink replaced by one that refers to more, as long as records are to come.
+func (h *hub) keep(token uint64, s sink) {
+	h.mu.Lock()
+	if h.sinks[token] != nil {
+		h.sinks[token] = s
+	}
+	h.mu.Unlock()
 }
 
 func (h *hub) forget(token uint64) {

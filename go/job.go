@@ -164,22 +164,70 @@ func (j *Job) follow() *channels {
 	j.once.Do(func() {
 		j.channels = &channels{monitor: j.monitor, ready: make(chan struct{}), done: make(chan struct{})}
 
-		var watch core.Watch
-		core.JobWatch(j.handle, 0, &watch)
-		defer core.WatchUnref(watch)
-
-		_, ok := j.monitor.hub.deliver(j.channels, func(queue core.Queue, token uint64) int {
-			return core.WatchDeliver(watch, queue, token)
-		})
-		if !ok {
-			// The monitor is closed: nothing will happen any more.
-			if core.JobIsReady(j.handle) {
-				close(j.channels.ready)
-			}
-			close(j.channels.done)
+		if !j.listen() {
+			j.listenLater()
 		}
 	})
 	return j.channels
+}
+
+// listen has the reader of the queue close the channels; false if there is no memory for that now.
+func (j *Job) listen() bool {
+	defer runtime.KeepAlive(j)
+
+	var watch core.Watch
+	if core.JobWatch(j.handle, 0, &watch) == core.ENomem {
+		return false
+	}
+	defer core.WatchUnref(watch)
+
+	_, ok := j.monitor.hub.deliver(j.channels, func(queue core.Queue, token uint64) int {
+		return core.WatchDeliver(watch, queue, token)
+	})
+	if !ok {
+		j.channels.leave(j.IsReady())
+	}
+	return true
+}
+
+// listenLater tries again: a job that goes on is not done because memory is short.
+func (j *Job) listenLater() {
+	err := j.monitor.use(func(core.Monitor) error {
+		j.monitor.streams.Add(1)
+		return nil
+	})
+	if err != nil {
+		j.channels.leave(j.IsReady())
+		return
+	}
+	go func() {
+		defer j.monitor.streams.Done()
+
+		again := time.NewTicker(memoryPause)
+		defer again.Stop()
+		for {
+			select {
+			case <-again.C:
+				if j.listen() {
+					return
+				}
+			case <-j.monitor.closing:
+				j.channels.leave(j.IsReady())
+				return
+			}
+		}
+	}()
+}
+
+// memoryPause is how long to wait for memory.
+const memoryPause = 100 * time.Millisecond
+
+// leave closes the channels as of a closed monitor: nothing will happen any more.
+func (c *channels) leave(ready bool) {
+	if ready {
+		close(c.ready)
+	}
+	close(c.done)
 }
 
 func (c *channels) receive(record core.Record) bool {

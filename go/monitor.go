@@ -25,6 +25,7 @@ type Monitor struct {
 	uri     string
 	version string
 	end     *ending        // of the connection
+	token   uint64         // under which the hub has the end
 	closing chan struct{}  // closed by Close
 	streams sync.WaitGroup // their goroutines
 	once    sync.Once      // of Close
@@ -33,7 +34,8 @@ type Monitor struct {
 	handle core.Monitor // nil once closed
 }
 
-// An ending is the end of a connection. It doesn't know its Monitor, which can so be collected.
+// An ending is the end of a connection. It doesn't know its Monitor, which can so be collected; Done has
+// the hub keep that, too.
 type ending struct {
 	done chan struct{}
 	err  error // written before done is closed
@@ -43,6 +45,10 @@ func (e *ending) receive(record core.Record) bool {
 	e.err = &Error{Code: Code(record.Error()), Text: record.Text()}
 	close(e.done)
 	return false
+}
+
+func (m *Monitor) receive(record core.Record) bool {
+	return m.end.receive(record)
 }
 
 // Dial connects to a QEMU, or to a domain of libvirt's, and negotiates. The URI is
@@ -149,13 +155,14 @@ func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monit
 	over := core.MonitorClosed(m.handle)
 	defer core.FutureUnref(over)
 
-	_, ok := h.deliver(m.end, func(queue core.Queue, token uint64) int {
+	token, ok := h.deliver(m.end, func(queue core.Queue, token uint64) int {
 		return core.FutureDeliver(over, queue, token)
 	})
 	if !ok {
 		core.MonitorUnref(m.handle)
 		return nil, check("connecting", core.ENomem)
 	}
+	m.token = token
 	// A safety net only: whoever dials closes.
 	runtime.SetFinalizer(m, func(m *Monitor) { go m.Close() })
 	return m, nil
@@ -233,11 +240,13 @@ func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	})
 }
 
-// Done returns a channel that is closed when the connection is over for good, however; Err says why.
+// Done returns a channel that is closed when the connection is over for good, however; Err says why. Once it was
+// asked for, the monitor is not collected before that, even if nothing but the channel is left of it.
 func (m *Monitor) Done() <-chan struct{} {
 	if m == nil || m.end == nil {
 		return closedChannel
 	}
+	m.hub.keep(m.token, m)
 	return m.end.done
 }
 
@@ -343,8 +352,9 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 // false where it has that; it then dismisses the job itself when the outcome is stored (B40). The job
 // is followed from before the command is sent: nothing it does is missed (B01).
 //
-// Errors: ErrRefused with QEMU's reason, ErrUnsupported, ErrInvalid, ErrBusy. When the deadline passes
-// the job may yet start: find it by its id with Attach.
+// Errors: ErrRefused with QEMU's reason, ErrUnsupported, ErrInvalid, ErrBusy. An answer that has arrived when ctx
+// ends counts. When ctx ends before, the job may start all the same: Attach finds it by its id, so give it one
+// ("job-id", or the JobID of the options) if ctx can end.
 func (m *Monitor) Start(ctx context.Context, command string, arguments any) (*Job, error) {
 	if err := isText("the command", command); err != nil {
 		return nil, err

@@ -250,6 +250,66 @@ func TestB74ForgottenMonitorIsClosed(t *testing.T) {
 	noGoroutines(t)
 }
 
+// collect returns when all finalizers of what is garbage now have run, and what they began is over.
+func collect(t *testing.T) {
+	t.Helper()
+	for i := 0; i < 2; i++ {
+		ran := make(chan struct{})
+		runtime.SetFinalizer(new([16]byte), func(*[16]byte) { close(ran) })
+		runtime.GC()
+		<-ran
+	}
+	gone(t, "(*Monitor).Close(")
+}
+
+func TestC103DoneKeepsTheMonitor(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	done := func() <-chan struct{} {
+		m, err := blockjob.Dial(patience(t), fake.URI)
+		ok(t, err)
+		return m.Done()
+	}()
+	collect(t)
+	if isClosed(done) {
+		t.Fatal("the monitor was closed")
+	}
+	fake.Do("die", nil)
+	<-done
+
+	for !hubIsGone() {
+		collect(t)
+	}
+	noGoroutines(t)
+}
+
+func TestC103StreamKeepsTheMonitor(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	ctx, cancel := context.WithCancel(context.Background())
+	events := func() <-chan blockjob.Event {
+		m, err := blockjob.Dial(patience(t), fake.URI)
+		ok(t, err)
+		events, err := m.Events(ctx)
+		ok(t, err)
+		return events
+	}()
+	collect(t)
+	fake.Do("emit", fakeqemu.Fields{"event": "NEWS"})
+	if event := <-events; event.Name != "NEWS" {
+		t.Errorf("event %q", event.Name)
+	}
+	cancel()
+	for !hubIsGone() {
+		collect(t)
+	}
+	noGoroutines(t)
+}
+
+// hubIsGone reports whether the last monitor was closed.
+func hubIsGone() bool {
+	buffer := make([]byte, 1<<20)
+	return !strings.Contains(string(buffer[:runtime.Stack(buffer, true)]), ".(*hub).read(")
+}
+
 func TestB74WhoWaitsKeepsTheMonitor(t *testing.T) {
 	q := disks(t)
 	done := func() <-chan struct{} {

@@ -304,6 +304,36 @@ func TestB46JobIsFoundAgainByANewConnection(t *testing.T) {
 	ends(t, blockjob.Pivoted)(found.Pivot(ctx))
 }
 
+// overtaken is a context that is cancelled when it is first waited for, after `before` was done.
+type overtaken struct {
+	context.Context
+	once   *sync.Once
+	before func()
+	cancel context.CancelFunc
+}
+
+func (c overtaken) Done() <-chan struct{} {
+	c.once.Do(func() {
+		c.before()
+		c.cancel()
+	})
+	return c.Context.Done()
+}
+
+func TestC108StartThatIsAnsweredWhenItIsCancelled(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	for i := 0; i < 20; i++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		job, err := m.Mirror(overtaken{ctx, new(sync.Once), func() {
+			ok(t, m.Execute(patience(t), "query-jobs", nil, nil)) // answered after the start
+		}, cancel}, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+		ok(t, err)
+		ends(t, blockjob.Cancelled)(job.Abort(patience(t)))
+		ends(t, blockjob.Cancelled)(job.WaitReleased(patience(t)))
+	}
+}
+
 func TestB10GoneIsNotSuccess(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)

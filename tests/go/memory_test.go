@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// A library that has no memory for what it is asked.
+
+package blockjob_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	blockjob "github.com/libblockjob/libblockjob/go"
+	"github.com/libblockjob/libblockjob/tests/go/fakeqemu"
+	"github.com/libblockjob/libblockjob/tests/go/qemu"
+)
+
+// noWatches stands before the library: it makes no watch of a job as long as a file is there.
+const noWatches = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int bj_job_watch(void *job, int64_t progress_ms, void **ret_watch)
+{
+    int (*real)(void *, int64_t, void **) = (int (*)(void *, int64_t, void **))dlsym(RTLD_NEXT, "bj_job_watch");
+    return access(getenv("NO_WATCHES"), F_OK) == 0 ? -2 : real(job, progress_ms, ret_watch);
+}
+`
+
+// without runs a test once more, in a process in which noWatches is loaded, and returns the path of the file.
+// It is "" in the test that is not to go on, as it has been run.
+func without(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("NO_WATCHES"); path != "" {
+		return path
+	}
+	dir := qemu.TempDir(t)
+	source, library := filepath.Join(dir, "no_watches.c"), filepath.Join(dir, "no_watches.so")
+	ok(t, os.WriteFile(source, []byte(noWatches), 0o600))
+	run(t, dir, nil, "cc", "-shared", "-fPIC", "-o", library, source)
+
+	test := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	test.Env = append(os.Environ(), "LD_PRELOAD="+library, "NO_WATCHES="+filepath.Join(dir, "memory is short"))
+	if output, err := test.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+	return ""
+}
+
+func TestC108DoneWithoutMemoryIsNotDone(t *testing.T) {
+	file := without(t)
+	if file == "" {
+		return
+	}
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+
+	ok(t, os.WriteFile(file, nil, 0o600))
+	_, err = job.Watch(ctx, 0)
+	fails(t, err, blockjob.ErrNoMemory)
+	ready, done := job.Ready(), job.Done()
+	if isClosed(ready) || isClosed(done) {
+		t.Fatal("closed, while the job goes on")
+	}
+	ok(t, os.Remove(file))
+	fake.Do("ready", nil)
+	<-ready
+	ends(t, blockjob.Pivoted)(job.Pivot(ctx))
+	<-done
+}
+
+func TestC108DoneWithoutMemoryOfAClosedMonitor(t *testing.T) {
+	file := without(t)
+	if file == "" {
+		return
+	}
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	ctx := patience(t)
+	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
+	ok(t, err)
+	fake.Do("ready", nil)
+	ok(t, job.WaitReady(ctx))
+
+	ok(t, os.WriteFile(file, nil, 0o600))
+	ready, done := job.Ready(), job.Done()
+	if isClosed(ready) || isClosed(done) {
+		t.Fatal("closed, while the job goes on")
+	}
+	m.Close()
+	<-ready
+	<-done
+}
