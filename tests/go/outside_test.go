@@ -4,12 +4,16 @@
 package blockjob_test
 
 import (
+	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/libblockjob/libblockjob/tests/go/fakeqemu"
 	"github.com/libblockjob/libblockjob/tests/go/qemu"
 )
 
@@ -101,5 +105,36 @@ func TestExample(t *testing.T) {
 	output := run(t, root(t), nil, binary, q.URI, "drive", "copy")
 	if !strings.HasSuffix(output, "PIVOTED\n") || q.DiskOfGuest() != "copy" {
 		t.Errorf("it says %q", output)
+	}
+}
+
+func TestC108ExampleAbortsWhateverComesFirst(t *testing.T) {
+	binary := filepath.Join(qemu.TempDir(t), "pivot")
+	run(t, filepath.Join(root(t), "examples", "go"), nil, "go", "build", "-o", binary, "./pivot")
+	fake := fakeqemu.Start(t, "7.2")
+
+	// Ready, and Ctrl-C: a select takes any.
+	for i := 0; i < 10; i++ {
+		example := exec.Command(binary, fake.URI, "drive0", "copy0")
+		stdout, err := example.StdoutPipe()
+		ok(t, err)
+		ok(t, example.Start())
+		lines := bufio.NewReader(stdout)
+		_, err = lines.ReadString('\n') // so it has a job
+		ok(t, err)
+
+		ok(t, example.Process.Signal(syscall.SIGSTOP))
+		fake.Do("ready", nil)
+		ok(t, example.Process.Signal(os.Interrupt))
+		ok(t, example.Process.Signal(syscall.SIGCONT))
+		output, err := io.ReadAll(lines)
+		ok(t, err)
+		if err := example.Wait(); err != nil {
+			t.Errorf("%v, it says %q", err, output)
+		}
+		left := fake.Do("execute", fakeqemu.Fields{"command": "query-jobs"})["return"]
+		if jobs := left.([]any); len(jobs) != 0 {
+			t.Fatalf("it left %v and said %q", jobs, output)
+		}
 	}
 }

@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -47,24 +48,35 @@ func commit(ctx context.Context, uri, disk string, options blockjob.CommitOption
 	}
 	defer monitor.Close()
 
-	job, err := monitor.Commit(ctx, disk, options)
+	// Not ctx: a start that is given up may have happened all the same.
+	job, err := monitor.Commit(context.Background(), disk, options)
 	if err != nil {
 		return blockjob.NoOutcome, err
 	}
 
+	follow(ctx, job)
+	outcome, err := job.Pivot(ctx) // of a job that has ended before: how, and why
+	if errors.Is(err, blockjob.ErrCancelled) {
+		// A context of its own: this one has ended, the job has not.
+		late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return job.Abort(late)
+	}
+	return outcome, err
+}
+
+// follow prints how far the job is until it is ready, it is over or the context ends.
+func follow(ctx context.Context, job *blockjob.Job) {
 	progress := job.Progress(ctx, time.Second)
 	for {
 		select {
 		case <-job.Ready():
 			fmt.Println("ready")
-			return job.Pivot(ctx)
+			return
 		case <-job.Done():
-			return job.Outcome(), job.Err()
+			return
 		case <-ctx.Done():
-			// A context of its own: this one has ended, the job has not.
-			late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			return job.Abort(late)
+			return
 		case p, more := <-progress:
 			if !more {
 				progress = nil

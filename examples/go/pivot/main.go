@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -40,21 +41,32 @@ func pivot(uri, device, target string) (blockjob.Outcome, error) {
 	}
 	defer monitor.Close()
 
-	job, err := monitor.Mirror(ctx, device, blockjob.MirrorOptions{Target: target, Sync: "full"})
+	// Not ctx: a start that is given up may have happened all the same.
+	job, err := monitor.Mirror(context.Background(), device, blockjob.MirrorOptions{Target: target, Sync: "full"})
 	if err != nil {
 		return blockjob.NoOutcome, err
 	}
 
+	follow(ctx, job)
+	outcome, err := job.Pivot(ctx) // of a job that has ended before: how, and why
+	if errors.Is(err, blockjob.ErrCancelled) {
+		// A context of its own: this one has ended, the job has not.
+		return job.Abort(context.Background(), blockjob.ForceAfter(10*time.Second))
+	}
+	return outcome, err
+}
+
+// follow prints how far the job is until it is ready, it is over or the context ends.
+func follow(ctx context.Context, job *blockjob.Job) {
 	progress := job.Progress(ctx, time.Second)
 	for {
 		select {
 		case <-job.Ready():
-			return job.Pivot(ctx)
+			return
 		case <-job.Done():
-			return job.Outcome(), job.Err()
+			return
 		case <-ctx.Done():
-			// A context of its own: this one has ended, the job has not.
-			return job.Abort(context.Background(), blockjob.ForceAfter(10*time.Second))
+			return
 		case p, more := <-progress:
 			if !more {
 				progress = nil
