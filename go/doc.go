@@ -74,6 +74,11 @@
 // caused it. The channel is closed when nothing more comes. What waits for a slow receiver is bounded, in
 // number and in bytes; a receiver learns how much it missed, and disturbs nobody.
 //
+// # Printing
+//
+// Outcomes, jobs, monitors, groups and all records print as text (%v), and as attributes in log/slog (from Go 1.21
+// on). What is known is printed; QEMU is not asked. Any goroutine may print a Job or a Monitor at any time.
+//
 // # Goroutines, threads and files
 //
 // All methods may be called from any goroutine, also while another calls Close. All monitors of a
