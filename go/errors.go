@@ -19,7 +19,7 @@ type Code int
 
 // The kinds of errors.
 const (
-	ErrInvalid      Code = core.EInval        // an argument makes no sense
+	ErrInvalid      Code = core.EInval        // an argument is invalid
 	ErrNoMemory     Code = core.ENomem        // out of memory; nothing was done
 	ErrSystem       Code = core.ESystem       // the operating system refused a thread, an fd, ...
 	ErrForked       Code = core.EForked       // the object belongs to the parent process
@@ -29,16 +29,16 @@ const (
 	ErrBusy         Code = core.EBusy         // a limit was reached; nothing was sent
 	ErrUnsupported  Code = core.EUnsupported  // QEMU, or libvirt, has no such command; or there is no libvirt driver
 	ErrConnect      Code = core.EConnect      // no connection could be made
-	ErrProtocol     Code = core.EProtocol     // the peer sent what is not QMP, or more than the limits allow
+	ErrProtocol     Code = core.EProtocol     // the peer sent something that is not QMP, or more than the limits allow
 	ErrDisconnected Code = core.EDisconnected // the connection ended before the answer came
 	ErrRefused      Code = core.ERefused      // QEMU refused the command; class and text are QEMU's
 	ErrNoJob        Code = core.ENoJob        // no job of that id
 	ErrNotReady     Code = core.ENotReady     // OnlyIfReady, and it is not
-	ErrStalled      Code = core.EStalled      // the job stands still: resume it, or abort it with Force
+	ErrStalled      Code = core.EStalled      // the job is paused, or an I/O error stopped it: resume it, or abort it with Force
 	ErrState        Code = core.EState        // the verb does not fit what the job is or does
 	ErrJobFailed    Code = core.EJobFailed    // the job failed; the text is QEMU's
-	ErrJobLost      Code = core.EJobLost      // how the job ended can't be known; the text says why
-	ErrJobEnded     Code = core.EJobEnded     // the job ended otherwise than asked; see Error.Outcome
+	ErrJobLost      Code = core.EJobLost      // how the job ended is unknown; the text gives the reason
+	ErrJobEnded     Code = core.EJobEnded     // the job ended differently from what was requested; see Error.Outcome
 )
 
 // Error returns a short sentence for the kind.
@@ -46,15 +46,15 @@ func (c Code) Error() string {
 	return "blockjob: " + core.String(core.ErrorText(int(c)))
 }
 
-// An Error is what every function of this package returns when something went wrong.
+// An Error is what every function of this package returns on failure.
 //
 // errors.Is compares it with a [Code]; where a context ended the wait, also with context.DeadlineExceeded or
 // context.Canceled, and with the cause that the program gave to the context (context.Cause, Go 1.20).
 type Error struct {
 	Code    Code
 	Text    string  // a sentence that names the thing and the remedy; QEMU's own words where there are any
-	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, or the number of libvirt's error ("83"); else ""
-	Outcome Outcome // how the job ended, NoOutcome if it has not or if it isn't about a job
+	Class   string  // QEMU's error class ("GenericError", ...) of an ErrRefused, or libvirt's error number ("83"); else ""
+	Outcome Outcome // how the job ended, NoOutcome if it has not, or if the error is not about a job
 	Job     *Job    // of a wait on a Group: the job that decided it, else nil
 
 	context error // that the context had, or nil
@@ -69,7 +69,7 @@ func (e *Error) Error() string {
 	return "blockjob: " + e.Text
 }
 
-// Is tells errors.Is that an error equals its [Code], and the context's error where that ended the wait.
+// Is reports whether target is the error's [Code], or the context's error where that ended the wait.
 func (e *Error) Is(target error) bool {
 	if code, ok := target.(Code); ok {
 		return code == e.Code
@@ -77,7 +77,7 @@ func (e *Error) Is(target error) bool {
 	return errors.Is(e.context, target)
 }
 
-// Unwrap returns the cause of the context's end where that ended the wait, else nil.
+// Unwrap returns the cause of the context's end where that ended the wait, otherwise nil.
 func (e *Error) Unwrap() error {
 	return e.cause
 }
@@ -87,18 +87,18 @@ func (e *Error) Timeout() bool {
 	return e.Code == ErrTimeout
 }
 
-// An Outcome says how a job ended. It is latched once and never changes after.
+// An Outcome is how a job ended. It is latched once and never changes afterwards.
 type Outcome int
 
 // The outcomes.
 const (
 	NoOutcome Outcome = core.OutcomeNone      // it has not ended
-	Completed Outcome = core.OutcomeCompleted // finished; of a mirror or an active commit: by another client's verb, and whether the disk was switched can't be told
+	Completed Outcome = core.OutcomeCompleted // finished; of a mirror or an active commit: by another client's verb, and whether the disk was switched cannot be determined
 	Pivoted   Outcome = core.OutcomePivoted   // the disk was switched to the copy, or to the base
 	Copied    Outcome = core.OutcomeCopied    // a ready mirror was aborted softly: the target is a consistent copy, the disk was not switched
 	Cancelled Outcome = core.OutcomeCancelled // cancelled; the target is worthless
 	Failed    Outcome = core.OutcomeFailed    // failed; Job.Err has QEMU's text
-	Lost      Outcome = core.OutcomeLost      // can't be known: the connection ended, or the job vanished unseen
+	Lost      Outcome = core.OutcomeLost      // unknown: the connection ended, or the job vanished unseen; Job.Err has the reason
 )
 
 // String returns the outcome as "PIVOTED".

@@ -11,15 +11,15 @@ import (
 	"github.com/libblockjob/libblockjob/go/internal/core"
 )
 
-// A Group is several jobs, of one monitor or of many, that are awaited, pivoted or given up together
-// (B08). Where a wait fails, [Error.Job] is the job that decided it; the others have their outcomes
-// themselves. A context that ends ends the wait and nothing else.
+// A Group is several jobs, of one monitor or of many, that are awaited, pivoted or aborted
+// together. Where a wait fails, [Error.Job] is the job that decided it; the others have outcomes of their
+// own. A context that ends stops the wait and nothing else.
 type Group struct {
 	jobs []*Job
 }
 
 // NewGroup makes a group. Its waits fail with ErrInvalid if there are no jobs, if one is nil, or if their monitors
-// have different limits. Letting go of a Group does nothing to its jobs.
+// have different limits. A Group needs no closing.
 func NewGroup(jobs ...*Job) *Group {
 	return &Group{jobs: append([]*Job(nil), jobs...)}
 }
@@ -32,15 +32,15 @@ func (g *Group) Jobs() []*Job {
 	return append([]*Job(nil), g.jobs...)
 }
 
-// WaitReady waits until all are ready. The error is that, as of Job.WaitReady, of the first that will
-// not be.
+// WaitReady waits until all are ready. It fails as soon as one will not be, with the error that
+// [Job.WaitReady] has for that one.
 func (g *Group) WaitReady(ctx context.Context) error {
 	_, err := g.ask(ctx, "waiting for a group to be ready", core.GroupReady)
 	return err
 }
 
-// Wait waits until all are over. The error then is that, as of Job.Wait, of the first that failed or was
-// lost, if any; ErrStalled comes as soon as an I/O error has stopped one.
+// Wait waits until all are over. If some failed or were lost, the error is that of the first, as of
+// [Job.Wait]. It returns ErrStalled as soon as an I/O error has stopped one.
 func (g *Group) Wait(ctx context.Context) error {
 	_, err := g.ask(ctx, "waiting for a group", func(group core.Group, timeout int64) core.Future {
 		return core.GroupDone(group, core.DoneOver, timeout)
@@ -48,7 +48,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	return err
 }
 
-// WaitReleased waits like Wait, and until QEMU has let go of the nodes of all (B22).
+// WaitReleased waits like Wait, and until QEMU has released the nodes of all.
 func (g *Group) WaitReleased(ctx context.Context) error {
 	_, err := g.ask(ctx, "waiting for the nodes of a group", func(group core.Group, timeout int64) core.Future {
 		return core.GroupDone(group, core.DoneReleased, timeout)
@@ -66,10 +66,10 @@ func (g *Group) WaitAny(ctx context.Context) (*Job, error) {
 // Pivot pivots all or none, and returns when all disks are switched: then all jobs are Pivoted.
 //
 // Nothing is completed before all are ready. When one ends, fails or stalls before that, all others are
-// aborted (softly; by force where they stand still), so that no disk is switched, and that one's error
-// is returned once they are over. From then on each goes its own way: one that fails in its pivot does
-// not bring back the others; its error is returned when all are over. ErrState, and nothing is aborted,
-// if one is of a kind that has no pivot.
+// aborted (softly; by force where they are stalled), so that no disk is switched, and that one's error
+// is returned once they are over. Once all are ready they are independent: if one fails in its pivot, the
+// others stay pivoted, and its error is returned when all are over. ErrState if one is of a kind that
+// cannot be pivoted; then nothing is aborted.
 func (g *Group) Pivot(ctx context.Context) error {
 	if err := begin(ctx, "pivoting a group"); err != nil {
 		return err
@@ -78,8 +78,8 @@ func (g *Group) Pivot(ctx context.Context) error {
 	return err
 }
 
-// Abort aborts all and returns when all are over; Async when QEMU has accepted all. The outcomes say how
-// each really ended. Errors as of Job.Abort; ErrInvalid with ForceAfter.
+// Abort aborts all and returns when all are over; Async when QEMU has accepted all. Each job's
+// Outcome is how it really ended. Errors as of Job.Abort; ErrInvalid with ForceAfter.
 func (g *Group) Abort(ctx context.Context, options ...AbortOption) error {
 	flags := core.AbortSoft
 	for _, o := range options {

@@ -13,8 +13,8 @@ import (
 )
 
 // A Job is one run of one block job; an id used again is another Job. Its methods may be called from
-// any goroutine, also after the monitor is closed. A Job needs no closing: letting go of it does
-// nothing to what runs in QEMU.
+// any goroutine, also after the monitor is closed. A Job needs no closing: dropping it does nothing to what runs
+// in QEMU. It keeps its Monitor from being collected.
 type Job struct {
 	monitor *Monitor
 	handle  core.Job
@@ -32,8 +32,8 @@ type channels struct {
 	done    chan struct{}
 }
 
-// JobInfo is one row of what QEMU says of its jobs. What a QEMU doesn't tell is "", -1 or false; libvirt
-// tells ID, Type, Current, Total, Speed and Ready.
+// JobInfo is one row of QEMU's job list. Fields that this QEMU does not report are "", -1 or false; libvirt
+// reports ID, Type, Current, Total, Speed and Ready.
 type JobInfo struct {
 	ID           string
 	Type         string // "mirror", "commit", "stream", "backup", "create", ...
@@ -41,8 +41,8 @@ type JobInfo struct {
 	Error        string // of a job that has concluded
 	IOStatus     string // "ok", "failed", "nospace"
 	Current      int64  // bytes, or another unit for jobs that copy none
-	Total        int64  // grows while a guest writes; never equals Current before ready (B25; not so with libvirt)
-	Speed        int64  // limit in bytes a second, 0 is none
+	Total        int64  // grows while a guest writes; never equals Current before the job is ready, except with libvirt
+	Speed        int64  // limit in bytes per second, 0 is none
 	Ready        bool
 	Paused       bool
 	AutoDismiss  bool
@@ -50,13 +50,13 @@ type JobInfo struct {
 }
 
 // Progress is how far a job is, in bytes, or in another unit for jobs that copy none. Total grows
-// while a guest writes; it never equals Current before the job is ready (B25).
+// while a guest writes; it never equals Current before the job is ready.
 type Progress struct {
 	Current, Total int64
 }
 
-// A Timeline says when things happened; the zero time if they have not. The Event times are QEMU's
-// own, of its events; the others are this process's, on the same clock.
+// A Timeline is when things happened; the zero time if they have not. The Event times are the timestamps of QEMU's
+// events; the others were taken by this process, on the same clock.
 type Timeline struct {
 	StartSent        time.Time
 	ReadyEvent       time.Time
@@ -92,26 +92,26 @@ func (j *Job) use() core.Job {
 	return j.handle
 }
 
-// Type returns "mirror", "commit", ...; "" until QEMU or the start has told it.
+// Type returns "mirror", "commit", ...; "" while it is unknown.
 func (j *Job) Type() string {
 	defer runtime.KeepAlive(j)
 	return core.String(core.JobType(j.use()))
 }
 
-// IsReady reports whether the job was ready once; never false again. It doesn't ask QEMU.
+// IsReady reports whether the job has been ready; once true it stays true. It does not ask QEMU.
 func (j *Job) IsReady() bool {
 	defer runtime.KeepAlive(j)
 	return core.JobIsReady(j.use())
 }
 
-// Outcome returns how the job ended, NoOutcome if it has not. It doesn't ask QEMU.
+// Outcome returns how the job ended, NoOutcome if it has not ended. It does not ask QEMU.
 func (j *Job) Outcome() Outcome {
 	defer runtime.KeepAlive(j)
 	return Outcome(core.JobOutcome(j.use()))
 }
 
 // Err returns an ErrJobFailed with QEMU's text for a job that Failed, an ErrJobLost with the reason for
-// one that is Lost, else nil. It doesn't ask QEMU.
+// one that is Lost, otherwise nil. It does not ask QEMU.
 func (j *Job) Err() error {
 	defer runtime.KeepAlive(j)
 
@@ -145,13 +145,14 @@ func (j *Job) Timeline() Timeline {
 
 // Ready returns a channel that is closed once the job is ready: source and target are equal and stay
 // so. A job that ends without ever being ready leaves it open: select on Done too. Neither is closed
-// while an I/O error has stopped the job; WaitReady and Watch tell that.
+// while an I/O error has stopped the job; WaitReady and Watch report that. Until the job is over, the monitor is
+// not collected.
 func (j *Job) Ready() <-chan struct{} {
 	return j.follow().ready
 }
 
-// Done returns a channel that is closed once the job is over, or its monitor is closed. Outcome says
-// how it ended, NoOutcome if it goes on without this program.
+// Done returns a channel that is closed once the job is over, or its monitor is closed. Outcome is how the job
+// ended; NoOutcome if it goes on without this program. While the channel is open, the monitor is not collected.
 func (j *Job) Done() <-chan struct{} {
 	return j.follow().done
 }
@@ -242,19 +243,19 @@ func (c *channels) receive(record core.Record) bool {
 	return true
 }
 
-// WaitReady waits until the job is ready; at once if it is (B04). It does nothing to the job, whatever
-// becomes of ctx (B07).
+// WaitReady waits until the job is ready; at once if it is. A ctx that ends stops the wait, not the
+// job.
 //
-// Errors: ErrJobEnded when it ended without ever being ready (B09; so it is with an intermediate
-// commit, which only its end tells from an active one), ErrJobFailed, ErrJobLost; ErrState for a kind
-// that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it (B13).
+// Errors: ErrJobEnded when it ended without ever being ready (so does an intermediate
+// commit, which only its end distinguishes from an active one), ErrJobFailed, ErrJobLost; ErrState for a kind
+// that never is ready (stream, backup, ...); ErrStalled when an I/O error has stopped it.
 func (j *Job) WaitReady(ctx context.Context) error {
 	_, err := j.ask(ctx, "waiting for READY of", core.JobReady)
 	return err
 }
 
-// Wait waits until the job is over and returns how it ended; at once if it is over (B04). It does
-// nothing to the job, whatever becomes of ctx (B07).
+// Wait waits until the job is over and returns how it ended; at once if it is over. A ctx that
+// ends stops the wait, not the job.
 //
 // Errors: ErrJobFailed with QEMU's text, ErrJobLost with the reason; ErrStalled when an I/O error has
 // stopped the job: nothing will happen until someone resumes or aborts it.
@@ -264,8 +265,8 @@ func (j *Job) Wait(ctx context.Context) (Outcome, error) {
 	})
 }
 
-// WaitReleased waits like Wait, and until QEMU has let go of the job's nodes, so that the next command
-// on them does not meet "node is busy" (B22).
+// WaitReleased waits like Wait, and until QEMU has released the job's nodes, so that the next command
+// on them does not fail with "node is busy".
 func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
 	return j.ask(ctx, "waiting for the nodes of", func(job core.Job, timeout int64) core.Future {
 		return core.JobDone(job, core.DoneReleased, timeout)
@@ -273,9 +274,9 @@ func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
 }
 
 // Pivot switches the disk to the copy (mirror) or to the base (active commit), and returns when that
-// is over. The error is nil if the outcome is Pivoted, and only then. A job that is not ready is waited
-// for (B31), or refused by the option OnlyIfReady. QEMU is told once, however many callers there are
-// (B32); if all their contexts end before that, it isn't told.
+// is over. The error is nil if the outcome is Pivoted, and only then. Pivot waits for a job that is
+// not ready; with the option OnlyIfReady it fails instead. The command is sent once, however many callers there
+// are; if the contexts of all of them end before the job is ready, it is not sent.
 //
 // Errors: ErrNotReady; ErrStalled (paused, or stopped by an I/O error); ErrState (a kind that has no
 // pivot, or an abort is under way); ErrRefused; ErrJobEnded (it was cancelled, by anyone); ErrJobFailed,
@@ -290,12 +291,12 @@ func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error
 	})
 }
 
-// Abort aborts the job and returns when it is over. The outcome says how it really ended: it may have
-// completed, pivoted or failed first, none of which is an error here (B17). Aborting what is over
-// yields its outcome (B35).
+// Abort aborts the job and returns when it is over. The outcome is how it really ended: it may have
+// completed, pivoted or failed first, none of which is an error here. Aborting a job that is over returns its
+// outcome.
 //
-// It is soft without options: a ready mirror ends as Copied, anything else as Cancelled. Accepting takes
-// QEMU milliseconds, ending can take as long as a hanging flush: give ctx a deadline, or use ForceAfter,
+// It is soft without options: a ready mirror ends as Copied, anything else as Cancelled. QEMU
+// accepts within milliseconds, but the end can take as long as a flush that hangs: give ctx a deadline, or use ForceAfter,
 // or Async.
 //
 // Errors: ErrStalled (a soft abort of a paused or stopped job, which QEMU refuses), ErrRefused, ErrState
@@ -311,8 +312,8 @@ func (j *Job) Abort(ctx context.Context, options ...AbortOption) (Outcome, error
 	if all.escalate && all.flag != core.AbortSoft {
 		return NoOutcome, invalid("ForceAfter is a soft abort that is waited for: it goes with neither Force nor Async")
 	}
-	if all.forceAfter < 0 {
-		return NoOutcome, invalid("ForceAfter needs a time that is not negative")
+	if all.escalate && all.forceAfter <= 0 {
+		return NoOutcome, invalid("ForceAfter needs a positive time")
 	}
 
 	return j.tell(ctx, "aborting", func(job core.Job, timeout int64) core.Future {
@@ -333,7 +334,7 @@ func (j *Job) Resume(ctx context.Context) error {
 	return j.command(ctx, "resuming", core.JobResume)
 }
 
-// SetSpeed limits the job to so many bytes a second; 0 is no limit.
+// SetSpeed limits the job to this many bytes per second; 0 is no limit.
 func (j *Job) SetSpeed(ctx context.Context, bytesPerSecond int64) error {
 	return j.command(ctx, "setting the speed of", func(job core.Job, timeout int64) core.Future {
 		return core.JobSetSpeed(job, bytesPerSecond, timeout)
@@ -353,7 +354,7 @@ func (j *Job) Dismiss(ctx context.Context) error {
 }
 
 // Change changes how the job works (block-job-change, QEMU 8.2): a CopyMode of "write-blocking" makes a
-// mirror converge that else would not (B30). ErrUnsupported before 8.2.
+// mirror converge that otherwise would not. ErrUnsupported before 8.2.
 func (j *Job) Change(ctx context.Context, options ChangeOptions) error {
 	text, err := options.marshal()
 	if err != nil {
@@ -436,15 +437,15 @@ func (j *Job) command(ctx context.Context, what string, verb request) error {
 	return err
 }
 
-// An UpdateKind says what an [Update] tells.
+// An UpdateKind is what an [Update] reports.
 type UpdateKind int
 
 // The kinds of updates.
 const (
 	UpdateStatus   UpdateKind = core.RecordStatus   // QEMU's own status, in Status
 	UpdateReady    UpdateKind = core.RecordReady    // ready, once
-	UpdateStalled  UpdateKind = core.RecordStalled  // stands still, or with an interval also: what is left to copy does not shrink (B30); Text says why
-	UpdateResumed  UpdateKind = core.RecordResumed  // goes on after a stall
+	UpdateStalled  UpdateKind = core.RecordStalled  // paused or stopped by an error; with an interval also: what is left to copy does not shrink; Text gives the reason
+	UpdateResumed  UpdateKind = core.RecordResumed  // no longer stalled
 	UpdateProgress UpdateKind = core.RecordProgress // Progress
 	UpdateEnded    UpdateKind = core.RecordEnded    // the last: Outcome, Err
 )
@@ -461,15 +462,15 @@ type Update struct {
 	Dropped  uint64    // updates lost just before this one, because the receiver was slow
 }
 
-// Watch returns all that happens to the job, beginning with what is true already (ready, stalled,
-// ended). The channel is closed after UpdateEnded; or when ctx is done, or the monitor is closed. Until then the
+// Watch returns a stream of everything that happens to the job, beginning with what is already true (ready,
+// stalled, ended). The channel is closed after UpdateEnded; or when ctx is done, or the monitor is closed. Until then the
 // stream keeps the monitor open, as that of [Monitor.Events] does.
 //
 // Updates wait for a slow receiver within the same limits. UpdateReady, the latest UpdateStalled and UpdateEnded
 // are never dropped.
 //
-// With an interval there is an UpdateProgress when that changed, at most so often. QEMU sends no event
-// for progress, so it is asked, while such a watch is open (B63). 0 asks nothing.
+// With an interval there is an UpdateProgress when progress was made, at most once per interval. QEMU sends no event
+// for progress: it is asked while such a stream is open. With 0 it is not asked.
 func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update, error) {
 	all := func(int) bool { return true }
 
@@ -490,8 +491,8 @@ func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update,
 	})
 }
 
-// Progress returns how far the job is, when that changed and at most every interval, but no more often
-// than each millisecond. A slow receiver misses what is outdated. The channel is closed when the job is
+// Progress returns a stream of how far the job is, when that changed and at most once per interval, which is a
+// millisecond at least. A slow receiver gets only the latest. The channel is closed when the job is
 // over; or when ctx is done, or the monitor is closed.
 //
 //	for p := range job.Progress(ctx, time.Second) {

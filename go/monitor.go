@@ -18,7 +18,7 @@ import (
 	"github.com/libblockjob/libblockjob/go/internal/core"
 )
 
-// A Monitor is the control channel to one QEMU, qemu-storage-daemon or domain of libvirt's. Its methods
+// A Monitor is the control channel to one QEMU, qemu-storage-daemon or libvirt domain. Its methods
 // may be called from any goroutine, also while another calls Close.
 type Monitor struct {
 	hub     *hub
@@ -51,23 +51,23 @@ func (m *Monitor) receive(record core.Record) bool {
 	return m.end.receive(record)
 }
 
-// Dial connects to a QEMU, or to a domain of libvirt's, and negotiates. The URI is
+// Dial connects to a QEMU, or to a libvirt domain, and negotiates. The URI is
 //
 //	unix:/path          a UNIX socket (a bare path that starts with / will do)
 //	tcp:host:port       [::1]:4444 for an IPv6 address
 //	fd:N                a connected socket; it is duplicated, N stays the caller's
-//	qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's name
-//	                    or UUID (url.PathEscape encodes an odd name); any of libvirt's connections to QEMU,
-//	                    as qemu+ssh://host/system#vm1; libvirt:vm1 for its default one
+//	qemu:///system#vm1  a libvirt domain: the URI of a connection and, after #, the domain's name or
+//	                    UUID (special characters are encoded by url.PathEscape); any libvirt URI of QEMU
+//	                    will do, as qemu+ssh://host/system#vm1; libvirt:vm1 for the default connection
 //
-// One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation
-// (B47). QEMU serves one client a socket: while another holds it, connecting succeeds, but no greeting
-// comes, and the error is ErrTimeout. libvirt holds its domains' sockets: reach those through libvirt, or
+// One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation.
+// QEMU serves one client per socket: while another holds it, connecting succeeds, but no greeting arrives,
+// and the error is ErrTimeout. libvirt holds the sockets of its domains: use a libvirt URI for those, or
 // give such a QEMU a second -qmp.
 //
-// The driver for libvirt is a library of its own, libblockjob-libvirt.so.0, that is loaded for the first
-// domain. A domain's jobs go by their disk ("vda", or its path) and are started in libvirt's words, with
-// what has no field in Extra. There is no Execute, Transaction, Pause, Resume, Finalize or Change, and Force only
+// The libvirt driver is a separate library, libblockjob-libvirt.so.0, which is loaded for the first
+// domain. The id of a domain's job is its disk ("vda", or a path). Jobs are started with libvirt's arguments;
+// those without a field go into Extra. There is no Execute, Transaction, Pause, Resume, Finalize or Change, and Force only
 // before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor.
 //
 // Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid; ErrUnsupported where the
@@ -81,15 +81,18 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	})
 }
 
-// DialDomain connects as Dial does, to a domain that the program has from libvirt. The pointer is C's
-// virDomainPtr, from whichever binding; for libvirt.org/go/libvirt's *Domain use the module
+// DialDomain connects as Dial does, to a domain that the program already has. The pointer is C's
+// virDomainPtr, from any binding; for libvirt.org/go/libvirt's *Domain use the module
 // github.com/libblockjob/libblockjob/go/libvirtjob.
 //
-// The domain's own connection is used, and libvirt's event loop must run, if the program has registered
-// one; where it has not, the library does. A connection that was opened before there was a loop is deaf:
-// where the loop is the library's, it opens one of its own beside it; else register before you open. It takes a reference before DialDomain returns: from
-// then on the program may free its domain, and close its connection, whenever it likes. The reference is
-// given back some time after Close. Such a monitor does not reconnect.
+// The domain's own connection is used. If the program has registered an event loop with libvirt, it must run that
+// loop; otherwise the library registers and runs one. A connection that was opened before any loop was registered
+// delivers no events: the library then opens a second one if the loop is its own; a program with its own loop
+// must register it before it opens connections.
+//
+// DialDomain takes a reference to the domain before it returns: from then on the program may free its domain and
+// close its connection at any time. The reference is dropped some time after Close. Such a monitor does not
+// reconnect.
 //
 // Errors as of Dial.
 func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOption) (*Monitor, error) {
@@ -191,7 +194,7 @@ func (m *Monitor) URI() string {
 }
 
 // QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it. It is ""
-// of a domain of libvirt's, which does not tell.
+// for a libvirt domain, which does not report it.
 func (m *Monitor) QEMUVersion() string {
 	if m == nil {
 		return ""
@@ -199,8 +202,7 @@ func (m *Monitor) QEMUVersion() string {
 	return m.version
 }
 
-// HasCommand reports whether this QEMU has that command. Once the connection is over, the error says
-// so.
+// HasCommand reports whether this QEMU has that command. It fails once the connection is over.
 func (m *Monitor) HasCommand(command string) (has bool, err error) {
 	if err := isText("the command", command); err != nil {
 		return false, err
@@ -213,16 +215,17 @@ func (m *Monitor) HasCommand(command string) (has bool, err error) {
 	return has, err
 }
 
-// SetReconnect has a connection that ends made again from now on, tried for so long each time (B45,
-// B46). Forever never gives up; 0, as it is at first, never tries.
+// SetReconnect makes the monitor connect again whenever its connection ends, and sets for how long it tries each
+// time. Forever never gives up; 0, the default, never tries.
 //
-// Waits on jobs, their contexts and their channels go on through it. Then QEMU is asked what became of
-// each job: still listed, it goes on; concluded, it has its outcome; gone, or when another process has
-// the socket, it is Lost, never a success. Commands under way, and those given before it is connected
-// again, fail with ErrDisconnected. Events tells of both moments; what QEMU sends in between is lost.
+// Waits on jobs, their contexts and their channels continue meanwhile. After reconnecting, QEMU is asked
+// for each job: one that is listed goes on; one that has concluded has its outcome; one that is gone, or
+// any if another process has the socket, is Lost, never a success. Commands in flight, and those given
+// before the connection is back, fail with ErrDisconnected. Events reports both moments; what QEMU sends in
+// between is lost.
 //
-// Errors: ErrInvalid for a monitor of "fd:N" or of DialDomain, which can't be made again, or for a
-// negative time; ErrClosed, ErrDisconnected or ErrProtocol when the monitor is over already.
+// Errors: ErrInvalid for a monitor of "fd:N" or of DialDomain, which cannot be connected again, or for a
+// negative time; ErrClosed, ErrDisconnected or ErrProtocol when the monitor is already over.
 func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	if giveUpAfter < 0 {
 		return invalid("SetReconnect needs a time that is not negative")
@@ -240,8 +243,8 @@ func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	})
 }
 
-// Done returns a channel that is closed when the connection is over for good, however; Err says why. Once it was
-// asked for, the monitor is not collected before that, even if nothing but the channel is left of it.
+// Done returns a channel that is closed when the connection is over for good, for whatever reason: see Err. While the
+// channel is open, the monitor is not collected, even if the program keeps nothing but the channel.
 func (m *Monitor) Done() <-chan struct{} {
 	if m == nil || m.end == nil {
 		return closedChannel
@@ -263,13 +266,13 @@ func (m *Monitor) Err() error {
 	}
 }
 
-// Close closes the connection. All that waits on it is answered with ErrClosed, and the channels of
+// Close closes the connection. All waits on it end with ErrClosed, and the channels of
 // Events, Watch and Progress are closed. No goroutine of the monitor is left when Close returns.
 // Closing twice is harmless.
 //
 // Jobs go on in QEMU, and Attach finds them again; one that this program has started stays listed as
-// "concluded" when it ends, until someone dismisses it. Those that are over already are still
-// dismissed, and what QEMU was asked is still answered: if this is the last monitor, Close waits for
+// "concluded" when it ends, until a client dismisses it. Those that are already over are still
+// dismissed, and QEMU's replies are still awaited: if this is the last monitor, Close waits for
 // that, for a second at most.
 func (m *Monitor) Close() error {
 	if m == nil || m.end == nil {
@@ -307,14 +310,14 @@ func (m *Monitor) await(ctx context.Context, what string,
 	return f, err
 }
 
-// Execute sends any command. The arguments are nil or become a JSON object by encoding/json; a
-// json.RawMessage is sent as it is. The reply's "return" value is decoded into reply, if that isn't
+// Execute sends any command. The arguments are nil, or encoding/json makes a JSON object of them; a
+// json.RawMessage is sent as it is. The reply's "return" value is decoded into reply, if that is not
 // nil. Integers are exact in both directions: where reply holds an any, they are json.Number. Text that is not valid
 // UTF-8 is ErrInvalid, and not replaced as encoding/json does.
 //
-// The deadline is the context's, or else 60 seconds. When it passes a late reply is dropped, but QEMU
-// may still do what it was told. For jobs use the other methods: a verb sent this way is sent as it is,
-// ready or not.
+// The deadline is the context's, or else 60 seconds. When it passes, a late reply is dropped, but QEMU
+// may still execute the command. For jobs use the other methods: a verb sent this way is sent
+// even if the job is not ready.
 //
 // Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
 func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {
@@ -349,8 +352,8 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 // "blockdev-create", ...). The arguments are as those of Execute.
 //
 // The library adds what they leave out: a unique "job-id" where this QEMU has ids, and "auto-dismiss":
-// false where it has that; it then dismisses the job itself when the outcome is stored (B40). The job
-// is followed from before the command is sent: nothing it does is missed (B01).
+// false where it has that; it then dismisses the job itself when the outcome is stored. The job
+// is followed from before the command is sent, so nothing is missed.
 //
 // Errors: ErrRefused with QEMU's reason, ErrUnsupported, ErrInvalid, ErrBusy. An answer that has arrived when ctx
 // ends counts. When ctx ends before, the job may start all the same: Attach finds it by its id, so give it one
@@ -428,10 +431,10 @@ func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptio
 	})
 }
 
-// Transaction starts several jobs as one (B43). Among the actions may be some that start no job (a
+// Transaction starts several jobs at once, all or none. The actions may include some that start no job (a
 // bitmap, a snapshot). The jobs are returned in the order of the actions that started them, and the
-// library adds to each what Start adds. Each has a fate of its own, unless the transaction is Grouped.
-// Errors as of Start; refused, no job is left behind.
+// library adds to each what Start adds. Their outcomes are independent, unless the transaction is Grouped.
+// Errors as of Start; if it is refused, no job is left behind.
 func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...TransactionOption) ([]*Job, error) {
 	text, err := marshal(actions)
 	if err != nil {
@@ -459,8 +462,8 @@ func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...
 	return jobs, nil
 }
 
-// Attach finds a job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is
-// the device's name. Such a job is never dismissed by the library unless asked. Error: ErrNoJob.
+// Attach finds a job that another client, or an earlier process, started. Before QEMU 2.7 the id is
+// the device's name. The library does not dismiss such a job; use Dismiss. Error: ErrNoJob.
 func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
 	if err := isText("the id", id); err != nil {
 		return nil, err
@@ -484,7 +487,7 @@ func (m *Monitor) start(ctx context.Context, what string,
 	return newJob(m, core.FutureJob(f.handle)), nil
 }
 
-// Jobs asks QEMU for all jobs it knows of now.
+// Jobs asks QEMU for a list of all its jobs.
 func (m *Monitor) Jobs(ctx context.Context) ([]JobInfo, error) {
 	f, err := m.await(ctx, "listing jobs", core.MonitorList)
 	if err != nil {
@@ -498,14 +501,14 @@ func (m *Monitor) Jobs(ctx context.Context) ([]JobInfo, error) {
 	return infos(f.handle), nil
 }
 
-// An EventKind says whose word an [Event] is.
+// An EventKind is where an [Event] comes from.
 type EventKind int
 
 // The kinds of events.
 const (
 	EventQEMU         EventKind = core.RecordEvent        // QEMU's
-	EventDisconnected EventKind = core.RecordDisconnected // the connection has ended, Err says why, and will be made again
-	EventReconnected  EventKind = core.RecordReconnected  // from here on events are seen again
+	EventDisconnected EventKind = core.RecordDisconnected // the connection has ended, for the reason in Err; it is being made again
+	EventReconnected  EventKind = core.RecordReconnected  // the connection is back; events that QEMU sent meanwhile are lost
 )
 
 // An Event is one of QEMU's own; or, of a monitor that reconnects, the end of its connection and the
@@ -519,9 +522,8 @@ type Event struct {
 	Dropped uint64          // events lost just before this one, because the receiver was slow
 }
 
-// Events returns all events of this QEMU from now on: what QEMU sends after Events has returned is
-// seen, in order, once. The channel is closed when the connection is over for good, and Monitor.Err says
-// why; or when ctx is done. A receiver that has seen enough cancels ctx: until then the stream holds its
+// Events returns a stream of all events that QEMU sends after Events has returned, in order, each once. The channel
+// is closed when the connection is over for good (see Monitor.Err), or when ctx is done. A receiver that has seen enough cancels ctx: until then the stream holds its
 // memory and a goroutine, and keeps the monitor open even if nothing else refers to it.
 //
 // Events wait for a slow receiver, up to LimitWatchRing of them and LimitMessageBytes of their names and data,

@@ -13,7 +13,7 @@ import (
 	"github.com/libblockjob/libblockjob/go/internal/core"
 )
 
-// A Limit bounds what a peer, or a slow receiver, can make the library use.
+// A Limit bounds the resources that a peer or a slow receiver can make the library use.
 type Limit int
 
 // The limits, and what they are without WithLimit.
@@ -21,15 +21,15 @@ const (
 	LimitMessageBytes   Limit = core.LimitMessageBytes   // of one message from QEMU, and of all events or updates that wait for a receiver; 16 MiB
 	LimitMessageTokens  Limit = core.LimitMessageTokens  // of one message; 1,048,576
 	LimitMessageNesting Limit = core.LimitMessageNesting // of one message; 256, at most 1,024
-	LimitInFlight       Limit = core.LimitInFlight       // commands sent and not answered; 64
-	LimitQueued         Limit = core.LimitQueued         // commands not sent yet; 1,024
-	LimitJobs           Limit = core.LimitJobs           // runs that are kept track of; 4,096
+	LimitInFlight       Limit = core.LimitInFlight       // commands sent and not answered, per monitor; 64
+	LimitQueued         Limit = core.LimitQueued         // commands not sent yet, per monitor; 1,024
+	LimitJobs           Limit = core.LimitJobs           // jobs that are followed, per monitor; 4,096
 	LimitWatchRing      Limit = core.LimitWatchRing      // events or updates that wait for a receiver; 256
 	LimitConnectMS      Limit = core.LimitConnectMS      // connect, greeting and negotiation; 10,000
 	LimitCommandMS      Limit = core.LimitCommandMS      // a command, where the context has no deadline; 60,000
-	LimitStallMS        Limit = core.LimitStallMS        // how long a job may stand still before a pivot is told ErrStalled; 1,000
-	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6) is asked (B58); 500
-	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long what is left to copy may fail to shrink before a Watch with an interval is told (B30); 10,000
+	LimitStallMS        Limit = core.LimitStallMS        // how long a job may be paused before a pivot fails with ErrStalled; 1,000
+	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6) is polled; 500
+	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long what is left to copy may fail to shrink before a Watch with an interval reports UpdateStalled; 10,000
 )
 
 // limits are what Dial was given; 0 stands for the library's own.
@@ -41,7 +41,7 @@ type dialing struct {
 	reconnect time.Duration
 }
 
-// A DialOption changes what Dial makes.
+// A DialOption configures the monitor that Dial makes.
 type DialOption func(*dialing) error
 
 // WithLimit sets a limit of this monitor. Monitors of equal limits share the thread and the goroutine
@@ -57,10 +57,10 @@ func WithLimit(limit Limit, value uint64) DialOption {
 	}
 }
 
-// Forever is the time of a reconnect that is never given up.
+// Forever makes a monitor try to reconnect without limit.
 const Forever time.Duration = math.MaxInt64
 
-// WithReconnect has a connection that ends made again, as Monitor.SetReconnect does. Error of Dial:
+// WithReconnect makes the monitor connect again whenever its connection ends, as Monitor.SetReconnect does. Error of Dial:
 // ErrInvalid for "fd:N", or for a negative time.
 func WithReconnect(giveUpAfter time.Duration) DialOption {
 	return func(d *dialing) error {
@@ -72,17 +72,17 @@ func WithReconnect(giveUpAfter time.Duration) DialOption {
 	}
 }
 
-// MirrorOptions are the arguments of blockdev-mirror, in QEMU's words.
+// MirrorOptions are the arguments of blockdev-mirror, named as in QMP.
 //
-// Of a copy of a libvirt domain's disk they are Target (a path, or a whole <disk> in XML), Sync ("full" or
-// "top"), Granularity, BufSize and CopyMode; what is libvirt's own goes into Extra: "format", "reuse",
-// "transient", "target-type", "bandwidth".
+// For a libvirt domain use Target (a path, or a whole <disk> in XML), Sync ("full" or "top"), Granularity, BufSize
+// and CopyMode; libvirt's other arguments go into Extra: "format", "reuse", "transient", "target-type",
+// "bandwidth".
 type MirrorOptions struct {
 	Target         string         `json:"-"`                // a node; needed
 	Sync           string         `json:"-"`                // "full" (if empty), "top" or "none"
 	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
 	Replaces       string         `json:"replaces,omitempty"`
-	Speed          int64          `json:"speed,omitempty"` // bytes a second; 0 is no limit
+	Speed          int64          `json:"speed,omitempty"` // bytes per second; 0 is no limit
 	Granularity    int64          `json:"granularity,omitempty"`
 	BufSize        int64          `json:"buf-size,omitempty"`
 	OnSourceError  string         `json:"on-source-error,omitempty"`
@@ -98,14 +98,14 @@ func (o *MirrorOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// CommitOptions are the arguments of block-commit, in QEMU's words. Of a libvirt domain, all is in Extra:
+// CommitOptions are the arguments of block-commit, named as in QMP. For a libvirt domain use only Extra:
 // "base" and "top" (paths), "active", "shallow", "relative", "delete", "bandwidth".
 type CommitOptions struct {
 	TopNode        string         `json:"top-node,omitempty"`  // the active layer if empty
 	BaseNode       string         `json:"base-node,omitempty"` // the bottom of the chain if empty
 	BackingFile    string         `json:"backing-file,omitempty"`
 	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
-	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	Speed          int64          `json:"speed,omitempty"`  // bytes per second; 0 is no limit
 	OnError        string         `json:"on-error,omitempty"`
 	FilterNodeName string         `json:"filter-node-name,omitempty"`
 	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
@@ -117,14 +117,14 @@ func (o *CommitOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// StreamOptions are the arguments of block-stream, in QEMU's words. Of a libvirt domain, all is in Extra:
+// StreamOptions are the arguments of block-stream, named as in QMP. For a libvirt domain use only Extra:
 // "base" (a path), "relative", "bandwidth".
 type StreamOptions struct {
 	BaseNode       string         `json:"base-node,omitempty"` // all backing files are pulled up if empty
 	Bottom         string         `json:"bottom,omitempty"`
 	BackingFile    string         `json:"backing-file,omitempty"`
 	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
-	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	Speed          int64          `json:"speed,omitempty"`  // bytes per second; 0 is no limit
 	OnError        string         `json:"on-error,omitempty"`
 	FilterNodeName string         `json:"filter-node-name,omitempty"`
 	ManualFinalize bool           `json:"-"` // "auto-finalize": false: the job waits, pending, for Finalize
@@ -136,8 +136,8 @@ func (o *StreamOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// BackupOptions are the arguments of blockdev-backup, in QEMU's words. Of a libvirt domain they are Target
-// (a path) and Sync ("full"), and in Extra "format", "reuse" and "target-type".
+// BackupOptions are the arguments of blockdev-backup, named as in QMP. For a libvirt domain use Target (a path), Sync
+// ("full"), and in Extra "format", "reuse" and "target-type".
 type BackupOptions struct {
 	Target         string         `json:"-"` // a node; needed
 	Sync           string         `json:"-"` // "full" (if empty), "top", "none", "incremental" or "bitmap"
@@ -145,7 +145,7 @@ type BackupOptions struct {
 	BitmapMode     string         `json:"bitmap-mode,omitempty"`
 	Compress       bool           `json:"compress,omitempty"`
 	JobID          string         `json:"job-id,omitempty"` // a unique one if empty
-	Speed          int64          `json:"speed,omitempty"`  // bytes a second; 0 is no limit
+	Speed          int64          `json:"speed,omitempty"`  // bytes per second; 0 is no limit
 	OnSourceError  string         `json:"on-source-error,omitempty"`
 	OnTargetError  string         `json:"on-target-error,omitempty"`
 	FilterNodeName string         `json:"filter-node-name,omitempty"`
@@ -158,7 +158,7 @@ func (o *BackupOptions) marshal() (string, error) {
 	return arguments(o, o.ManualFinalize, o.ManualDismiss, o.Extra)
 }
 
-// ChangeOptions are the arguments of block-job-change, in QEMU's words.
+// ChangeOptions are the arguments of block-job-change, named as in QMP.
 type ChangeOptions struct {
 	CopyMode string         `json:"copy-mode,omitempty"` // "write-blocking"
 	Extra    map[string]any `json:"-"`                   // further arguments; they win over the fields
@@ -196,10 +196,10 @@ func arguments(fields any, manualFinalize, manualDismiss bool, extra map[string]
 	return marshal(all)
 }
 
-// An Action is one of a transaction, in QEMU's words.
+// An Action is one action of a transaction, named as in QMP.
 type Action struct {
 	Type string `json:"type"` // "blockdev-backup", ...
-	Data any    `json:"data"` // its arguments; becomes a JSON object by encoding/json
+	Data any    `json:"data"` // its arguments; encoding/json makes a JSON object of them
 }
 
 // A TransactionOption changes how Monitor.Transaction works.
@@ -207,8 +207,8 @@ type TransactionOption struct {
 	flag int
 }
 
-// Grouped has QEMU cancel all jobs of a transaction when one fails or is cancelled: each of the others
-// is Cancelled then.
+// Grouped makes QEMU cancel all jobs of a transaction when one fails or is cancelled: the others
+// then end as Cancelled.
 func Grouped() TransactionOption {
 	return TransactionOption{core.TransactionGrouped}
 }
@@ -218,7 +218,7 @@ type PivotOption struct {
 	flag int
 }
 
-// OnlyIfReady has Pivot fail with ErrNotReady, and send nothing, on a job that is not ready now.
+// OnlyIfReady makes Pivot fail with ErrNotReady, without sending anything, if the job is not ready now.
 func OnlyIfReady() PivotOption {
 	return PivotOption{core.PivotOnlyIfReady}
 }
@@ -230,17 +230,17 @@ type AbortOption struct {
 	forceAfter time.Duration
 }
 
-// Force aborts also what is ready or stalled. The outcome is Cancelled: the target is worthless.
+// Force also aborts a job that is ready or stalled. The outcome is Cancelled: the target is worthless.
 func Force() AbortOption {
 	return AbortOption{flag: core.AbortForce}
 }
 
-// Async has Abort return when QEMU has accepted. The end follows: Wait, Done, Watch.
+// Async makes Abort return when QEMU has accepted the request. The end follows: see Wait, Done and Watch.
 func Async() AbortOption {
 	return AbortOption{flag: core.AbortAsync}
 }
 
-// ForceAfter makes a soft abort a forced one when the job is not over after d (B36).
+// ForceAfter makes a soft abort a forced one if the job is not over after d, which must be positive.
 func ForceAfter(d time.Duration) AbortOption {
 	return AbortOption{escalate: true, forceAfter: d}
 }

@@ -28,9 +28,9 @@ import (
 	"libvirt.org/go/libvirt"
 )
 
-// Dial connects to a domain over the domain's own connection: blockjob.DialDomain says what that needs
-// and what errors there are. The domain must stay the caller's until Dial returns; after that it may be
-// freed, and the connection closed, while the monitor goes on.
+// Dial connects to a domain over the domain's own connection: see blockjob.DialDomain for its needs
+// and its errors. The caller must not free the domain before Dial returns; after that it may be
+// freed, and the connection closed, while the monitor is in use.
 //
 // A program that registers libvirt's event loop (libvirt.EventRegisterDefaultImpl) does so before it opens
 // connections, as ever, and has a goroutine that runs it; in one that doesn't, the library has a loop.

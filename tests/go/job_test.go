@@ -119,7 +119,7 @@ func TestB36SoftAbortBecomesForced(t *testing.T) {
 	ok(t, err)
 
 	for _, options := range [][]blockjob.AbortOption{
-		{blockjob.Force(), blockjob.ForceAfter(0)}, {blockjob.ForceAfter(0), blockjob.Async()}, {blockjob.ForceAfter(-1)},
+		{blockjob.Force(), blockjob.ForceAfter(0)}, {blockjob.ForceAfter(0), blockjob.Async()}, {blockjob.ForceAfter(-1)}, {blockjob.ForceAfter(0)},
 	} {
 		_, err := job.Abort(ctx, options...)
 		fails(t, err, blockjob.ErrInvalid, "ForceAfter")
