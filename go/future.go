@@ -65,24 +65,9 @@ const grace = time.Second
 // wait returns the answer, or the context's error when that ends first: then nobody listens to the
 // future any more, and the job goes on (B07).
 func (f *future) wait(ctx context.Context) (answer, error) {
-	if f.answer != nil {
-		select {
-		case a := <-f.answer:
-			return f.judge(ctx, a)
-		case <-ctx.Done():
-		}
-		if _, ok := ctx.Deadline(); ok && ctx.Err() == context.DeadlineExceeded {
-			timer := time.NewTimer(grace)
-			defer timer.Stop()
-
-			select {
-			case a := <-f.answer:
-				return f.judge(ctx, a)
-			case <-timer.C:
-			}
-		}
+	if a, ok := f.delivered(ctx); ok {
+		return f.judge(ctx, a)
 	}
-
 	// An answer that came just before the cancel counts: it may be a job that has started.
 	core.FutureCancel(f.handle)
 	a := answer{
@@ -101,6 +86,30 @@ func (f *future) wait(ctx context.Context) (answer, error) {
 		return a, ended(ctx, f.what)
 	}
 	return f.judge(ctx, a)
+}
+
+// delivered waits until the context ends; false if the answer did not come, or won't come.
+func (f *future) delivered(ctx context.Context) (answer, bool) {
+	if f.answer == nil {
+		return answer{}, false
+	}
+	select {
+	case a := <-f.answer:
+		return a, true
+	case <-ctx.Done():
+	}
+	if _, ok := ctx.Deadline(); !ok || ctx.Err() != context.DeadlineExceeded {
+		return answer{}, false
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+
+	select {
+	case a := <-f.answer:
+		return a, true
+	case <-timer.C:
+		return answer{}, false
+	}
 }
 
 func (f *future) judge(ctx context.Context, a answer) (answer, error) {

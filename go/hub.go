@@ -76,42 +76,26 @@ func (h *hub) leave() {
 }
 
 func newHub(l limits) (*hub, error) {
-	var ctx core.Ctx
-	if err := check("making a context", core.CtxNew(&ctx)); err != nil {
+	ctx, err := newContext(l)
+	if err != nil {
 		return nil, err
 	}
 	defer core.CtxUnref(ctx)
 
-	for limit, value := range l {
-		if value == 0 {
-			continue
-		}
-		if err := check(fmt.Sprintf("limit %d of %d", limit, value), core.CtxSetLimit(ctx, limit, value)); err != nil {
-			return nil, err
-		}
-	}
-	var ring, bytes uint64
-	core.CtxGetLimit(ctx, core.LimitWatchRing, &ring)
-	core.CtxGetLimit(ctx, core.LimitMessageBytes, &bytes)
-
-	var queue core.Queue
-	if err := check("making a queue", core.QueueNew(ctx, &queue)); err != nil {
+	queue, err := newQueue(ctx)
+	if err != nil {
 		return nil, err
 	}
 	defer core.QueueUnref(queue)
-
-	// The first read makes the library's room for a batch: no other will fail for lack of memory.
-	batch := core.NewBatch()
-	defer batch.Free()
-	if err := check("reading a queue", batch.Read(queue)); err != nil {
-		return nil, err
-	}
 
 	fd, err := pollable(core.QueueFd(queue))
 	if err != nil {
 		return nil, &Error{Code: ErrSystem, Text: "polling the library's queue: " + err.Error()}
 	}
 
+	var ring, bytes uint64
+	core.CtxGetLimit(ctx, core.LimitWatchRing, &ring)
+	core.CtxGetLimit(ctx, core.LimitMessageBytes, &bytes)
 	h := &hub{
 		limits: l,
 		ring:   ring,
@@ -124,6 +108,40 @@ func newHub(l limits) (*hub, error) {
 	}
 	go h.read()
 	return h, nil
+}
+
+func newContext(l limits) (core.Ctx, error) {
+	var ctx core.Ctx
+	if err := check("making a context", core.CtxNew(&ctx)); err != nil {
+		return nil, err
+	}
+	for limit, value := range l {
+		if value == 0 {
+			continue
+		}
+		if err := check(fmt.Sprintf("limit %d of %d", limit, value), core.CtxSetLimit(ctx, limit, value)); err != nil {
+			core.CtxUnref(ctx)
+			return nil, err
+		}
+	}
+	return ctx, nil
+}
+
+// newQueue reads the queue once: that makes the library's room for a batch, so that no later read fails
+// for lack of memory.
+func newQueue(ctx core.Ctx) (core.Queue, error) {
+	var queue core.Queue
+	if err := check("making a queue", core.QueueNew(ctx, &queue)); err != nil {
+		return nil, err
+	}
+	batch := core.NewBatch()
+	defer batch.Free()
+
+	if err := check("reading a queue", batch.Read(queue)); err != nil {
+		core.QueueUnref(queue)
+		return nil, err
+	}
+	return queue, nil
 }
 
 // pollable returns a duplicate of fd that the runtime's poller watches: it must own what it watches,

@@ -184,26 +184,14 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(core.Mon
 	var handle core.Watch
 	var token uint64
 
-	err := m.use(func(monitor core.Monitor) error {
-		if err := check("watching", watch(monitor, &handle)); err != nil {
-			return err
+	err := m.use(func(monitor core.Monitor) (err error) {
+		if err = check("watching", watch(monitor, &handle)); err == nil {
+			token, err = m.connect(s, handle)
 		}
-		if s.limit == 0 {
-			s.limit = m.hub.ring
-		}
-		s.byteLimit = m.hub.bytes
-		var ok bool
-		token, ok = m.hub.deliver(s, func(queue core.Queue, token uint64) int {
-			return core.WatchDeliver(handle, queue, token)
-		})
-		if !ok {
-			core.WatchUnref(handle)
-			return errClosed()
-		}
-		m.streams.Add(1)
-		return nil
+		return err
 	})
 	if err != nil {
+		core.WatchUnref(handle)
 		return nil, err
 	}
 
@@ -213,19 +201,41 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(core.Mon
 		defer close(out)
 		defer core.WatchUnref(handle)
 
-		for n := s.next(ctx.Done(), m.closing); n != nil; n = s.next(ctx.Done(), m.closing) {
-			select {
-			case out <- convert(n):
-				continue
-			case <-ctx.Done():
-			case <-m.closing:
-			}
-			break
-		}
+		forward(ctx.Done(), m.closing, s, out, convert)
 		core.WatchClose(handle)
 		m.hub.forget(token)
 	}()
 	return out, nil
+}
+
+// forward hands on what comes until the stream ends or one of the channels is closed.
+func forward[T any](done, closing <-chan struct{}, s *stream, out chan<- T, convert func(*notice) T) {
+	for n := s.next(done, closing); n != nil; n = s.next(done, closing) {
+		select {
+		case out <- convert(n):
+		case <-done:
+			return
+		case <-closing:
+			return
+		}
+	}
+}
+
+// connect has the records of a watch delivered to a stream, which Close then waits for.
+func (m *Monitor) connect(s *stream, watch core.Watch) (token uint64, err error) {
+	if s.limit == 0 {
+		s.limit = m.hub.ring
+	}
+	s.byteLimit = m.hub.bytes
+
+	token, ok := m.hub.deliver(s, func(queue core.Queue, token uint64) int {
+		return core.WatchDeliver(watch, queue, token)
+	})
+	if !ok {
+		return 0, errClosed()
+	}
+	m.streams.Add(1)
+	return token, nil
 }
 
 func fromMicroseconds(us int64) time.Time {

@@ -70,7 +70,7 @@ func TestC108PathOfASocketIsBytes(t *testing.T) {
 	fails(t, err, blockjob.ErrTimeout)
 }
 
-func TestC108ZeroValuesFail(t *testing.T) {
+func TestC108MonitorThatNobodyDialledFails(t *testing.T) {
 	ctx := patience(t)
 	for _, m := range []*blockjob.Monitor{nil, new(blockjob.Monitor)} {
 		for what, err := range map[string]error{
@@ -92,6 +92,10 @@ func TestC108ZeroValuesFail(t *testing.T) {
 			t.Error("a monitor of nothing")
 		}
 	}
+}
+
+func TestC108JobThatNobodyStartedFails(t *testing.T) {
+	ctx := patience(t)
 	for _, job := range []*blockjob.Job{nil, new(blockjob.Job)} {
 		group := blockjob.NewGroup(job)
 		for what, err := range map[string]error{
@@ -120,6 +124,10 @@ func TestC108ZeroValuesFail(t *testing.T) {
 			t.Error("a job of nothing")
 		}
 	}
+}
+
+func TestC108GroupOfNothingFails(t *testing.T) {
+	ctx := patience(t)
 	var none *blockjob.Group
 	for _, group := range []*blockjob.Group{none, new(blockjob.Group), blockjob.NewGroup()} {
 		fails(t, group.Wait(ctx), blockjob.ErrInvalid, "empty")
