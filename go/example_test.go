@@ -35,7 +35,7 @@ func Example() {
 	fmt.Println(outcome)
 }
 
-// A second client gets no greeting while the first is there; the error says so.
+// A second client gets no greeting while the first is connected; the error names that cause.
 func ExampleDial() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -52,7 +52,7 @@ func ExampleDial() {
 	fmt.Println("QEMU", monitor.QEMUVersion())
 }
 
-// A disk of a libvirt domain is copied; libvirt knows of the switch.
+// Copy a disk of a libvirt domain and switch to the copy; libvirt performs the switch.
 func ExampleDial_libvirt() {
 	var ctx context.Context
 
@@ -114,13 +114,13 @@ func ExampleJob_Pivot() {
 
 	outcome, err := job.Pivot(ctx, blockjob.OnlyIfReady())
 	if errors.Is(err, blockjob.ErrNotReady) {
-		fmt.Println("not yet; QEMU was told nothing")
+		fmt.Println("not ready yet; nothing was sent")
 		return
 	}
 	fmt.Println(outcome, err)
 }
 
-// Keep the copy if it is good; after ten seconds end the job at any price.
+// Keep the copy if it is consistent; force the end after ten seconds.
 func ExampleJob_Abort() {
 	var ctx context.Context
 	var job *blockjob.Job
@@ -159,7 +159,7 @@ func ExampleJob_Watch() {
 		case blockjob.UpdateStatus:
 			fmt.Println("status", u.Status)
 		case blockjob.UpdateStalled:
-			fmt.Println("stands still:", u.Text)
+			fmt.Println("stalled:", u.Text)
 		case blockjob.UpdateEnded:
 			fmt.Println(u.Outcome, u.Err)
 		}
@@ -194,7 +194,7 @@ func ExampleMonitor_Execute() {
 
 	var e *blockjob.Error
 	if errors.As(err, &e) && e.Code == blockjob.ErrRefused {
-		fmt.Println("QEMU says", e.Class, e.Text)
+		fmt.Println("QEMU refused:", e.Class, e.Text)
 		return
 	}
 	fmt.Println(status.Status, err)

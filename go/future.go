@@ -58,7 +58,7 @@ func (f *future) free() {
 	runtime.KeepAlive(f.owner)
 }
 
-// The library's own timer runs out when the context does, and its text says more, for instance that
+// The library's own timer runs out when the context does, and its text is better, for instance that
 // another client may hold the monitor (B47). This is how late that text may come on a busy machine.
 const grace = time.Second
 
@@ -138,7 +138,7 @@ func lateness(ctx context.Context) error {
 	return context.DeadlineExceeded
 }
 
-// timeout is what the library is told: the time that is left to the context, or else `without`.
+// timeout is what the library is given: the time that is left to the context, or else `without`.
 func timeout(ctx context.Context, without int64) int64 {
 	deadline, ok := ctx.Deadline()
 	if !ok {

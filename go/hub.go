@@ -33,7 +33,7 @@ type hub struct {
 }
 
 // A sink is where the records of one token go. receive runs on the reader's goroutine and must not
-// block; false says that this was the last record.
+// block; false means that this was the last record.
 type sink interface {
 	receive(record core.Record) bool
 }
@@ -199,7 +199,7 @@ func (h *hub) drain(batch core.Batch) {
 			sink := h.sinks[token]
 			h.mu.Unlock()
 
-			// Whoever was told of a cancelled context has taken the sink away.
+			// A call that ended with its context has taken the sink away.
 			if sink != nil && !sink.receive(record) {
 				h.forget(token)
 			}

@@ -286,7 +286,7 @@ func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error
 	for _, o := range options {
 		flags |= o.flag
 	}
-	return j.tell(ctx, "pivoting", func(job core.Job, timeout int64) core.Future {
+	return j.verb(ctx, "pivoting", func(job core.Job, timeout int64) core.Future {
 		return core.JobPivot(job, flags, timeout)
 	})
 }
@@ -316,7 +316,7 @@ func (j *Job) Abort(ctx context.Context, options ...AbortOption) (Outcome, error
 		return NoOutcome, invalid("ForceAfter needs a positive time")
 	}
 
-	return j.tell(ctx, "aborting", func(job core.Job, timeout int64) core.Future {
+	return j.verb(ctx, "aborting", func(job core.Job, timeout int64) core.Future {
 		if all.escalate {
 			return core.JobAbortEscalate(job, milliseconds(all.forceAfter), timeout)
 		}
@@ -344,7 +344,7 @@ func (j *Job) SetSpeed(ctx context.Context, bytesPerSecond int64) error {
 // Finalize finalizes a job of "auto-finalize": false that is pending, and returns when it is over, with
 // the errors of Wait.
 func (j *Job) Finalize(ctx context.Context) (Outcome, error) {
-	return j.tell(ctx, "finalizing", core.JobFinalize)
+	return j.verb(ctx, "finalizing", core.JobFinalize)
 }
 
 // Dismiss dismisses a concluded job of "auto-dismiss": false that the library does not dismiss itself.
@@ -393,7 +393,7 @@ func (j *Job) await(ctx context.Context, what string, without int64, ask request
 	return j.monitor.hub.await(ask(j.handle, timeout(ctx, without)), what, j), nil
 }
 
-// send is for what QEMU is told. A context that has ended sends nothing.
+// send is for what makes a command. A context that has ended sends nothing.
 func (j *Job) send(ctx context.Context, what string, without int64, ask request) (*future, error) {
 	if err := begin(ctx, what+" job "+j.ID()); err != nil {
 		return nil, err
@@ -413,9 +413,9 @@ func (j *Job) ask(ctx context.Context, what string, ask request) (Outcome, error
 	return a.outcome, err
 }
 
-// tell is for verbs that end the job.
-func (j *Job) tell(ctx context.Context, what string, verb request) (Outcome, error) {
-	f, err := j.send(ctx, what, core.TimeoutNone, verb)
+// verb is for verbs that end the job.
+func (j *Job) verb(ctx context.Context, what string, ask request) (Outcome, error) {
+	f, err := j.send(ctx, what, core.TimeoutNone, ask)
 	if err != nil {
 		return j.Outcome(), err
 	}
