@@ -213,7 +213,8 @@ static bool is_ok_true(const struct world *w, const struct waiter *waiter)
 
     switch (waiter->question) {
     case ASK_READY:
-        return past->was_ready && machine_is(&w->machine, IS_READY);
+        return (past->was_ready && machine_is(&w->machine, IS_READY)) ||
+               outcome == BJ_OUTCOME_PIVOTED;
     case ASK_DONE:
         return is_over_well(w);
     case ASK_RELEASED:

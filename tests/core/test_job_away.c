@@ -485,6 +485,32 @@ static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
 
 #define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
+/* C20: READY fell into the gap, and only a job that was ready can pivot. */
+static void b09_a_job_that_pivoted_was_ready(void **state)
+{
+    fixture *m = *state;
+    feed(m, "~created ~running");
+    seat *waiting = ready(m);
+    feed(m, "disconnected @concluded switched");
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+    assert_answered(waiting, BJ_OK);
+    assert_answered(ready(m), BJ_OK);
+}
+
+/* C114: its id may be another run's by now. */
+static void b39_a_run_that_waits_for_the_graph_sends_no_verbs(void **state)
+{
+    static const enum verb verbs[] = {VERB_PAUSE, VERB_RESUME, VERB_SET_SPEED, VERB_CHANGE,
+                                      VERB_FINALIZE};
+    fixture *m = *state;
+    feed(m, TO_READY " COMPLETED");
+    assert_true(m->graph_out);
+    forget_said(m);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        assert_answered(verb(m, verbs[i]), BJ_E_STATE);
+    assert_said(m, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,6 +549,8 @@ int main(void)
         on_a_mirror(b32_a_pivot_shares_a_raw_complete),
         on_a_mirror(b32_nothing_is_sent_beside_a_raw_complete),
         on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
+        on_a_mirror(b09_a_job_that_pivoted_was_ready),
+        on_a_mirror(b39_a_run_that_waits_for_the_graph_sends_no_verbs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

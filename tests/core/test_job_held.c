@@ -145,6 +145,37 @@ static void b45_it_waits_for_the_connection(void **state)
 
 #define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
+/* C115: QEMU may have taken another's complete before a cut, and that one has left. */
+static void b46_one_let_go_with_a_complete_in_doubt_has_the_doubt_settled(void **state)
+{
+    fixture *m = *state;
+    seat *p = held(m);
+    seat *other = pivot(m);
+    feed(m, TO_READY " disconnected");
+    leave(m, other);
+    feed(m, "@ready");
+    assert_int_equal(m->stall_timer, 0);
+    unhold(m, p);
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "tick");
+    forget_said(m);
+    feed(m, "=ready");
+    assert_said(m, "complete");
+}
+
+/* C115: where no event reports a pause, whoever is held back wants to learn of it as well. */
+static void b58_one_held_back_is_polled_for(void **state)
+{
+    fixture *m = *state;
+    assert_false(machine_awaits_movement(&m->machine));
+    seat *p = held(m);
+    assert_true(machine_awaits_movement(&m->machine));
+    unhold(m, p);
+    assert_true(machine_awaits_movement(&m->machine));
+    leave(m, p);
+    assert_false(machine_awaits_movement(&m->machine));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +188,8 @@ int main(void)
         on_a_mirror(b09_it_is_told_of_every_end),
         on_a_mirror(b34_it_is_refused_while_an_abort_is_under_way),
         on_a_mirror(b45_it_waits_for_the_connection),
+        on_a_mirror(b46_one_let_go_with_a_complete_in_doubt_has_the_doubt_settled),
+        on_a_mirror(b58_one_held_back_is_polled_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

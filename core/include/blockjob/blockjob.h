@@ -447,8 +447,9 @@ int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline);
  * of waits on the same thing (B05). In all of them a connection that ends is BJ_E_JOB_LOST, and a
  * job that fails is BJ_E_JOB_FAILED with QEMU's text, except as said. */
 
-/* Done when the job is ready: source and target are equal and stay so. Errors: BJ_E_JOB_ENDED when
- * it ended without ever being ready (B09; so it is with an intermediate commit, which only its end
+/* Done when the job is ready: source and target are equal and stay so. A job that is PIVOTED was
+ * ready, even if that was never reported. Errors: BJ_E_JOB_ENDED when it ended otherwise and was
+ * not seen ready (B09; so it is with an intermediate commit, which only its end
  * tells from an active one); BJ_E_STATE at once for a kind that never is (stream, backup, ...);
  * BJ_E_STALLED when an I/O error has stopped it (B13). */
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms);

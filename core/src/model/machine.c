@@ -51,7 +51,7 @@ static void latch(struct machine *m, bj_outcome outcome)
 {
     m->outcome = outcome;
     m->stall = STALL_NONE;
-    machine_watch_standstill(m);
+    machine_set_timer(m);
     m->port->report(m, REPORT_ENDED, text_str(m->text));
     machine_answer_over(m, waiter_is_for_outcome);
 
@@ -93,9 +93,19 @@ static void decide_by(struct machine *m, unsigned seen, const char *unknown)
     }
 }
 
-void machine_decide(struct machine *m)
+static void decide(struct machine *m)
 {
     decide_by(m, 0, NULL);
+}
+
+/* The last act of everything that happens to a machine. */
+void machine_settle(struct machine *m)
+{
+    decide(m);
+    machine_pursue(m);
+    machine_set_timer(m);
+    if (m->status == STATUS_NULL && machine_is_over(m))
+        machine_release(m);
 }
 
 static void set_end(struct machine *m, enum end end, const char *error)
@@ -105,7 +115,7 @@ static void set_end(struct machine *m, enum end end, const char *error)
     m->end = end;
     set_mark(m, HEARD_EVENT, true);
     set_text(m, error);
-    machine_decide(m);
+    decide(m);
 }
 
 /* It is gone, and there was no terminal event. */
@@ -146,7 +156,7 @@ void machine_stall(struct machine *m, enum stall kind, const char *reason)
         m->stall = kind;
         m->pause.rows = 0; /* a list that is on its way may be older */
         set_text(m, reason);
-        machine_watch_standstill(m);
+        machine_set_timer(m);
         m->port->report(m, REPORT_STALLED, reason);
     }
     machine_answer_hurt(m);
@@ -174,7 +184,6 @@ static void set_pending(struct machine *m)
 {
     set_mark(m, IS_PENDING, true);
     machine_answer_all(m, waiter_is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
-    machine_pursue(m);
 }
 
 /* ------------------------------------------------------------------- events */
@@ -227,13 +236,10 @@ void machine_status_event(struct machine *m, enum status status)
     if (status == m->status) {
         if (status_has_any(status, MOVES))
             moves(m); /* it was still while we were away */
-        return;
+    } else {
+        enter(m, status);
     }
-    enter(m, status);
-    machine_pursue(m);
-    machine_watch_standstill(m);
-    if (status == STATUS_NULL && machine_is_over(m))
-        machine_release(m);
+    machine_settle(m);
 }
 
 void machine_ready_event(struct machine *m)
@@ -241,16 +247,19 @@ void machine_ready_event(struct machine *m)
     set_mark(m, HEARD_EVENT, true);
     if (latch_ready(m))
         announce_ready(m);
+    machine_settle(m);
 }
 
 void machine_completed_event(struct machine *m, const char *error)
 {
     set_end(m, error ? END_FAILED : END_COMPLETED, error);
+    machine_settle(m);
 }
 
 void machine_cancelled_event(struct machine *m)
 {
     set_end(m, END_CANCELLED, NULL);
+    machine_settle(m);
 }
 
 /* A job that is still after force was accepted is not ended by it: before 2.12 it only finishes the
@@ -268,7 +277,7 @@ void machine_stopped_event(struct machine *m, const char *reason)
     m->pause.rows = 0;
     refute_force(m);
     machine_stall(m, STALL_ERROR, reason);
-    machine_pursue(m);
+    machine_settle(m);
 }
 
 void machine_pending_event(struct machine *m)
@@ -276,6 +285,7 @@ void machine_pending_event(struct machine *m)
     set_mark(m, HEARD_EVENT, true);
     if (m->end == END_NONE)
         set_pending(m);
+    machine_settle(m);
 }
 
 void machine_tick(struct machine *m)
@@ -288,6 +298,7 @@ void machine_tick(struct machine *m)
         set_mark(m, IS_DOUBTED, true);
         m->port->list_jobs(m);
     }
+    machine_settle(m);
 }
 
 /* --------------------------------------------------------------------- rows */
@@ -355,6 +366,15 @@ static void settle_doubts(struct machine *m, const struct row *row, bool ready)
         complete->state = NOT_SENT; /* QEMU takes none before ready */
 }
 
+static void adopt_row(struct machine *m, const struct row *row, bool ready)
+{
+    adopt_status(m, row->status);
+    if (row->io_error && m->status == row->status)
+        machine_stall(m, STALL_ERROR, "an I/O error stopped it");
+    adopt_pause(m, row);
+    settle_doubts(m, row, ready);
+}
+
 void machine_row(struct machine *m, const struct row *row)
 {
     if (machine_is(m, IS_RELEASED))
@@ -366,17 +386,11 @@ void machine_row(struct machine *m, const struct row *row)
     bool ready = row->ready || status_has_any(row->status, SHOWS_READY);
     if (ready && latch_ready(m))
         announce_ready(m);
-    if (row->status == STATUS_CONCLUDED) {
+    if (row->status == STATUS_CONCLUDED)
         concluded_row(m, row);
-        return;
-    }
-    adopt_status(m, row->status);
-    if (row->io_error && m->status == row->status)
-        machine_stall(m, STALL_ERROR, "an I/O error stopped it");
-    adopt_pause(m, row);
-    settle_doubts(m, row, ready);
-    machine_pursue(m);
-    machine_watch_standstill(m);
+    else
+        adopt_row(m, row, ready);
+    machine_settle(m);
 }
 
 void machine_absent(struct machine *m)
@@ -403,8 +417,7 @@ void machine_compared(struct machine *m, enum disk_switch result)
     decide_by(m, seen[result],
               "it completed by another client's verb, and whether the disk was switched is "
               "unknown");
-    if (m->status == STATUS_NULL)
-        machine_release(m);
+    machine_settle(m);
 }
 
 /* ------------------------------------------------------------ the connection */
@@ -430,7 +443,7 @@ void machine_disconnected(struct machine *m)
     machine_forget_replies(m);
     machine_answer_all(m, waiter_is_verb, BJ_E_DISCONNECTED, NULL,
                        "the connection ended before QEMU answered: it may have been done, or not");
-    machine_watch_standstill(m);
+    machine_settle(m);
 }
 
 /* A run that has ended is never at work again, nor is one that was ready just running: the id is
@@ -443,7 +456,7 @@ static bool is_another_run(const struct machine *m, const struct row *row)
 }
 
 /* What it became in the meantime. */
-static void adopt_row(struct machine *m, const struct row *row)
+static void catch_up(struct machine *m, const struct row *row)
 {
     if (row->status != STATUS_NONE && row->status != m->status) {
         note_status(m, row->status);
@@ -468,12 +481,12 @@ void machine_reconnected_listed(struct machine *m, const struct row *row)
     if (status_has_any(row->status, AT_WORK))
         set_mark(m, HAS_GAP, false); /* whatever it has done since was reported */
     if (is_newest && m->end == END_NONE)
-        adopt_row(m, row);
+        catch_up(m, row);
     else if (row->status == STATUS_CONCLUDED)
         note_concluded(m);
     machine_doubt_cancels(m);
     machine_answer_hurt(m); /* those who had hoped for such a cancel */
-    machine_decide(m);
+    decide(m);
     machine_row(m, row);
 }
 

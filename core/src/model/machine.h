@@ -127,7 +127,7 @@ struct machine {
     } pause;
 
     struct waiter *waiters;
-    size_t pivots, soft_aborts, force_aborts; /* of them */
+    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them */
 };
 
 void machine_init(struct machine *m, const struct machine_port *port,
@@ -202,7 +202,7 @@ static inline bool machine_awaits_pivot(const struct machine *m)
 /* Someone waits for what a job that is paused does not do. */
 static inline bool machine_awaits_movement(const struct machine *m)
 {
-    return m->pivots + m->soft_aborts + m->force_aborts > 0;
+    return m->pivots + m->held_pivots + m->soft_aborts + m->force_aborts > 0;
 }
 
 /* A pivot would be sent at once, or is under way. Can change with every fact. */

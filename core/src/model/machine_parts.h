@@ -74,7 +74,7 @@ extern const char pivoting_text[], pending_text[];
 /* Sends what is due: the one place that decides it, from what the waiters want now. */
 void machine_pursue(struct machine *m);
 /* Starts the timer or stops it. */
-void machine_watch_standstill(struct machine *m);
+void machine_set_timer(struct machine *m);
 void machine_note_verb(struct machine *m, enum verb verb);
 void machine_dismiss_if_due(struct machine *m);
 void machine_dismiss_again(struct machine *m);
@@ -91,7 +91,9 @@ void machine_doubt_cancels(struct machine *m);
 
 /* ---------------------------------------------------------------- machine.c */
 
-void machine_decide(struct machine *m); /* the outcome, if it is known */
+/* What follows from everything that happens: the outcome if it is known, what is due, the timer.
+ * Each function of machine.h that changes anything ends with it. */
+void machine_settle(struct machine *m);
 void machine_release(struct machine *m);
 void machine_stall(struct machine *m, enum stall kind, const char *reason);
 void machine_unstall(struct machine *m);

@@ -138,7 +138,7 @@ bool machine_doubts_complete(const struct machine *m)
     return m->sent[VERB_COMPLETE].state == UNSURE && m->pivots > 0 && !machine_is(m, IS_DOUBTED);
 }
 
-void machine_watch_standstill(struct machine *m)
+void machine_set_timer(struct machine *m)
 {
     bool wanted = (is_unexplained(m) || machine_doubts_complete(m)) && !is_ending(m) &&
                   !machine_is_over(m) && !machine_is(m, IS_AWAY);
@@ -336,11 +336,7 @@ void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
     else
         shared_refused(m, verb, reply);
 
-    machine_decide(m); /* an end may have waited for this reply */
-    machine_pursue(m);
-    machine_watch_standstill(m);
-    if (m->status == STATUS_NULL && machine_is_over(m))
-        machine_release(m);
+    machine_settle(m); /* an end may have waited for this reply */
 }
 
 void machine_raw_sent(struct machine *m, enum verb verb)
@@ -358,9 +354,7 @@ void machine_raw_reply(struct machine *m, enum verb verb, bool accepted)
         shared_accepted(m, verb);
     else if (accepted)
         verb_reply(m, verb, NULL, &(struct verb_reply){.verdict = VERDICT_ACCEPTED});
-    machine_decide(m);
-    machine_pursue(m);
-    machine_watch_standstill(m);
+    machine_settle(m);
 }
 
 /* ------------------------------------------------------- cuts and late lists */
@@ -387,7 +381,6 @@ void machine_drop_replies(struct machine *m)
     for (int verb = 0; verb < SHARED_VERBS; verb++)
         if (m->sent[verb].state == IN_FLIGHT)
             m->sent[verb].state = NOT_SENT;
-    machine_decide(m);
 }
 
 /* The list that was asked for says more than the reply that is lost. A cancel is sent again, where

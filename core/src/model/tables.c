@@ -123,7 +123,9 @@ int answer_when_over(enum question question, bj_outcome outcome)
     enum { OK = BJ_OK, ENDED = BJ_E_JOB_ENDED, FAILED = BJ_E_JOB_FAILED, LOST = BJ_E_JOB_LOST };
     static const int table[QUESTION_COUNT][BJ_OUTCOME_LOST] = {
         /* COMPLETED, PIVOTED, COPIED, CANCELLED, FAILED, LOST */
-        [ASK_READY] = {ENDED, ENDED, ENDED, ENDED, FAILED, LOST}, /* if it never was ready */
+        /* Unless READY was seen. What has pivoted was ready, seen or not; what is COPIED need not
+         * have been: QEMU 1.7 completes an empty mirror without READY. */
+        [ASK_READY] = {ENDED, OK, ENDED, ENDED, FAILED, LOST},
         [ASK_DONE] = {OK, OK, OK, OK, FAILED, LOST},
         [ASK_RELEASED] = {OK, OK, OK, OK, FAILED, LOST},
         [ASK_PIVOT] = {ENDED, OK, ENDED, ENDED, FAILED, LOST},

@@ -13,11 +13,11 @@ static const char away_text[] = "the connection to QEMU is being made again: ask
 /* ----------------------------------------------------------------- the list */
 
 /* How many want what machine_pursue() decides on: looking through ten thousand waiters for each new
- * one would cost their square. NULL: nothing of the kind, or not yet. */
+ * one would cost their square. NULL: nothing of the kind. */
 static size_t *count_of(struct machine *m, const struct waiter *waiter)
 {
     if (waiter->question == ASK_PIVOT)
-        return waiter->held ? NULL : &m->pivots;
+        return waiter->held ? &m->held_pivots : &m->pivots;
     if (waiter->question == ASK_ABORT)
         return waiter->flags & BJ_ABORT_FORCE ? &m->force_aborts : &m->soft_aborts;
     return NULL;
@@ -299,7 +299,7 @@ static void ask_verb(struct machine *m, struct waiter *waiter)
         answer_over(m, waiter);
     } else if (machine_is_over(m) && waiter->verb == VERB_DISMISS) {
         ask_dismiss_over(m, waiter);
-    } else if (machine_is_over(m)) {
+    } else if (machine_is_over(m) || (m->end != END_NONE && waiter->verb != VERB_DISMISS)) {
         machine_answer(m, waiter, BJ_E_STATE, NULL, "it is over");
     } else if (machine_is(m, IS_AWAY)) {
         machine_answer(m, waiter, BJ_E_DISCONNECTED, NULL, away_text);
@@ -328,8 +328,7 @@ static void ask_running(struct machine *m, struct waiter *waiter)
     case ASK_VERB:
         break;
     }
-    machine_pursue(m);
-    machine_watch_standstill(m);
+    machine_settle(m);
 }
 
 void machine_ask(struct machine *m, struct waiter *waiter)
@@ -347,8 +346,7 @@ void machine_ask(struct machine *m, struct waiter *waiter)
 void machine_leave(struct machine *m, struct waiter *waiter)
 {
     unlink_waiter(m, waiter);
-    machine_pursue(m); /* a pivot may have waited for this abort to be over */
-    machine_watch_standstill(m);
+    machine_settle(m); /* a pivot may have waited for this abort to be over */
 }
 
 void machine_escalate(struct machine *m, struct waiter *waiter)
@@ -357,12 +355,13 @@ void machine_escalate(struct machine *m, struct waiter *waiter)
     waiter->flags |= BJ_ABORT_FORCE;
     count_waiter(m, waiter, true);
     waiter->force_after_ms = 0;
-    machine_pursue(m);
+    machine_settle(m);
 }
 
 void machine_unhold(struct machine *m, struct waiter *waiter)
 {
+    count_waiter(m, waiter, false);
     waiter->held = false;
     count_waiter(m, waiter, true);
-    machine_pursue(m);
+    machine_settle(m);
 }
