@@ -151,7 +151,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a-pivot-that-is-held-back-is-sent",
-        "return waiter->held ? NULL : &m->pivots;",
+        "return waiter->held ? &m->held_pivots : &m->pivots;",
         "return &m->pivots;",
         "nothing is sent that nobody wants",
     ),

@@ -497,6 +497,20 @@ static void b09_a_job_that_pivoted_was_ready(void **state)
     assert_answered(ready(m), BJ_OK);
 }
 
+/* C119: the refusal of a cancel that comes after the job was lost. */
+static void b18_a_late_refusal_stalls_nothing(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY " ~standby");
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    machine_lost(&m->machine, BJ_E_CLOSED, "closed");
+    assert_answered(a, BJ_E_CLOSED);
+    forget_said(m);
+    feed(m, "-cancel");
+    assert_said(m, "");
+    assert_string_equal(text_str(machine_text(&m->machine)), "closed");
+}
+
 /* C114: its id may be another run's by now. */
 static void b39_a_run_that_waits_for_the_graph_sends_no_verbs(void **state)
 {
@@ -550,6 +564,7 @@ int main(void)
         on_a_mirror(b32_nothing_is_sent_beside_a_raw_complete),
         on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
         on_a_mirror(b09_a_job_that_pivoted_was_ready),
+        on_a_mirror(b18_a_late_refusal_stalls_nothing),
         on_a_mirror(b39_a_run_that_waits_for_the_graph_sends_no_verbs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,7 +150,7 @@ static void announce_ready(struct machine *m)
 /* A stop by an error stays one until it is resumed, whatever else holds the job as well. */
 void machine_stall(struct machine *m, enum stall kind, const char *reason)
 {
-    if (is_ending(m))
+    if (machine_is_over(m) || is_ending(m))
         return;
     if (m->stall < kind) {
         m->stall = kind;

@@ -217,7 +217,7 @@ static void shared_refused(struct machine *m, enum verb verb, const struct verb_
 {
     m->sent[verb].state = NOT_SENT;
     m->sent[verb].refused = verb == VERB_CANCEL;
-    if (is_too_late(m, verb) || is_sent_again(m, verb))
+    if (machine_is_over(m) || is_too_late(m, verb) || is_sent_again(m, verb))
         return;
     if (verb == VERB_CANCEL && is_still(m))
         machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
