@@ -191,6 +191,30 @@ static void b46_a_complete_that_was_taken_is_not_sent_again(void **state)
     assert_int_equal(times_sent(w, "job-complete"), 1);
 }
 
+/* C112: QEMU may have taken it, and a second one can end it. */
+static void b46_a_raw_complete_whose_reply_is_lost_is_in_doubt(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_STALL_MS, 600000), BJ_OK);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "hold-end"}));
+    step(w, JSON({"do": "when", "command": "job-complete", "at": "done",
+                  "steps": [{"do": "hang-up"}]}));
+    char arguments[128];
+    snprintf(arguments, sizeof arguments, "{\"id\": \"%s\"}", bj_job_id(job));
+    expect(w, bj_monitor_execute(w->monitor, "job-complete", arguments, BJ_TIMEOUT_NONE),
+           BJ_E_DISCONNECTED);
+    await_kind(watch, BJ_RECORD_RECONNECTED);
+
+    bj_future *pivoted = pivot(w, job);
+    expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK); /* whatever is sent goes before it */
+    assert_int_equal(times_sent(w, "job-complete"), 1);
+    step(w, JSON({"do": "finish"}));
+    ends(pivoted, BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
 static void b63_progress_goes_on(void **state)
 {
     world *w = *state;
@@ -393,6 +417,7 @@ int main(void)
         FAKE_TEST(b46_concluded_while_away_has_its_outcome),
         FAKE_TEST(b46_a_complete_that_was_not_taken_is_sent_again),
         FAKE_TEST(b46_a_complete_that_was_taken_is_not_sent_again),
+        FAKE_TEST(b46_a_raw_complete_whose_reply_is_lost_is_in_doubt),
         FAKE_TEST(b63_progress_goes_on),
         FAKE_TEST(b46_gone_is_lost),
         FAKE_TEST(b46_the_same_id_in_another_qemu_is_another_run),
