@@ -578,6 +578,7 @@ static void hear_reply(struct world *w, const struct line *line)
     machine_reply(
         &w->machine, verb, waiter,
         &(struct verb_reply){
+            .for_all = line->c == FOR_MACHINE,
             .verdict = (enum verdict)line->b,
             .error = BJ_E_REFUSED,
             .error_class = line->b == VERDICT_NO_SUCH_JOB ? "DeviceNotActive" : "GenericError",
@@ -758,7 +759,7 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
         [LINE_PENDING] = "PENDING",
         [LINE_GRAPH] = "the graph",
     };
-    static const char *const verdicts[] = {"accepted", "refused", "refused: no such job"};
+    static const char *const verdicts[] = {"refused", "refused: no such job", "accepted"};
     const struct qemu *q = &w->rest.qemu;
     const struct line *line = &q->wire[0];
 

@@ -41,6 +41,7 @@ typedef struct fixture {
 
     int flying[VERB_COUNT];           /* sent and not replied to */
     struct waiter *asker[VERB_COUNT]; /* of the verb of that kind that was sent last */
+    bool for_all[VERB_COUNT];         /* it was sent for all */
     bool query_out;
     bool graph_out;
     bool dismissed;     /* ours was accepted */
@@ -95,13 +96,15 @@ static inline void port_send(struct machine *job, enum verb verb, struct waiter 
         fixture_break(m, "no complete and no cancel after the end");
     if (verb != VERB_DISMISS && job->outcome != BJ_OUTCOME_NONE)
         fixture_break(m, "nothing but dismiss after the outcome");
-    if (verb == VERB_DISMISS && !waiter && (fixture_is_flying(m, VERB_DISMISS) || m->dismissed))
+    if (verb == VERB_DISMISS && !waiter &&
+        ((fixture_is_flying(m, VERB_DISMISS) && m->for_all[VERB_DISMISS]) || m->dismissed))
         fixture_break(m, "one dismiss");
     if (verb == VERB_DISMISS && !waiter && job->outcome == BJ_OUTCOME_NONE)
         fixture_break(m, "no dismiss before the outcome");
 
     m->flying[verb]++;
     m->asker[verb] = waiter;
+    m->for_all[verb] = !waiter;
     fixture_say(m, verb_words[verb]);
 }
 
@@ -308,7 +311,9 @@ static inline void reply_with(fixture *m, enum verb v, const struct verb_reply *
     struct waiter *waiter = m->asker[v];
     m->flying[v]--;
     m->asker[v] = NULL;
-    machine_reply(&m->machine, v, waiter, reply);
+    struct verb_reply whole = *reply;
+    whole.for_all = m->for_all[v];
+    machine_reply(&m->machine, v, waiter, &whole);
 }
 
 static inline void accept_verb(fixture *m, enum verb v)

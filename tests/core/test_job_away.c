@@ -497,6 +497,23 @@ static void b09_a_job_that_pivoted_was_ready(void **state)
     assert_answered(ready(m), BJ_OK);
 }
 
+/* C110: the reply to a caller's dismissal is none to ours, though the caller has left. */
+static void b40_a_callers_dismissal_is_not_ours(void **state)
+{
+    fixture *m = *state;
+    become(m, our_mirror);
+    feed(m, TO_READY);
+    leave(m, verb(m, VERB_DISMISS));
+    pivot(m);
+    feed(m, "+complete ~waiting ~pending COMPLETED ~concluded");
+    forget_said(m);
+    m->flying[VERB_DISMISS]--;
+    machine_reply(&m->machine, VERB_DISMISS, NULL, &(struct verb_reply){.error = BJ_E_REFUSED});
+    assert_said(m, "");
+    feed(m, "+dismiss ~null");
+    assert_said(m, "RELEASED");
+}
+
 /* C119: the refusal of a cancel that comes after the job was lost. */
 static void b18_a_late_refusal_stalls_nothing(void **state)
 {
@@ -564,6 +581,7 @@ int main(void)
         on_a_mirror(b32_nothing_is_sent_beside_a_raw_complete),
         on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
         on_a_mirror(b09_a_job_that_pivoted_was_ready),
+        on_a_mirror(b40_a_callers_dismissal_is_not_ours),
         on_a_mirror(b18_a_late_refusal_stalls_nothing),
         on_a_mirror(b39_a_run_that_waits_for_the_graph_sends_no_verbs),
     };

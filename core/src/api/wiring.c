@@ -87,6 +87,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
     if (!is_about_connection(reply->error) || machine_is(&taken.job->machine, IS_RELEASED))
         job_feed_reply(taken.job, verb, waiter,
                        &(struct verb_reply){
+                           .for_all = !taken.wait,
                            .verdict = reply->error == BJ_OK ? VERDICT_ACCEPTED : reply->refusal,
                            .error = reply->error,
                            .error_class = error_class,

@@ -227,7 +227,8 @@ void machine_stopped_event(struct machine *m,
                            const char *reason); /* BLOCK_JOB_ERROR, action stop (B12) */
 void machine_pending_event(struct machine *m);  /* waits for finalize */
 
-/* The reply to a verb. `waiter` as it was in send(), NULL if it has left. */
+/* The reply to a verb. `waiter` as it was in send(): NULL if that was for all, or if it has left.
+ */
 void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
                    const struct verb_reply *reply);
 

@@ -327,7 +327,7 @@ static void verb_reply(struct machine *m, enum verb verb, struct waiter *waiter,
 void machine_reply(struct machine *m, enum verb verb, struct waiter *waiter,
                    const struct verb_reply *reply)
 {
-    if (waiter || verb > VERB_DISMISS || (verb == VERB_DISMISS && !was_sent(m, VERB_DISMISS)))
+    if (!reply->for_all)
         verb_reply(m, verb, waiter, reply);
     else if (verb == VERB_DISMISS)
         dismiss_reply(m, reply);

@@ -49,6 +49,7 @@ enum verdict {
 
 /* QEMU's reply to a verb. */
 struct verb_reply {
+    bool for_all; /* to what the machine sent for all, not for one waiter */
     enum verdict verdict;
     int error; /* bj_error, unless it was accepted */
     const char *error_class;
