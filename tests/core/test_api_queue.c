@@ -201,6 +201,30 @@ static void a_queue_that_is_let_go_drops_and_disturbs_nothing(void **state)
     answers(pending, BJ_OK);
 }
 
+static void c84_a_pivot_that_nobody_can_hear_of_is_not_carried_out(void **state)
+{
+    world *w = *state;
+    for (int queue_first = 0; queue_first < 2; queue_first++) {
+        bj_queue *queue;
+        assert_int_equal(bj_queue_new(w->ctx, &queue), BJ_OK);
+        bj_job *job = fake_mirror(w);
+        bj_future *pivot = bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE);
+        assert_int_equal(bj_future_deliver(pivot, queue, 1), BJ_OK);
+        if (queue_first)
+            bj_queue_unref(queue);
+        bj_future_unref(pivot);
+        if (!queue_first)
+            bj_queue_unref(queue);
+
+        step(w, JSON({"do": "ready"}));
+        expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+        expect(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
+        assert_int_equal(times_sent(w, "block-job-complete"), 0);
+        assert_int_equal(times_sent(w, "job-complete"), 0);
+        next_fake(w);
+    }
+}
+
 static void a_watch_reports_to_a_queue_with_its_token(void **state)
 {
     world *w = *state;
@@ -257,6 +281,7 @@ int main(void)
         FAKE_TEST(a_second_queue_is_refused),
         FAKE_TEST(a_queue_of_another_context_is_refused),
         FAKE_TEST(a_queue_that_is_let_go_drops_and_disturbs_nothing),
+        FAKE_TEST(c84_a_pivot_that_nobody_can_hear_of_is_not_carried_out),
         FAKE_TEST(a_watch_reports_to_a_queue_with_its_token),
         FAKE_TEST(what_is_pending_at_close_is_delivered),
     };

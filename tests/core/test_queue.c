@@ -158,6 +158,29 @@ static void a_queue_may_go_before_the_answer(void **state)
     bj_future_unref(f);
 }
 
+static void c84_what_nobody_can_receive_is_cancelled(void **state)
+{
+    bench *b = *state;
+    bj_queue *queue = queue_on(b);
+    bj_future *f[3];
+    for (unsigned i = 0; i < 3; i++) {
+        f[i] = promise_on(b);
+        assert_int_equal(bj_future_deliver(f[i], queue, i), BJ_OK);
+    }
+    settle(b->ctx);
+    bj_future_unref(f[0]);
+    bj_queue_unref(queue);
+    settle(b->ctx);
+    assert_int_equal(b->all.leaves, 1);
+    bj_future_unref(f[1]);
+    settle(b->ctx);
+    assert_int_equal(b->all.leaves, 2);
+    assert_false(bj_future_is_done(f[2])); /* whose handle is still there */
+    bj_future_unref(f[2]);
+    settle(b->ctx);
+    assert_int_equal(b->all.destroys, 3);
+}
+
 static void a_queue_may_go_with_records_in_it(void **state)
 {
     bench *b = *state;
@@ -316,6 +339,7 @@ int main(void)
         on_bench(one_queue_a_future),
         on_bench(a_queue_of_another_context_is_invalid),
         on_bench(a_queue_may_go_before_the_answer),
+        on_bench(c84_what_nobody_can_receive_is_cancelled),
         on_bench(a_queue_may_go_with_records_in_it),
         on_bench(a_queue_lives_as_long_as_its_handles),
         on_bench(records_come_in_the_order_of_the_answers),

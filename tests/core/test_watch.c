@@ -604,6 +604,26 @@ static void a_queue_may_go_with_watches_in_it(void **state)
     assert_int_equal(destroyed, 1);
 }
 
+static void c84_a_watch_that_nobody_can_read_is_closed(void **state)
+{
+    bench *b = *state;
+    for (int queue_first = 0; queue_first < 2; queue_first++) {
+        bj_queue *queue;
+        assert_int_equal(bj_queue_new(b->ctx, &queue), BJ_OK);
+        bj_watch *w = watch_on(b, 4);
+        assert_int_equal(bj_watch_deliver(w, queue, 5), BJ_OK);
+        push_events(w, 1, 9);
+        if (queue_first)
+            bj_queue_unref(queue);
+        bj_watch_unref(w);
+        if (!queue_first)
+            bj_queue_unref(queue);
+        settle(b->ctx);
+        assert_int_equal(destroyed, 1);
+        assert_null(list);
+    }
+}
+
 /* ------------------------------------------------------------------ threads */
 
 enum { CROWD = 3000 };
@@ -688,6 +708,7 @@ int main(void)
         with_watches(two_watches_in_a_queue_have_their_turns),
         with_watches(closing_a_watch_in_a_queue_leaves_its_last_record),
         with_watches(a_queue_may_go_with_watches_in_it),
+        with_watches(c84_a_watch_that_nobody_can_read_is_closed),
         with_watches(b61_from_many_threads_what_is_pushed_is_read_or_counted),
         with_watches(b62_a_close_by_another_thread_wakes_the_reader),
     };

@@ -200,8 +200,9 @@ typedef struct bj_closure {
 } bj_closure;
 
 bj_future *bj_future_ref(bj_future *future);
-/* The last reference to a pending future cancels it, unless a callback or a queue waits for it: to
- * ask for an abort and not wait, use BJ_ABORT_ASYNC and let go when that is done. */
+/* The last reference to a pending future cancels it, unless a callback waits for it or a queue that
+ * someone holds: to ask for an abort and not wait, use BJ_ABORT_ASYNC and let go when that is
+ * done. */
 bj_future *bj_future_unref(bj_future *future);
 
 /* Calls closure.fn on the loop's thread once the future is done, soon if it already is. Any number
@@ -605,7 +606,7 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
 
 bj_watch *bj_watch_ref(bj_watch *watch);
-/* The last reference closes the watch, unless a callback or a queue reads it. */
+/* The last reference closes the watch, unless a callback reads it or a queue that someone holds. */
 bj_watch *bj_watch_unref(bj_watch *watch);
 
 /* Calls closure.fn on the loop's thread for each record, the record being valid during the call;
@@ -628,7 +629,8 @@ void bj_watch_close(bj_watch *watch);
  * there are records. One reader a queue. */
 int bj_queue_new(bj_ctx *ctx, bj_queue **ret_queue);
 bj_queue *bj_queue_ref(bj_queue *queue);
-/* The last reference drops what is in it; the futures and watches live on. */
+/* The last reference drops what is in it. The futures and watches that someone holds live on; the
+ * others are cancelled and closed, as nobody can receive their answers any more. */
 bj_queue *bj_queue_unref(bj_queue *queue);
 
 /* Belongs to the queue: select, poll or epoll it for reading; never read or close it. */

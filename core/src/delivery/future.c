@@ -93,10 +93,19 @@ static void unref_source(struct queue_source *source)
     future_unref_memory(future_of_source(source));
 }
 
+/* drop_handle() looks the other way round: one of both finds that nobody is left. */
+static void forsake_source(struct queue_source *source)
+{
+    bj_future *future = future_of_source(source);
+    if (atomic_load(&future->handles) == 0)
+        bj_future_cancel(future);
+}
+
 static const struct queue_source_ops source_ops = {
     .take = take_record,
     .ref = ref_source,
     .unref = unref_source,
+    .forsake = forsake_source,
 };
 
 /* ------------------------------------------------------------------- memory */
@@ -144,19 +153,19 @@ void future_unref_memory(bj_future *future)
     free(future);
 }
 
-static bool has_queue(bj_future *future)
+static bool is_read_by_queue(bj_future *future)
 {
     ctx_lock(future->ctx);
-    bool has = future->source.queue != NULL;
+    bool read = queue_is_read(&future->source);
     ctx_unlock(future->ctx);
-    return has;
+    return read;
 }
 
 static void drop_handle(bj_future *future)
 {
     if (atomic_fetch_sub(&future->handles, 1) != 1)
         return;
-    if (!has_queue(future))
+    if (!is_read_by_queue(future))
         bj_future_cancel(future);
     future_unref_memory(future);
 }
@@ -197,6 +206,7 @@ static bool complete(bj_future *future, struct future_result *result)
     future->callbacks = NULL;
     if (future->source.queue)
         queue_push(&future->source);
+    queue_unbind(&future->source);
     return true;
 }
 
@@ -507,8 +517,10 @@ int bj_future_deliver(bj_future *future, bj_queue *queue, uint64_t token)
 
     ctx_lock(future->ctx);
     int r = queue_bind(&future->source, queue, token, future->ctx);
-    if (r == BJ_OK && future->done)
+    if (r == BJ_OK && future->done) {
         queue_push(&future->source);
+        queue_unbind(&future->source);
+    }
     ctx_unlock(future->ctx);
     return r;
 }

@@ -18,7 +18,8 @@ struct bj_queue {
     /* Under the context's lock. */
     struct queue_source *first;
     struct queue_source **last;
-    bool dead; /* nobody will read it any more */
+    struct queue_source *bound; /* all that may report yet; a reference to each */
+    bool dead;                  /* nobody will read it any more */
 
     /* The reader's own. */
     struct queue_strings *strings; /* of the last batch, until the next one */
@@ -39,7 +40,29 @@ int queue_bind(struct queue_source *source, bj_queue *queue, uint64_t token, con
     atomic_fetch_add(&queue->refs, 1);
     source->queue = queue;
     source->token = token;
+    source->ops->ref(source);
+    source->bound_next = queue->bound;
+    if (queue->bound)
+        queue->bound->bound_link = &source->bound_next;
+    source->bound_link = &queue->bound;
+    queue->bound = source;
     return BJ_OK;
+}
+
+void queue_unbind(struct queue_source *source)
+{
+    if (!source->bound_link)
+        return;
+    *source->bound_link = source->bound_next;
+    if (source->bound_next)
+        source->bound_next->bound_link = source->bound_link;
+    source->bound_link = NULL;
+    source->ops->unref(source);
+}
+
+bool queue_is_read(const struct queue_source *source)
+{
+    return source->queue && !source->queue->dead;
 }
 
 static void signal_fd(const bj_queue *queue)
@@ -129,6 +152,26 @@ static void release_strings(bj_queue *queue)
     queue->strings_count = 0;
 }
 
+/* Returns the sources that were bound, with their references. */
+static struct queue_source *unbind_all(bj_queue *queue)
+{
+    struct queue_source *bound = queue->bound;
+    queue->bound = NULL;
+    for (struct queue_source *source = bound; source; source = source->bound_next)
+        source->bound_link = NULL;
+    return bound;
+}
+
+static void forsake_all(struct queue_source *bound)
+{
+    while (bound) {
+        struct queue_source *next = bound->bound_next;
+        bound->ops->forsake(bound);
+        bound->ops->unref(bound);
+        bound = next;
+    }
+}
+
 bj_queue *bj_queue_unref(bj_queue *queue)
 {
     if (!queue || ctx_is_forked(queue->ctx) || atomic_fetch_sub(&queue->handles, 1) != 1)
@@ -139,6 +182,7 @@ bj_queue *bj_queue_unref(bj_queue *queue)
     struct queue_source *source = queue->first;
     queue->first = NULL;
     queue->last = &queue->first;
+    struct queue_source *bound = unbind_all(queue);
     ctx_unlock(queue->ctx);
 
     while (source) {
@@ -146,6 +190,7 @@ bj_queue *bj_queue_unref(bj_queue *queue)
         source->ops->unref(source);
         source = next;
     }
+    forsake_all(bound);
     release_strings(queue);
     close(queue->fd);
     queue_unref_memory(queue);

@@ -25,8 +25,9 @@ struct queue_source_ops {
      * are filled in for it. *ret_more: it has others. */
     int (*take)(struct queue_source *source, bj_record *records, struct queue_strings *strings,
                 int max, bool *ret_more);
-    void (*ref)(struct queue_source *source);   /* under the lock: of its memory */
-    void (*unref)(struct queue_source *source); /* without the lock, unless it is not the last */
+    void (*ref)(struct queue_source *source);     /* under the lock: of its memory */
+    void (*unref)(struct queue_source *source);   /* without the lock, unless it is not the last */
+    void (*forsake)(struct queue_source *source); /* without the lock: nobody reads any more */
 };
 
 /* Part of a future or a watch. Under the context's lock. */
@@ -36,11 +37,16 @@ struct queue_source {
     uint64_t token;
     bool queued;
     struct queue_source *next;
+    struct queue_source **bound_link; /* in the queue's list, which has a reference; NULL: not */
+    struct queue_source *bound_next;
 };
 
-/* Under the context's lock. */
+/* Under the context's lock. Bound until it has nothing more to report, or the queue's reader is
+ * gone. */
 int queue_bind(struct queue_source *source, bj_queue *queue, uint64_t token, const bj_ctx *ctx);
+void queue_unbind(struct queue_source *source); /* the caller has a reference; or it is not bound */
 void queue_push(struct queue_source *source);
+bool queue_is_read(const struct queue_source *source); /* it delivers to a queue with a reader */
 
 /* Without the lock; the source is queued no more. Takes NULL. */
 void queue_unref_memory(bj_queue *queue);

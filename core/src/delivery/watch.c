@@ -50,10 +50,19 @@ static void unref_source(struct queue_source *source)
     watch_unref_memory(watch_of(source));
 }
 
+/* bj_watch_unref() looks the other way round: one of both finds that nobody is left. */
+static void forsake_source(struct queue_source *source)
+{
+    bj_watch *watch = watch_of(source);
+    if (atomic_load(&watch->handles) == 0)
+        bj_watch_close(watch);
+}
+
 static const struct queue_source_ops source_ops = {
     .take = take_records,
     .ref = ref_source,
     .unref = unref_source,
+    .forsake = forsake_source,
 };
 
 /* ------------------------------------------------------------------- memory */
@@ -165,7 +174,7 @@ bj_watch *bj_watch_ref(bj_watch *watch)
 static bool is_read_elsewhere(bj_watch *watch)
 {
     ctx_lock(watch->ctx);
-    bool elsewhere = watch->reader == WATCH_CALLBACK || watch->reader == WATCH_QUEUE;
+    bool elsewhere = watch->reader == WATCH_CALLBACK || queue_is_read(&watch->source);
     ctx_unlock(watch->ctx);
     return elsewhere;
 }
@@ -313,6 +322,8 @@ static struct watch_entry *push(bj_watch *watch, const bj_record *record, struct
     append(watch, entry);
     watch->ended = record->kind == BJ_RECORD_CLOSED;
     wake_reader(watch);
+    if (watch->ended)
+        queue_unbind(&watch->source);
     return make_room(watch);
 }
 
@@ -474,6 +485,8 @@ int bj_watch_deliver(bj_watch *watch, bj_queue *queue, uint64_t token)
         watch->reader = WATCH_QUEUE;
         if (watch->first)
             queue_push(&watch->source);
+        if (watch->ended)
+            queue_unbind(&watch->source);
     }
     ctx_unlock(watch->ctx);
     return r;
