@@ -47,6 +47,7 @@ from ._errors import (
     StateError,
     Timeout,
     Unsupported,
+    UsageError,
 )
 from ._records import (
     Event,
@@ -96,6 +97,7 @@ __all__ = [
     "Timeline",
     "Timeout",
     "Unsupported",
+    "UsageError",
     "connect",
     "sync",
 ]

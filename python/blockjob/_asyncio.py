@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import os
 import weakref
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from . import _core
 from ._calls import (
@@ -21,10 +22,10 @@ from ._calls import (
     make_limits,
     new_context,
 )
-from ._errors import Error, InvalidArgument
-from ._objects import GroupBase, JobBase, MonitorBase
+from ._errors import Error, ErrorCode, UsageError
+from ._objects import GroupBase, JobBase, MonitorBase, require_jobs
 from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
-from ._streams import EventReader, ProgressReader, Reader, RecordReader
+from ._streams import EventReader, ProgressReader, Reader, RecordReader, StreamBase
 
 T = TypeVar("T")
 
@@ -36,6 +37,14 @@ _contexts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Known]
 _contexts = weakref.WeakKeyDictionary()
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        text = "no asyncio event loop is running here: use blockjob.sync in threads and with trio"
+        raise UsageError(text, code=ErrorCode.STATE) from None
+
+
 class _Context:
     """The library's context of one asyncio loop, with the one reader of all its answers."""
 
@@ -43,13 +52,15 @@ class _Context:
         self.handle = new_context(limits)
         self._loop = weakref.ref(loop)
         self._inbox = Inbox(self.handle)
+        self._records: list[_core._Record] = []  # read and not passed on yet
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        loop.add_reader(self._inbox.fd, self._read)
+        # Not with the caller's context variables, which would live as long as the loop.
+        contextvars.Context().run(loop.add_reader, self._inbox.fd, self._read)
 
     @classmethod
     def of_running_loop(cls, limits: Limits) -> _Context:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         known = _contexts.setdefault(loop, weakref.WeakValueDictionary())
         key = (os.getpid(), limits)
         context = known.get(key)
@@ -58,39 +69,45 @@ class _Context:
         return context
 
     def running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         if loop is not self._loop():
-            raise RuntimeError("the monitor belongs to another event loop")
+            raise UsageError("the monitor belongs to another event loop", code=ErrorCode.STATE)
         return loop
 
     async def wait(self, call: Call[T]) -> T:
         """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
-        loop = self.running_loop()
-        if not _core.future_is_done(call.future):
-            token = next(self._tokens)
-            done = self._waiting[token] = loop.create_future()
-            try:
-                self._inbox.expect(call.future, token)
+        done = self.running_loop().create_future()
+        token = next(self._tokens)
+        self._waiting[token] = done
+        future = None
+        try:
+            future = call.ask()
+            if not _core.future_is_done(future):
+                self._inbox.expect(future, token)
                 await done
-            except BaseException:
-                _core.future_cancel(call.future)
-                raise
-            finally:
-                del self._waiting[token]
-        return call.answer()
+        except BaseException as error:
+            call.give_up(future, error)
+            raise
+        finally:
+            del self._waiting[token]
+        return call.answer(future)
 
     def _read(self) -> None:
+        loop = self._loop()
         try:
-            records = self._inbox.read()
+            self._inbox.read_into(self._records)
+            while self._records:
+                _settle(self._waiting.get(self._records[0][0]))
+                del self._records[0]
         except Error as error:
-            loop = self._loop()
             if loop is not None:
                 loop.remove_reader(self._inbox.fd)
             for done in self._waiting.values():
                 _settle(done, error)
-            return
-        for record in records:
-            _settle(self._waiting.get(record[0]))
+        except BaseException:  # of a signal handler: the others are still to be woken
+            if loop is not None:
+                loop.call_soon(self._read)
+            raise
 
 
 def _settle(done: asyncio.Future[None] | None, error: Error | None = None) -> None:
@@ -103,42 +120,49 @@ def _settle(done: asyncio.Future[None] | None, error: Error | None = None) -> No
         done.set_exception(error)
 
 
-class Stream(Generic[T]):
+class Stream(StreamBase[T]):
     """What happens, one item at a time: an asynchronous iterator for one task.
 
     It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
-    loses the oldest items, is told how many, and disturbs nobody (B61). It ends by itself, by
-    `close()`, at the end of an `async with`, or when it is let go.
+    loses the oldest items, is told how many, and disturbs nobody (B61). Other tasks have their turn
+    before each item. It keeps its monitor open. It ends by itself, by `close()`, at the end of an
+    `async with`, or when it is let go.
     """
 
-    def __init__(self, context: _Context, watch: _core.bj_watch, reader: Reader[T]) -> None:
+    def __init__(
+        self,
+        what: str,
+        owner: object,
+        context: _Context,
+        open_watch: Callable[[], _core.bj_watch],
+        reader: Reader[T],
+    ) -> None:
+        super().__init__(what, owner, context.handle, open_watch, reader)
         self._context = context
-        self._watch = watch
-        self._reader = reader
-        self._inbox = Inbox(context.handle)
-        self._inbox.subscribe(watch)
-        self._reading = False
+        self._reading: asyncio.Task[Any] | None = None
 
     def __aiter__(self) -> Stream[T]:
         return self
 
     async def __anext__(self) -> T:
-        if self._reading:
-            raise RuntimeError("another task is reading this stream")
-        self._reading = True
+        task = asyncio.current_task(self._context.running_loop())
+        if self._reading not in (None, task) and not self._reading.done():
+            raise UsageError("another task is reading this stream", code=ErrorCode.STATE)
+        self._reading = task
         try:
             return await self._next()
         finally:
-            self._reading = False
+            self._reading = None
 
     async def _next(self) -> T:
-        while (item := self._reader.take()) is None:
-            if self._reader.over:
+        reader = self._reader
+        if reader.records or (not reader.over and self._inbox.read_into(reader.records)):
+            await asyncio.sleep(0)  # what is there already must not keep the others waiting
+        while (item := self._take()) is None:
+            if reader.over:
                 raise StopAsyncIteration
-            records = self._inbox.read()
-            if not records:
+            if not self._inbox.read_into(reader.records):
                 await self._readable()
-            self._reader.feed(records)
         return item
 
     async def _readable(self) -> None:
@@ -151,10 +175,9 @@ class Stream(Generic[T]):
         finally:
             loop.remove_reader(self._inbox.fd)
 
-    def close(self) -> None:
-        """Ends the stream; what was not read is dropped."""
-        _core.watch_close(self._watch)
-        self._reader.close()
+    async def aclose(self) -> None:
+        """The same as `close()`, for `contextlib.aclosing()`."""
+        self.close()
 
     async def __aenter__(self) -> Stream[T]:
         return self
@@ -304,17 +327,20 @@ class Job(JobBase):
         while such a stream is open (B63). A job that stands still says why in
         `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
         """
-        return self._stream(ProgressReader(), interval)
+        return self._stream("progress", ProgressReader(), interval)
 
     def watch(self, progress: float | None = None) -> Stream[Record]:
         """All that happens to the job, from what is already true to its end (B60).
 
         With `progress`, in seconds, also how far it is, at most that often.
         """
-        return self._stream(RecordReader(), progress)
+        return self._stream("records", RecordReader(), progress)
 
-    def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
-        return Stream(self._monitor._context, self._open_watch(interval), reader)
+    def _stream(self, what: str, reader: Reader[T], interval: float | None) -> Stream[T]:
+        context = self._monitor._context
+        return Stream(
+            f"{what} of job {self.id!r}", self, context, lambda: self._open_watch(interval), reader
+        )
 
 
 class Group(GroupBase[Job]):
@@ -329,9 +355,7 @@ class Group(GroupBase[Job]):
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        jobs = tuple(jobs)
-        if not jobs:
-            raise InvalidArgument("a group needs at least one job")
+        jobs = require_jobs(Job, jobs)
         context = jobs[0]._monitor._context
         super().__init__(jobs, context.handle)
         self._wait = context.wait
@@ -400,8 +424,12 @@ class Monitor(MonitorBase):
 
     async def close(self) -> None:
         """Closes the connection; all that waits on it gets `Closed`. May be called again."""
-        _core.monitor_close(self._handle)
-        await self.closed()
+        if not self._is_of_parent():
+            await self._wait(self._ask_close())
+
+    async def aclose(self) -> None:
+        """The same as `close()`, for `contextlib.aclosing()`."""
+        await self.close()
 
     async def closed(self) -> Error:
         """Waits until the connection is over, however, and returns why.
@@ -551,15 +579,20 @@ class Monitor(MonitorBase):
         connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
         connection and the beginning of the next are events of another `Event.kind`, without a name.
         """
-        return Stream(self._context, self._open_watch(), EventReader())
+        what = f"events of {self.uri}"
+        return Stream(what, self, self._context, self._open_watch, EventReader())
 
 
 class Connecting(Coroutine[Any, Any, Monitor]):
     """What `connect()` returns: to be awaited, or to be entered by `async with`."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Monitor]) -> None:
+    def __init__(self, to: object, coroutine: Coroutine[Any, Any, Monitor]) -> None:
+        self._to = to
         self._coroutine = coroutine
         self._monitor: Monitor | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connecting to {self._to!r}>"
 
     def __await__(self) -> Generator[Any, Any, Monitor]:
         return self._coroutine.__await__()
@@ -627,7 +660,7 @@ def connect(
     Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`,
     `Unsupported`; `TypeError` for what is neither text nor a domain.
     """
-    return Connecting(_connect(to, timeout, reconnect, make_limits(limits)))
+    return Connecting(to, _connect(to, timeout, reconnect, make_limits(limits)))
 
 
 async def _connect(

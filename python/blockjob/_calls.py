@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The C library's calls as both front-ends use them: arguments in, a future, its answer out.
 
-How one waits for the future is the front-end's affair.
+How one waits for the future is the front-end's affair. It first makes all that the wait needs and
+then asks, so that a call that raises has not been sent.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import _core
@@ -23,33 +26,66 @@ Limits = frozenset[tuple[Limit, int]]
 """As the C library has them: times in milliseconds."""
 
 
+def checked(ask: Callable[[], T]) -> T:
+    """What the C library answers; an argument that it can't even be given is `InvalidArgument`."""
+    try:
+        return ask()
+    except Error:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(str(error)) from error
+
+
 class Call(Generic[T]):
-    """A future of the C library, and how its answer is taken out once it is done."""
+    """What is to be asked of the C library, and how the answer is taken out of its future."""
 
-    __slots__ = ("_take", "future")
+    __slots__ = ("_ask", "_take")
 
-    def __init__(self, future: _core.bj_future, take: Callable[[_core.bj_future], T]) -> None:
-        self.future = future
+    def __init__(
+        self, ask: Callable[[], _core.bj_future], take: Callable[[_core.bj_future], T]
+    ) -> None:
+        self._ask = ask
         self._take = take
 
-    def answer(self) -> T:
-        """What was asked for, or the exception that says why not."""
-        if _core.future_error(self.future) != _core.OK:
-            raise take_error(self.future)
-        return self._take(self.future)
+    def ask(self) -> _core.bj_future:
+        """Asks: from here on it may be sent."""
+        return checked(self._ask)
+
+    def answer(self, future: _core.bj_future) -> T:
+        """What was asked for, or the exception that says why not. The future is done."""
+        if _core.future_error(future) != _core.OK:
+            raise take_error(future)
+        return self._take(future)
+
+    def give_up(self, future: _core.bj_future | None, _reason: BaseException) -> None:
+        """Nobody waits any more, for that reason: what was not sent yet is not sent."""
+        _core.future_cancel(future)
 
 
-class Ending(Call[Error]):
-    """A future that is done when something has ended: its error is its answer."""
+class Start(Call[T]):
+    """A start. The reason why nobody waits any more names the job that has started by then."""
 
     __slots__ = ()
 
-    def __init__(self, future: _core.bj_future) -> None:
-        super().__init__(future, take_error)
+    def give_up(self, future: _core.bj_future | None, reason: BaseException) -> None:
+        super().give_up(future, reason)
+        for job in filter(None, (_core.future_job(future), *take_jobs(future))):
+            note = f"blockjob: job {_core.job_id(job)!r} has started; attach() finds it"
+            # add_note(), which 3.10 does not have.
+            reason.__dict__.setdefault("__notes__", []).append(note)
 
-    def answer(self) -> Error:
+
+class Ending(Call[Error]):
+    """A wait for the end of something: its error is the answer."""
+
+    __slots__ = ()
+
+    def __init__(self, ask: Callable[[], _core.bj_future]) -> None:
+        super().__init__(ask, take_error)
+
+    def answer(self, future: _core.bj_future) -> Error:
         """Why it has ended."""
-        return take_error(self.future)
+        return take_error(future)
 
 
 class Inbox:
@@ -75,11 +111,13 @@ class Inbox:
         """The watch's records shall come."""
         check(_core.watch_deliver(watch, self._queue, 0))
 
-    def read(self) -> list[_core._Record]:
-        """What has come; never blocks."""
-        error, records = _core.queue_read(self._queue)
+    def read_into(self, records: list[_core._Record]) -> bool:
+        """Appends what has come, if anything has; never blocks. Whatever is raised, by a signal
+        handler for example, the records are the caller's."""
+        before = len(records)
+        error, _ = _core.queue_read(self._queue, records)
         check(error)
-        return records
+        return len(records) > before
 
 
 def new_context(limits: Limits) -> _core.bj_ctx:
@@ -93,16 +131,50 @@ def new_context(limits: Limits) -> _core.bj_ctx:
     return ctx
 
 
-# ------------------------------------------------------------------ arguments
+# ---------------------------------------------------------------------- times
 
 
 def milliseconds(seconds: float | None, name: str = "timeout") -> int:
-    """A time limit as the C library has it. Rounded up: only 0 asks for what is true now."""
-    if seconds is None or seconds == math.inf:
+    """A time as the C library has it: the one place that says what a timeout may be.
+
+    Any real number of seconds from 0 on, a `Decimal` for example; None and infinity are no limit.
+    Rounded up: only 0 asks for what is true now.
+    """
+    if seconds is None:
         return _core.TIMEOUT_NONE
-    if not seconds >= 0:
-        raise InvalidArgument(f"{name} must be None or seconds from 0 on, not {seconds!r}")
-    return min(math.ceil(seconds * 1000), 2**62)
+    try:
+        if seconds >= _FOREVER:
+            return _core.TIMEOUT_NONE
+        if seconds >= 0:
+            return math.ceil(seconds * 1000)
+    except (TypeError, ValueError, ArithmeticError):  # no number, or Decimal's NaN
+        pass
+    raise InvalidArgument(f"{name} must be None or seconds from 0 on, not {seconds!r}")
+
+
+_FOREVER = 2**50  # seconds: within 64 bits, also as milliseconds
+
+
+class Deadline:
+    """When a wait ends that the C library has no deadline for. Made of any timeout."""
+
+    __slots__ = ("_end", "_limit")
+
+    def __init__(self, timeout: float | None) -> None:
+        self._limit = milliseconds(timeout)
+        self._end = time.monotonic() + self._limit / 1000
+
+    def rest(self) -> float | None:
+        """The seconds left, None where there is no limit."""
+        if self._limit == _core.TIMEOUT_NONE:
+            return None
+        return max(0.0, self._end - time.monotonic())
+
+    def __str__(self) -> str:
+        return f"{self._limit / 1000:.10g} s"
+
+
+# ------------------------------------------------------------------ arguments
 
 
 _TIMES = {Limit.CONNECT, Limit.COMMAND, Limit.STALL, Limit.POLL, Limit.CONVERGE}
@@ -110,37 +182,41 @@ _TIMES = {Limit.CONNECT, Limit.COMMAND, Limit.STALL, Limit.POLL, Limit.CONVERGE}
 
 def make_limits(given: Mapping[Limit, float] | None) -> Limits:
     """The limits of a monitor; what they are not is the library's own."""
-    return frozenset((limit, _limit(limit, value)) for limit, value in (given or {}).items())
+    items = checked(lambda: dict(given or {}).items())
+    return frozenset((limit, _limit(limit, value)) for limit, value in items)
 
 
 def _limit(limit: object, value: float) -> int:
     if not isinstance(limit, Limit):
-        raise TypeError(f"a limit is a blockjob.Limit, not {limit!r}")
-    if not 0 < value < math.inf:
+        raise InvalidArgument(f"a limit is a blockjob.Limit, not {limit!r}")
+    number = milliseconds(value, repr(limit)) if limit in _TIMES else _integer(limit, value)
+    if number <= 0:
         raise InvalidArgument(f"{limit!r} must be more than 0, not {value!r}")
-    if limit in _TIMES:
-        return milliseconds(value)
-    if value != int(value):
-        raise InvalidArgument(f"{limit!r} must be an integer, not {value!r}")
-    return min(int(value), 2**62)
+    return number
 
 
-def encode(what: str, arguments: Mapping[str, Any]) -> str | None:
-    """Arguments as JSON, None for none."""
-    return encode_any(what, arguments) if arguments else None
+def _integer(limit: Limit, value: float) -> int:
+    with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+        if value == int(value):
+            return min(int(value), 2**62)
+    raise InvalidArgument(f"{limit!r} must be an integer, not {value!r}")
+
+
+def encode(
+    what: str, keywords: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
+) -> str | None:
+    """Arguments as JSON, None for none; keywords have underscores for QEMU's dashes."""
+    dashed = {name.replace("_", "-"): value for name, value in keywords.items()}
+    merged = checked(lambda: {**dict(arguments or {}), **dashed})
+    return encode_any(what, merged) if merged else None
 
 
 def encode_any(what: str, arguments: Any) -> str:
     """Anything as JSON. Every integer is exact (B55)."""
     try:
         return json.dumps(arguments, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"arguments of {what} are not JSON: {error}") from error
-
-
-def dashed(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments in QEMU's spelling."""
-    return {name.replace("_", "-"): value for name, value in keywords.items()}
 
 
 # ------------------------------------------------------------------ connecting
@@ -171,6 +247,11 @@ def ask_connect(
     limit = milliseconds(timeout)
     milliseconds(reconnect, "reconnect")  # refuses what is no time
 
+    def ask() -> _core.bj_future:
+        if isinstance(to, (str, bytes, os.PathLike)):
+            return _core.monitor_connect(ctx, to, limit)
+        return _connect_domain(ctx, to, limit)
+
     def take(future: _core.bj_future) -> _core.bj_monitor:
         monitor = _core.future_monitor(future)
         assert monitor is not None
@@ -182,9 +263,7 @@ def ask_connect(
                 raise
         return monitor
 
-    if isinstance(to, (str, bytes, os.PathLike)):
-        return Call(_core.monitor_connect(ctx, to, limit), take)
-    return Call(_connect_domain(ctx, to, limit), take)
+    return Call(ask, take)
 
 
 def _connect_domain(ctx: _core.bj_ctx, domain: LibvirtDomain, limit: int) -> _core.bj_future:
@@ -195,7 +274,9 @@ def _connect_domain(ctx: _core.bj_ctx, domain: LibvirtDomain, limit: int) -> _co
         with contextlib.suppress(TypeError):  # a capsule of another kind, or none at all
             return _core.monitor_connect_domain(ctx, capsule, limit)
     kind = type(domain).__name__
-    raise TypeError(f"connect() takes a URI, a path or libvirt-python's virDomain, not {kind}")
+    raise InvalidArgument(
+        f"connect() takes a URI, a path or libvirt-python's virDomain, not {kind}"
+    )
 
 
 def set_reconnect(monitor: _core.bj_monitor, seconds: float | None) -> None:
@@ -232,7 +313,7 @@ def take_job(future: _core.bj_future) -> _core.bj_job:
     return job
 
 
-def take_jobs(future: _core.bj_future) -> list[_core.bj_job]:
+def take_jobs(future: _core.bj_future | None) -> list[_core.bj_job]:
     """Of a transaction."""
     jobs = (_core.future_job_at(future, i) for i in range(_core.future_job_count(future)))
     return [job for job in jobs if job is not None]
@@ -251,7 +332,23 @@ def take_outcome_so_far(future: _core.bj_future) -> Outcome | None:
 def take_json(future: _core.bj_future) -> Any:
     """Of a command."""
     text = _core.future_json(future)
-    return None if text is None else json.loads(text)
+    return None if text is None else decode(text)
+
+
+def decode(text: str) -> Any:
+    """JSON that QEMU sent. Every integer is exact: one of more digits than Python makes an int of
+    (`sys.get_int_max_str_digits()`) is a `Decimal`."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_parse_integer)
+
+
+def _parse_integer(digits: str) -> int | Decimal:
+    try:
+        return int(digits)
+    except ValueError:
+        return Decimal(digits)
 
 
 def take_infos(future: _core.bj_future) -> list[JobInfo]:

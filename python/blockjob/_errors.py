@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The exceptions: one for each thing that a program might treat differently.
 
-Each is a `blockjob.Error`; those that Python has a word for are that too (`Timeout` is a
-`TimeoutError`, ...). `str(error)` is the sentence; for what QEMU said, it is QEMU's.
+Each is a `blockjob.Error`; those that Python has a class for are that too (`Timeout` is a
+`TimeoutError`, ...). `str(error)` is the sentence; where QEMU gave one, it is QEMU's.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._records import Outcome
@@ -49,9 +49,10 @@ class Error(Exception):
 
     `code` says which error of the C library it is, `error_class` is QEMU's error class
     ("GenericError", ...), the number of libvirt's error ("83") or "", `outcome` is how the job had
-    ended, if it had, `job` is the job that decided a wait on a `Group`.
+    ended, if it had, `job` is the job that decided a wait on a `Group`. An error can be pickled;
+    its `job` stays behind, because a job belongs to its process.
 
-    It is raised itself only where no better class fits: no memory, no thread or fd to be had, an
+    It is raised itself only where no better class fits: no memory, no thread or fd available, an
     object of the parent process used after `fork()`.
     """
 
@@ -70,6 +71,14 @@ class Error(Exception):
         self.outcome = outcome
         self.job = job
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "job": None}
+
+    def __copy__(self) -> Error:
+        copy = type(self)(*self.args)
+        copy.__dict__.update(self.__dict__)
+        return copy
+
     def __repr__(self) -> str:
         fields = [repr(str(self))]
         if self.error_class:
@@ -81,8 +90,16 @@ class Error(Exception):
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
-class InvalidArgument(Error, ValueError):
-    """An argument makes no sense; nothing was sent."""
+class InvalidArgument(Error, ValueError, TypeError):
+    """An argument has the wrong type or makes no sense; nothing was sent."""
+
+
+class UsageError(Error, RuntimeError):
+    """A call that is not possible here; nothing was sent.
+
+    An asyncio object is used by another event loop than its own, or by none: threads, and trio's
+    (`trio.to_thread.run_sync`), take `blockjob.sync`. Or a stream is read by two at a time.
+    """
 
 
 class Timeout(Error, TimeoutError):
@@ -90,7 +107,7 @@ class Timeout(Error, TimeoutError):
 
 
 class Closed(Error):
-    """The monitor was closed by this program."""
+    """The monitor was closed by this program; or the stream is over, and `get()` has no item."""
 
 
 class Busy(Error):

@@ -7,7 +7,6 @@ A method `_ask_...` asks; the front-end's method of that name waits for the answ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +14,8 @@ from . import _core
 from ._calls import (
     Call,
     Ending,
-    dashed,
+    Start,
+    checked,
     encode,
     encode_any,
     milliseconds,
@@ -29,7 +29,7 @@ from ._calls import (
     take_outcome,
     take_outcome_so_far,
 )
-from ._errors import Error, InvalidArgument, check
+from ._errors import Error, ErrorCode, InvalidArgument, check
 from ._records import JobInfo, Outcome, Timeline, make_outcome, make_timeline
 
 T = TypeVar("T")
@@ -43,8 +43,14 @@ class MonitorBase:
         self._handle = handle
 
     def __repr__(self) -> str:
-        version = self.qemu_version
-        return f"<Monitor {self.uri} of QEMU {version}>" if version else f"<Monitor {self.uri}>"
+        version = f" of QEMU {self.qemu_version}" if self.qemu_version else ""
+        error = self._why_not_open()
+        state = f", {ErrorCode(error).name.lower()}" if error else ""
+        return f"<Monitor {self.uri}{version}{state}>"
+
+    def _why_not_open(self) -> int:
+        """0 while it is connected."""
+        return min(0, _core.monitor_has_command(self._handle, ""))
 
     @property
     def uri(self) -> str:
@@ -61,7 +67,7 @@ class MonitorBase:
 
     def has_command(self, command: str) -> bool:
         """Whether this QEMU has that command. Answers at once, by what QEMU said on connecting."""
-        answer = _core.monitor_has_command(self._handle, command)
+        answer = checked(lambda: _core.monitor_has_command(self._handle, command))
         check(answer)
         return answer == 1
 
@@ -86,9 +92,9 @@ class MonitorBase:
         keywords: Mapping[str, Any],
         timeout: float | None,
     ) -> Call[Any]:
-        text = encode(command, {**(arguments or {}), **dashed(keywords)})
+        text = encode(command, keywords, arguments)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_execute(self._handle, command, text, limit), take_json)
+        return Call(lambda: _core.monitor_execute(self._handle, command, text, limit), take_json)
 
     def _ask_start(
         self,
@@ -97,9 +103,9 @@ class MonitorBase:
         keywords: Mapping[str, Any],
         timeout: float | None,
     ) -> Call[_core.bj_job]:
-        text = encode(command, {**(arguments or {}), **dashed(keywords)})
+        text = encode(command, keywords, arguments)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_start(self._handle, command, text, limit), take_job)
+        return Start(lambda: _core.monitor_start(self._handle, command, text, limit), take_job)
 
     def _ask_mirror(
         self,
@@ -109,23 +115,25 @@ class MonitorBase:
         options: Mapping[str, Any],
         timeout: float | None,
     ) -> Call[_core.bj_job]:
-        text = encode("mirror", dashed(options))
+        text = encode("mirror", options)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_mirror(self._handle, device, target, sync, text, limit), take_job)
+        return Start(
+            lambda: _core.monitor_mirror(self._handle, device, target, sync, text, limit), take_job
+        )
 
     def _ask_commit(
         self, device: str, options: Mapping[str, Any], timeout: float | None
     ) -> Call[_core.bj_job]:
-        text = encode("commit", dashed(options))
+        text = encode("commit", options)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_commit(self._handle, device, text, limit), take_job)
+        return Start(lambda: _core.monitor_commit(self._handle, device, text, limit), take_job)
 
     def _ask_stream(
         self, device: str, options: Mapping[str, Any], timeout: float | None
     ) -> Call[_core.bj_job]:
-        text = encode("stream", dashed(options))
+        text = encode("stream", options)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_stream(self._handle, device, text, limit), take_job)
+        return Start(lambda: _core.monitor_stream(self._handle, device, text, limit), take_job)
 
     def _ask_backup(
         self,
@@ -135,27 +143,41 @@ class MonitorBase:
         options: Mapping[str, Any],
         timeout: float | None,
     ) -> Call[_core.bj_job]:
-        text = encode("backup", dashed(options))
+        text = encode("backup", options)
         limit = milliseconds(timeout)
-        return Call(_core.monitor_backup(self._handle, device, target, sync, text, limit), take_job)
+        return Start(
+            lambda: _core.monitor_backup(self._handle, device, target, sync, text, limit), take_job
+        )
 
     def _ask_transaction(
         self, actions: Iterable[Mapping[str, Any]], grouped: bool, timeout: float | None
     ) -> Call[list[_core.bj_job]]:
-        text = encode_any("transaction", [dict(action) for action in actions])
+        text = encode_any("transaction", checked(lambda: [dict(action) for action in actions]))
         flags = _core.TRANSACTION_GROUPED if grouped else _core.TRANSACTION_EACH
         limit = milliseconds(timeout)
-        return Call(_core.monitor_transaction(self._handle, text, flags, limit), take_jobs)
+        return Start(lambda: _core.monitor_transaction(self._handle, text, flags, limit), take_jobs)
 
     def _ask_attach(self, job_id: str, timeout: float | None) -> Call[_core.bj_job]:
         limit = milliseconds(timeout)
-        return Call(_core.monitor_attach(self._handle, job_id, limit), take_job)
+        return Call(lambda: _core.monitor_attach(self._handle, job_id, limit), take_job)
 
     def _ask_jobs(self, timeout: float | None) -> Call[list[JobInfo]]:
-        return Call(_core.monitor_list(self._handle, milliseconds(timeout)), take_infos)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.monitor_list(self._handle, limit), take_infos)
 
     def _ask_closed(self) -> Ending:
-        return Ending(_core.monitor_closed(self._handle))
+        return Ending(lambda: _core.monitor_closed(self._handle))
+
+    def _ask_close(self) -> Ending:
+        def ask() -> _core.bj_future:
+            _core.monitor_close(self._handle)
+            return _core.monitor_closed(self._handle)
+
+        return Ending(ask)
+
+    def _is_of_parent(self) -> bool:
+        """After a fork(): then it is the parent's to close."""
+        return self._why_not_open() == _core.E_FORKED
 
     def _open_watch(self) -> _core.bj_watch:
         error, watch = _core.monitor_watch(self._handle)
@@ -214,63 +236,86 @@ class JobBase:
         return make_timeline(times)
 
     def _ask_ready(self, timeout: float | None) -> Call[None]:
-        return Call(_core.job_ready(self._handle, milliseconds(timeout)), take_nothing)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_ready(self._handle, limit), take_nothing)
 
     def _ask_done(self, released: bool, timeout: float | None) -> Call[Outcome]:
         flags = _done_flags(released)
-        return Call(_core.job_done(self._handle, flags, milliseconds(timeout)), take_outcome)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_done(self._handle, flags, limit), take_outcome)
 
     def _ask_pivot(self, only_if_ready: bool, timeout: float | None) -> Call[Outcome]:
         flags = _core.PIVOT_ONLY_IF_READY if only_if_ready else _core.PIVOT_WAIT_READY
-        return Call(_core.job_pivot(self._handle, flags, milliseconds(timeout)), take_outcome)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_pivot(self._handle, flags, limit), take_outcome)
 
     def _ask_abort(
         self, force: bool, wait: bool, force_after: float | None, timeout: float | None
     ) -> Call[Outcome | None]:
         limit = milliseconds(timeout)
-        if force_after is not None:
-            if force or not wait:
-                raise InvalidArgument("force_after goes with neither force=True nor wait=False")
-            delay = milliseconds(force_after, "force_after")
-            future = _core.job_abort_escalate(self._handle, delay, limit)
-        else:
-            future = _core.job_abort(self._handle, _abort_flags(force, wait), limit)
-        return Call(future, take_outcome_so_far)
+        flags = _abort_flags(force, wait)
+        if force_after is None:
+            return Call(lambda: _core.job_abort(self._handle, flags, limit), take_outcome_so_far)
+        if force or not wait:
+            raise InvalidArgument("force_after goes with neither force=True nor wait=False")
+        delay = milliseconds(force_after, "force_after")
+        return Call(
+            lambda: _core.job_abort_escalate(self._handle, delay, limit), take_outcome_so_far
+        )
 
     def _ask_pause(self, timeout: float | None) -> Call[None]:
-        return Call(_core.job_pause(self._handle, milliseconds(timeout)), take_nothing)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_pause(self._handle, limit), take_nothing)
 
     def _ask_resume(self, timeout: float | None) -> Call[None]:
-        return Call(_core.job_resume(self._handle, milliseconds(timeout)), take_nothing)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_resume(self._handle, limit), take_nothing)
 
     def _ask_set_speed(self, bytes_per_second: int, timeout: float | None) -> Call[None]:
         limit = milliseconds(timeout)
-        return Call(_core.job_set_speed(self._handle, bytes_per_second, limit), take_nothing)
+        return Call(
+            lambda: _core.job_set_speed(self._handle, bytes_per_second, limit), take_nothing
+        )
 
     def _ask_finalize(self, timeout: float | None) -> Call[Outcome]:
-        return Call(_core.job_finalize(self._handle, milliseconds(timeout)), take_outcome)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_finalize(self._handle, limit), take_outcome)
 
     def _ask_dismiss(self, timeout: float | None) -> Call[None]:
-        return Call(_core.job_dismiss(self._handle, milliseconds(timeout)), take_nothing)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_dismiss(self._handle, limit), take_nothing)
 
     def _ask_change(self, options: Mapping[str, Any], timeout: float | None) -> Call[None]:
-        text = encode("change", dashed(options))
-        return Call(_core.job_change(self._handle, text, milliseconds(timeout)), take_nothing)
+        text = encode("change", options)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_change(self._handle, text, limit), take_nothing)
 
     def _ask_query(self, timeout: float | None) -> Call[JobInfo]:
-        return Call(_core.job_query(self._handle, milliseconds(timeout)), take_info)
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_query(self._handle, limit), take_info)
 
     def _open_watch(self, progress: float | None) -> _core.bj_watch:
         """`progress` is the least time between two progress records, None for no such records."""
         interval = 0
         if progress is not None:
-            if not 0 < progress < math.inf:
+            interval = milliseconds(progress, "interval")
+            if interval <= 0:
                 raise InvalidArgument(f"interval must be more than 0 seconds, not {progress!r}")
-            interval = milliseconds(progress)
         error, watch = _core.job_watch(self._handle, interval)
         check(error)
         assert watch is not None
         return watch
+
+
+def require_jobs(kind: type[J], jobs: Iterable[J]) -> tuple[J, ...]:
+    """The jobs of a group, of one front-end."""
+    given = checked(lambda: tuple(jobs))
+    if not given:
+        raise InvalidArgument("a group needs at least one job")
+    for job in given:
+        if not isinstance(job, kind):
+            raise InvalidArgument(f"a group has jobs, all asyncio's or all sync's, not {job!r}")
+    return given
 
 
 class GroupBase(Generic[J]):
@@ -279,6 +324,7 @@ class GroupBase(Generic[J]):
     def __init__(self, jobs: tuple[J, ...], ctx: _core.bj_ctx) -> None:
         error, handle = _core.group_new(ctx)
         check(error)
+        assert handle is not None
         self._handle = handle
         self._jobs = jobs
         for job in jobs:
@@ -299,30 +345,36 @@ class GroupBase(Generic[J]):
         return self._jobs
 
     def _ask_ready(self, timeout: float | None) -> Call[None]:
-        return self._call(_core.group_ready(self._handle, milliseconds(timeout)), take_nothing)
+        limit = milliseconds(timeout)
+        return self._call(lambda: _core.group_ready(self._handle, limit), take_nothing)
 
     def _ask_done(self, released: bool, timeout: float | None) -> Call[tuple[Outcome | None, ...]]:
         flags = _done_flags(released)
-        future = _core.group_done(self._handle, flags, milliseconds(timeout))
-        return self._call(future, self._take_outcomes)
+        limit = milliseconds(timeout)
+        return self._call(lambda: _core.group_done(self._handle, flags, limit), self._take_outcomes)
 
     def _ask_any(self, released: bool, timeout: float | None) -> Call[J]:
         flags = _done_flags(released)
-        future = _core.group_any(self._handle, flags, milliseconds(timeout))
-        return self._call(future, self._take_decider)
+        limit = milliseconds(timeout)
+        return self._call(lambda: _core.group_any(self._handle, flags, limit), self._take_decider)
 
     def _ask_pivot(self, timeout: float | None) -> Call[Outcome]:
-        return self._call(_core.group_pivot(self._handle, milliseconds(timeout)), take_outcome)
+        limit = milliseconds(timeout)
+        return self._call(lambda: _core.group_pivot(self._handle, limit), take_outcome)
 
     def _ask_abort(
         self, force: bool, wait: bool, timeout: float | None
     ) -> Call[tuple[Outcome | None, ...]]:
         flags = _abort_flags(force, wait)
-        future = _core.group_abort(self._handle, flags, milliseconds(timeout))
-        return self._call(future, self._take_outcomes)
+        limit = milliseconds(timeout)
+        return self._call(
+            lambda: _core.group_abort(self._handle, flags, limit), self._take_outcomes
+        )
 
-    def _call(self, future: _core.bj_future, take: Callable[[_core.bj_future], T]) -> Call[T]:
-        return GroupCall(future, take, self._find_decider)
+    def _call(
+        self, ask: Callable[[], _core.bj_future], take: Callable[[_core.bj_future], T]
+    ) -> Call[T]:
+        return GroupCall(ask, take, self._find_decider)
 
     def _take_outcomes(self, _future: _core.bj_future) -> tuple[Outcome | None, ...]:
         return tuple(job.outcome for job in self._jobs)
@@ -344,18 +396,18 @@ class GroupCall(Call[T]):
 
     def __init__(
         self,
-        future: _core.bj_future,
+        ask: Callable[[], _core.bj_future],
         take: Callable[[_core.bj_future], T],
         find_decider: Callable[[_core.bj_future], JobBase | None],
     ) -> None:
-        super().__init__(future, take)
+        super().__init__(ask, take)
         self._find_decider = find_decider
 
-    def answer(self) -> T:
+    def answer(self, future: _core.bj_future) -> T:
         try:
-            return super().answer()
+            return super().answer(future)
         except Error as error:
-            error.job = self._find_decider(self.future)
+            error.job = self._find_decider(future)
             raise
 
 

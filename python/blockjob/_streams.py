@@ -1,43 +1,52 @@
 # SPDX-License-Identifier: MIT
 """What becomes of a watch's records: events, records or progress, the same for both front-ends.
 
-A reader is fed what the watch's queue gave, and an iterator takes items out of it. It knows
-neither asyncio nor threads.
+A reader has the records that the watch's queue gave, and an iterator takes items out of it. It
+knows neither asyncio nor threads.
 """
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from . import _core
+from ._calls import Inbox, decode
 from ._errors import Error, make_error
 from ._records import Event, EventKind, Progress, Record, RecordKind, make_outcome
 
 T = TypeVar("T")
 
 
+def _after(lagged: _core._Record, record: _core._Record) -> _core._Record:
+    """The record, with what was lost before it."""
+    token, kind, error, outcome, lost, current, total, timestamp_us, name, text = record
+    lost += lagged[4]
+    return token, kind, error, outcome, lost, current, total, timestamp_us, name, text
+
+
 class Reader(Generic[T]):
-    """Makes items of records, until it is `over`."""
+    """Makes items of records, until it is `over`.
+
+    A record stays until its item is made, and reading it again changes nothing: an exception at any
+    moment, of a signal handler for example, loses nothing that is not yet on its way to the caller.
+    """
 
     def __init__(self) -> None:
-        self._items: deque[T] = deque()
+        self.records: list[_core._Record] = []
         self.over = False
         self._error: Error | None = None
 
-    def feed(self, records: Iterable[_core._Record]) -> None:
-        """Takes the records in; what comes after the end does not count."""
-        for record in records:
-            if self.over:
-                return
-            self._read(record)
-
     def take(self) -> T | None:
         """The next item; None when there is none yet. Raises the error, once, when it is due."""
-        if self._items:
-            return self._items.popleft()
+        while self._has_record():
+            item = self._read(self.records[0])
+            if self.over:
+                self.records.clear()  # what comes after the end does not count
+            else:
+                del self.records[0]
+            if item is not None:
+                return item
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -45,11 +54,14 @@ class Reader(Generic[T]):
 
     def close(self) -> None:
         """Drops what was not taken; nothing more is taken in."""
-        self._items.clear()
-        self._error = None
         self.over = True
+        self._error = None
+        self.records.clear()
 
-    def _read(self, record: _core._Record) -> None:
+    def _has_record(self) -> bool:
+        return bool(self.records)
+
+    def _read(self, record: _core._Record) -> T | None:
         raise NotImplementedError
 
 
@@ -57,51 +69,47 @@ class EventReader(Reader[Event]):
     """Of a monitor's watch: every event of QEMU, and where a connection ended and the next began.
     One that ended for good is an error (B62)."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lost = 0
+    def _has_record(self) -> bool:
+        """What was lost is told with what comes after it."""
+        records = self.records
+        while len(records) > 1 and records[0][1] == _core.RECORD_LAGGED:
+            records[:2] = [_after(records[0], records[1])]
+        return bool(records) and records[0][1] != _core.RECORD_LAGGED
 
-    def _read(self, record: _core._Record) -> None:
+    def _read(self, record: _core._Record) -> Event | None:
         _, kind, error, _, lost, _, _, timestamp_us, name, text = record
-        if kind == _core.RECORD_LAGGED:
-            self._lost += lost
-        elif kind == _core.RECORD_EVENT:
-            data: dict[str, Any] = json.loads(text) if text else {}
-            self._tell(Event(name, data, timestamp_us / 1e6))
-        elif kind in (_core.RECORD_DISCONNECTED, _core.RECORD_RECONNECTED):
+        if kind == _core.RECORD_EVENT:
+            data: dict[str, Any] = decode(text) if text else {}
+            return Event(name, data, timestamp_us / 1e6, lost)
+        if kind in (_core.RECORD_DISCONNECTED, _core.RECORD_RECONNECTED):
             why = make_error(error, text) if error else None
-            self._tell(Event("", {}, 0.0, kind=EventKind(kind), error=why))
-        elif kind == _core.RECORD_CLOSED:
-            self.over = True
+            return Event("", {}, 0.0, lost, EventKind(kind), why)
+        if kind == _core.RECORD_CLOSED:
             if error not in (_core.OK, _core.E_CLOSED):
                 self._error = make_error(error, text)
-
-    def _tell(self, event: Event) -> None:
-        self._items.append(event._replace(lost=self._lost))
-        self._lost = 0
+            self.over = True
+        return None
 
 
 class RecordReader(Reader[Record]):
     """Of a job's watch: all that happens to it, to the end."""
 
-    def _read(self, record: _core._Record) -> None:
+    def _read(self, record: _core._Record) -> Record | None:
         _, kind, error, outcome, lost, current, total, timestamp_us, name, text = record
         if kind == _core.RECORD_CLOSED:
             self.over = True
-            return
+            return None
         how = make_outcome(outcome)
-        self._items.append(
-            Record(
-                RecordKind(kind),
-                name,
-                current,
-                total,
-                how,
-                make_error(error, text, outcome=how) if error else None,
-                text,
-                lost,
-                timestamp_us / 1e6,
-            )
+        return Record(
+            RecordKind(kind),
+            name,
+            current,
+            total,
+            how,
+            make_error(error, text, outcome=how) if error else None,
+            text,
+            lost,
+            timestamp_us / 1e6,
         )
 
 
@@ -115,25 +123,60 @@ class ProgressReader(Reader[Progress]):
         super().__init__()
         self._last = Progress(0, 0)
 
-    def _read(self, record: _core._Record) -> None:
+    def _read(self, record: _core._Record) -> Progress | None:
         _, kind, _, outcome, _, current, total, _, _, text = record
         last = self._last
+        if kind in (_core.RECORD_READY, _core.RECORD_ENDED, _core.RECORD_CLOSED):
+            self.over = True
         if kind == _core.RECORD_PROGRESS:
-            self._show(last._replace(current=current, total=total))
+            self._last = last._replace(current=current, total=total)
         elif kind == _core.RECORD_STALLED:
-            self._show(last._replace(stalled=text))
+            self._last = last._replace(stalled=text)
         elif kind == _core.RECORD_RESUMED:
-            self._show(last._replace(stalled=""))
+            self._last = last._replace(stalled="")
         elif kind == _core.RECORD_READY:
-            self._show(Progress(last.total, last.total, ready=True))
-            self.over = True
-        elif kind == _core.RECORD_ENDED:
-            if outcome == _core.OUTCOME_COMPLETED:
-                self._show(Progress(last.total, last.total))
-            self.over = True
-        elif kind == _core.RECORD_CLOSED:
-            self.over = True
+            self._last = Progress(last.total, last.total, ready=True)
+        elif kind == _core.RECORD_ENDED and outcome == _core.OUTCOME_COMPLETED:
+            self._last = Progress(last.total, last.total)
+        else:
+            return None
+        return self._last
 
-    def _show(self, progress: Progress) -> None:
-        self._last = progress
-        self._items.append(progress)
+
+class StreamBase(Generic[T]):
+    """What a stream is in both front-ends: a watch, the queue that it reports to, and a reader.
+
+    It keeps its monitor, which would be closed without it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        owner: object,
+        ctx: _core.bj_ctx,
+        open_watch: Callable[[], _core.bj_watch],
+        reader: Reader[T],
+    ) -> None:
+        self._what = what
+        self._owner: object = owner
+        self._reader = reader
+        self._inbox = Inbox(ctx)
+        self._watch = open_watch()
+        self._inbox.subscribe(self._watch)
+
+    def __repr__(self) -> str:
+        state = ", over" if self._reader.over else ""
+        return f"<Stream of the {self._what}{state}>"
+
+    def close(self) -> None:
+        """Ends the stream; what was not read is dropped."""
+        _core.watch_close(self._watch)
+        self._reader.close()
+        self._owner = None
+
+    def _take(self) -> T | None:
+        """The next item; None when there is none yet, or none any more."""
+        item = self._reader.take()
+        if item is None and self._reader.over:
+            self._owner = None
+        return item

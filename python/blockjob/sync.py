@@ -19,15 +19,15 @@ import inspect
 import os
 import select
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from . import _asyncio, _core
 from ._calls import (
     Call,
+    Deadline,
     Inbox,
     LibvirtDomain,
     Limits,
@@ -36,10 +36,10 @@ from ._calls import (
     milliseconds,
     new_context,
 )
-from ._errors import Error, ErrorCode, InvalidArgument, Timeout
-from ._objects import GroupBase, JobBase, MonitorBase
+from ._errors import Closed, Error, ErrorCode, Timeout
+from ._objects import GroupBase, JobBase, MonitorBase, require_jobs
 from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
-from ._streams import EventReader, ProgressReader, Reader, RecordReader
+from ._streams import EventReader, ProgressReader, Reader, RecordReader, StreamBase
 
 __all__ = ["Group", "Job", "Monitor", "Stream", "connect"]
 
@@ -48,16 +48,16 @@ C = TypeVar("C", bound=type)
 
 
 # All monitors of the same limits share a context, which ends with the last of them; a child process
-# starts anew.
+# starts anew. A signal handler or a destructor may connect while its thread holds the lock.
 _contexts: weakref.WeakValueDictionary[tuple[int, Limits], _Context]
 _contexts = weakref.WeakValueDictionary()
-_contexts_lock = threading.Lock()
+_contexts_lock = threading.RLock()
 
 
 def _renew_lock() -> None:
     """In a child: a thread that was not forked may have held it."""
     global _contexts_lock
-    _contexts_lock = threading.Lock()
+    _contexts_lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -75,37 +75,44 @@ class _Context:
         with _contexts_lock:
             context = _contexts.get(key)
             if context is None:
-                context = _contexts[key] = cls(limits)
+                context = _contexts.setdefault(key, cls(limits))
         return context
 
     def wait(self, call: Call[T], timeout: float | None = None) -> T:
         """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
-        if not _core.future_is_done(call.future):
-            inbox = Inbox(self.handle)
-            try:
-                inbox.expect(call.future, 0)
-                _wait_readable(inbox, timeout)
-            except BaseException:
-                _core.future_cancel(call.future)
-                raise
-        return call.answer()
-
-
-def _wait_readable(inbox: Inbox, timeout: float | None) -> None:
-    """Waits until there is something to read, but leaves it there."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+        deadline = Deadline(timeout)
+        inbox = Inbox(self.handle)
+        future = None
         try:
-            readable = bool(select.select([inbox], [], [], rest)[0])
+            future = call.ask()
+            if not _core.future_is_done(future):
+                inbox.expect(future, 0)
+                _wait_readable(inbox, deadline)
+        except BaseException as error:
+            call.give_up(future, error)
+            raise
+        return call.answer(future)
+
+
+_PIECE = 3600.0  # seconds: select() takes no number as large as a timeout may be
+
+
+def _wait_readable(inbox: Inbox, deadline: Deadline) -> None:
+    """Waits until there is something to read, but leaves it there."""
+    while True:
+        rest = deadline.rest()
+        piece = None if rest is None else min(rest, _PIECE)
+        try:
+            readable = bool(select.select([inbox], [], [], piece)[0])
         except ValueError:  # an fd beyond FD_SETSIZE
             poll = select.poll()
             poll.register(inbox, select.POLLIN)
-            readable = bool(poll.poll(None if rest is None else milliseconds(rest)))
+            readable = bool(poll.poll(None if piece is None else milliseconds(piece)))
         if readable:
             return
         if rest == 0:
-            raise Timeout(f"nothing came in {timeout} s", code=ErrorCode.TIMEOUT)
+            text = f"not done within {deadline}; what was waited for goes on"
+            raise Timeout(text, code=ErrorCode.TIMEOUT)
 
 
 def _documented_as(model: type) -> Callable[[C], C]:
@@ -120,45 +127,37 @@ def _documented_as(model: type) -> Callable[[C], C]:
     return document
 
 
-class Stream(Generic[T]):
+class Stream(StreamBase[T]):
     """What happens, one item at a time: an iterator for one thread.
 
     It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
-    loses the oldest items, is told how many, and disturbs nobody (B61). It ends by itself, by
-    `close()`, at the end of a `with`, or when it is let go.
+    loses the oldest items, is told how many, and disturbs nobody (B61). It keeps its monitor open.
+    It ends by itself, by `close()`, at the end of a `with`, or when it is let go. An exception out
+    of a signal handler loses no more than the item that is just being returned.
     """
-
-    def __init__(self, context: _Context, watch: _core.bj_watch, reader: Reader[T]) -> None:
-        self._context = context
-        self._watch = watch
-        self._reader = reader
-        self._inbox = Inbox(context.handle)
-        self._inbox.subscribe(watch)
 
     def __iter__(self) -> Stream[T]:
         return self
 
     def __next__(self) -> T:
-        return self.get()
-
-    def get(self, timeout: float | None = None) -> T:
-        """The next item. Raises `Timeout` if none comes in time, `StopIteration` after the last."""
-        milliseconds(timeout)  # refuses what is no time
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (item := self._reader.take()) is None:
-            if self._reader.over:
-                raise StopIteration
-            records = self._inbox.read()
-            if not records:
-                rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-                _wait_readable(self._inbox, rest)
-            self._reader.feed(records)
+        item = self._next(None)
+        if item is None:
+            raise StopIteration
         return item
 
-    def close(self) -> None:
-        """Ends the stream; what was not read is dropped."""
-        _core.watch_close(self._watch)
-        self._reader.close()
+    def get(self, timeout: float | None = None) -> T:
+        """The next item. Raises `Timeout` if none comes in time, `Closed` after the last."""
+        item = self._next(timeout)
+        if item is None:
+            raise Closed(f"the stream of the {self._what} is over", code=ErrorCode.CLOSED)
+        return item
+
+    def _next(self, timeout: float | None) -> T | None:
+        deadline = Deadline(timeout)
+        while (item := self._take()) is None and not self._reader.over:
+            if not self._inbox.read_into(self._reader.records):
+                _wait_readable(self._inbox, deadline)
+        return item
 
     def __enter__(self) -> Stream[T]:
         return self
@@ -257,13 +256,16 @@ class Job(JobBase):
         while such a stream is open (B63). A job that stands still says why in
         `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
         """
-        return self._stream(ProgressReader(), interval)
+        return self._stream("progress", ProgressReader(), interval)
 
     def watch(self, progress: float | None = None) -> Stream[Record]:
-        return self._stream(RecordReader(), progress)
+        return self._stream("records", RecordReader(), progress)
 
-    def _stream(self, reader: Reader[T], interval: float | None) -> Stream[T]:
-        return Stream(self._monitor._context, self._open_watch(interval), reader)
+    def _stream(self, what: str, reader: Reader[T], interval: float | None) -> Stream[T]:
+        ctx = self._monitor._context.handle
+        return Stream(
+            f"{what} of job {self.id!r}", self, ctx, lambda: self._open_watch(interval), reader
+        )
 
 
 @_documented_as(_asyncio.Group)
@@ -279,9 +281,7 @@ class Group(GroupBase[Job]):
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        jobs = tuple(jobs)
-        if not jobs:
-            raise InvalidArgument("a group needs at least one job")
+        jobs = require_jobs(Job, jobs)
         context = jobs[0]._monitor._context
         super().__init__(jobs, context.handle)
         self._wait = context.wait
@@ -331,8 +331,8 @@ class Monitor(MonitorBase):
         self.close()
 
     def close(self) -> None:
-        _core.monitor_close(self._handle)
-        self.closed()
+        if not self._is_of_parent():
+            self._wait(self._ask_close())
 
     def closed(self, timeout: float | None = None) -> Error:
         """Waits until the connection is over, however, and returns why.
@@ -340,7 +340,6 @@ class Monitor(MonitorBase):
         That is `Closed`, `Disconnected` or `ProtocolError`; it is returned, not raised. Raises
         `Timeout` if it is not over by then.
         """
-        milliseconds(timeout)  # refuses what is no time
         return self._wait(self._ask_closed(), timeout)
 
     def execute(
@@ -419,7 +418,8 @@ class Monitor(MonitorBase):
         connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
         connection and the beginning of the next are events of another `Event.kind`, without a name.
         """
-        return Stream(self._context, self._open_watch(), EventReader())
+        what = f"events of {self.uri}"
+        return Stream(what, self, self._context.handle, self._open_watch, EventReader())
 
 
 def connect(

@@ -7,7 +7,9 @@ import asyncio
 import ctypes
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,54 @@ async def test_b55_large_integers(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         fake.do("answer", command="query-status", **{"return": {"big": 2**64 + 1}})
         assert await monitor.execute("query-status") == {"big": 2**64 + 1}
+
+
+async def test_c06_an_integer_of_many_digits_is_a_decimal(connect: Connect, fake: FakeQemu) -> None:
+    async with await connect(fake.path) as monitor:
+        fake.do("answer", command="query-status", **{"return": {"big": 10**700 + 1}})
+        before = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(640)  # the least that it can be
+        try:
+            assert await monitor.execute("query-status") == {"big": Decimal("1" + "0" * 699 + "1")}
+        finally:
+            sys.set_int_max_str_digits(before)
+
+
+async def test_c53_wrong_arguments_are_named(connect: Connect, fake: FakeQemu) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await monitor.mirror("drive0", target="copy0")
+        before = len(fake.log())
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "bytes_per_second must be an int, not str": lambda: job.set_speed("1"),
+            "bytes_per_second must be an int, not float": lambda: job.set_speed(1.5),
+            "bytes_per_second must fit into 64 bits": lambda: job.set_speed(2**63),
+            "device must be a str, not int": lambda: monitor.mirror(7, target="copy0"),
+            "target has a null character": lambda: monitor.mirror("drive0", target="a\0b"),
+            "sync is no UTF-8": lambda: monitor.mirror("drive0", target="copy0", sync="\udcff"),
+            "command must be a str": lambda: monitor.execute(b"query-status"),
+            "id must be a str": lambda: monitor.attach(7),
+            "'int' object is not iterable": lambda: monitor.execute("query-status", 7),
+            "not iterable": lambda: monitor.transaction(7),
+            "arguments of query-status are not JSON": lambda: monitor.execute(
+                "query-status", deep()
+            ),
+        }
+        for name, call in calls.items():
+            with pytest.raises(blockjob.InvalidArgument, match=name) as caught:
+                await call()
+            assert isinstance(caught.value, TypeError)
+            assert isinstance(caught.value, ValueError)
+        with pytest.raises(blockjob.InvalidArgument, match="command must be a str"):
+            monitor.has_command(7)
+        assert len(fake.log()) == before
+
+
+def deep() -> dict[str, Any]:
+    """What is nested too deep to be encoded."""
+    value: dict[str, Any] = {}
+    for _ in range(100_000):
+        value = {"a": value}
+    return value
 
 
 async def test_b54_a_long_reply_arrives_whole(connect: Connect, daemon: Qemu) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +26,10 @@ def group_of(jobs: list[Any]) -> Any:
     if isinstance(jobs[0], Threaded):
         return Threaded(blockjob.sync.Group(job.inner for job in jobs))
     return blockjob.Group(jobs)
+
+
+def is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, blockjob.Error)
 
 
 def inner(job: Any) -> Any:
@@ -258,3 +264,34 @@ async def test_b41_b43_refused_it_leaves_no_job(connect: Connect, disks: Qemu) -
         with pytest.raises(blockjob.InvalidArgument):
             await monitor.transaction([{}])
         assert await monitor.jobs() == []
+
+
+async def test_c107_errors_are_pickled_and_copied(connect: Connect, fake: FakeQemu) -> None:
+    async with await connect(fake.path) as monitor:
+        jobs = await mirrors(monitor)
+        waiting = asyncio.ensure_future(group_of(jobs).done())
+        fake.do("fail", job="job0", error="No space left on device")
+        fake.do("execute", command="job-cancel", arguments={"id": "job1"})
+        with pytest.raises(blockjob.JobFailed) as caught:
+            await waiting
+        error = caught.value
+        assert error.job == inner(jobs[0])
+        for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(other) is type(error)
+            assert str(other) == str(error)
+            assert (other.code, other.outcome) == (error.code, error.outcome)
+        assert pickle.loads(pickle.dumps(error)).job is None
+        assert copy.copy(error).job is error.job
+        wrongs: list[Any] = [7, [7], [*map(inner, jobs), 7]]
+        for wrong in wrongs:
+            with pytest.raises(blockjob.InvalidArgument, match=r"jobs|not iterable"):
+                blockjob.Group(wrong)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(blockjob).values() if is_error(kind)])
+def test_c107_each_class_of_error_is_pickled(kind: type[blockjob.Error]) -> None:
+    error = kind("a sentence", code=blockjob.ErrorCode.STATE, error_class="GenericError")
+    other = pickle.loads(pickle.dumps(error))
+    assert type(other) is kind
+    assert repr(other) == repr(error)
+    assert other.__dict__ == error.__dict__

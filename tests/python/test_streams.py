@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import blockjob
@@ -168,6 +172,17 @@ async def test_b49_unknown_events_are_passed_on(connect: Connect, fake: FakeQemu
         assert (await events.__anext__())[:2] == ("NO_DATA", {})
 
 
+async def test_c06_an_integer_of_many_digits_is_a_decimal(connect: Connect, fake: FakeQemu) -> None:
+    digits = "1" * 5000
+    async with await connect(fake.path) as monitor:
+        events = monitor.events()
+        text = f'{{"event": "LARGE", "data": {{"large": -{digits}, "small": 2}}}}\r\n'
+        fake.do("raw", text=text)
+        fake.do("emit", event="NEWS")
+        assert (await events.__anext__()).data == {"large": Decimal("-" + digits), "small": 2}
+        assert (await events.__anext__()).name == "NEWS"
+
+
 async def test_b61_a_slow_reader_is_told_how_many_it_lost(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         events = monitor.events()
@@ -249,17 +264,69 @@ async def test_a_stream_closed_while_someone_waits(disks: Qemu) -> None:
         assert not asyncio.get_running_loop().remove_reader(second._inbox.fd)
 
 
+async def test_c55_aclosing(daemon: Qemu) -> None:
+    async with contextlib.aclosing(await blockjob.connect(daemon.uri)) as monitor:
+        async with contextlib.aclosing(monitor.events()) as events:
+            assert repr(events) == f"<Stream of the events of {daemon.uri}>"
+        assert repr(events) == f"<Stream of the events of {daemon.uri}, over>"
+        with pytest.raises(StopAsyncIteration):
+            await events.__anext__()
+    assert isinstance(await monitor.closed(), blockjob.Closed)
+    assert repr(monitor).endswith(", closed>")
+
+
+async def test_what_objects_look_like(connect: Connect, disks: Qemu) -> None:
+    monitor = await connect(disks.uri)
+    version = monitor.qemu_version
+    assert repr(monitor) == f"<Monitor {disks.uri} of QEMU {version}>"
+    job = await monitor.mirror("drive", target="copy", job_id="one", **HALTED_MIRROR)
+    assert repr(job.progress()) == "<Stream of the progress of job 'one'>"
+    assert repr(job.watch()) == "<Stream of the records of job 'one'>"
+    disks.kill()
+    await monitor.closed()
+    assert repr(monitor) == f"<Monitor {disks.uri} of QEMU {version}, disconnected>"
+    connecting = blockjob.connect("unix:/none")
+    assert repr(connecting) == "<Connecting to 'unix:/none'>"
+    connecting.close()
+
+
 async def test_a_stream_with_a_deadline(disks: Qemu) -> None:
+    short: list[Any] = [0, 0.01, Decimal("0.01"), Fraction(1, 100)]
+    wrong: list[Any] = [-1, math.nan, Decimal("nan"), "1", 1j]
+    long: list[Any] = [30, 1e10, 1e300, math.inf, Decimal("inf")]
+
     def with_deadline() -> None:
         with blockjob.sync.connect(disks.uri) as monitor, monitor.events() as events:
-            for timeout in (0, 0.01):
-                with pytest.raises(blockjob.Timeout):
-                    events.get(timeout=timeout)
-            with pytest.raises(blockjob.InvalidArgument, match="timeout"):
-                events.get(timeout=-1)
-            with pytest.raises(blockjob.Timeout):
-                monitor.closed(timeout=0.01)
-            monitor.mirror("drive", target="copy")
+            waits: list[Callable[..., Any]] = [events.get, monitor.closed]
+            for wait in waits:
+                for timeout in short:
+                    with pytest.raises(blockjob.Timeout, match=f"within {float(timeout):g} s"):
+                        wait(timeout=timeout)
+                for timeout in wrong:
+                    with pytest.raises(blockjob.InvalidArgument, match="timeout"):
+                        wait(timeout=timeout)
+            job = monitor.mirror("drive", target="copy")
             assert events.get(timeout=30).name == "JOB_STATUS_CHANGE"
+            job.ready()
+            job.pivot()
+            for timeout in long:
+                events.get(timeout=timeout)
 
     await in_thread(with_deadline)
+
+
+async def test_c109_get_after_the_end(disks: Qemu) -> None:
+    def read() -> None:
+        with blockjob.sync.connect(disks.uri) as monitor:
+            events = monitor.events()
+            watch = monitor.mirror("drive", target="copy").watch()
+        with pytest.raises(blockjob.Closed, match="over"):
+            while True:
+                watch.get()
+        for stream in (watch, events):
+            for _ in stream:
+                pass
+            with pytest.raises(blockjob.Closed, match="over"):
+                stream.get(timeout=0)
+
+    await in_thread(read)

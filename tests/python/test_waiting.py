@@ -7,6 +7,8 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +137,8 @@ async def test_a_wait_that_is_thrown_away(disks: Qemu) -> None:
         assert await job.abort() is Outcome.CANCELLED
 
 
-@pytest.mark.parametrize("timeout", [-1, -0.001, -math.inf, math.nan])
-async def test_negative_timeout(connect: Connect, disks: Qemu, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [-1, -0.001, -math.inf, math.nan, Decimal("nan"), "1", [], 1j])
+async def test_what_is_no_timeout(connect: Connect, disks: Qemu, timeout: Any) -> None:
     with pytest.raises(blockjob.InvalidArgument, match="timeout"):
         await connect(disks.uri, timeout=timeout)
     async with await connect(disks.uri) as monitor:
@@ -148,12 +150,19 @@ async def test_negative_timeout(connect: Connect, disks: Qemu, timeout: float) -
                 await call(timeout=timeout)
         with pytest.raises(blockjob.InvalidArgument, match="force_after"):
             await job.abort(force_after=timeout)
+        with pytest.raises(blockjob.InvalidArgument, match="reconnect"):
+            monitor.set_reconnect(timeout)
+        with pytest.raises(blockjob.InvalidArgument, match="interval"):
+            job.progress(timeout)
         assert disks.jobs() == {job.id: "running"}
 
 
 def test_only_zero_is_now() -> None:
     assert [milliseconds(seconds) for seconds in (0, 1e-9, 0.001, 2.5)] == [0, 1, 1, 2500]
-    assert milliseconds(None) == milliseconds(math.inf) == _core.TIMEOUT_NONE
+    others: list[Any] = [Decimal("0.25"), Fraction(1, 3), True]
+    assert [milliseconds(seconds) for seconds in others] == [250, 334, 1000]
+    endless: list[Any] = [None, math.inf, Decimal("inf"), 1e300, 10**400, Decimal(10) ** 400]
+    assert {milliseconds(seconds) for seconds in endless} == {_core.TIMEOUT_NONE}
 
 
 async def test_limits_are_a_monitors_own(connect: Connect, fake: FakeQemu) -> None:
@@ -172,8 +181,9 @@ async def test_what_is_no_limit(connect: Connect, fake: FakeQemu, value: float) 
         await connect(fake.path, limits={Limit.WATCH_RING: value})
     with pytest.raises(blockjob.InvalidArgument, match="MESSAGE_NESTING"):
         await connect(fake.path, limits={Limit.MESSAGE_NESTING: 1025})
-    with pytest.raises(TypeError, match="Limit"):
-        await connect(fake.path, limits={"poll": 1})
+    for wrong in ({"poll": 1}, {Limit.POLL: "1"}, {Limit.JOBS: "1"}, {Limit.POLL: None}, 7):
+        with pytest.raises(blockjob.InvalidArgument):
+            await connect(fake.path, limits=wrong)
 
 
 def test_threads_that_connect_at_once_share_a_context(fake: FakeQemu, tmp_path: Path) -> None:
