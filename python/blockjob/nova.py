@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     class _BlockDevice:
         """What is known here of Nova's class."""
 
-        _guest: Any
         _disk: str
 
         def __init__(self, guest: Any, disk: str) -> None: ...
@@ -78,11 +77,22 @@ class AwaitableJobs(_BlockDevice):
     """What `awaitable` gives to a BlockDevice. It is used by one thread at a time, as Nova does."""
 
     def __init__(self, guest: Any, disk: str) -> None:
-        super().__init__(guest, disk)
-        self._job: sync.Job | None = None
         self._domain = _see_through(guest._domain)
-        if self._domain is not None:
-            self._guest = _Delegate(guest, _domain=_Starter(guest._domain, self._start_job))
+        self._job: sync.Job | None = None
+        super().__init__(guest, disk)
+
+    @property
+    def _guest(self) -> Any:
+        """Nova's, with a domain whose jobs this device starts. Made each time: were it kept, device
+        and domain would hold each other, and a monitor would stay open until they are collected."""
+        guest = self._own_guest
+        if self._domain is None:
+            return guest
+        return _Delegate(guest, _domain=_Starter(guest._domain, self._start_job))
+
+    @_guest.setter
+    def _guest(self, guest: Any) -> None:
+        self._own_guest = guest
 
     def wait_for_job(
         self, state: Literal["ready", "done"] = "done", timeout: float | None = None
@@ -182,6 +192,8 @@ class _Delegate:
         self.__dict__.update(others)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_inner":  # of one that copy or pickle has just made
+            raise AttributeError(name)
         return getattr(self._inner, name)
 
 
@@ -258,10 +270,10 @@ def _monitor_of(domain: Any) -> sync.Monitor:
 
 def _is_over(monitor: sync.Monitor) -> bool:
     try:
-        monitor.closed(timeout=0)
-    except Timeout:
-        return False
-    return True
+        monitor.has_command("")
+    except Error:
+        return True
+    return False
 
 
 def _see_through(domain: Any) -> Any:
