@@ -10,9 +10,11 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
 from . import (
@@ -41,7 +43,7 @@ exit status:
   0  as asked: ready; the end COMPLETED, PIVOTED or COPIED; aborted
   1  it failed, or ended otherwise: standard error says why
   2  the command line makes no sense
-  3  --timeout has passed; the job goes on
+  3  --timeout has passed, connecting included; the job goes on
 """
 
 _USEFUL = frozenset({Outcome.COMPLETED, Outcome.PIVOTED, Outcome.COPIED})
@@ -51,6 +53,7 @@ _Command = argparse.ArgumentParser
 _JobCommand = Callable[[sync.Job, argparse.Namespace], int]
 
 _INTERVAL = 0.5  # seconds between two looks at the progress
+_CONNECT, _ATTACH = 10.0, 60.0  # seconds, where --timeout leaves so many
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # not every locale has every letter
+    if sys.stdout is None:
+        _complain("can't write: standard output is closed")
+        return OTHERWISE
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -102,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     def add_timeout(command: _Command) -> None:
-        what = "wait no longer; the job goes on (0: what is true now)"
+        what = "wait no longer, connecting included; the job goes on (0: what is true now)"
         command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=what)
 
     jobs = add("list", _list, "The jobs there are.")
@@ -160,7 +166,7 @@ def _delay(text: str) -> float:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    with _connect(arguments.uri) as monitor:
+    with _connect(arguments.uri, _CONNECT) as monitor:
         jobs = monitor.jobs()
     if arguments.json:
         print(json.dumps([job._asdict() for job in jobs], indent=2))
@@ -170,25 +176,53 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    with _connect(arguments.uri) as monitor, monitor.events() as events:
+    with _connect(arguments.uri, _CONNECT) as monitor, monitor.events() as events:
         for event in events:
             line = {"event": event.name, "data": event.data, "timestamp": event.timestamp}
             lost = {"lost": event.lost} if event.lost else {}
-            print(json.dumps(line | lost), flush=True)
+            print(json.dumps(line | lost, default=str), flush=True)  # a Decimal has many digits
     return AS_ASKED
 
 
 def _with_job(run: _JobCommand, arguments: argparse.Namespace) -> int:
     """What is done to one job; how that ends otherwise than asked is told here."""
-    with _connect(arguments.uri) as monitor:
-        job = monitor.attach(arguments.job)
-        try:
-            return run(job, arguments)
-        except Timeout as error:
-            _complain(str(error))
-            return TIMED_OUT
-        except (JobFailed, JobLost, JobEnded):
-            return _tell_end(job, ())
+    limit = _Limit(getattr(arguments, "timeout", None))
+    try:
+        with _connect(arguments.uri, limit.within(_CONNECT)) as monitor:
+            job = monitor.attach(arguments.job, timeout=limit.within(_ATTACH))
+            arguments.timeout = limit.rest()
+            try:
+                return run(job, arguments)
+            except (JobFailed, JobLost, JobEnded):
+                return _tell_end(job, ())
+    except Timeout as error:
+        if not limit.has_passed():
+            raise
+        _complain(limit.words_of(error))
+        return TIMED_OUT
+
+
+class _Limit:
+    """What --timeout leaves, from the start of the program on: one deadline for all steps."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def rest(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    def within(self, seconds: float) -> float:
+        """Of a step that has a limit of its own. 0 asks for what is true now, which nobody can say
+        without a connection, so it leaves those as they are."""
+        return min(seconds, self.rest()) if self._seconds else seconds
+
+    def has_passed(self) -> bool:
+        return self.rest() < 0.01  # the clocks of two threads
+
+    def words_of(self, error: Timeout) -> str:
+        """With what the user has said, not what was left of it."""
+        return re.sub(r"within \S+ s", f"within {self._seconds:g} s", str(error))
 
 
 def _watch(job: sync.Job, _arguments: argparse.Namespace) -> int:
@@ -217,9 +251,9 @@ def _abort(job: sync.Job, arguments: argparse.Namespace) -> int:
     return _tell_end(job, _ABORTED)
 
 
-def _connect(uri: str) -> sync.Monitor:
+def _connect(uri: str, timeout: float) -> sync.Monitor:
     with _without_stderr():
-        return sync.connect(uri)
+        return sync.connect(uri, timeout=timeout)
 
 
 @contextlib.contextmanager

@@ -253,6 +253,21 @@ def test_a_timeout_has_a_status_of_its_own(halted: Qemu, command: list[str], sec
     assert halted.jobs() == {"job0": "running"}
 
 
+@pytest.mark.parametrize("command", [["wait"], ["wait", "--ready"], ["pivot"], ["abort"]])
+def test_c109_a_timeout_includes_connecting(fake: FakeQemu, command: list[str]) -> None:
+    with blockjob.sync.connect(fake.path):
+        waiting = (*command, "--timeout", "0.2", fake.path, "job0")
+        said = complaint_of(*waiting, status=TIMED_OUT)
+    assert "within 0.2 s: another client may hold this monitor" in said
+
+
+def test_c109_a_timeout_includes_finding_the_job(copying: FakeQemu) -> None:
+    copying.do("hold", command="query-jobs")
+    said = complaint_of("wait", "--timeout", "0.2", copying.path, "job0", status=TIMED_OUT)
+    assert "no answer from" in said
+    assert "within 0.2 s" in said
+
+
 def test_abort(halted: Qemu) -> None:
     assert run("abort", halted.uri, "job0") == (AS_ASKED, "CANCELLED\n", "")
     assert halted.jobs() == {}
@@ -389,6 +404,25 @@ def test_output_that_can_not_be_written(fake: FakeQemu) -> None:
     with open("/dev/full", "w") as full, started("list", fake.path, stdout=full.fileno()) as tool:
         status, _, complaint = end(tool)
     assert (status, complaint) == (OTHERWISE, "blockjob: can't write: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["list"], ["wait", "--timeout", "0"]])
+def test_c109_output_that_is_closed(copying: FakeQemu, command: list[str]) -> None:
+    closing = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "blockjob", *command]
+    job = [] if command == ["list"] else ["job0"]
+    tool = subprocess.run([*closing, copying.path, *job], stderr=subprocess.PIPE, text=True)
+    said = "blockjob: can't write: standard output is closed\n"
+    assert (tool.returncode, tool.stderr) == (OTHERWISE, said)
+
+
+def test_c06_an_integer_of_many_digits(fake: FakeQemu) -> None:
+    with started("events", fake.path) as tool:
+        listen(tool, fake)
+        number = "1" * 5000
+        fake.do("raw", text=f'{{"event": "LARGE", "data": {{"number": {number}}}}}\r\n')
+        while (event := json.loads(read_line(tool)))["event"] == "PROBE":
+            pass
+        assert event["data"] == {"number": number}
 
 
 @pytest.fixture
