@@ -12,16 +12,30 @@
 
     asyncio.run(main())
 
-A monitor may be a domain of libvirt's as well: `blockjob.connect("qemu:///system#vm1")`, or a
-`virDomain`. Several jobs are awaited, pivoted or given up together by a `Group`; a monitor
-connected with `reconnect` carries waits through the end of its connection.
+A monitor may also be a libvirt domain: `blockjob.connect("qemu:///system#vm1")`, or a `virDomain`.
+Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
+`reconnect` carries waits through the end of its connection.
 
 This is the asyncio front-end; `blockjob.sync` has the same names for plain threads. Nothing is
-polled: QEMU's own events decide. Every exception is a `blockjob.Error`.
+polled: QEMU's own events decide.
 
-One thread of the C library serves all monitors of an event loop that have the same limits; it
-never runs Python. After a `fork()` the child connects anew: what it has of its parent raises an
-`Error`. Numbers like B07 in the docstrings are those of the project's list of behaviours.
+A timeout is a number of seconds from 0 on, also a fraction or a `Decimal`; None and infinity are no
+limit, and 0 asks for what is true now. It covers every step of a call. A timeout, a cancelled task
+or an exception of a signal handler ends the wait and nothing else: a command that was not sent yet
+is not sent, one that was sent goes on in QEMU. A start that may be cancelled is best given a
+`job_id`, by which `attach()` finds the job; where it has started by then, a note on the exception
+names it.
+
+Every exception is a `blockjob.Error`. What a wait needs is there before anything is sent, so a call
+that raises `InvalidArgument`, `UsageError` or `Busy`, or finds no free file descriptor, has sent
+nothing.
+
+A monitor is closed by `close()`, at the end of its `with`, or when it, its jobs and its streams are
+let go. Letting go never waits; the library's thread may need up to a second more for replies that
+QEMU owes.
+
+One thread of the C library serves all monitors of an event loop that have the same limits; it never
+runs Python. After a `fork()` the child connects anew: what it has of its parent raises an `Error`.
 """
 
 from . import sync

@@ -75,7 +75,7 @@ class _Context:
         return loop
 
     async def wait(self, call: Call[T]) -> T:
-        """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
+        """The answer, once it is there. To stop waiting stops nothing else."""
         done = self.running_loop().create_future()
         token = next(self._tokens)
         self._waiting[token] = done
@@ -123,8 +123,8 @@ def _settle(done: asyncio.Future[None] | None, error: Error | None = None) -> No
 class Stream(StreamBase[T]):
     """What happens, one item at a time: an asynchronous iterator for one task.
 
-    It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
-    loses the oldest items, is told how many, and disturbs nobody (B61). Other tasks have their turn
+    It has begun when it was made, so nothing that comes after is missed. A reader that is too slow
+    loses the oldest items, learns how many, and affects no other. Other tasks have their turn
     before each item. It keeps its monitor open. It ends by itself, by `close()`, at the end of an
     `async with`, or when it is let go.
     """
@@ -194,10 +194,10 @@ class Stream(StreamBase[T]):
 class Job(JobBase):
     """One run of one block job. Made by a `Monitor`; letting go of it does nothing to the job.
 
-    Each wait is level-triggered: what has already happened is answered at once (B04); any number
-    of tasks may wait for the same thing (B05). A timeout, in seconds, or a cancelled task means "I
-    no longer listen": the job goes on (B06, B07). In every wait a job that fails is `JobFailed`
-    with QEMU's text, and a connection that ends is `JobLost`.
+    Each wait is level-triggered: what has already happened is answered at once; any number of tasks
+    may wait for the same thing. A timeout, in seconds, or a cancelled task means "I no longer
+    listen": the job goes on. In every wait a job that fails is `JobFailed` with QEMU's text, and a
+    connection that ends is `JobLost`.
     """
 
     def __init__(self, monitor: Monitor, handle: _core.bj_job) -> None:
@@ -208,9 +208,9 @@ class Job(JobBase):
     async def ready(self, timeout: float | None = None) -> None:
         """Waits until source and target are equal and stay so.
 
-        Raises `JobEnded` when the job ended without ever being ready (B09), `StateError` at once
-        for a kind that never is (stream, backup, ...), `Stalled` when an I/O error has stopped it
-        (B13), `Timeout`.
+        Raises `JobEnded` when the job ended without ever being ready, `StateError` at once for a
+        kind that never is (stream, backup, ...), `Stalled` when an I/O error has stopped it,
+        `Timeout`.
         """
         await self._wait(self._ask_ready(timeout))
 
@@ -218,7 +218,7 @@ class Job(JobBase):
         """Waits until the job is over and says how it ended.
 
         With `released`, until QEMU has let go of the job's nodes as well, so that the next command
-        on them does not meet "node is busy" (B22).
+        on them does not meet "node is busy".
 
         Raises `JobFailed`, `JobLost`, `Stalled` when an I/O error has stopped the job, `Timeout`.
         """
@@ -228,9 +228,9 @@ class Job(JobBase):
         """Switches the disk to the copy (mirror) or to the base (active commit).
 
         Waits for the job to be ready first; with `only_if_ready` it raises `NotReady` instead, and
-        sends nothing. Returns `Outcome.PIVOTED` when the switch is over, and nothing else. QEMU is
-        told once, however many callers there are (B31, B32). If every caller stops waiting before
-        that, it is not told at all.
+        sends nothing. Returns `Outcome.PIVOTED` when the switch is over, and nothing else. Complete
+        is sent once, however many callers there are. If every caller stops waiting before that, it
+        is not sent at all.
 
         Raises `Stalled` (paused, or stopped by an error), `StateError` (a kind that has no pivot,
         or an abort is under way), `Refused`, `JobEnded` (it was cancelled, by anyone), `JobFailed`,
@@ -269,13 +269,13 @@ class Job(JobBase):
         """Aborts the job and says how it really ended.
 
         A ready mirror ends as `Outcome.COPIED`, anything else as `CANCELLED`; with `force` always
-        as `CANCELLED`, also when it is stalled. It may have completed, pivoted or failed first
-        (B17): that is then what is returned. Aborting what is over returns its outcome (B35).
+        as `CANCELLED`, also when it is stalled. It may have completed, pivoted or failed first:
+        that is then what is returned. Aborting what is over returns its outcome.
 
         With `wait=False` it returns as soon as QEMU has accepted, with None if the job still goes
         on: `done()` waits for the end. With `force_after`, in seconds, an abort that is not over by
-        then is forced (B36). QEMU accepts in milliseconds, but the end can take as long as a
-        hanging flush: set a timeout.
+        then is forced. QEMU accepts in milliseconds, but the end can take as long as a hanging
+        flush: set a timeout.
 
         Raises `Stalled` (soft abort of a paused or stopped job: QEMU refuses that), `Refused`,
         `StateError` (soft and `wait=False` while a pivot is under way), `JobLost`, `Timeout`.
@@ -291,17 +291,18 @@ class Job(JobBase):
         await self._wait(self._ask_resume(timeout))
 
     async def set_speed(self, bytes_per_second: int, *, timeout: float | None = None) -> None:
-        """Limits the job's speed; 0 is no limit. Returns when QEMU has accepted."""
+        """Limits the job's speed, in bytes per second; 0 is no limit. Returns when QEMU has
+        accepted."""
         await self._wait(self._ask_set_speed(bytes_per_second, timeout))
 
     async def finalize(self, *, timeout: float | None = None) -> Outcome:
-        """Lets a "pending" job of `auto_finalize=False` finish; says how it ended (B42)."""
+        """Lets a "pending" job of `auto_finalize=False` finish; says how it ended."""
         return await self._wait(self._ask_finalize(timeout))
 
     async def dismiss(self, *, timeout: float | None = None) -> None:
         """Dismisses a concluded job of `auto_dismiss=False` that the library does not own.
 
-        Jobs that were started without that word are dismissed by the library (B40).
+        The library dismisses the jobs that were started without that option.
         """
         await self._wait(self._ask_dismiss(timeout))
 
@@ -309,7 +310,7 @@ class Job(JobBase):
         """Changes how the job works (block-job-change, QEMU 8.2); returns when QEMU has accepted.
 
         `options` are QEMU's own, with underscores for dashes: `copy_mode="write-blocking"` makes a
-        mirror converge that else would not (B30). Raises `Unsupported` before 8.2.
+        mirror converge that else would not. Raises `Unsupported` before 8.2.
         """
         await self._wait(self._ask_change(options, timeout))
 
@@ -324,13 +325,13 @@ class Job(JobBase):
                 print(f"{progress.fraction:.0%}")
 
         QEMU sends no event for progress, so it is asked every `interval` seconds at most, only
-        while such a stream is open (B63). A job that stands still says why in
-        `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
+        while such a stream is open. A job that stands still says why in `Progress.stalled`. The
+        next `pivot()`, `done()` or `outcome` says how the job ended.
         """
         return self._stream("progress", ProgressReader(), interval)
 
     def watch(self, progress: float | None = None) -> Stream[Record]:
-        """All that happens to the job, from what is already true to its end (B60).
+        """All that happens to the job, from what is already true to its end.
 
         With `progress`, in seconds, also how far it is, at most that often.
         """
@@ -344,7 +345,7 @@ class Job(JobBase):
 
 
 class Group(GroupBase[Job]):
-    """Several jobs, of one monitor or of many, awaited, pivoted or given up together (B08):
+    """Several jobs, of one monitor or of many, awaited, pivoted or given up together:
 
         group = blockjob.Group([boot, data])
         await group.pivot(timeout=600)      # both disks are switched, or none
@@ -400,10 +401,10 @@ class Group(GroupBase[Job]):
 
 
 class Monitor(MonitorBase):
-    """The control channel to one QEMU or domain of libvirt's, for the tasks of one event loop.
+    """The control channel to one QEMU or libvirt domain, for the tasks of one event loop.
 
-    It is closed by `close()`, at the end of an `async with`, or when it and its jobs are let go.
-    Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
+    It is closed by `close()`, at the end of an `async with`, or when it, its jobs and its streams
+    are let go. Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
     """
 
     def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
@@ -447,11 +448,12 @@ class Monitor(MonitorBase):
         timeout: float | None = 60.0,
         **keywords: Any,
     ) -> Any:
-        """Runs any command and returns what QEMU returns, decoded.
+        """Runs any command and returns what QEMU returns, decoded; an integer of more digits than
+        Python makes an int of is a `Decimal`.
 
         Arguments are a mapping in QEMU's own words, or keywords, whose underscores become QEMU's
-        dashes, or both. When the deadline passes, QEMU may still do what it was told (B48). For
-        jobs use the methods below: a verb sent this way is sent as it is, ready or not.
+        dashes, or both. When the deadline passes, QEMU may still carry the command out. For jobs
+        use the methods below: a verb sent this way is sent as it is, ready or not.
 
         Raises `Refused` with QEMU's text and class, `InvalidArgument`, `Busy`, `Closed`,
         `Disconnected`, `Timeout`.
@@ -469,13 +471,13 @@ class Monitor(MonitorBase):
     ) -> Job:
         """Starts to copy `device`, a node or a device, to the node `target` (blockdev-mirror).
 
-        From ready on both are kept equal. `sync` is "full", "top" or "none". Further `options`
-        are blockdev-mirror's own, with underscores for dashes (`copy_mode="write-blocking"`). On a
-        domain of libvirt's `device` is a disk ("vda"), `target` a path or a whole `<disk>` in XML,
-        and options are libvirt's: `format`, `reuse`, `transient`, `bandwidth`, ...
+        From ready on both are kept equal. `sync` is "full", "top" or "none". Further `options` are
+        blockdev-mirror's own, with underscores for dashes (`copy_mode="write-blocking"`). On a
+        libvirt domain `device` is a disk ("vda"), `target` a path or a whole `<disk>` in XML, and
+        options are libvirt's: `format`, `reuse`, `transient`, `bandwidth`, ...
 
         Without a `job_id` the library makes one up. The job is followed from before the first byte
-        is sent (B01). Returns when QEMU has accepted.
+        is sent. Returns when QEMU has accepted.
 
         Raises `Refused` with QEMU's reason (no job is left behind), `Unsupported`,
         `InvalidArgument`, `Busy`, `Timeout` (the job may yet start: find it by `attach()`).
@@ -487,7 +489,7 @@ class Monitor(MonitorBase):
         """Starts to merge overlays down (block-commit).
 
         The active layer is merged, unless `options` say `top_node`: that kind becomes ready and is
-        to be pivoted; an intermediate commit just completes. On a domain of libvirt's, options are
+        to be pivoted; an intermediate commit just completes. On a libvirt domain, options are
         `base` and `top` (paths), `shallow`, `relative`, ... Otherwise as `mirror()`.
         """
         return Job(self, await self._wait(self._ask_commit(device, options, timeout)))
@@ -523,11 +525,11 @@ class Monitor(MonitorBase):
     ) -> Job:
         """Starts a job by any command that starts one ("blockdev-create", "drive-mirror", ...).
 
-        On a domain of libvirt's these are libvirt's own: "virDomainBlockCopy" and so on, with
-        `disk`, `destxml`, `flags=["REUSE_EXT"]`, ...
+        On a libvirt domain these are libvirt's calls: "virDomainBlockCopy" and so on, with `disk`,
+        `destxml`, `flags=["REUSE_EXT"]`, ...
 
         Arguments as in `execute()`; the library adds a job id and "auto-dismiss": false where the
-        caller has not said them and QEMU knows them (B40). Otherwise as `mirror()`.
+        caller has not said them and QEMU knows them. Otherwise as `mirror()`.
         """
         return Job(self, await self._wait(self._ask_start(command, arguments, keywords, timeout)))
 
@@ -538,7 +540,7 @@ class Monitor(MonitorBase):
         grouped: bool = False,
         timeout: float | None = 60.0,
     ) -> list[Job]:
-        """Starts several jobs as one (QEMU's transaction, B43):
+        """Starts several jobs as one (QEMU's transaction):
 
             jobs = await monitor.transaction(
                 [
@@ -559,7 +561,7 @@ class Monitor(MonitorBase):
         return [Job(self, handle) for handle in handles]
 
     async def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
-        """The job of that id, whoever started it (B51). Raises `NoJob`.
+        """The job of that id, whoever started it. Raises `NoJob`.
 
         It is never dismissed by the library unless asked.
         """
@@ -576,8 +578,8 @@ class Monitor(MonitorBase):
                 print(event.name, event.data)
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
-        connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
-        connection and the beginning of the next are events of another `Event.kind`, without a name.
+        connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
+        and the beginning of the next are events of another `Event.kind`, without a name.
         """
         what = f"events of {self.uri}"
         return Stream(what, self, self._context, self._open_watch, EventReader())
@@ -627,7 +629,7 @@ def connect(
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
 ) -> Connecting:
-    """Connects to a QEMU or to a domain of libvirt's:
+    """Connects to a QEMU or to a libvirt domain:
 
         async with blockjob.connect("unix:/run/vm1.qmp") as monitor:
             ...
@@ -636,29 +638,29 @@ def connect(
 
     A QEMU's own socket is "unix:/path" (a bare path that starts with / will do), "tcp:host:port"
     (IPv6 as in "tcp:[::1]:4444") or "fd:N", a connected socket of which the library takes a
-    duplicate. One deadline, in seconds, covers connecting, the greeting and the negotiation (B47).
-    QEMU serves one client a socket: while another holds it, no greeting comes.
+    duplicate. One deadline, in seconds, covers connecting, the greeting and the negotiation. QEMU
+    serves one client per socket: while another holds it, no greeting comes.
 
-    A domain of libvirt's, whose QEMU libvirt talks to, is a connection URI of libvirt's with the
-    domain's name or UUID after a "#": "qemu:///system#vm1", "qemu+ssh://host/system#vm1",
-    "qemu+unix:///session?socket=/path#vm1", %-encoded where a name needs it; "libvirt:vm1" is a
-    domain of libvirt's default connection. Or it is a `virDomain` of libvirt-python: then its
-    connection is used, and libvirt's event loop must run, if the program registered one (where it
-    has not, the library does). A connection that was opened before there was a loop is deaf; where
-    the loop is the library's, it opens its own beside it, else register before you open. It takes
-    a reference: when the program lets go of its `virDomain` matters to neither. The driver is
-    loaded for the first domain; `Unsupported` says that it, or libvirt, is not installed.
+    A libvirt domain is given by the URI of a connection with the domain's name or UUID after a "#":
+    "qemu:///system#vm1", "qemu+ssh://host/system#vm1", "qemu+unix:///session?socket=/path#vm1",
+    %-encoded where a name needs it; "libvirt:vm1" is a domain of the default connection. Or it is a
+    `virDomain` of libvirt-python: then its connection is used, and libvirt's event loop must run,
+    if the program registered one (where it has not, the library does). A connection that was opened
+    before a loop was registered receives no events: the library opens one of its own beside it if
+    the loop is its own, otherwise register the loop before opening the connection. It takes a
+    reference: when the program lets go of its `virDomain` matters to neither. The driver is loaded
+    for the first domain; `Unsupported` says that it, or libvirt, is not installed.
 
     Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
     is no `execute()`, `transaction()`, `pause()`, `resume()`, `finalize()` or `change()`, and
     `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor.
 
     With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`. One
-    that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`.
-    `limits` are those of this monitor, by `Limit`; monitors of the same limits share a thread.
+    that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`. `limits` are
+    those of this monitor, by `Limit`; monitors of the same limits share a thread.
 
     Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`,
-    `Unsupported`; `TypeError` for what is neither text nor a domain.
+    `Unsupported`.
     """
     return Connecting(to, _connect(to, timeout, reconnect, make_limits(limits)))
 

@@ -212,7 +212,7 @@ def encode(
 
 
 def encode_any(what: str, arguments: Any) -> str:
-    """Anything as JSON. Every integer is exact (B55)."""
+    """Anything as JSON. Every integer is exact."""
     try:
         return json.dumps(arguments, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -225,7 +225,7 @@ def encode_any(what: str, arguments: Any) -> str:
 class LibvirtDomain(Protocol):
     """libvirt-python's `virDomain`, or eventlet's `tpool.Proxy` around one.
 
-    It is told by what it has: this package neither imports nor needs libvirt-python.
+    It is recognised by what it has: this package neither imports nor needs libvirt-python.
     """
 
     def name(self) -> str:

@@ -48,9 +48,9 @@ class Error(Exception):
     """Whatever went wrong; `str(error)` names the thing and the remedy.
 
     `code` says which error of the C library it is, `error_class` is QEMU's error class
-    ("GenericError", ...), the number of libvirt's error ("83") or "", `outcome` is how the job had
-    ended, if it had, `job` is the job that decided a wait on a `Group`. An error can be pickled;
-    its `job` stays behind, because a job belongs to its process.
+    ("GenericError", ...), libvirt's error number ("83") or "", `outcome` is how the job had ended,
+    if it had, `job` is the job that decided a wait on a `Group`. An error can be pickled; its `job`
+    stays behind, because a job belongs to its process.
 
     It is raised itself only where no better class fits: no memory, no thread or fd available, an
     object of the parent process used after `fork()`.
@@ -103,7 +103,7 @@ class UsageError(Error, RuntimeError):
 
 
 class Timeout(Error, TimeoutError):
-    """The deadline of this wait has passed. The job goes on (B06)."""
+    """The deadline of this wait has passed. The job goes on."""
 
 
 class Closed(Error):
@@ -155,11 +155,11 @@ class JobFailed(Error):
 
 
 class JobLost(Error):
-    """How the job ended can't be known; the text says why."""
+    """How the job ended is unknown; the text says why."""
 
 
 class JobEnded(Error):
-    """The job ended otherwise than asked; `outcome` says how."""
+    """The job ended differently from what was requested; `outcome` says how."""
 
 
 _CLASSES: dict[ErrorCode, type[Error]] = {

@@ -37,7 +37,7 @@ J = TypeVar("J", bound="JobBase")
 
 
 class MonitorBase:
-    """The control channel to one QEMU, qemu-storage-daemon or domain of libvirt's."""
+    """The control channel to one QEMU, qemu-storage-daemon or libvirt domain."""
 
     def __init__(self, handle: _core.bj_monitor) -> None:
         self._handle = handle
@@ -59,7 +59,7 @@ class MonitorBase:
 
     @property
     def qemu_version(self) -> str:
-        """ "7.2.22", as the greeting had it; "" of a domain of libvirt's, which does not tell.
+        """ "7.2.22", as the greeting had it; "" for a libvirt domain, which does not report it.
 
         For display: to decide, ask `has_command()`.
         """
@@ -72,13 +72,13 @@ class MonitorBase:
         return answer == 1
 
     def set_reconnect(self, seconds: float | None) -> None:
-        """From now on a connection that ends is made again, tried for so long each time (B45, B46).
+        """From now on a connection that ends is made again, tried for so long each time.
 
         `math.inf` never gives up; 0 or None, as it is at first, never tries. Waits on jobs, their
         timeouts and their streams go on through it. Then QEMU is asked what became of each job:
         still listed, it goes on; concluded, it has its outcome; gone, or when another process has
         the socket, it is `Outcome.LOST`, never a success. Commands under way, and those given
-        before it is connected again, raise `Disconnected`. `events()` tells of both moments.
+        before it is connected again, raise `Disconnected`. `events()` reports both moments.
 
         Raises `InvalidArgument` for a monitor of "fd:N" or of a `virDomain`, which can't be made
         again; `Closed`, `Disconnected` or `ProtocolError` when the monitor is over already.
@@ -205,17 +205,17 @@ class JobBase:
 
     @property
     def id(self) -> str:
-        """QEMU's id of the job. It may be used again; each run is a Job of its own (B20)."""
+        """QEMU's id of the job. It may be used again; each run is a Job of its own."""
         return _core.job_id(self._handle)
 
     @property
     def type(self) -> str:
-        """ "mirror", "commit", "stream", "backup", ...; "" until QEMU has told it."""
+        """ "mirror", "commit", "stream", "backup", ...; "" until QEMU has reported it."""
         return _core.job_type(self._handle)
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has ever been ready (B27)."""
+        """Whether it has ever been ready."""
         return _core.job_is_ready(self._handle)
 
     @property
@@ -390,7 +390,7 @@ class GroupBase(Generic[J]):
 
 
 class GroupCall(Call[T]):
-    """A wait on a group: its error tells the job that decided."""
+    """A wait on a group: its error names the job that decided."""
 
     __slots__ = ("_find_decider",)
 

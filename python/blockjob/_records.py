@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the library tells: outcomes, QEMU's events, progress, rows of jobs, records of a watch.
+"""What the library reports: outcomes, QEMU's events, progress, rows of jobs, records of a watch.
 
 Plain values that never change. Times are seconds since 1970, sizes are in bytes.
 """
@@ -20,7 +20,7 @@ class Outcome(enum.Enum):
 
     COMPLETED = _core.OUTCOME_COMPLETED
     """Stream, commit, backup, ... finished. Of a mirror or an active commit: another client had it
-    finished, and whether the disk was switched can't be told."""
+    finished, and whether the disk was switched cannot be determined."""
 
     PIVOTED = _core.OUTCOME_PIVOTED
     """The disk was switched to the copy, or to the base."""
@@ -36,7 +36,7 @@ class Outcome(enum.Enum):
     """Failed, for the reason that QEMU gave."""
 
     LOST = _core.OUTCOME_LOST
-    """It can't be known: the connection ended, or the job vanished unseen."""
+    """Unknown: the connection ended, or the job vanished unseen."""
 
     def __repr__(self) -> str:
         return f"Outcome.{self.name}"
@@ -46,13 +46,13 @@ class Outcome(enum.Enum):
 
 
 class EventKind(enum.Enum):
-    """Whose word an `Event` is."""
+    """Who an `Event` comes from."""
 
     QEMU = _core.RECORD_EVENT
     """QEMU's."""
     DISCONNECTED = _core.RECORD_DISCONNECTED
     """The library's: the connection has ended, and `Event.error` says why. It will be made again,
-    if the monitor was told to reconnect; else the stream is over."""
+    if the monitor is to reconnect; else the stream is over."""
     RECONNECTED = _core.RECORD_RECONNECTED
     """The library's: there is a connection again. What QEMU sent in between is lost for good."""
 
@@ -67,11 +67,11 @@ class Event(NamedTuple):
     name: str
     """ "BLOCK_JOB_READY", ...; "" where `kind` is not `EventKind.QEMU`."""
     data: dict[str, Any]
-    """QEMU's own words."""
+    """QEMU's own words; integers of thousands of digits are `Decimal`."""
     timestamp: float
     """QEMU's own clock; 0.0 if it gave none."""
     lost: int = 0
-    """How many events were dropped just before this one because nobody read them (B61)."""
+    """How many events were dropped just before this one because nobody read them."""
     kind: EventKind = EventKind.QEMU
     error: Error | None = None
     """Why the connection has ended."""
@@ -83,11 +83,11 @@ class Progress(NamedTuple):
     current: int
     total: int
     """Grows while a guest writes, and is more than `current` as long as the job might yet become
-    ready (B25)."""
+    ready."""
     ready: bool = False
-    """Ready, and nothing else, says that source and target are equal (B23)."""
+    """Ready, and nothing else, says that source and target are equal."""
     stalled: str = ""
-    """Why the job stands still, or what is left to copy does not shrink (B30); "" while it runs."""
+    """Why the job stands still, or what is left to copy does not shrink; "" while it runs."""
 
     @property
     def fraction(self) -> float:
@@ -98,7 +98,7 @@ class Progress(NamedTuple):
 
 
 class JobInfo(NamedTuple):
-    """One row of what QEMU says of its jobs; what this QEMU does not tell is "", None or False.
+    """One row of QEMU's list of jobs; what this QEMU does not report is "", None or False.
 
     Of a libvirt domain: `id`, `type`, `current`, `total`, `speed` and `ready`.
     """
@@ -116,7 +116,7 @@ class JobInfo(NamedTuple):
     """Bytes, or another unit for jobs that copy none."""
     total: int | None
     speed: int | None
-    """Limit in bytes a second; 0 is none."""
+    """Limit in bytes per second; 0 is none."""
     ready: bool
     paused: bool
     auto_dismiss: bool
@@ -152,10 +152,10 @@ class Limit(enum.Enum):
     is told `Stalled`; 1 s."""
     POLL = _core.LIMIT_POLL_MS
     """How often a QEMU that has no event for what is awaited (RHEL 6) is asked instead, while
-    someone waits (B58); 0.5 s."""
+    someone waits; 0.5 s."""
     CONVERGE = _core.LIMIT_CONVERGE_MS
-    """How long what is left to copy may fail to shrink before a stream with progress is told so
-    (B30); 10 s."""
+    """How long what is left to copy may fail to shrink before a stream with progress reports it; 10
+    seconds."""
 
     def __repr__(self) -> str:
         return f"Limit.{self.name}"
@@ -178,7 +178,7 @@ class Timeline(NamedTuple):
 
 
 class RecordKind(enum.Enum):
-    """What a `Record` tells."""
+    """What a `Record` reports."""
 
     STATUS = _core.RECORD_STATUS
     """QEMU's own status changed: `status`."""
@@ -186,7 +186,7 @@ class RecordKind(enum.Enum):
     """The job is ready; comes once."""
     STALLED = _core.RECORD_STALLED
     """The job stands still: `text` says why. With progress also: what is left to copy does not
-    shrink (B30), which disturbs no wait."""
+    shrink, which disturbs no wait."""
     RESUMED = _core.RECORD_RESUMED
     """It goes on after a stall."""
     PROGRESS = _core.RECORD_PROGRESS

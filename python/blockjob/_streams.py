@@ -67,10 +67,10 @@ class Reader(Generic[T]):
 
 class EventReader(Reader[Event]):
     """Of a monitor's watch: every event of QEMU, and where a connection ended and the next began.
-    One that ended for good is an error (B62)."""
+    One that ended for good is an error."""
 
     def _has_record(self) -> bool:
-        """What was lost is told with what comes after it."""
+        """What was lost is counted in the record after it."""
         records = self.records
         while len(records) > 1 and records[0][1] == _core.RECORD_LAGGED:
             records[:2] = [_after(records[0], records[1])]
@@ -116,7 +116,7 @@ class RecordReader(Reader[Record]):
 class ProgressReader(Reader[Progress]):
     """Of a job's watch: what a progress bar shows, until the job is ready or over.
 
-    How it is over is not told here: that is what the next wait on the job says.
+    It does not say how the job ended: the next wait on the job does.
     """
 
     def __init__(self) -> None:

@@ -244,7 +244,7 @@ def _names(call: str, flags: int) -> list[str]:
 
 
 def _require_success(job: sync.Job, timeout: float | None) -> None:
-    """Waits for the end; to be cancelled is none that a caller of Nova's has asked for (B10)."""
+    """Waits for the end; to be cancelled is none that a caller of Nova's has asked for."""
     outcome = job.done(timeout=timeout)
     if outcome is Outcome.CANCELLED:
         text = f"the block job of {job.id} was cancelled"

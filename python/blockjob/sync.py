@@ -9,8 +9,8 @@
 
 Monitors, jobs and streams may be used from any thread, a stream by one thread at a time. A wait is
 a `select.select()`: other threads run, Ctrl-C interrupts it, and where eventlet or gevent has
-patched the standard library it is co-operative (B73). A timeout or an interrupt ends the wait and
-nothing else.
+patched the standard library it is co-operative. A timeout or an interrupt ends the wait and nothing
+else.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Context:
         return context
 
     def wait(self, call: Call[T], timeout: float | None = None) -> T:
-        """The answer, once it is there. Whoever stops waiting stops only that (B07)."""
+        """The answer, once it is there. To stop waiting stops nothing else."""
         deadline = Deadline(timeout)
         inbox = Inbox(self.handle)
         future = None
@@ -130,10 +130,10 @@ def _documented_as(model: type) -> Callable[[C], C]:
 class Stream(StreamBase[T]):
     """What happens, one item at a time: an iterator for one thread.
 
-    It has begun when it was made, so nothing that comes after is missed. Whoever reads too slowly
-    loses the oldest items, is told how many, and disturbs nobody (B61). It keeps its monitor open.
-    It ends by itself, by `close()`, at the end of a `with`, or when it is let go. An exception out
-    of a signal handler loses no more than the item that is just being returned.
+    It has begun when it was made, so nothing that comes after is missed. A reader that is too slow
+    loses the oldest items, learns how many, and affects no other. It keeps its monitor open. It
+    ends by itself, by `close()`, at the end of a `with`, or when it is let go. An exception out of
+    a signal handler loses no more than the item that is just being returned.
     """
 
     def __iter__(self) -> Stream[T]:
@@ -175,10 +175,10 @@ class Stream(StreamBase[T]):
 class Job(JobBase):
     """One run of one block job. Made by a `Monitor`; letting go of it does nothing to the job.
 
-    Each wait is level-triggered: what has already happened is answered at once (B04); any number
-    of threads may wait for the same thing (B05). A timeout, in seconds, or an interrupted wait
-    means "I no longer listen": the job goes on (B06, B07). In every wait a job that fails is
-    `JobFailed` with QEMU's text, and a connection that ends is `JobLost`.
+    Each wait is level-triggered: what has already happened is answered at once; any number of
+    threads may wait for the same thing. A timeout, in seconds, or an interrupted wait means "I no
+    longer listen": the job goes on. In every wait a job that fails is `JobFailed` with QEMU's text,
+    and a connection that ends is `JobLost`.
     """
 
     def __init__(self, monitor: Monitor, handle: _core.bj_job) -> None:
@@ -253,8 +253,8 @@ class Job(JobBase):
                 print(f"{progress.fraction:.0%}")
 
         QEMU sends no event for progress, so it is asked every `interval` seconds at most, only
-        while such a stream is open (B63). A job that stands still says why in
-        `Progress.stalled`. How the job ended is told by the next `pivot()`, `done()` or `outcome`.
+        while such a stream is open. A job that stands still says why in `Progress.stalled`. The
+        next `pivot()`, `done()` or `outcome` says how the job ended.
         """
         return self._stream("progress", ProgressReader(), interval)
 
@@ -270,7 +270,7 @@ class Job(JobBase):
 
 @_documented_as(_asyncio.Group)
 class Group(GroupBase[Job]):
-    """Several jobs, of one monitor or of many, awaited, pivoted or given up together (B08):
+    """Several jobs, of one monitor or of many, awaited, pivoted or given up together:
 
         group = blockjob.sync.Group([boot, data])
         group.pivot(timeout=600)            # both disks are switched, or none
@@ -308,10 +308,10 @@ class Group(GroupBase[Job]):
 
 @_documented_as(_asyncio.Monitor)
 class Monitor(MonitorBase):
-    """The control channel to one QEMU or domain of libvirt's, for any thread.
+    """The control channel to one QEMU or libvirt domain, for any thread.
 
-    It is closed by `close()`, at the end of a `with`, or when it and its jobs are let go. Jobs go
-    on in QEMU. Timeouts are in seconds, None is no limit.
+    It is closed by `close()`, at the end of a `with`, or when it, its jobs and its streams are let
+    go. Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
     """
 
     def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
@@ -415,8 +415,8 @@ class Monitor(MonitorBase):
                 print(event.name, event.data)
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
-        connection ends otherwise (B62). While a monitor reconnects it goes on: the end of one
-        connection and the beginning of the next are events of another `Event.kind`, without a name.
+        connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
+        and the beginning of the next are events of another `Event.kind`, without a name.
         """
         what = f"events of {self.uri}"
         return Stream(what, self, self._context.handle, self._open_watch, EventReader())
@@ -429,7 +429,7 @@ def connect(
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
 ) -> Monitor:
-    """Connects to a QEMU or to a domain of libvirt's. As `blockjob.connect()`, for plain threads.
+    """Connects to a QEMU or to a libvirt domain. As `blockjob.connect()`, for plain threads.
 
     with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
         ...
