@@ -64,6 +64,18 @@ static void close_answers_everything(void **state)
     expect(w, bj_monitor_connect(w->ctx, fake_path(w), BJ_TIMEOUT_NONE), BJ_E_CLOSED);
 }
 
+static void c106_a_monitor_that_is_over_is_closed_at_once(void **state)
+{
+    world *w = *state;
+    bj_monitor_close(w->monitor);
+    bj_future *first = answers(hold(w, bj_monitor_closed(w->monitor)), BJ_E_CLOSED);
+
+    bj_future *later = hold(w, bj_monitor_closed(w->monitor));
+    assert_true(bj_future_is_done(later));
+    assert_int_equal(bj_future_error(later), BJ_E_CLOSED);
+    assert_string_equal(bj_future_text(later), bj_future_text(first));
+}
+
 static void the_last_reference_closes_as_close_does(void **state)
 {
     world *w = *state;
@@ -283,6 +295,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FAKE_TEST(a_reply_for_nobody_is_worth_a_line),
         FAKE_TEST(close_answers_everything),
+        FAKE_TEST(c106_a_monitor_that_is_over_is_closed_at_once),
         FAKE_TEST(b53_two_contexts_are_strangers),
         FAKE_TEST(b72_after_fork_the_child_gets_an_error),
         FAKE_TEST(the_last_reference_closes_as_close_does),

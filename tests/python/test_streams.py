@@ -311,6 +311,8 @@ async def test_a_stream_with_a_deadline(disks: Qemu) -> None:
             job.pivot()
             for timeout in long:
                 events.get(timeout=timeout)
+        for timeout in [*short, *long]:
+            assert isinstance(monitor.closed(timeout=timeout), blockjob.Closed)
 
     await in_thread(with_deadline)
 

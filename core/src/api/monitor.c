@@ -550,6 +550,13 @@ bj_future *bj_monitor_closed(bj_monitor *monitor)
     if (ctx_is_forked(monitor->ctx))
         return future_static(BJ_E_FORKED);
 
+    struct text *text;
+    int r = check_over(monitor, &text);
+    if (r != BJ_OK) {
+        bj_future *over = future_failed(monitor->ctx, r, "%s", text_str(text));
+        text_unref(text);
+        return over;
+    }
     struct monitor_closed *closed =
         (struct monitor_closed *)future_new(monitor->ctx, sizeof *closed, &ops);
     if (!closed)
