@@ -29,6 +29,9 @@ from ._streams import EventReader, ProgressReader, Reader, RecordReader, StreamB
 
 T = TypeVar("T")
 
+TURN = 0.001
+"""Seconds that a stream with items may keep the other tasks waiting."""
+
 # A loop owns its contexts through the reader that it has for each, and by that alone: they end when
 # the loop is closed and the last monitor has gone. All monitors of the same limits share one; a
 # child process starts anew.
@@ -125,8 +128,8 @@ class Stream(StreamBase[T]):
 
     It has begun when it was made, so nothing that comes after is missed. A reader that is too slow
     loses the oldest items, learns how many, and affects no other. Other tasks have their turn
-    before each item. It keeps its monitor open. It ends by itself, by `close()`, at the end of an
-    `async with`, or when it is let go.
+    every millisecond, also while there are items. It keeps its monitor open. It ends by itself, by
+    `close()`, at the end of an `async with`, or when it is let go.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class Stream(StreamBase[T]):
         super().__init__(what, owner, context.handle, open_watch, reader)
         self._context = context
         self._reading: asyncio.Task[Any] | None = None
+        self._yielded = 0.0  # on the loop's clock
 
     def __aiter__(self) -> Stream[T]:
         return self
@@ -156,13 +160,16 @@ class Stream(StreamBase[T]):
 
     async def _next(self) -> T:
         reader = self._reader
-        if reader.records or (not reader.over and self._inbox.read_into(reader.records)):
+        clock = self._context.running_loop().time
+        if clock() - self._yielded >= TURN:
             await asyncio.sleep(0)  # what is there already must not keep the others waiting
+            self._yielded = clock()
         while (item := self._take()) is None:
             if reader.over:
                 raise StopAsyncIteration
             if not self._inbox.read_into(reader.records):
                 await self._readable()
+                self._yielded = clock()
         return item
 
     async def _readable(self) -> None:

@@ -11,6 +11,7 @@ import os
 import resource
 import select
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,7 +20,7 @@ from typing import Any
 import blockjob
 import blockjob.sync
 import pytest
-from blockjob import Event, Outcome, _core
+from blockjob import Event, Outcome, _asyncio, _core
 from children import run_child
 from control import FakeQemu
 from fronts import in_thread
@@ -344,6 +345,9 @@ async def test_c105_a_full_stream_lets_other_tasks_run(fake: FakeQemu) -> None:
         for number in range(100):
             await events.__anext__()
             assert beats >= number
+            busy_until = time.monotonic() + 2 * _asyncio.TURN
+            while time.monotonic() < busy_until:
+                pass
         heart.cancel()
 
 

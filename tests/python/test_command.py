@@ -249,7 +249,9 @@ def test_a_qemu_that_dies(copying: FakeQemu, command: str) -> None:
 @pytest.mark.parametrize("command", [["wait"], ["wait", "--ready"], ["pivot"]])
 def test_a_timeout_has_a_status_of_its_own(halted: Qemu, command: list[str], seconds: str) -> None:
     waiting = (*command, "--timeout", seconds, halted.uri, "job0")
-    assert complaint_of(*waiting, status=TIMED_OUT).endswith(f"{seconds} s; the job goes on")
+    said = complaint_of(*waiting, status=TIMED_OUT)
+    # A busy machine may not even have connected by then.
+    assert said.endswith(f"{seconds} s; the job goes on") or f"within {seconds} s" in said
     assert halted.jobs() == {"job0": "running"}
 
 
