@@ -86,7 +86,8 @@ headers := $(wildcard core/include/blockjob/*.h)
 sources := $(wildcard core/src/*/*.c)
 libvirt_sources := $(wildcard core/libvirt/*.c)
 # What of the core it has copies of: see core/src/driver/module.h.
-libvirt_shares := $(patsubst %,core/src/%.c,base/error base/loop base/text driver/job_list)
+libvirt_shares := $(patsubst %,core/src/%.c,base/error base/loop base/process base/text \
+	base/timer_heap driver/job_list)
 support := $(wildcard tests/support/*.c)
 libvirt_tests := $(if $(has_libvirt),$(wildcard tests/libvirt/test_*.c))
 tests := $(wildcard tests/core/test_*.c tests/qemu/test_*.c) $(libvirt_tests)

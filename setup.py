@@ -39,8 +39,8 @@ DRIVER = "blockjob._libvirt_driver"
 DRIVER_FILE = "libblockjob-libvirt.so.0"
 DRIVER_EXPORTS = "core/libblockjob-libvirt.map"
 DRIVER_SHARES = [
-    f"core/src/{name}.c" for name in ("base/error", "base/loop", "base/text", "driver/job_list")
-]
+    f"core/src/base/{name}.c" for name in ("error", "loop", "process", "text", "timer_heap")
+] + ["core/src/driver/job_list.c"]
 DRIVER_NEEDS = ["libvirt >= 7.0", "libvirt-qemu >= 7.0", "libxml-2.0"]
 
 

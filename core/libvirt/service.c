@@ -7,9 +7,8 @@
  * loop's thread's, which is told by a post.
  *
  * An fd belongs to others, who may close it as soon as they have taken its handle away, or before;
- * libev aborts when it meets such a number. So it is given an epoll that has the fd in it: any
- * thread changes what that waits for, a closed fd leaves it, and it can wait for nothing but
- * errors.
+ * the number is then another file's. So the loop is given an epoll that has the fd in it: any
+ * thread changes what that waits for, and a closed fd leaves it.
  */
 #include "service.h"
 #include "base/container_of.h"
@@ -100,7 +99,7 @@ static void unlock(void)
 static int start_loop(void)
 {
     struct loop *loop;
-    int r = loop_new(&loop, NULL);
+    int r = loop_new(&loop);
     if (r != BJ_OK)
         return r;
     loop_set_stack(loop, STACK_SIZE);
@@ -216,9 +215,7 @@ static void apply_interval(struct watch *watch)
 
 static void apply(struct watch *watch)
 {
-    if (watch->on_event)
-        loop_io_want(watch->io, watch->removed ? 0 : LOOP_READ);
-    else
+    if (!watch->on_event) /* of a handle the epoll knows already */
         apply_interval(watch);
 }
 
@@ -374,8 +371,7 @@ static bool equip_handle(struct watch *watch)
     watch->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (watch->epoll < 0 || wait_for(watch, watch->events) != 0)
         return false;
-    watch->io = loop_io_new(service.loop, watch->epoll, on_ready, watch);
-    return watch->io != NULL;
+    return loop_io_new(service.loop, watch->epoll, LOOP_READ, on_ready, watch, &watch->io) == BJ_OK;
 }
 
 /* By this thread. */

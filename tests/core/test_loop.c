@@ -2,6 +2,7 @@
 /*
  * The loop: what is posted runs once and in order, timers fire once, and nothing wakes it for fun.
  */
+#include "base/host.h"
 #include "promise.h"
 
 #include <errno.h>
@@ -301,7 +302,7 @@ static void on_their_loop_ev_run_returns_when_nothing_is_left(void **state)
     (void)state;
     struct ev_loop *ev = ev_loop_new(EVFLAG_AUTO);
     struct loop *loop;
-    assert_int_equal(loop_new(&loop, ev), BJ_OK);
+    assert_int_equal(loop_new_on(ev, &loop), BJ_OK);
     assert_true(loop_is_theirs(loop));
     assert_true(loop_is_current(loop));
     ev_run(ev, 0); /* would hang */
@@ -318,7 +319,9 @@ static void on_their_loop_ev_run_returns_when_nothing_is_left(void **state)
     struct nest last = {.outer.run = run_outer, .inner.run = run_inner, .loop = loop};
     sem_init(&last.done, 0, 0);
     assert_true(loop_post(loop, &last.outer));
-    loop_stop_theirs(loop);
+    assert_int_equal(loop_enter(loop), BJ_OK);
+    loop_stop(loop);
+    loop_leave(loop);
     assert_true(last.inner_ran); /* who was promised a call gets it */
     sem_destroy(&last.done);
     assert_false(loop_post(loop, &task));

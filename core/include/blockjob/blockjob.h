@@ -40,8 +40,16 @@
  *
  * A context runs its loop on a thread of its own (or on your libev loop: see blockjob/ev.h). Every
  * function here may be called from any thread and from any callback. The functions that block
- * (bj_future_wait, bj_watch_next, bj_ctx_close) answer BJ_E_DEADLOCK on the loop's thread.
- * After fork() every function answers BJ_E_FORKED in the child, and _unref only lets go.
+ * (bj_future_wait, bj_watch_next, bj_ctx_close) return BJ_E_DEADLOCK on the loop's thread.
+ *
+ * FORK
+ *
+ * After fork() every function returns BJ_E_FORKED in the child, and _unref does nothing; the child
+ * makes a context of its own. It reads and writes none of its parent's connections, even if it goes
+ * on with the program's libev loop (after ev_loop_fork(), as libev requires) or returns from the
+ * callback that forked; on a context's own thread that return ends the thread. Only fork() is
+ * recognised: a child made by vfork() or by clone() itself may only call exec or _exit. Descriptors
+ * are closed by exec; a child without it keeps QEMU's monitor occupied if its parent is killed.
  *
  * ERRORS
  *
@@ -49,9 +57,9 @@
  * never return NULL: what went wrong, even a NULL handle, a negative timeout or a lack of memory,
  * is the future's answer. Every failed future has a sentence, bj_future_text(), that names the
  * thing and the remedy. No error is kept per thread or per process. Nothing that a peer sends and
- * no lack of memory aborts the process, but for the libraries below: libev does when it can't note
- * an fd or a timer, and so does jansson's lexer when it can't hold a number (of a string it then
- * loses letters).
+ * no lack of memory or descriptors aborts the process, but for the libraries below: jansson's lexer
+ * does when it can't hold a number (of a string it then loses letters), and libev, on a program's
+ * own loop, when it cannot grow its tables.
  *
  * TIMEOUTS
  *
@@ -67,8 +75,13 @@
  *
  * Run on the loop's thread, never inside the call that registered them, never under a lock, exactly
  * once; then .free (if any) exactly once, also at teardown; when registering failed, at once.
- * A callback may call anything here that does not block. While it runs, nothing else of its
- * context does.
+ * A callback may call anything here that does not block.
+ *
+ * While a callback runs, nothing else of its context does: no other callback, no read, no timer.
+ * That holds for an ev_run() inside it, too, which serves the program's own watchers only: the
+ * context goes on when the callback has returned, and nothing is lost meanwhile. So a callback is
+ * never entered again before it has returned, its .free runs after that, and whatever is closed or
+ * given back in it stays intact until then.
  */
 #ifndef BLOCKJOB_BLOCKJOB_H
 #define BLOCKJOB_BLOCKJOB_H
@@ -100,7 +113,7 @@ typedef enum bj_error {
     BJ_OK = 0,
     BJ_E_INVAL = -1,     /* an argument makes no sense: NULL, negative timeout, bad JSON, bad URI */
     BJ_E_NOMEM = -2,     /* out of memory; nothing was done */
-    BJ_E_SYSTEM = -3,    /* the operating system refused a thread, an fd, ... */
+    BJ_E_SYSTEM = -3,    /* the operating system refused a thread, a descriptor, an epoll watch */
     BJ_E_FORKED = -4,    /* the object belongs to the parent process */
     BJ_E_DEADLOCK = -5,  /* a blocking call on the loop's own thread */
     BJ_E_PENDING = -6,   /* the future is not done yet */
@@ -165,12 +178,13 @@ typedef enum bj_limit {
 } bj_limit;
 
 /* A context with a loop thread of its own (all signals blocked, 512 KiB of stack or the system's
- * minimum if that is more). */
+ * minimum if that is more). It takes two descriptors. BJ_E_NOMEM, BJ_E_SYSTEM. */
 int bj_ctx_new(bj_ctx **ret_ctx);
 bj_ctx *bj_ctx_ref(bj_ctx *ctx);
 
 /* The last reference closes the context as bj_ctx_close() does; on the loop's own thread that
- * happens as soon as the running callback has returned. */
+ * happens as soon as the running callback has returned, and where another thread runs the program's
+ * loop, in that loop's next turn. */
 bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
@@ -185,7 +199,8 @@ int bj_ctx_get_limit(bj_ctx *ctx, bj_limit limit, uint64_t *ret_value);
 
 /* What is worth a line in a log but is nobody's error (a reply that nobody waits for, ...). `fn`
  * runs on the loop's thread and must not call the library; `message` is only valid during the call.
- * NULL switches it off. */
+ * NULL switches it off. Waits for a call that is under way: after this returned, the function set
+ * before is not called again. On the loop's thread none can be under way. */
 typedef void (*bj_log_fn)(const char *message, void *user);
 int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user);
 
@@ -283,7 +298,8 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
 /* Connects and negotiates. `uri` is
  *
  *     unix:/path          a UNIX socket (a bare path that starts with / will do)
- *     tcp:host:port       [::1]:4444 for an IPv6 address; host names are looked up on a thread
+ *     tcp:host:port       [::1]:4444 for an IPv6 address. Host names are looked up by threads, 16
+ *                         at a time in the process; others wait, within their deadlines
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
  *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
  *                         name or UUID; any to QEMU (qemu+ssh://host/system#vm1,
@@ -294,7 +310,8 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  * domains' monitors; reach those through libvirt, or start QEMU with a second -qmp.
  *
  * Answer: bj_future_monitor(). Errors: BJ_E_CONNECT, BJ_E_TIMEOUT, BJ_E_PROTOCOL,
- * BJ_E_DISCONNECTED, BJ_E_INVAL; BJ_E_UNSUPPORTED where the libvirt driver is not installed. */
+ * BJ_E_DISCONNECTED, BJ_E_INVAL, BJ_E_SYSTEM; BJ_E_UNSUPPORTED where the libvirt driver is not
+ * installed. */
 bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
 
 /* The same for a domain that the program has from libvirt (`domain` is a virDomainPtr; of libvirt
@@ -626,7 +643,7 @@ void bj_watch_close(bj_watch *watch);
 /* ------------------------------------------------------------------- queues */
 
 /* Where futures and watches report to an event loop that is not ours. The fd is readable while
- * there are records. One reader a queue. */
+ * there are records. One reader a queue. BJ_E_NOMEM, BJ_E_SYSTEM: no descriptor is free. */
 int bj_queue_new(bj_ctx *ctx, bj_queue **ret_queue);
 bj_queue *bj_queue_ref(bj_queue *queue);
 /* The last reference drops what is in it. The futures and watches that someone holds live on; the

@@ -4,6 +4,8 @@
  */
 #include "base/ctx.h"
 #include "base/container_of.h"
+#include "base/host.h"
+#include "base/process.h"
 #include "base/text.h"
 
 #include <blockjob/ev.h>
@@ -42,6 +44,7 @@ bj_ctx *ctx_unref(bj_ctx *ctx)
     if (atomic_fetch_sub(&ctx->refs, 1) != 1)
         return NULL;
     loop_free(ctx->loop);
+    pthread_cond_destroy(&ctx->log_returned);
     pthread_mutex_destroy(&ctx->lock);
     pthread_mutex_destroy(&ctx->close_lock);
     free(ctx);
@@ -50,7 +53,7 @@ bj_ctx *ctx_unref(bj_ctx *ctx)
 
 bool ctx_is_forked(const bj_ctx *ctx)
 {
-    return ctx->pid != getpid();
+    return ctx->generation != process_generation();
 }
 
 bool ctx_is_closing(bj_ctx *ctx)
@@ -84,17 +87,18 @@ static int new_on(struct ev_loop *theirs, bj_ctx **ret_ctx)
     bj_ctx *ctx = calloc(1, sizeof *ctx);
     if (!ctx)
         return BJ_E_NOMEM;
-    int r = loop_new(&ctx->loop, theirs);
+    int r = theirs ? loop_new_on(theirs, &ctx->loop) : loop_new(&ctx->loop);
     if (r != BJ_OK) {
         free(ctx);
         return r;
     }
     atomic_init(&ctx->refs, 1);
     atomic_init(&ctx->handles, 1);
-    ctx->pid = getpid();
+    ctx->generation = process_generation();
     ctx->job_id_prefix = random_prefix();
     pthread_mutex_init(&ctx->lock, NULL);
     pthread_mutex_init(&ctx->close_lock, NULL);
+    pthread_cond_init(&ctx->log_returned, NULL);
     for (int i = 0; i < LIMITS; i++)
         ctx->limits[i] = default_limits[i];
     *ret_ctx = ctx;
@@ -186,18 +190,22 @@ static void run_closing(struct loop_task *task)
     begin_closing(closing->ctx);
 }
 
-/* Their loop waits for nobody: what QEMU has not dismissed by now, stays. */
+/* Their loop waits for nobody: what QEMU has not dismissed by now, stays. In a callback the
+ * callbacks that are due follow as soon as it has returned. */
 static int close_theirs(bj_ctx *ctx)
 {
-    if (!loop_is_current(ctx->loop))
-        return BJ_E_STATE;
+    struct loop *loop = ctx->loop;
+
     if (ctx->closed)
         return BJ_OK;
+    if (loop_enter(loop) != BJ_OK)
+        return BJ_E_STATE;
     ctx->closed = true;
     set_closing(ctx);
     while (ctx->members)
         ctx->members->ops->shut(ctx->members, closed_text());
-    loop_stop_theirs(ctx->loop);
+    loop_stop(loop);
+    loop_leave(loop);
     return BJ_OK;
 }
 
@@ -254,6 +262,21 @@ static void close_from_inside(bj_ctx *ctx)
     loop_post(ctx->loop, &ctx->leaving);
 }
 
+static void run_closing_theirs(struct loop_task *task)
+{
+    bj_ctx *ctx = container_of(task, bj_ctx, leaving);
+    close_theirs(ctx);
+    ctx_unref(ctx);
+}
+
+/* The last handle was given back while another thread runs the program's loop: that one closes it.
+ */
+static void close_from_afar(bj_ctx *ctx)
+{
+    ctx->leaving.run = run_closing_theirs;
+    loop_post(ctx->loop, &ctx->leaving);
+}
+
 bj_ctx *bj_ctx_unref(bj_ctx *ctx)
 {
     if (!ctx || ctx_is_forked(ctx) || atomic_fetch_sub(&ctx->handles, 1) != 1)
@@ -263,7 +286,9 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx)
         ctx_unref(ctx);
     else if (r == BJ_E_DEADLOCK)
         close_from_inside(ctx);
-    return NULL; /* their loop, another thread: still in use, so it is left as it is */
+    else if (r == BJ_E_STATE)
+        close_from_afar(ctx);
+    return NULL;
 }
 
 /* --------------------------------------------------------------- limits, log */
@@ -306,9 +331,12 @@ int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user)
         return BJ_E_INVAL;
     if (ctx_is_forked(ctx))
         return BJ_E_FORKED;
+    bool here = loop_is_current(ctx->loop); /* then no call is under way, or this is inside it */
     ctx_lock(ctx);
     ctx->log = fn;
     ctx->log_user = user;
+    while (ctx->logging && !here)
+        pthread_cond_wait(&ctx->log_returned, &ctx->lock);
     ctx_unlock(ctx);
     return BJ_OK;
 }
@@ -318,6 +346,7 @@ void ctx_log(bj_ctx *ctx, const char *format, ...)
     ctx_lock(ctx);
     bj_log_fn log = ctx->log;
     void *user = ctx->log_user;
+    ctx->logging = log != NULL;
     ctx_unlock(ctx);
     if (!log)
         return;
@@ -328,4 +357,9 @@ void ctx_log(bj_ctx *ctx, const char *format, ...)
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     log(message, user);
+
+    ctx_lock(ctx);
+    ctx->logging = false;
+    pthread_cond_broadcast(&ctx->log_returned);
+    ctx_unlock(ctx);
 }

@@ -12,7 +12,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #define LIMITS (BJ_LIMIT_CONVERGE_MS + 1)
 
@@ -37,7 +36,7 @@ struct ctx_member {
 struct bj_ctx {
     atomic_uint refs;    /* of the memory: every object of the context holds one */
     atomic_uint handles; /* of the program */
-    pid_t pid;
+    unsigned generation; /* of the process that made it */
     struct loop *loop;
 
     /* Guards what any thread may ask: futures, queues, watches, what jobs publish, the limits.
@@ -47,6 +46,8 @@ struct bj_ctx {
     uint64_t limits[LIMITS];
     bj_log_fn log;
     void *log_user;
+    bool logging; /* it is being called */
+    pthread_cond_t log_returned;
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;

@@ -1,65 +1,94 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event loop on libev; see loop.h.
+ * The event loop on epoll; see loop.h.
  */
 #include "base/loop.h"
+#include "base/container_of.h"
+#include "base/host.h"
+#include "base/process.h"
+#include "base/timer_heap.h"
 
 #include <blockjob/blockjob.h>
-#include <blockjob/ev.h>
 
-#include <ev.h>
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define STACK_SIZE (512 * 1024) /* jansson recurses, a level of nesting at a time */
 #define LAST_SECOND ((int64_t)(UINT64_MAX >> (65 - 8 * sizeof(time_t)))) /* of a time_t */
+#define NS_PER_MS 1000000
+
+#define EVENTS_PER_TURN 64
+/* How often a program's loop finds something new in one go before its other watchers have a turn.
+ */
+#define TURNS_PER_DRIVE 8
 
 struct loop {
-    struct ev_loop *ev;
-    bool theirs;
-    ev_async wake;
-    ev_periodic clock_guard;
+    int set;                /* an epoll with all that is waited for; -1 once it has stopped */
+    int bell;               /* an eventfd in it; edge-triggered, so that nobody has to read it */
+    struct loop_host *host; /* NULL: a thread of our own, or forgotten */
+    bool is_theirs;
+    unsigned generation; /* of the process that made it */
 
     pthread_t thread;
     size_t stack; /* bytes */
     void (*gone)(void *user);
     void *gone_user;
 
+    _Atomic pid_t current; /* the thread that runs it, or ran it last; 0: none */
+    atomic_uint depth;     /* frames of it on that thread's stack */
+    atomic_bool has_posts;
+    atomic_bool is_awake; /* looks at the posts before it sleeps: the bell need not ring */
+    atomic_bool has_run;  /* a host has: then `current` is not only a guess */
+
     pthread_mutex_t lock;
-    pthread_t current; /* the thread the loop runs on */
-    bool has_current;
-    struct loop_task *round; /* being run */
-    struct loop_task *first; /* for the next round */
+    struct loop_task *first; /* of the posts */
     struct loop_task **last;
     bool stopping; /* stops as soon as there is nothing left to run */
     bool stopped;
 
-    unsigned waking; /* how often on_wake() is on the stack */
-    bool freed;      /* and frees the loop when it is through */
-    bool held; /* ev_ref: tasks were posted on the loop's thread, ev_run() must not return yet */
+    /* The loop's own. */
+    struct timer_heap timers;
+    atomic_size_t ios; /* that wait; any thread makes one */
+    size_t holds;      /* loop_hold() */
+    struct loop_io *dead;
+    bool freed; /* and goes when the outermost frame returns */
 };
 
 struct loop_io {
-    ev_io ev;
     struct loop *loop;
-    void (*ready)(void *user, int events);
+    int fd;
+    int wanted;
+    void (*ready)(void *user, int events); /* NULL: freed */
     void *user;
+    struct loop_io *next; /* of the dead */
 };
 
 struct loop_timer {
-    ev_timer ev;
+    struct timer_node node;
     struct loop *loop;
     void (*expired)(void *user);
     void *user;
 };
 
-int64_t clock_monotonic_ms(void)
+/* --------------------------------------------------------------------- clocks */
+
+int64_t clock_monotonic_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000 * NS_PER_MS + now.tv_nsec;
+}
+
+int64_t clock_monotonic_ms(void)
+{
+    return clock_monotonic_ns() / NS_PER_MS;
 }
 
 int64_t clock_realtime_us(void)
@@ -71,7 +100,7 @@ int64_t clock_realtime_us(void)
 
 struct timespec clock_add_ms(struct timespec when, int64_t ms)
 {
-    int64_t nanos = when.tv_nsec + ms % 1000 * 1000000;
+    int64_t nanos = when.tv_nsec + ms % 1000 * NS_PER_MS;
     int64_t seconds = ms / 1000 + nanos / 1000000000;
     if (seconds > LAST_SECOND - when.tv_sec)
         return (struct timespec){.tv_sec = (time_t)LAST_SECOND};
@@ -87,109 +116,94 @@ struct timespec clock_deadline(int64_t ms)
     return clock_add_ms(now, ms);
 }
 
-/* -------------------------------------------------------------------- tasks */
+/* --------------------------------------------------------------------- memory */
 
-/* The next task of this round; the first call after a round begins the next. */
-static struct loop_task *take_task(struct loop *loop, bool new_round)
+static bool is_forked(const struct loop *loop)
 {
-    pthread_mutex_lock(&loop->lock);
-    if (!loop->round && new_round) {
-        loop->round = loop->first;
-        loop->first = NULL;
-        loop->last = &loop->first;
-    }
-    struct loop_task *task = loop->round;
-    if (task)
-        loop->round = task->next;
-    loop->current = pthread_self();
-    loop->has_current = true;
-    pthread_mutex_unlock(&loop->lock);
-    return task;
-}
-
-static void set_held(struct loop *loop, bool held)
-{
-    if (loop->theirs && held && !loop->held)
-        ev_ref(loop->ev);
-    if (loop->theirs && !held && loop->held)
-        ev_unref(loop->ev);
-    loop->held = held;
-}
-
-/* Shut only when nothing is left to run: who was promised a callback gets it. */
-static bool shut_if_idle(struct loop *loop)
-{
-    pthread_mutex_lock(&loop->lock);
-    bool idle = !loop->first && !loop->round;
-    if (idle && loop->stopping)
-        loop->stopped = true;
-    pthread_mutex_unlock(&loop->lock);
-    return idle;
+    return loop->generation != process_generation();
 }
 
 /* Also before the memory goes, which a handle may keep: no fd stays for it. */
-static void close_ev(struct loop *loop)
+static void close_fds(struct loop *loop)
 {
-    if (!loop->theirs && loop->ev)
-        ev_loop_destroy(loop->ev);
-    loop->ev = NULL;
+    if (loop->bell >= 0)
+        close(loop->bell);
+    if (loop->set >= 0)
+        close(loop->set);
+    loop->bell = loop->set = -1;
 }
 
 static void destroy(struct loop *loop)
 {
-    close_ev(loop);
+    if (loop->host)
+        loop->host->forget(loop->host);
+    close_fds(loop);
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }
 
-static void enter_wake(struct loop *loop)
+static int open_fds(struct loop *loop)
 {
-    pthread_mutex_lock(&loop->lock);
-    loop->waking++;
-    pthread_mutex_unlock(&loop->lock);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+
+    loop->set = epoll_create1(EPOLL_CLOEXEC);
+    loop->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool open = loop->set >= 0 && loop->bell >= 0 &&
+                epoll_ctl(loop->set, EPOLL_CTL_ADD, loop->bell, &event) == 0;
+    return open ? BJ_OK : BJ_E_SYSTEM;
 }
 
-/* One of the tasks, or another thread meanwhile, may have given back the last of the context. */
-static void leave_wake(struct loop *loop)
+static void ring(const struct loop *loop)
+{
+    eventfd_write(loop->bell, 1); /* full only after 2^64 of them */
+}
+
+int loop_new_hosted(struct loop_host *host, struct loop **ret_loop)
+{
+    int r = process_count_forks();
+    struct loop *loop = r == BJ_OK ? calloc(1, sizeof *loop) : NULL;
+    if (!loop)
+        return BJ_E_NOMEM;
+    pthread_mutex_init(&loop->lock, NULL);
+    r = open_fds(loop);
+    if (r != BJ_OK) {
+        destroy(loop);
+        return r;
+    }
+    loop->generation = process_generation();
+    loop->stack = STACK_SIZE;
+    loop->last = &loop->first;
+    loop->host = host;
+    loop->is_theirs = host != NULL;
+    loop->current = host ? thread_number() : 0;
+    if (host)
+        ring(loop); /* the thread that runs it becomes known */
+    loop->is_awake = host != NULL;
+    *ret_loop = loop;
+    return BJ_OK;
+}
+
+int loop_new(struct loop **ret_loop)
+{
+    return loop_new_hosted(NULL, ret_loop);
+}
+
+int loop_set(const struct loop *loop)
+{
+    return loop->set;
+}
+
+void loop_free(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    bool freed = loop->freed;
-    bool last = --loop->waking == 0;
+    bool in_use = loop->depth > 0;
+    loop->freed = true;
     pthread_mutex_unlock(&loop->lock);
-
-    if (freed && last)
+    if (!in_use)
         destroy(loop);
 }
 
-/* One round of tasks; those they post are for the next, after sockets and timers had their turn. */
-static void run_round(struct loop *loop)
-{
-    bool first = true;
-    for (struct loop_task *task; (task = take_task(loop, first)); first = false)
-        task->run(task);
-}
-
-void loop_run_posted(struct loop *loop)
-{
-    enter_wake(loop);
-    run_round(loop);
-    leave_wake(loop);
-}
-
-static void on_wake(struct ev_loop *ev, ev_async *async, int events)
-{
-    (void)ev, (void)events;
-    struct loop *loop = async->data;
-
-    enter_wake(loop);
-    run_round(loop);
-    bool idle = shut_if_idle(loop);
-    if (!loop->stopped || !loop->theirs)
-        set_held(loop, !idle);
-    if (loop->stopped && !loop->theirs)
-        ev_break(loop->ev, EVBREAK_ALL);
-    leave_wake(loop);
-}
+/* ---------------------------------------------------------------------- tasks */
 
 bool loop_post(struct loop *loop, struct loop_task *task)
 {
@@ -197,81 +211,320 @@ bool loop_post(struct loop *loop, struct loop_task *task)
 
     pthread_mutex_lock(&loop->lock);
     bool accepted = !loop->stopped;
-    bool here = loop->has_current && pthread_equal(loop->current, pthread_self());
     if (accepted) {
         *loop->last = task;
         loop->last = &task->next;
-        ev_async_send(loop->ev, &loop->wake); /* under the lock: after loop_stop() none is sent */
+        loop->has_posts = true;
+        if (!atomic_exchange(&loop->is_awake, true))
+            ring(loop); /* under the lock: after it has stopped the bell is closed */
     }
-    pthread_mutex_unlock(&loop->lock);
+    bool keeps = accepted && loop->has_run && loop->depth == 0 && loop_is_current(loop);
+    pthread_mutex_unlock(&loop->lock); /* from here on another thread may free it */
 
-    if (accepted && here)
-        set_held(loop, true);
+    if (keeps)
+        loop->host->keep(loop->host);
     return accepted;
 }
 
-/* ------------------------------------------------------------------- thread */
-
-static void never(struct ev_loop *ev, ev_periodic *periodic, int events)
+static struct loop_task *take_posts(struct loop *loop)
 {
-    (void)ev, (void)periodic, (void)events;
-}
-
-int loop_new(struct loop **ret_loop, struct ev_loop *theirs)
-{
-    struct loop *loop = calloc(1, sizeof *loop);
-    if (!loop)
-        return BJ_E_NOMEM;
-    loop->ev = theirs ? theirs : ev_loop_new(EVFLAG_NOENV | EVFLAG_NOSIGMASK);
-    if (!loop->ev) {
-        free(loop);
-        return BJ_E_SYSTEM;
-    }
-    loop->theirs = theirs != NULL;
-    loop->stack = STACK_SIZE;
+    if (!loop->has_posts)
+        return NULL;
+    pthread_mutex_lock(&loop->lock);
+    struct loop_task *task = loop->first;
+    loop->first = NULL;
     loop->last = &loop->first;
-    loop->current = pthread_self();
-    loop->has_current = loop->theirs;
-    pthread_mutex_init(&loop->lock, NULL);
-
-    ev_async_init(&loop->wake, on_wake);
-    ev_set_priority(&loop->wake,
-                    EV_MAXPRI); /* callbacks before the next read, so rings stay short */
-    loop->wake.data = loop;
-    ev_async_start(loop->ev, &loop->wake);
-
-    if (theirs) {
-        ev_unref(loop->ev);
-    } else {
-        /* With a periodic, libev hears of clock jumps from the kernel and sleeps as long as nothing
-         * happens; without, it wakes every minute to look. */
-        ev_periodic_init(&loop->clock_guard, never, 1e10, 0, NULL);
-        ev_periodic_start(loop->ev, &loop->clock_guard);
-    }
-    *ret_loop = loop;
-    return BJ_OK;
+    loop->has_posts = false;
+    pthread_mutex_unlock(&loop->lock);
+    return task;
 }
 
-static void set_current(struct loop *loop, bool current)
+/* What these post is for the next time, after sockets and timers had their turn. */
+bool loop_run_posted(struct loop *loop)
+{
+    for (struct loop_task *next, *task = take_posts(loop); task; task = next) {
+        next = task->next;
+        task->run(task);
+        if (is_forked(loop))
+            return false;
+    }
+    return true;
+}
+
+/* Stops only when nothing is left to run: who was promised a callback gets it. */
+static void stop_if_due(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    loop->current = pthread_self();
-    loop->has_current = current;
+    loop->stopped = loop->stopping && !loop->first;
     pthread_mutex_unlock(&loop->lock);
 }
 
+/* Before it sleeps: whether it may. Who posts after that rings. */
+static bool is_idle(struct loop *loop)
+{
+    loop->is_awake = false;
+    if (loop->has_posts)
+        loop->is_awake = true;
+    else if (loop->stopping)
+        stop_if_due(loop);
+    return !loop->is_awake;
+}
+
+/* ------------------------------------------------------------- sockets and timers */
+
+static uint32_t to_epoll(int events)
+{
+    return ((events & LOOP_READ) ? (uint32_t)EPOLLIN : 0) |
+           ((events & LOOP_WRITE) ? (uint32_t)EPOLLOUT : 0);
+}
+
+int loop_io_new(struct loop *loop, int fd, int events, void (*ready)(void *user, int events),
+                void *user, struct loop_io **ret_io)
+{
+    struct loop_io *io = calloc(1, sizeof *io);
+    if (!io)
+        return BJ_E_NOMEM;
+    *io = (struct loop_io){.loop = loop, .fd = fd, .wanted = events, .ready = ready, .user = user};
+    struct epoll_event event = {.events = to_epoll(events), .data.ptr = io};
+    if (epoll_ctl(loop->set, EPOLL_CTL_ADD, fd, &event) != 0) {
+        int error = errno;
+        free(io);
+        errno = error;
+        return BJ_E_SYSTEM;
+    }
+    loop->ios++;
+    *ret_io = io;
+    return BJ_OK;
+}
+
+void loop_io_want(struct loop_io *io, int events)
+{
+    struct epoll_event event = {.events = to_epoll(events), .data.ptr = io};
+    if (io->wanted != events && epoll_ctl(io->loop->set, EPOLL_CTL_MOD, io->fd, &event) == 0)
+        io->wanted = events;
+}
+
+/* Out of the set by name: another fd of the same socket, a forked child's for example, would keep
+ * it in there. An event of it may have been taken out already. */
+void loop_io_free(struct loop_io *io)
+{
+    if (!io)
+        return;
+    struct loop *loop = io->loop;
+    epoll_ctl(loop->set, EPOLL_CTL_DEL, io->fd, &(struct epoll_event){0});
+    loop->ios--;
+    io->ready = NULL;
+    io->next = loop->dead;
+    loop->dead = io;
+}
+
+static void free_dead(struct loop *loop)
+{
+    while (loop->dead) {
+        struct loop_io *io = loop->dead;
+        loop->dead = io->next;
+        free(io);
+    }
+}
+
+/* An error is for whoever waits, whatever for. */
+static void on_event(struct loop_io *io, uint32_t happened)
+{
+    uint32_t read = EPOLLIN | EPOLLERR | EPOLLHUP, write = EPOLLOUT | EPOLLERR | EPOLLHUP;
+    int events = ((happened & read) ? LOOP_READ : 0) | ((happened & write) ? LOOP_WRITE : 0);
+
+    if (io && io->ready && (events & io->wanted))
+        io->ready(io->user, events & io->wanted);
+}
+
+struct loop_timer *loop_timer_new(struct loop *loop, void (*expired)(void *user), void *user)
+{
+    struct loop_timer *timer = calloc(1, sizeof *timer);
+    if (!timer)
+        return NULL;
+    timer->loop = loop;
+    timer->expired = expired;
+    timer->user = user;
+    return timer;
+}
+
+void loop_timer_set(struct loop_timer *timer, int64_t ms)
+{
+    int64_t now = clock_monotonic_ns();
+    int64_t at = ms > (INT64_MAX - now) / NS_PER_MS ? INT64_MAX : now + ms * NS_PER_MS;
+    timer_heap_remove(&timer->loop->timers, &timer->node);
+    timer_heap_add(&timer->loop->timers, &timer->node, at);
+}
+
+void loop_timer_stop(struct loop_timer *timer)
+{
+    timer_heap_remove(&timer->loop->timers, &timer->node);
+}
+
+void loop_timer_free(struct loop_timer *timer)
+{
+    if (!timer)
+        return;
+    loop_timer_stop(timer);
+    free(timer);
+}
+
+/* Those that are armed meanwhile are for the next turn. */
+static void run_timers(struct loop *loop)
+{
+    int64_t now = loop->timers.first ? clock_monotonic_ns() : 0;
+
+    while (loop->timers.first && loop->timers.first->at <= now && !is_forked(loop)) {
+        struct loop_timer *timer = container_of(loop->timers.first, struct loop_timer, node);
+        loop_timer_stop(timer);
+        timer->expired(timer->user);
+    }
+}
+
+/* ---------------------------------------------------------------------- turns */
+
+/* Sleeps for `ms` (-1: as long as nothing happens), then runs what is due: posts first, so that
+ * rings are read before more comes in. */
+static void turn(struct loop *loop, int ms)
+{
+    struct epoll_event events[EVENTS_PER_TURN];
+    int count = epoll_wait(loop->set, events, EVENTS_PER_TURN, ms);
+
+    loop->is_awake = true;
+    bool goes_on = loop_run_posted(loop);
+    for (int i = 0; i < count && goes_on; i++) {
+        on_event(events[i].data.ptr, events[i].events);
+        goes_on = !is_forked(loop);
+    }
+    if (goes_on)
+        run_timers(loop);
+    free_dead(loop);
+}
+
+/* Until the first timer is due; -1: there is none. */
+static int sleep_ms(const struct loop *loop)
+{
+    if (!loop->timers.first)
+        return -1;
+    int64_t left = loop->timers.first->at - clock_monotonic_ns();
+    int64_t ms = left / NS_PER_MS + (left % NS_PER_MS > 0);
+    return ms > INT_MAX ? INT_MAX : ms > 0 ? (int)ms : 0;
+}
+
+/* A callback that forks and returns in the child ends up here: that thread was all the child had.
+ */
 static void *run(void *user)
 {
     struct loop *loop = user;
 
-    set_current(loop, true);
-    ev_run(loop->ev, 0);
-    set_current(loop, false); /* the next thread may well get this one's number */
-    close_ev(loop);
+    loop->current = thread_number();
+    loop->depth = 1;
+    while (true) {
+        bool idle = is_idle(loop);
+        if (loop->stopped)
+            break;
+        turn(loop, idle ? sleep_ms(loop) : 0);
+        if (is_forked(loop))
+            return NULL;
+    }
+    loop->current = 0;
+    loop->depth = 0;
+    close_fds(loop);
     if (loop->gone)
         loop->gone(loop->gone_user);
     return NULL;
 }
+
+/* -------------------------------------------------------------- a program's loop */
+
+static void forget_in_child(struct loop *loop)
+{
+    if (loop->host)
+        loop->host->forget(loop->host);
+    loop->host = NULL;
+}
+
+/* Runs what is owed, at the end of the outermost frame. */
+static void finish(struct loop *loop)
+{
+    while (!is_forked(loop) && !is_idle(loop))
+        loop_run_posted(loop);
+    free_dead(loop);
+    if (is_forked(loop))
+        return;
+    loop->host->forget(loop->host);
+    loop->host = NULL;
+    close_fds(loop);
+}
+
+static void rest(struct loop *loop)
+{
+    bool idle = is_idle(loop);
+    bool waits = loop->ios > 0 || loop->holds > 0 || loop->timers.first;
+    if (!idle)
+        ring(loop); /* the host has other watchers, which are to have their turn */
+    int64_t due_ns = loop->timers.first ? loop->timers.first->at : -1;
+    loop->host->end(loop->host, waits || !idle, due_ns);
+}
+
+int loop_enter(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool is_ours_to_run =
+        loop_is_current(loop) || (loop->depth == 0 && (!thread_is_alive(loop->current) ||
+                                                       !loop->host->is_running(loop->host)));
+    if (is_ours_to_run)
+        loop->current = thread_number();
+    bool outermost = is_ours_to_run && loop->depth++ == 0;
+    pthread_mutex_unlock(&loop->lock);
+
+    if (outermost && loop->host)
+        loop->host->begin(loop->host);
+    return is_ours_to_run ? BJ_OK : BJ_E_STATE;
+}
+
+/* One of the callbacks, or another thread meanwhile, may have given back the last of the context.
+ */
+void loop_leave(struct loop *loop)
+{
+    bool outermost = loop->depth == 1; /* nobody else changes it */
+    if (outermost && is_forked(loop)) {
+        forget_in_child(loop);
+        return;
+    }
+    if (outermost)
+        free_dead(loop);
+    if (outermost && loop->stopping && loop->host)
+        finish(loop);
+    else if (outermost && loop->host)
+        rest(loop);
+
+    pthread_mutex_lock(&loop->lock);
+    bool freed = --loop->depth == 0 && loop->freed;
+    pthread_mutex_unlock(&loop->lock);
+    if (freed)
+        destroy(loop);
+}
+
+bool loop_drive(struct loop *loop)
+{
+    if (is_forked(loop)) {
+        forget_in_child(loop);
+        return true;
+    }
+    if (loop->depth > 0)
+        return false;
+    loop->current = thread_number();
+    loop->has_run = true;
+    loop->depth = 1;
+    loop->host->begin(loop->host);
+    for (int i = 0; i < TURNS_PER_DRIVE && !is_forked(loop) && (i == 0 || loop->has_posts); i++)
+        turn(loop, 0);
+    loop_leave(loop);
+    return true;
+}
+
+/* --------------------------------------------------------------------- thread */
 
 void loop_set_stack(struct loop *loop, size_t bytes)
 {
@@ -293,15 +546,7 @@ int loop_start(struct loop *loop)
     int r = pthread_create(&loop->thread, &attr, run, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
-
-    if (r != 0)
-        return BJ_E_SYSTEM;
-
-    pthread_mutex_lock(&loop->lock);
-    loop->current = loop->thread;
-    loop->has_current = true;
-    pthread_mutex_unlock(&loop->lock);
-    return BJ_OK;
+    return r == 0 ? BJ_OK : BJ_E_SYSTEM;
 }
 
 void loop_stop(struct loop *loop)
@@ -309,19 +554,6 @@ void loop_stop(struct loop *loop)
     pthread_mutex_lock(&loop->lock);
     loop->stopping = true;
     pthread_mutex_unlock(&loop->lock);
-}
-
-void loop_stop_theirs(struct loop *loop)
-{
-    loop_stop(loop);
-    do
-        for (struct loop_task *task; (task = take_task(loop, true));)
-            task->run(task);
-    while (!shut_if_idle(loop));
-
-    set_held(loop, false);
-    ev_ref(loop->ev);
-    ev_async_stop(loop->ev, &loop->wake);
 }
 
 void loop_join(struct loop *loop)
@@ -340,121 +572,22 @@ void loop_detach(struct loop *loop)
     pthread_detach(loop->thread);
 }
 
-void loop_free(struct loop *loop)
-{
-    pthread_mutex_lock(&loop->lock);
-    bool in_use = loop->waking > 0;
-    loop->freed = true;
-    pthread_mutex_unlock(&loop->lock);
-    if (!in_use)
-        destroy(loop);
-}
-
 void loop_hold(struct loop *loop)
 {
-    ev_ref(loop->ev);
+    loop->holds++;
 }
 
 void loop_unhold(struct loop *loop)
 {
-    ev_unref(loop->ev);
+    loop->holds--;
 }
 
 bool loop_is_current(const struct loop *loop)
 {
-    pthread_mutex_t *lock = (pthread_mutex_t *)&loop->lock;
-    pthread_mutex_lock(lock);
-    bool current = loop->has_current && pthread_equal(loop->current, pthread_self());
-    pthread_mutex_unlock(lock);
-    return current;
+    return loop->current == thread_number();
 }
 
 bool loop_is_theirs(const struct loop *loop)
 {
-    return loop->theirs;
-}
-
-/* ------------------------------------------------------- sockets and timers */
-
-static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
-{
-    (void)ev;
-    struct loop_io *io = watcher->data;
-    io->ready(io->user,
-              ((events & EV_READ) ? LOOP_READ : 0) | ((events & EV_WRITE) ? LOOP_WRITE : 0));
-}
-
-struct loop_io *loop_io_new(struct loop *loop, int fd, void (*ready)(void *user, int events),
-                            void *user)
-{
-    struct loop_io *io = calloc(1, sizeof *io);
-    if (!io)
-        return NULL;
-    io->loop = loop;
-    io->ready = ready;
-    io->user = user;
-    ev_io_init(&io->ev, on_io, fd, 0);
-    io->ev.data = io;
-    return io;
-}
-
-void loop_io_want(struct loop_io *io, int events)
-{
-    int wanted = ((events & LOOP_READ) ? EV_READ : 0) | ((events & LOOP_WRITE) ? EV_WRITE : 0);
-
-    if (ev_is_active(&io->ev) && (io->ev.events & (EV_READ | EV_WRITE)) == wanted)
-        return;
-    ev_io_stop(io->loop->ev, &io->ev);
-    ev_io_set(&io->ev, io->ev.fd, wanted);
-    if (wanted)
-        ev_io_start(io->loop->ev, &io->ev);
-}
-
-void loop_io_free(struct loop_io *io)
-{
-    if (!io)
-        return;
-    ev_io_stop(io->loop->ev, &io->ev);
-    free(io);
-}
-
-static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
-{
-    (void)ev, (void)events;
-    struct loop_timer *timer = watcher->data;
-    timer->expired(timer->user);
-}
-
-struct loop_timer *loop_timer_new(struct loop *loop, void (*expired)(void *user), void *user)
-{
-    struct loop_timer *timer = calloc(1, sizeof *timer);
-    if (!timer)
-        return NULL;
-    timer->loop = loop;
-    timer->expired = expired;
-    timer->user = user;
-    ev_timer_init(&timer->ev, on_timer, 0., 0.);
-    timer->ev.data = timer;
-    return timer;
-}
-
-void loop_timer_set(struct loop_timer *timer, int64_t ms)
-{
-    ev_timer_stop(timer->loop->ev, &timer->ev);
-    ev_now_update(timer->loop->ev); /* a callback before us may have taken long */
-    ev_timer_set(&timer->ev, (double)ms / 1000., 0.);
-    ev_timer_start(timer->loop->ev, &timer->ev);
-}
-
-void loop_timer_stop(struct loop_timer *timer)
-{
-    ev_timer_stop(timer->loop->ev, &timer->ev);
-}
-
-void loop_timer_free(struct loop_timer *timer)
-{
-    if (!timer)
-        return;
-    ev_timer_stop(timer->loop->ev, &timer->ev);
-    free(timer);
+    return loop->is_theirs;
 }

@@ -404,7 +404,10 @@ static void run_callback(struct loop_task *task)
 {
     struct future_callback *callback = (struct future_callback *)task;
 
+    bj_ctx *ctx = callback->future->ctx;
     callback->closure.fn(callback->future, callback->closure.user);
+    if (ctx_is_forked(ctx))
+        return; /* in the child, which has nothing to do with it */
     if (callback->closure.free)
         callback->closure.free(callback->closure.user);
     drop_handle(callback->future);

@@ -410,6 +410,8 @@ static bool run_batch(bj_watch *watch)
         over = record.kind == BJ_RECORD_CLOSED;
         ctx_unlock(watch->ctx);
         watch->closure.fn(watch, &record, watch->closure.user);
+        if (ctx_is_forked(watch->ctx))
+            return false; /* in the child, which has nothing to do with it */
         watch_entry_free(entry);
         ctx_lock(watch->ctx);
     }
@@ -422,7 +424,10 @@ static bool run_batch(bj_watch *watch)
 static void run_callback(struct loop_task *task)
 {
     bj_watch *watch = container_of(task, bj_watch, task);
-    if (run_batch(watch))
+    bool over = run_batch(watch);
+    if (ctx_is_forked(watch->ctx))
+        return;
+    if (over)
         finish_callback(watch);
     watch_unref_memory(watch); /* the task's */
 }

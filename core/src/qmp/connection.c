@@ -248,8 +248,7 @@ static void on_ready(void *user, int events)
         int error = errno;
 
         /* Who began to watch before QEMU sent this is to see it, however late we got to run. */
-        loop_run_posted(qmp->ctx->loop);
-        if (qmp->stage == QMP_DOWN)
+        if (!loop_run_posted(qmp->ctx->loop) || qmp->stage == QMP_DOWN)
             return;
         if (n > 0)
             feed(qmp, (size_t)n);
@@ -280,17 +279,15 @@ static void on_dialled(void *user, int fd, struct text *text)
     qmp->dial = NULL;
 
     if (fd < 0) {
-        qmp_go_down(qmp, BJ_E_CONNECT, text);
+        qmp_go_down(qmp, fd, text);
         return;
     }
     qmp->fd = fd;
     qmp->driver.peer = peer_of(fd);
     qmp->stage = QMP_GREETING;
-    qmp->io = loop_io_new(qmp->ctx->loop, fd, on_ready, qmp);
-    if (qmp->io)
-        loop_io_want(qmp->io, LOOP_READ);
-    else
-        qmp_go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
+    int r = loop_io_new(qmp->ctx->loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
+    if (r != BJ_OK)
+        qmp_go_down(qmp, r, dial_no_means(qmp_uri(qmp), r, errno));
 }
 
 /* Another number for each connection: replies to the client before may still come to us. */

@@ -3,29 +3,19 @@
  * Connecting; see dial.h.
  */
 #include "qmp/dial.h"
+#include "base/text.h"
+#include "qmp/lookup.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* A UNIX socket whose backlog is full says EAGAIN and nothing tells when it no longer is (B47). */
 #define RETRY_MS 20
-
-/* A host name being looked up, by a thread of its own: getaddrinfo() blocks. */
-struct lookup {
-    struct loop_task task;
-    bj_ctx *ctx;
-    struct dial *dial; /* the loop's own; NULL when it no longer waits */
-    char *host;
-    char *port;
-    struct addrinfo *found;
-    int error;
-};
 
 struct dial {
     bj_ctx *ctx;
@@ -35,20 +25,30 @@ struct dial {
     void *user;
 
     struct loop_timer *timer; /* begins, and tries again */
-    struct lookup *lookup;
+    struct lookup *lookup;    /* of the host's name */
     struct addrinfo *found;
     const struct addrinfo *next; /* to be tried */
     int fd;                      /* connecting; -1 */
     struct loop_io *io;
 };
 
-void dial_cancel(struct dial *dial)
+/* A forked child may hold it, and so QEMU's monitor: hung up on, not only closed. */
+static void drop_socket(struct dial *dial)
 {
     loop_io_free(dial->io);
-    if (dial->fd >= 0)
+    dial->io = NULL;
+    if (dial->fd >= 0) {
+        shutdown(dial->fd, SHUT_RDWR);
         close(dial->fd);
+    }
+    dial->fd = -1;
+}
+
+void dial_cancel(struct dial *dial)
+{
+    drop_socket(dial);
     if (dial->lookup)
-        dial->lookup->dial = NULL;
+        lookup_cancel(dial->lookup);
     if (dial->found)
         freeaddrinfo(dial->found);
     loop_timer_free(dial->timer);
@@ -57,9 +57,9 @@ void dial_cancel(struct dial *dial)
     free(dial);
 }
 
-static void finish(struct dial *dial, int fd, struct text *text)
+const char *dial_looks_up(const struct dial *dial)
 {
-    dial->done(dial->user, fd, text);
+    return dial->lookup ? dial->address.host : NULL;
 }
 
 static const char *remedy(int error)
@@ -69,6 +69,12 @@ static const char *remedy(int error)
         return ": is QEMU running, with a -qmp for this path?";
     case ECONNREFUSED:
         return ": nobody listens there; QEMU may have ended";
+    case EMFILE:
+        return ": close files, or raise the limit of open files (ulimit -n)";
+    case ENFILE:
+        return ": the whole system has too many (fs.file-max)";
+    case ENOSPC: /* epoll_ctl() */
+        return ": raise the limit of what epoll watches for a user (fs.epoll.max_user_watches)";
     case EACCES:
     case EPERM:
         return ": connecting needs write permission on the socket and search permission on its folder";
@@ -77,10 +83,24 @@ static const char *remedy(int error)
     }
 }
 
+/* An address that does not do. */
 static void fail(struct dial *dial, int error)
 {
-    finish(dial, -1,
-           text_printf("can't connect to %s: %s%s", dial->uri, strerror(error), remedy(error)));
+    dial->done(dial->user, BJ_E_CONNECT,
+               text_printf("can't connect to %s: %s%s", dial->uri, strerror(error), remedy(error)));
+}
+
+struct text *dial_no_means(const char *uri, int error, int system_error)
+{
+    return error == BJ_E_NOMEM ? text_printf("out of memory")
+                               : text_printf("the system lacks the means to connect to %s: %s%s",
+                                             uri, strerror(system_error), remedy(system_error));
+}
+
+/* Nothing that another address would mend. */
+static void give_up(struct dial *dial, int error, int system_error)
+{
+    dial->done(dial->user, error, dial_no_means(dial->uri, error, system_error));
 }
 
 static void try_next(struct dial *dial, int error);
@@ -95,7 +115,7 @@ static void connected(struct dial *dial)
     dial->fd = -1;
     if (dial->address.kind == ADDRESS_TCP)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    finish(dial, fd, NULL);
+    dial->done(dial->user, fd, NULL);
 }
 
 static void on_writable(void *user, int events)
@@ -117,7 +137,10 @@ static void try_connect(struct dial *dial, int family, const struct sockaddr *ad
 {
     dial->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (dial->fd < 0) {
-        fail(dial, errno);
+        if (errno == EAFNOSUPPORT)
+            try_next(dial, errno);
+        else
+            give_up(dial, BJ_E_SYSTEM, errno);
         return;
     }
     int r = connect(dial->fd, address, len);
@@ -125,9 +148,8 @@ static void try_connect(struct dial *dial, int family, const struct sockaddr *ad
         connected(dial);
         return;
     }
-    if (errno == EAGAIN) {
-        close(dial->fd);
-        dial->fd = -1;
+    if (errno == EAGAIN && family == AF_UNIX) {
+        drop_socket(dial);
         loop_timer_set(dial->timer, RETRY_MS);
         return;
     }
@@ -135,21 +157,15 @@ static void try_connect(struct dial *dial, int family, const struct sockaddr *ad
         try_next(dial, errno);
         return;
     }
-    dial->io = loop_io_new(dial->ctx->loop, dial->fd, on_writable, dial);
-    if (dial->io)
-        loop_io_want(dial->io, LOOP_WRITE);
-    else
-        fail(dial, ENOMEM);
+    r = loop_io_new(dial->ctx->loop, dial->fd, LOOP_WRITE, on_writable, dial, &dial->io);
+    if (r != BJ_OK)
+        give_up(dial, r, errno);
 }
 
 /* The next address of a host that has several; `error` is why the one before did not do. */
 static void try_next(struct dial *dial, int error)
 {
-    loop_io_free(dial->io);
-    dial->io = NULL;
-    if (dial->fd >= 0)
-        close(dial->fd);
-    dial->fd = -1;
+    drop_socket(dial);
 
     const struct addrinfo *next = dial->next;
     if (!next) {
@@ -160,97 +176,37 @@ static void try_next(struct dial *dial, int error)
     try_connect(dial, next->ai_family, next->ai_addr, next->ai_addrlen);
 }
 
-/* ------------------------------------------------------------------ look-up */
-
-static void free_lookup(struct lookup *lookup)
-{
-    if (lookup->found)
-        freeaddrinfo(lookup->found);
-    free(lookup->host);
-    free(lookup->port);
-    ctx_unref(lookup->ctx);
-    free(lookup);
-}
-
-static void run_looked_up(struct loop_task *task)
-{
-    struct lookup *lookup = (struct lookup *)task;
-    struct dial *dial = lookup->dial;
-
-    if (dial) {
-        dial->lookup = NULL;
-        dial->found = lookup->found;
-        dial->next = lookup->found;
-        lookup->found = NULL;
-    }
-    int error = lookup->error;
-    if (dial && error)
-        finish(dial, -1, text_printf("can't connect to %s: %s", dial->uri, gai_strerror(error)));
-    else if (dial)
-        try_next(dial, EHOSTUNREACH);
-    free_lookup(lookup);
-}
-
-static int look_up(const char *host, const char *port, int flags, struct addrinfo **ret)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
-    return getaddrinfo(host, port, &hints, ret);
-}
-
-static void *lookup_thread(void *user)
-{
-    struct lookup *lookup = user;
-    lookup->error = look_up(lookup->host, lookup->port, 0, &lookup->found);
-    if (!loop_post(lookup->ctx->loop, &lookup->task))
-        free_lookup(lookup);
-    return NULL;
-}
-
-static int start_thread(void *(*run)(void *), void *user)
-{
-    pthread_t thread;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int r = pthread_create(&thread, NULL, run, user);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (r == 0)
-        pthread_detach(thread);
-    return r;
-}
-
-static void look_up_name(struct dial *dial)
-{
-    struct lookup *lookup = calloc(1, sizeof *lookup);
-    if (!lookup) {
-        fail(dial, ENOMEM);
-        return;
-    }
-    lookup->task.run = run_looked_up;
-    lookup->ctx = ctx_ref(dial->ctx);
-    lookup->dial = dial;
-    lookup->host = strdup(dial->address.host);
-    lookup->port = strdup(dial->address.port);
-    int error = lookup->host && lookup->port ? start_thread(lookup_thread, lookup) : ENOMEM;
-    if (error) {
-        free_lookup(lookup);
-        fail(dial, error);
-        return;
-    }
-    dial->lookup = lookup;
-}
-
 /* -------------------------------------------------------------------- start */
+
+static void try_found(struct dial *dial, struct addrinfo *found)
+{
+    dial->found = found;
+    dial->next = found;
+    try_next(dial, EHOSTUNREACH);
+}
+
+static void on_looked_up(void *user, int error, struct addrinfo *found, struct text *text)
+{
+    struct dial *dial = user;
+    dial->lookup = NULL;
+    if (error != BJ_OK)
+        dial->done(dial->user, error, text);
+    else
+        try_found(dial, found);
+}
 
 static void begin_tcp(struct dial *dial)
 {
-    if (look_up(dial->address.host, dial->address.port, AI_NUMERICHOST, &dial->found) != 0) {
-        look_up_name(dial);
+    const struct address *address = &dial->address;
+    struct addrinfo *found = lookup_figures(address->host, address->port);
+    if (found) {
+        try_found(dial, found);
         return;
     }
-    dial->next = dial->found;
-    try_next(dial, EHOSTUNREACH);
+    int r =
+        lookup_start(dial->ctx, address->host, address->port, on_looked_up, dial, &dial->lookup);
+    if (r != BJ_OK)
+        give_up(dial, r, EAGAIN);
 }
 
 static void begin(void *user)

@@ -3,6 +3,7 @@
  * The negotiation of a QMP connection, and what it finds out about the QEMU.
  */
 #include "base/container_of.h"
+#include "qmp/dial.h"
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
 
@@ -10,7 +11,12 @@ struct text *qmp_stage(struct driver *driver, int64_t timeout_ms)
 {
     struct qmp *qmp = qmp_of(driver);
     double seconds = (double)timeout_ms / 1000.;
+    const char *host = qmp->dial ? dial_looks_up(qmp->dial) : NULL;
 
+    if (host)
+        return text_printf("no connection to %s within %.10g s: the name %s is still being looked "
+                           "up: is the name server there?",
+                           qmp_uri(qmp), seconds, host);
     switch (qmp->stage) {
     case QMP_CONNECTING:
         return text_printf(
