@@ -7,6 +7,7 @@
 #include "tally.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 
 /* ----------------------------------------------------- watches of a test */
@@ -251,6 +252,85 @@ static void b61_a_record_that_could_not_be_made_is_counted(void **state)
     push_events(w, 2, 2);
     assert_string_equal(read_all(w), "E1 L2 E2");
     end(w);
+}
+
+static void note_record(bj_watch *watch, const bj_record *record, void *user)
+{
+    (void)watch;
+    if (record->kind == BJ_RECORD_LAGGED)
+        atomic_store((atomic_llong *)user, (long long)record->lost);
+}
+
+static void c91_losses_alone_wake_the_reader(void **state)
+{
+    bench *b = *state;
+    bj_record record;
+    bj_queue *queue;
+    bj_watch *pulled = watch_on(b, 4), *queued = watch_on(b, 4), *called = watch_on(b, 4);
+    watch_miss(pulled);
+    assert_string_equal(read_all(pulled), "L1");
+
+    assert_int_equal(bj_queue_new(b->ctx, &queue), BJ_OK);
+    assert_int_equal(bj_watch_deliver(queued, queue, 7), BJ_OK);
+    watch_miss(queued);
+    struct pollfd readable = {.fd = bj_queue_fd(queue), .events = POLLIN};
+    assert_int_equal(poll(&readable, 1, 0), 1);
+    assert_int_equal(bj_queue_read(queue, &record, 1), 1);
+    assert_int_equal(record.kind, BJ_RECORD_LAGGED);
+
+    atomic_llong lost = 0;
+    bj_watch_closure closure = {.fn = note_record, .user = &lost};
+    assert_int_equal(bj_watch_on_record(called, closure), BJ_OK);
+    settle(b->ctx);
+    watch_miss(called);
+    settle(b->ctx);
+    assert_int_equal(atomic_load(&lost), 1);
+    bj_watch_close(called);
+    settle(b->ctx);
+
+    bj_watch_unref(called);
+    end(pulled);
+    bj_watch_unref(queued);
+    bj_queue_unref(queue);
+}
+
+enum { PUSHERS = 4 };
+
+struct pusher {
+    pthread_t thread;
+    bj_watch *watch;
+    atomic_int pushes;
+    atomic_bool is_over;
+};
+
+static void *push_on(void *user)
+{
+    struct pusher *p = user;
+    while (!atomic_load(&p->is_over))
+        push(p->watch, BJ_RECORD_EVENT, atomic_fetch_add(&p->pushes, 1));
+    watch_miss(p->watch);
+    return NULL;
+}
+
+static void c91_after_a_close_comes_only_closed(void **state)
+{
+    struct pusher p[PUSHERS];
+    for (int round = 0; round < 500; round++) {
+        bj_watch *w = watch_on(*state, 4);
+        for (int i = 0; i < PUSHERS; i++) {
+            p[i] = (struct pusher){.watch = w};
+            assert_int_equal(pthread_create(&p[i].thread, NULL, push_on, &p[i]), 0);
+        }
+        while (atomic_load(&p[0].pushes) < 10)
+            sched_yield();
+        bj_watch_close(w);
+        assert_string_equal(read_all(w), "C0");
+        for (int i = 0; i < PUSHERS; i++) {
+            atomic_store(&p[i].is_over, true);
+            pthread_join(p[i].thread, NULL);
+        }
+        bj_watch_unref(w);
+    }
 }
 
 static void b61_whatever_is_pushed_is_read_or_counted(void **state)
@@ -692,6 +772,8 @@ int main(void)
         with_watches(b61_a_stall_that_was_read_is_no_longer_kept),
         with_watches(b61_stalls_and_resumes_without_end_stay_bounded),
         with_watches(b61_a_record_that_could_not_be_made_is_counted),
+        with_watches(c91_losses_alone_wake_the_reader),
+        with_watches(c91_after_a_close_comes_only_closed),
         with_watches(b61_whatever_is_pushed_is_read_or_counted),
         with_watches(b62_the_last_record_says_why),
         with_watches(b62_closing_drops_what_was_not_read),

@@ -20,6 +20,12 @@ static bj_watch *watch_of(struct queue_source *source)
     return container_of(source, bj_watch, source);
 }
 
+/* Losses are a record, too. */
+static bool has_record(const bj_watch *watch)
+{
+    return watch->first || watch->lost > 0;
+}
+
 /* Keeps the strings and not the entries, which may lie in the watch. */
 static int take_records(struct queue_source *source, bj_record *records,
                         struct queue_strings *strings, int max, bool *ret_more)
@@ -36,7 +42,7 @@ static int take_records(struct queue_source *source, bj_record *records,
         entry->name = entry->text = NULL;
         watch_entry_free(entry);
     }
-    *ret_more = watch->first != NULL;
+    *ret_more = has_record(watch);
     return n;
 }
 
@@ -302,15 +308,24 @@ static void wake_reader(bj_watch *watch)
         pthread_cond_signal(&watch->wake);
 }
 
+/* Under the lock. After bj_watch_close() nothing comes but CLOSED. */
+static void miss(bj_watch *watch)
+{
+    if (watch->ended || watch->closing)
+        return;
+    watch->lost++;
+    wake_reader(watch);
+}
+
 /* Under the lock; returns what is to be freed without it. */
 static struct watch_entry *push(bj_watch *watch, const bj_record *record, struct text *name,
                                 struct text *text)
 {
-    if (watch->ended)
+    if (watch->ended || (watch->closing && record->kind != BJ_RECORD_CLOSED))
         return NULL;
     struct watch_entry *entry = new_entry(watch, record->kind);
     if (!entry) {
-        watch->lost++;
+        miss(watch);
         return NULL;
     }
     entry->record = *record;
@@ -338,7 +353,7 @@ void watch_push(bj_watch *watch, const bj_record *record, struct text *name, str
 void watch_miss(bj_watch *watch)
 {
     ctx_lock(watch->ctx);
-    watch->lost++;
+    miss(watch);
     ctx_unlock(watch->ctx);
 }
 
@@ -415,7 +430,7 @@ static bool run_batch(bj_watch *watch)
         watch_entry_free(entry);
         ctx_lock(watch->ctx);
     }
-    if (watch->first && !over)
+    if (has_record(watch) && !over)
         post_callback(watch);
     ctx_unlock(watch->ctx);
     return over;
@@ -488,7 +503,7 @@ int bj_watch_deliver(bj_watch *watch, bj_queue *queue, uint64_t token)
                                           : BJ_E_STATE;
     if (r == BJ_OK) {
         watch->reader = WATCH_QUEUE;
-        if (watch->first)
+        if (has_record(watch))
             queue_push(&watch->source);
         if (watch->ended)
             queue_unbind(&watch->source);
@@ -504,10 +519,10 @@ static int sleep_for_record(bj_watch *watch, int64_t timeout_ms)
     struct timespec deadline = clock_deadline(is_endless ? 0 : timeout_ms);
 
     int r = 0;
-    while (!watch->first && !watch->drained && r != ETIMEDOUT)
+    while (!has_record(watch) && !watch->drained && r != ETIMEDOUT)
         r = is_endless ? pthread_cond_wait(&watch->wake, &watch->ctx->lock)
                        : pthread_cond_timedwait(&watch->wake, &watch->ctx->lock, &deadline);
-    if (watch->first)
+    if (has_record(watch))
         return BJ_OK;
     return watch->drained ? BJ_E_CLOSED : BJ_E_TIMEOUT;
 }
@@ -520,7 +535,7 @@ static int pull(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_recor
     ctx_lock(watch->ctx);
     if (watch->reader != WATCH_UNREAD && watch->reader != WATCH_PULL)
         r = BJ_E_STATE;
-    else if (!watch->first && here && timeout_ms != 0)
+    else if (!has_record(watch) && here && timeout_ms != 0)
         r = watch->drained ? BJ_E_CLOSED : BJ_E_DEADLOCK;
     if (r == BJ_OK) {
         watch->reader = WATCH_PULL;
