@@ -406,6 +406,67 @@ static void what_can_not_be_made_again_is_refused(void **state)
     assert_int_equal(bj_monitor_set_reconnect(w->monitor, -2), BJ_E_INVAL);
 }
 
+/* ------------------------------------------------------------- another version */
+
+static void come_back_as(world *w, bj_watch *watch, const char *profile, const char *jobs)
+{
+    go_away(w, watch);
+    step(w, "{\"do\": \"start\", \"jobs\": \"%s\", \"profile\": \"%s\"}", jobs, profile);
+    await_kind(watch, BJ_RECORD_RECONNECTED);
+}
+
+static void c90_the_version_is_that_of_the_qemu_now_connected(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    const char *first = bj_monitor_qemu_version(w->monitor);
+    assert_memory_equal(first, "7.2", 3);
+    come_back_as(w, watch, "10.0", "none");
+    assert_memory_equal(bj_monitor_qemu_version(w->monitor), "10.0", 4);
+    assert_memory_equal(first, "7.2", 3); /* it belongs to the monitor */
+    come_back_as(w, watch, "7.2", "none");
+    assert_ptr_equal(bj_monitor_qemu_version(w->monitor), first);
+}
+
+/* Who called listen() is the same process here, as where QEMU is passed its socket. */
+static void c91_a_qemu_of_another_version_is_another(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_future *over = done(w, job);
+    come_back_as(w, watch, "10.0", "keep");
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    names(over, "another QEMU");
+}
+
+/* ThreadSanitizer sees who reads without the lock. */
+static void play_and_hang_up(peer *p, void *user)
+{
+    (void)user;
+    if (peer_greet(p, peer_modern))
+        peer_hang_up(p);
+}
+
+static void c90_closing_while_the_connection_ends(void **state)
+{
+    world *w = *state;
+    for (int i = 0; i < 1000; i++) {
+        peer *p = peer_start(play_and_hang_up, NULL);
+        bj_future *connected = bj_monitor_connect(w->ctx, peer_uri(p), BJ_TIMEOUT_NONE);
+        peer_connected(p);
+        assert_int_equal(bj_future_wait(connected, BJ_TIMEOUT_NONE), BJ_OK);
+        bj_monitor *monitor = bj_future_monitor(connected);
+        if (monitor)
+            bj_monitor_close(monitor);
+        bj_monitor_unref(monitor);
+        bj_future_unref(connected);
+        peer_end(p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,6 +482,9 @@ int main(void)
         FAKE_TEST(b63_progress_goes_on),
         FAKE_TEST(b46_gone_is_lost),
         FAKE_TEST(b46_the_same_id_in_another_qemu_is_another_run),
+        FAKE_TEST(c90_the_version_is_that_of_the_qemu_now_connected),
+        FAKE_TEST(c91_a_qemu_of_another_version_is_another),
+        UNCONNECTED_TEST(c90_closing_while_the_connection_ends),
         FAKE_TEST(b45_given_up_is_told_to_all),
         FAKE_TEST(b45_switched_off_it_gives_up),
         FAKE_TEST(b45_closed_while_away),

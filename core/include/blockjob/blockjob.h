@@ -347,7 +347,9 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * each time, in steps from 100 ms to 1 s; BJ_TIMEOUT_NONE never gives up; 0, as it is at first,
  * never tries. Waits on jobs, their deadlines and their watches go on through it. Then QEMU is
  * asked what became of each job: still listed, it goes on; concluded, it has its outcome; gone, or
- * when the socket belongs to another process than before, it is BJ_OUTCOME_LOST, never a success.
+ * when it is another QEMU than before, it is BJ_OUTCOME_LOST, never a success. Another QEMU is known
+ * by its version or its process: that which called listen() on the socket (SO_PEERCRED), so not
+ * where QEMU was passed its socket, or runs in another pid namespace; then only by its job list.
  * Nothing is sent again before that is known. Commands under way are answered BJ_E_DISCONNECTED,
  * and so is what is asked of the monitor until it is connected again; QEMU's events of that time
  * are lost for good.
@@ -359,8 +361,8 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 /* Belongs to the monitor. */
 const char *bj_monitor_uri(bj_monitor *monitor);
 
-/* "7.2.22", of the greeting; for display: never decide by it. "" of a domain of libvirt's, which
- * does not tell. Belongs to the monitor. */
+/* "7.2.22", of the latest greeting; for display: never decide by it. "" of a domain of libvirt's,
+ * which does not tell. Belongs to the monitor, also after a reconnect to another version. */
 const char *bj_monitor_qemu_version(bj_monitor *monitor);
 
 /* 1 if this QEMU has that command, 0 if not; once the connection is over, its bj_error. */

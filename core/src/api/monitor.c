@@ -34,7 +34,8 @@ void monitor_unref_memory(bj_monitor *monitor)
     if (atomic_fetch_sub(&monitor->refs, 1) != 1)
         return;
     text_unref(monitor->uri);
-    text_unref(monitor->version);
+    for (int i = 0; i < VERSIONS_MAX; i++)
+        text_unref(monitor->versions[i]);
     text_unref(monitor->over_text);
     ctx_unref(monitor->ctx);
     free(monitor);
@@ -67,10 +68,11 @@ static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int e
 
 /* QEMU is back. Whoever holds the socket may be another one than before: it can't know our jobs,
  * and theirs are not ours even where the ids are the same (B46). */
-static void come_back(bj_monitor *monitor)
+static void come_back(bj_monitor *monitor, bool is_another_version)
 {
     int64_t peer = monitor->driver->peer;
-    bool is_another = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
+    bool is_another_process = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
+    bool is_another = is_another_process || is_another_version;
 
     monitor->peer = peer;
     monitor->returning = true;
@@ -88,6 +90,22 @@ void monitor_all_rows_fetched(bj_monitor *monitor)
     notify_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
 }
 
+/* Under the lock: whether it is another one than before. All that there were are kept, as callers
+ * have pointers to them; after so many the display stays as it is. */
+static bool set_version(bj_monitor *monitor, struct text *version)
+{
+    const struct text *before = monitor->version;
+    const char *now = text_str(version);
+
+    for (int i = 0; i < VERSIONS_MAX && monitor->version == before; i++) {
+        if (!monitor->versions[i])
+            monitor->versions[i] = text_ref(version);
+        if (strcmp(text_str(monitor->versions[i]), now) == 0)
+            monitor->version = monitor->versions[i];
+    }
+    return before && strcmp(text_str(before), now) != 0;
+}
+
 static void on_up(void *user, struct text *version)
 {
     bj_monitor *monitor = user;
@@ -97,11 +115,10 @@ static void on_up(void *user, struct text *version)
     if (was_away)
         monitor->driver = reconnect_done(monitor);
     monitor->state = MONITOR_OPEN;
-    if (!monitor->version)
-        monitor->version = text_ref(version);
+    bool is_another_version = set_version(monitor, version);
     ctx_unlock(monitor->ctx);
     if (was_away) {
-        come_back(monitor);
+        come_back(monitor, is_another_version);
         return;
     }
 
@@ -264,10 +281,18 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     return true;
 }
 
+static bool is_closing(bj_monitor *monitor)
+{
+    ctx_lock(monitor->ctx);
+    bool closing = monitor->closing;
+    ctx_unlock(monitor->ctx);
+    return closing;
+}
+
 /* A peer that breaks the protocol would do so again. */
 static bool may_come_back(bj_monitor *monitor, int error)
 {
-    return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !monitor->closing &&
+    return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !is_closing(monitor) &&
            !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
 }
 

@@ -20,6 +20,9 @@ enum monitor_state {
     MONITOR_OVER
 };
 
+/* Of the QEMUs that a monitor has been connected to, one after the other. */
+enum { VERSIONS_MAX = 8 };
+
 struct bj_monitor {
     atomic_uint refs;    /* of the memory; all handles together hold one, so does being open */
     atomic_uint handles; /* of the program */
@@ -29,7 +32,8 @@ struct bj_monitor {
 
     /* Under the context's lock. */
     enum monitor_state state;
-    struct text *version;
+    struct text *version; /* one of these, or NULL */
+    struct text *versions[VERSIONS_MAX];
     int over_error;
     struct text *over_text;
     bool closing;         /* close_task is, or was, on its way */
