@@ -9,9 +9,12 @@
 #include "records.h"
 #include "tally.h"
 
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -201,6 +204,71 @@ static void a_reply_for_nobody_is_worth_a_line(void **state)
     assert_int_equal(bj_ctx_set_log(w->ctx, NULL, NULL), BJ_OK);
 }
 
+typedef struct slow_log {
+    bj_ctx *ctx;
+    sem_t is_in, may_return;
+    atomic_bool is_inside, was_inside; /* its call; when bj_ctx_set_log() had returned */
+    atomic_int setter;                 /* the thread that sets it */
+    atomic_bool is_set;
+} slow_log;
+
+static void log_slowly(const char *message, void *user)
+{
+    slow_log *l = user;
+    (void)message;
+    atomic_store(&l->is_inside, true);
+    sem_post(&l->is_in);
+    while (sem_wait(&l->may_return) != 0)
+        continue;
+    atomic_store(&l->is_inside, false);
+}
+
+static void *unset_log(void *user)
+{
+    slow_log *l = user;
+    atomic_store(&l->setter, (int)syscall(SYS_gettid));
+    bj_ctx_set_log(l->ctx, NULL, NULL);
+    atomic_store(&l->was_inside, atomic_load(&l->is_inside));
+    atomic_store(&l->is_set, true);
+    return NULL;
+}
+
+static bool is_asleep(int thread)
+{
+    char path[64], state = 'R';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    FILE *stat = thread ? fopen(path, "re") : NULL;
+    if (!stat)
+        return false;
+    if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+        state = 'R';
+    fclose(stat);
+    return state == 'S';
+}
+
+static void c91_setting_the_log_waits_for_a_call(void **state)
+{
+    world *w = *state;
+    slow_log l = {.ctx = w->ctx};
+    pthread_t thread;
+    sem_init(&l.is_in, 0, 0);
+    sem_init(&l.may_return, 0, 0);
+    assert_int_equal(bj_ctx_set_log(w->ctx, log_slowly, &l), BJ_OK);
+    step(w,
+         "{\"do\": \"raw\", \"text\": \"{\\\"return\\\": {}, \\\"id\\\": \\\"nobody\\\"}\\r\\n\"}");
+    while (sem_wait(&l.is_in) != 0)
+        continue;
+    assert_int_equal(pthread_create(&thread, NULL, unset_log, &l), 0);
+    while (!atomic_load(&l.is_set) && !is_asleep(atomic_load(&l.setter)))
+        sched_yield();
+    sem_post(&l.may_return);
+    pthread_join(thread, NULL);
+    assert_false(atomic_load(&l.was_inside));
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    sem_destroy(&l.is_in);
+    sem_destroy(&l.may_return);
+}
+
 /* ------------------------------------------------------- a QEMU that is slow */
 
 /* It holds back the reply to a command until the test says so. */
@@ -294,6 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FAKE_TEST(a_reply_for_nobody_is_worth_a_line),
+        FAKE_TEST(c91_setting_the_log_waits_for_a_call),
         FAKE_TEST(close_answers_everything),
         FAKE_TEST(c106_a_monitor_that_is_over_is_closed_at_once),
         FAKE_TEST(b53_two_contexts_are_strangers),

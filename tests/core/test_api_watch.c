@@ -349,6 +349,23 @@ static void b30_a_mirror_that_does_not_converge_is_told(void **state)
                BJ_OUTCOME_PIVOTED); /* it disturbs no wait */
 }
 
+/* What is left of it is more than any number; UBSan sees that. */
+static void c90_progress_beyond_all_numbers(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_CONVERGE_MS, 1), BJ_OK);
+    bj_job *job = fake_mirror(w);
+    step(w, JSON({"do": "progress", "offset": -9223372036854775807,
+                  "len": 9223372036854775807}));
+    bj_watch *watch = watch_job(w, job, 1);
+    const bj_record *record;
+    do
+        record = next_record(watch);
+    while (record->kind != BJ_RECORD_PROGRESS);
+    step(w, JSON({"do": "ready"}));
+    assert_string_equal(news(w, watch, BJ_RECORD_READY), "READY");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +388,7 @@ int main(void)
         FAKE_TEST(b63_progress_is_asked_only_while_watched),
         FAKE_TEST(b25_progress_never_looks_complete_before_ready),
         FAKE_TEST(b30_a_mirror_that_does_not_converge_is_told),
+        FAKE_TEST(c90_progress_beyond_all_numbers),
     };
     return run_on_fake(tests);
 }

@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -33,6 +34,7 @@ enum { FDS_MAX = 512, ENOUGH = 40, NAMES = 100, LOOKUPS_MAX = 16 };
 static atomic_int epoll_ctl_left; /* calls until the one that fails; 0: none will */
 static atomic_bool epoll_ctl_failed;
 static atomic_bool no_threads;
+static atomic_bool no_routes;   /* connect() by TCP */
 static atomic_bool holds_names; /* getaddrinfo() of a name waits for its turn */
 static sem_t may_look_up;
 
@@ -53,6 +55,15 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(v
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
     return atomic_load(&no_threads) ? EAGAIN : real(thread, attr, run, user);
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    if (atomic_load(&no_routes) && address->sa_family == AF_INET) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return (int)syscall(SYS_connect, fd, address, len);
 }
 
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
@@ -406,6 +417,66 @@ static void c88_a_name_keeps_the_programs_loop(void **state)
     ev_loop_destroy(ev);
 }
 
+/* ---------------------------------------------------------------------------- TCP */
+
+/* connect(2): "insufficient entries in the routing cache"; no full backlog, as of a UNIX socket. */
+static void c90_a_connect_that_is_to_be_tried_again(void **state)
+{
+    world *w = *state;
+    atomic_store(&no_routes, true);
+    bj_future *connecting = hold(w, bj_monitor_connect(w->ctx, "tcp:127.0.0.1:1", 10 * 1000));
+    answers(connecting, BJ_E_CONNECT);
+    atomic_store(&no_routes, false);
+    names(connecting, "tcp:127.0.0.1:1");
+}
+
+static int tcp_state(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_state : -1;
+}
+
+/* A duplicate of the socket that is connecting, as a forked child has it; -1: there is none yet. */
+static int find_connecting(void)
+{
+    for (int fd = 0; fd < FDS_MAX; fd++)
+        if (tcp_state(fd) == TCP_SYN_SENT)
+            return dup(fd);
+    return -1;
+}
+
+/* A listener whose backlog is full does not answer. */
+static int fill_listener(struct sockaddr_in *address, int *ret_filler)
+{
+    socklen_t len = sizeof *address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)address, len), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)address, &len), 0);
+    assert_int_equal(listen(listener, 0), 0);
+    *ret_filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(*ret_filler, (struct sockaddr *)address, len), 0);
+    return listener;
+}
+
+static void c91_a_connecting_socket_is_hung_up_on(void **state)
+{
+    world *w = *state;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int filler, child_has;
+    int listener = fill_listener(&address, &filler);
+    const char *uri = text_of(w, "tcp:127.0.0.1:%d", ntohs(address.sin_port));
+    bj_future *connecting = hold(w, bj_monitor_connect(w->ctx, uri, BJ_TIMEOUT_NONE));
+    while ((child_has = find_connecting()) < 0)
+        usleep(1000);
+    bj_future_cancel(connecting);
+    assert_int_equal(bj_ctx_close(w->ctx), BJ_OK); /* after that it has been given up */
+    assert_int_equal(tcp_state(child_has), TCP_CLOSE);
+    close(child_has);
+    close(filler);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +488,8 @@ int main(void)
         UNCONNECTED_TEST(c43_no_thread_for_a_name),
         UNCONNECTED_TEST(c86_each_epoll_ctl_is_refused),
         UNCONNECTED_TEST(c86_each_epoll_ctl_is_refused_on_the_programs_loop),
+        UNCONNECTED_TEST(c90_a_connect_that_is_to_be_tried_again),
+        UNCONNECTED_TEST(c91_a_connecting_socket_is_hung_up_on),
         UNCONNECTED_TEST(c88_few_threads_look_up_names),
         UNCONNECTED_TEST(c88_a_closed_context_waits_for_no_name),
         UNCONNECTED_TEST(c88_a_name_keeps_the_programs_loop),

@@ -267,6 +267,26 @@ static void b40_what_could_not_be_dismissed_is_not_kept(void **state)
     assert_false(log_has(w, "auto-dismiss"));
 }
 
+static void c91_a_dismissal_that_waits_survives_a_close(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_IN_FLIGHT, 1), BJ_OK);
+    be(w, "2.12");
+    bj_job *job =
+        start(w, "drive-backup", JSON({"device": "drive0", "target": "/images/b", "sync": "full"}));
+    step(w, JSON({"do": "hold", "command": "query-status"}));
+    bj_future *held =
+        hold(w, bj_monitor_execute(w->monitor, "query-status", NULL, BJ_TIMEOUT_NONE));
+    await_sent(w, "query-status");
+    step(w, JSON({"do": "finish"}));
+    expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(times_sent(w, "block-job-dismiss"), 0);
+    assert_int_equal(bj_monitor_close(w->monitor), BJ_OK);
+    answers(held, BJ_E_CLOSED);
+    step(w, JSON({"do": "release"}));
+    await_sent(w, "block-job-dismiss");
+}
+
 /* ----------------------------------------------- while the schema is on its way */
 
 static bj_future *start_while_the_schema_is_held(world *w)
@@ -617,6 +637,7 @@ int main(void)
         UNCONNECTED_TEST(b44_a_job_that_its_caller_keeps_is_dismissed_when_asked),
         UNCONNECTED_TEST(b40_3_1_keeps_all),
         UNCONNECTED_TEST(b40_what_could_not_be_dismissed_is_not_kept),
+        UNCONNECTED_TEST(c91_a_dismissal_that_waits_survives_a_close),
         UNCONNECTED_TEST(b07_who_leaves_before_the_schema_has_come_starts_nothing),
         UNCONNECTED_TEST(b06_the_deadline_of_a_start_covers_the_schema),
         UNCONNECTED_TEST(b45_a_start_is_answered_when_qemu_ends_before_its_schema_has_come),

@@ -105,12 +105,13 @@ static void check_convergence(struct job_watch *progress, const bj_job_info *row
 {
     const struct machine *machine = &watched_job(&progress->watch)->machine;
     int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
-    int64_t left = row->total - row->current;
+    bool is_known = row->current >= 0 && row->total >= 0;
+    int64_t left = is_known ? row->total - row->current : -1;
     int64_t now_ms = clock_monotonic_ms();
     bool shrinks = progress->least_left < 0 || left < progress->least_left;
 
     if (machine_is(machine, IS_READY) || machine_traits(machine)->never_ready ||
-        machine_is_stalled(machine) || row->current < 0 || shrinks) {
+        machine_is_stalled(machine) || !is_known || shrinks) {
         progress->least_left = left;
         progress->least_left_ms = now_ms;
         if (progress->reported_stalled)

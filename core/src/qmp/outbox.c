@@ -45,6 +45,12 @@ bool outbox_is_empty(const struct outbox *outbox)
 
 /* ------------------------------------------------------------------- commands */
 
+/* 2.12 has the second only. */
+static bool is_dismissal(const char *name)
+{
+    return strcmp(name, "job-dismiss") == 0 || strcmp(name, "block-job-dismiss") == 0;
+}
+
 struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
                             bool urgent)
 {
@@ -60,7 +66,7 @@ struct command *command_new(struct outbox *outbox, const char *name, const char 
         return NULL;
     }
     command->urgent = urgent;
-    command->is_dismissal = strcmp(name, "job-dismiss") == 0 && urgent;
+    command->is_dismissal = is_dismissal(name) && urgent;
     return command;
 }
 
