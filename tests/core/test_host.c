@@ -54,6 +54,7 @@ typedef struct rig {
 static atomic_int epoll_ctls;
 static atomic_bool is_number_1; /* as in a namespace of its own */
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
     atomic_fetch_add(&epoll_ctls, 1);
@@ -64,6 +65,8 @@ pid_t getpid(void)
 {
     return atomic_load(&is_number_1) ? 1 : (pid_t)syscall(SYS_getpid);
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 /* ------------------------------------------------------------------------ rigs */
 

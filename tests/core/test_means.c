@@ -38,6 +38,7 @@ static atomic_bool no_routes;   /* connect() by TCP */
 static atomic_bool holds_names; /* getaddrinfo() of a name waits for its turn */
 static sem_t may_look_up;
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
     if (op != EPOLL_CTL_DEL && atomic_load(&epoll_ctl_left) > 0 &&
@@ -78,6 +79,8 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         continue;
     return real("127.0.0.1", service, hints, ret);
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 /* -------------------------------------------------------------------- descriptors */
 

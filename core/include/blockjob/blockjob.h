@@ -347,12 +347,12 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * each time, in steps from 100 ms to 1 s; BJ_TIMEOUT_NONE never gives up; 0, as it is at first,
  * never tries. Waits on jobs, their deadlines and their watches go on through it. Then QEMU is
  * asked what became of each job: still listed, it goes on; concluded, it has its outcome; gone, or
- * when it is another QEMU than before, it is BJ_OUTCOME_LOST, never a success. Another QEMU is known
- * by its version or its process: that which called listen() on the socket (SO_PEERCRED), so not
- * where QEMU was passed its socket, or runs in another pid namespace; then only by its job list.
- * Nothing is sent again before that is known. Commands under way are answered BJ_E_DISCONNECTED,
- * and so is what is asked of the monitor until it is connected again; QEMU's events of that time
- * are lost for good.
+ * when it is another QEMU than before, it is BJ_OUTCOME_LOST, never a success. Another QEMU is
+ * known by its version or its process: that which called listen() on the socket (SO_PEERCRED), so
+ * not where QEMU was passed its socket, or runs in another pid namespace; then only by its job
+ * list. Nothing is sent again before that is known. Commands under way are answered
+ * BJ_E_DISCONNECTED, and so is what is asked of the monitor until it is connected again; QEMU's
+ * events of that time are lost for good.
  *
  * BJ_E_INVAL for a monitor of "fd:N" or of a program's own domain, which can't be made again, and
  * for any other negative number; BJ_E_CLOSED, ... when the monitor is over already. */
