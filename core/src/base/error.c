@@ -15,7 +15,9 @@ static const struct word errors[] = {
     [BJ_OK] = {"BJ_OK", "success"},
     [-BJ_E_INVAL] = {"BJ_E_INVAL", "an argument makes no sense"},
     [-BJ_E_NOMEM] = {"BJ_E_NOMEM", "out of memory"},
-    [-BJ_E_SYSTEM] = {"BJ_E_SYSTEM", "the operating system refused"},
+    [-BJ_E_SYSTEM] = {"BJ_E_SYSTEM",
+                      "the operating system refused a file descriptor, a thread or an epoll watch: "
+                      "see ulimit -n, ulimit -u, fs.epoll.max_user_watches"},
     [-BJ_E_FORKED] = {"BJ_E_FORKED", "the object belongs to the parent process: connect anew"},
     [-BJ_E_DEADLOCK] = {"BJ_E_DEADLOCK",
                         "a blocking call on the loop's own thread would never return"},
