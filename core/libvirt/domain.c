@@ -148,9 +148,10 @@ static void run_open(struct call *call)
 static void not_opened(struct domain *domain)
 {
     const struct session_failure *failure = &domain->found.failure;
-    domain_go_down(domain, BJ_E_CONNECT, failure->is_gone,
-                   text_printf("%s: %s", text_str(domain->uri),
-                               failure->why ? failure->why : bj_error_text(BJ_E_NOMEM)));
+    int error = failure->error == BJ_OK ? BJ_E_CONNECT : failure->error;
+    const char *why = bj_error_text(failure->error == BJ_OK ? BJ_E_NOMEM : failure->error);
+    domain_go_down(domain, error, failure->is_gone,
+                   text_printf("%s: %s", text_str(domain->uri), failure->why ? failure->why : why));
 }
 
 static void on_alive_timer(void *user)

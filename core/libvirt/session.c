@@ -224,8 +224,10 @@ struct session *session_open(const char *uri, virDomainPtr theirs, const struct 
         .ended = on_ended,
     };
     session->domain = theirs;
-    if (service_start() == BJ_OK && set_up(session, uri, ret_failure))
+    int r = service_start();
+    if (r == BJ_OK && set_up(session, uri, ret_failure))
         return session;
+    ret_failure->error = r;
     session_close(session);
     return NULL;
 }

@@ -25,6 +25,7 @@ struct session_sink {
 struct session_failure {
     char *why;    /* libvirt's sentence, malloc'ed; NULL: no memory */
     bool is_gone; /* there is no such domain, or it does not run */
+    int error;    /* BJ_E_SYSTEM, ...: it came to no call of libvirt's; BJ_OK: it did */
 };
 
 struct session;

@@ -240,7 +240,6 @@ static void b39_options_that_there_are_not(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        /* First: libev makes the last fd of libvirt's loop when a first timer of it runs. */
         DOMAIN_TEST(b41_a_disk_that_has_a_job_already),
         DOMAIN_TEST(b35_a_disk_without_a_job),
         DOMAIN_TEST(b39_an_unknown_disk),

@@ -5,6 +5,9 @@
 #include "driver/module.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,7 +29,8 @@ static char *find_beside(void)
     return NULL;
 }
 
-/* Never unloaded (it is linked so): threads run in it, and opening it again is cheap. */
+/* Never unloaded (it is linked so): threads run in it, and
+ * opening it again is cheap. */
 static void *open_module(void)
 {
     char *beside = find_beside();
@@ -35,10 +39,23 @@ static void *open_module(void)
     return handle;
 }
 
+/* Then the driver may well be there, but can't be opened now; dlopen() leaves no errno. */
+static bool lacks_descriptors(void)
+{
+    int fd = open("/", O_PATH | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && (errno == EMFILE || errno == ENFILE);
+}
+
 int driver_module_load(const char *wanted, const struct driver_module **ret, struct text **ret_text)
 {
     void *handle = open_module();
     const struct driver_module *module = handle ? dlsym(handle, DRIVER_MODULE_SYMBOL) : NULL;
+    if (!handle && lacks_descriptors()) {
+        *ret_text = text_printf("can't load the libvirt driver for %s: %s", wanted, dlerror());
+        return BJ_E_SYSTEM;
+    }
     if (!module) {
         *ret_text = text_printf("%s needs the libvirt driver of libblockjob, which is built where "
                                 "libvirt is: %s",

@@ -32,7 +32,7 @@ struct driver_module {
                            const struct driver_sink *sink, void *user);
 };
 
-/* Any thread. BJ_OK; BJ_E_UNSUPPORTED with a sentence about what `wanted` it. */
+/* Any thread. BJ_OK; BJ_E_UNSUPPORTED, BJ_E_SYSTEM with a sentence about what `wanted` it. */
 int driver_module_load(const char *wanted, const struct driver_module **ret,
                        struct text **ret_text);
 
