@@ -385,6 +385,24 @@ static void a_context_made_inside_ev_run_is_run(void **state)
     ev_loop_destroy(ev);
 }
 
+/* Deadlines need no descriptor, and keep ev_run() until they have passed. */
+static void deadlines_pass_on_the_programs_loop(void **state)
+{
+    (void)state;
+    rig r;
+    rig_begin(&r);
+    bj_future *late[3];
+    for (int i = 0; i < 3; i++)
+        late[i] = bj_monitor_execute(r.a.monitor, "query-status", NULL, 5 * (3 - i));
+    for (int i = 0; i < 3; i++) {
+        while (!bj_future_is_done(late[i]))
+            ev_run(r.ev, EVRUN_ONCE);
+        assert_int_equal(bj_future_error(late[i]), BJ_E_TIMEOUT);
+        bj_future_unref(late[i]);
+    }
+    rig_end(&r);
+}
+
 /* ----------------------------------------------------------------------- fork() */
 
 static int be_child(rig *r, int go)
@@ -638,6 +656,7 @@ int main(void)
         cmocka_unit_test(c82_a_child_with_the_parents_number_is_a_child),
         cmocka_unit_test(c85_closing_is_linear_whoever_else_has_the_sockets),
         cmocka_unit_test(a_context_made_inside_ev_run_is_run),
+        cmocka_unit_test(deadlines_pass_on_the_programs_loop),
         cmocka_unit_test(c87_a_context_outlives_the_thread_of_its_loop),
         cmocka_unit_test(c87_a_later_thread_is_not_taken_for_the_loops),
         cmocka_unit_test(c87_the_last_reference_may_go_on_another_thread),

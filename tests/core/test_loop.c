@@ -3,6 +3,7 @@
  * The loop: what is posted runs once and in order, timers fire once, and nothing wakes it for fun.
  */
 #include "base/host.h"
+#include "base/timer_heap.h"
 #include "promise.h"
 
 #include <errno.h>
@@ -295,6 +296,37 @@ static void a_timer_that_is_gone_does_not_fire(void **state)
     end_timers(&c);
 }
 
+enum { HEAPED = 2000 };
+
+/* Random timers, some of which are taken out or moved before they are due. */
+static void the_heap_gives_the_next_timer_first(void **state)
+{
+    (void)state;
+    static struct timer_node nodes[HEAPED];
+    struct timer_heap heap = {0};
+    uint64_t dice = 88172645463325252u;
+    int armed = 0;
+    for (int i = 0; i < 4 * HEAPED; i++) {
+        dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
+        struct timer_node *node = &nodes[dice % HEAPED];
+        armed -= node->is_in;
+        timer_heap_remove(&heap, node);
+        timer_heap_remove(&heap, node); /* it is not in there any more */
+        if (dice % 3 == 0)
+            continue;
+        timer_heap_add(&heap, node, (int64_t)(dice >> 40));
+        armed++;
+    }
+    for (int64_t last = 0; armed > 0; armed--) {
+        struct timer_node *first = heap.first;
+        assert_non_null(first);
+        assert_true(first->is_in && first->at >= last);
+        last = first->at;
+        timer_heap_remove(&heap, first);
+    }
+    assert_null(heap.first);
+}
+
 /* ------------------------------------------------------------- their own loop */
 
 static void on_their_loop_ev_run_returns_when_nothing_is_left(void **state)
@@ -431,6 +463,7 @@ int main(void)
         on_bench(timers_fire_once_and_the_nearer_first),
         on_bench(a_timer_can_be_moved_and_stopped),
         on_bench(a_timer_that_is_gone_does_not_fire),
+        cmocka_unit_test(the_heap_gives_the_next_timer_first),
         on_bench(on_their_loop_ev_run_returns_when_nothing_is_left),
         on_bench(b63_an_idle_loop_sleeps_until_something_happens),
         cmocka_unit_test(a_deadline_is_later_by_so_many_milliseconds),

@@ -25,8 +25,7 @@
 #define NS_PER_MS 1000000
 
 #define EVENTS_PER_TURN 64
-/* How often a program's loop finds something new in one go before its other watchers have a turn.
- */
+/* So often a program's loop is asked for more before its other watchers have their turn. */
 #define TURNS_PER_DRIVE 8
 
 struct loop {
@@ -411,8 +410,7 @@ static int sleep_ms(const struct loop *loop)
     return ms > INT_MAX ? INT_MAX : ms > 0 ? (int)ms : 0;
 }
 
-/* A callback that forks and returns in the child ends up here: that thread was all the child had.
- */
+/* A callback that forks and returns in the child ends here: the child had only this thread. */
 static void *run(void *user)
 {
     struct loop *loop = user;
@@ -483,21 +481,20 @@ int loop_enter(struct loop *loop)
     return is_ours_to_run ? BJ_OK : BJ_E_STATE;
 }
 
-/* One of the callbacks, or another thread meanwhile, may have given back the last of the context.
- */
+/* A callback, or another thread meanwhile, may have given back the last of the context. */
 void loop_leave(struct loop *loop)
 {
     bool outermost = loop->depth == 1; /* nobody else changes it */
-    if (outermost && is_forked(loop)) {
-        forget_in_child(loop);
-        return;
-    }
     if (outermost)
         free_dead(loop);
     if (outermost && loop->stopping && loop->host)
         finish(loop);
-    else if (outermost && loop->host)
+    else if (outermost && loop->host && !is_forked(loop))
         rest(loop);
+    if (is_forked(loop)) {
+        forget_in_child(loop);
+        return;
+    }
 
     pthread_mutex_lock(&loop->lock);
     bool freed = --loop->depth == 0 && loop->freed;
