@@ -315,7 +315,7 @@ static void *push_on(void *user)
 static void c91_after_a_close_comes_only_closed(void **state)
 {
     struct pusher p[PUSHERS];
-    for (int round = 0; round < 500; round++) {
+    for (int round = 0; round < 50; round++) {
         bj_watch *w = watch_on(*state, 4);
         for (int i = 0; i < PUSHERS; i++) {
             p[i] = (struct pusher){.watch = w};
