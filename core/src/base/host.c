@@ -25,7 +25,8 @@ struct host {
     ev_fork forked;
     int64_t due_ns; /* when, monotonic; -1: never; 0: it has expired */
     bool keeps;     /* ev_run() from returning */
-    bool is_deaf;   /* libev has not taken the set: fs.epoll.max_user_watches, memory */
+    bool hears;     /* of the set. If libev can't take it (fs.epoll.max_user_watches, memory), it
+                     * says so only after it has slept; so until then its sleep is short */
 };
 
 static struct host *host_of(struct loop_host *host)
@@ -47,6 +48,8 @@ static void listen_to_set(struct host *host, bool listens)
     if (listens == (bool)ev_is_active(&host->set))
         return;
     if (listens) {
+        host->hears = false;
+        loop_ring(host->loop);
         ev_io_start(host->ev, &host->set);
         ev_unref(host->ev);
     } else {
@@ -58,10 +61,10 @@ static void listen_to_set(struct host *host, bool listens)
 /* libev's idea of now may be old: then it calls too early, and is asked again. */
 static void arm(struct host *host, int64_t due_ns)
 {
-    if (due_ns == host->due_ns && !host->is_deaf)
+    if (due_ns == host->due_ns && host->hears)
         return;
     double left = due_ns < 0 ? FAR_AWAY_S : (double)(due_ns - clock_monotonic_ns()) / NS_PER_S;
-    if (host->is_deaf && left > DEAF_S)
+    if (!host->hears && left > DEAF_S)
         left = DEAF_S;
     host->due_ns = due_ns;
     host->due.repeat = left > 0. ? left : 1. / NS_PER_S; /* 0 would stop it */
@@ -80,10 +83,9 @@ static void drive(struct host *host)
 static void on_set(struct ev_loop *ev, ev_io *io, int events)
 {
     struct host *host = io->data;
-    if (events & EV_ERROR) { /* libev has stopped the watcher */
+    host->hears = !(events & EV_ERROR);
+    if (!host->hears) /* libev has stopped the watcher */
         ev_ref(ev);
-        host->is_deaf = true;
-    }
     drive(host);
 }
 
@@ -92,7 +94,6 @@ static void on_due(struct ev_loop *ev, ev_timer *timer, int events)
     (void)ev, (void)events;
     struct host *host = timer->data;
     host->due_ns = 0;
-    host->is_deaf = false;
     drive(host);
 }
 
@@ -112,7 +113,7 @@ static void begin(struct loop_host *as_host)
 static void end(struct loop_host *as_host, bool is_busy, int64_t due_ns)
 {
     struct host *host = host_of(as_host);
-    listen_to_set(host, !host->is_deaf);
+    listen_to_set(host, true);
     arm(host, due_ns);
     keep(host, is_busy);
 }

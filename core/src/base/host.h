@@ -26,7 +26,8 @@ int loop_new_on(struct ev_loop *ev, struct loop **ret_loop);
 
 /* For host.c. */
 int loop_new_hosted(struct loop_host *host, struct loop **ret_loop);
-int loop_set(const struct loop *loop); /* an fd that is readable when there is something to do */
+int loop_set(const struct loop *loop);   /* an fd that is readable when there is something to do */
+void loop_ring(const struct loop *loop); /* makes it readable */
 /* Runs what is due. False: nothing was run, as something of the loop is on the stack already. */
 bool loop_drive(struct loop *loop);
 

@@ -152,7 +152,7 @@ static int open_fds(struct loop *loop)
     return open ? BJ_OK : BJ_E_SYSTEM;
 }
 
-static void ring(const struct loop *loop)
+void loop_ring(const struct loop *loop)
 {
     eventfd_write(loop->bell, 1); /* full only after 2^64 of them */
 }
@@ -175,9 +175,7 @@ int loop_new_hosted(struct loop_host *host, struct loop **ret_loop)
     loop->host = host;
     loop->is_theirs = host != NULL;
     loop->current = host ? thread_number() : 0;
-    if (host)
-        ring(loop); /* the thread that runs it becomes known */
-    loop->is_awake = host != NULL;
+    loop->is_awake = host != NULL; /* it rings, so that its first turn tells its thread */
     *ret_loop = loop;
     return BJ_OK;
 }
@@ -215,7 +213,7 @@ bool loop_post(struct loop *loop, struct loop_task *task)
         loop->last = &task->next;
         loop->has_posts = true;
         if (!atomic_exchange(&loop->is_awake, true))
-            ring(loop); /* under the lock: after it has stopped the bell is closed */
+            loop_ring(loop); /* under the lock: after it has stopped the bell is closed */
     }
     bool keeps = accepted && loop->has_run && loop->depth == 0 && loop_is_current(loop);
     pthread_mutex_unlock(&loop->lock); /* from here on another thread may free it */
@@ -460,7 +458,7 @@ static void rest(struct loop *loop)
     bool idle = is_idle(loop);
     bool waits = loop->ios > 0 || loop->holds > 0 || loop->timers.first;
     if (!idle)
-        ring(loop); /* the host has other watchers, which are to have their turn */
+        loop_ring(loop); /* the host has other watchers, which are to have their turn */
     int64_t due_ns = loop->timers.first ? loop->timers.first->at : -1;
     loop->host->end(loop->host, waits || !idle, due_ns);
 }
