@@ -24,7 +24,7 @@ def test_the_architecture_names_functions_that_exist() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     table = page.partition("## Where is")[2].partition("\n## ")[0]
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| ") and "`" in row]
-    assert len(rows) == 10
+    assert len(rows) >= 10
     for _, question, files, functions, _ in rows:
         paths: list[str] = re.findall(r"`([\w/]+\.c)`", files)
         sources = "".join(
