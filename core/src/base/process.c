@@ -12,24 +12,30 @@
 #include <unistd.h>
 
 static atomic_uint generation;
-static _Thread_local pid_t number; /* 0: not asked for yet */
+/* Of the thread's number. Not thread-local storage: GCC 12's leak checker crashes on that of a
+ * library which was loaded later, and musl loads none with the fast kind. */
+static pthread_key_t number;
 
 static void begin_child(void)
 {
     atomic_fetch_add(&generation, 1);
-    number = 0;
+    (void)pthread_setspecific(number, NULL);
 }
 
-/* Two threads that come here at once register it twice, which only makes the steps larger. */
 int process_count_forks(void)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static bool has_key;
     static atomic_bool counts;
+
     if (atomic_load(&counts))
         return BJ_OK;
-    if (pthread_atfork(NULL, NULL, begin_child) != 0)
-        return BJ_E_NOMEM;
-    atomic_store(&counts, true);
-    return BJ_OK;
+    pthread_mutex_lock(&lock);
+    has_key = has_key || pthread_key_create(&number, NULL) == 0;
+    if (has_key && !counts)
+        counts = pthread_atfork(NULL, NULL, begin_child) == 0;
+    pthread_mutex_unlock(&lock);
+    return atomic_load(&counts) ? BJ_OK : BJ_E_NOMEM;
 }
 
 unsigned process_generation(void)
@@ -39,9 +45,12 @@ unsigned process_generation(void)
 
 pid_t thread_number(void)
 {
-    if (number == 0)
-        number = (pid_t)syscall(SYS_gettid);
-    return number;
+    pid_t known = (pid_t)(intptr_t)pthread_getspecific(number);
+    if (known != 0)
+        return known;
+    known = (pid_t)syscall(SYS_gettid);
+    (void)pthread_setspecific(number, (void *)(intptr_t)known); /* without memory: asked again */
+    return known;
 }
 
 bool thread_is_alive(pid_t thread)
