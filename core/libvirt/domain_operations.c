@@ -366,10 +366,10 @@ static bool compared(struct request *request, struct driver_reply *reply)
 }
 
 static int domain_take_snapshot(struct driver *driver, struct driver_request *asker, const char *id,
-                                const char *device)
+                                const char *device, bool urgent)
 {
     static const struct request_kind kind = {.over = snapshot_taken};
-    (void)device;
+    (void)device, (void)urgent;
     return request_launch(request_new(driver, &kind, asker, id));
 }
 

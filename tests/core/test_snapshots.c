@@ -62,6 +62,29 @@ static void b15_the_comparisons_at_many_ends_are_few_queries(void **state)
     assert_int_equal(times_sent(w, GRAPH_QUERY), before + 2);
 }
 
+/* C21: what ends right after the attach can be compared. And nothing that is queued delays it. */
+static void b15_attach_answers_when_the_graph_was_seen(void **state)
+{
+    world *w = *state;
+    step(w, JSON({"do": "hold", "command": "query-version"}));
+    bj_future *held =
+        hold(w, bj_monitor_execute(w->monitor, "query-version", NULL, BJ_TIMEOUT_NONE));
+    step(w, JSON({"do": "hold", "command": "x-debug-query-block-graph"}));
+    step(w, JSON({"do": "execute", "command": "blockdev-mirror",
+                  "arguments": {"job-id": "theirs", "device": "disk0", "target": "copy0",
+                                "sync": "full"}}));
+    bj_future *attached = hold(w, bj_monitor_attach(w->monitor, "theirs", BJ_TIMEOUT_NONE));
+    await_sent(w, GRAPH_QUERY);
+    assert_false(bj_future_is_done(attached));
+
+    step(w, JSON({"do": "release", "command": "x-debug-query-block-graph"}));
+    bj_job *job = bj_future_job(answers(attached, BJ_OK));
+    step(w, JSON({"do": "ready", "job": "theirs"}));
+    step(w, JSON({"do": "execute", "command": "job-complete", "arguments": {"id": "theirs"}}));
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_false(bj_future_is_done(held));
+}
+
 static void b29_the_snapshot_of_a_started_job_comes_after_all_commands(void **state)
 {
     world *w = *state;
@@ -111,6 +134,7 @@ int main(void)
         FAKE_TEST(b15_the_comparisons_at_many_ends_are_few_queries),
         FAKE_TEST(b29_one_query_of_the_graph_serves_all_jobs_that_wait_for_it),
         FAKE_TEST(b29_the_snapshot_of_a_started_job_comes_after_all_commands),
+        FAKE_TEST(b15_attach_answers_when_the_graph_was_seen),
         FAKE_TEST(b45_a_connection_that_ends_ends_the_snapshots),
         FAKE_TEST(b71_snapshots_under_way_are_given_up_at_close),
     };

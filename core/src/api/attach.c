@@ -14,6 +14,38 @@ static int send_attach(struct request *request, struct driver *driver)
     return driver->ops->query(driver, &request->driver_request, false);
 }
 
+/* ------------------------------------------------------------------ the graph */
+
+static int send_snapshot(struct request *request, struct driver *driver)
+{
+    return driver->ops->take_snapshot(driver, &request->driver_request, bj_job_id(request->job),
+                                      NULL, true);
+}
+
+static void answer(struct request *request)
+{
+    bj_job_ref(request->job);
+    future_answer(&request->future, &(struct future_result){.value = job_value(request->job)});
+}
+
+static void snapshot_taken(struct request *request, struct driver_reply *reply)
+{
+    job_keep_snapshot(request->job, reply);
+    answer(request);
+}
+
+/* Whoever has attached may end the job at once, or have another client end it: without a snapshot
+ * of before it could not be told how. */
+static void answer_with_snapshot(struct request *request)
+{
+    static const struct request_kind kind = {
+        .send = send_snapshot, .replied = snapshot_taken, .takes_refusals = true};
+    if (!job_wants_snapshot(request->job) || !request_go_on(request, &kind))
+        answer(request);
+}
+
+/* ------------------------------------------------------------------- the list */
+
 /* The same run, for everyone who attaches to it: events may have made it known before. */
 static void attach_replied(struct request *request, struct driver_reply *reply)
 {
@@ -34,11 +66,10 @@ static void attach_replied(struct request *request, struct driver_reply *reply)
                     text_str(monitor->uri));
         return;
     }
-    bj_job_ref(job);
+    request->job = bj_job_ref(job);
     if (row)
         job_feed_row(job, row);
-    job_take_snapshot(job);
-    future_answer(&request->future, &(struct future_result){.value = job_value(job)});
+    answer_with_snapshot(request);
 }
 
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms)

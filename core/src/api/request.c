@@ -34,7 +34,8 @@ static void on_done(struct driver_request *driver_request, struct driver_reply *
     request->under_way = false;
     if (request->kind->over)
         request->kind->over(request, reply);
-    if (!request->left && reply->error == BJ_OK)
+    bool refused = reply->error != BJ_OK && !is_about_connection(reply->error);
+    if (!request->left && (reply->error == BJ_OK || (refused && request->kind->takes_refusals)))
         request->kind->replied(request, reply);
     else if (!request->left)
         fail(request, reply->error, reply);
@@ -61,6 +62,16 @@ static void send_now(struct request *request, struct driver *driver)
         not_sent(request, r);
         future_unref_memory(&request->future);
     }
+}
+
+bool request_go_on(struct request *request, const struct request_kind *kind)
+{
+    request->kind = kind;
+    request->driver_request.done = on_done;
+    request->under_way = kind->send(request, request->monitor->driver) == BJ_OK;
+    if (request->under_way)
+        future_ref_memory(&request->future);
+    return request->under_way;
 }
 
 /* Who leaves meanwhile is withdrawn, as nothing of it is written. */

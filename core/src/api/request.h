@@ -20,6 +20,8 @@ struct request_kind {
     /* Whatever came of it, and whether anyone listens or not: before the future is answered. NULL:
      * nothing to do. `reply` is NULL if nothing was sent. */
     void (*over)(struct request *request, const struct driver_reply *reply);
+    /* A refusal is no error of the future: `replied` gets it as well. */
+    bool takes_refusals;
     /* It starts jobs, and can only be sent once it is known what the commands for that take. */
     bool starts_runs;
 };
@@ -46,6 +48,9 @@ struct request {
 /* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
 struct request *request_new(bj_monitor *monitor, const struct request_kind *kind,
                             int64_t timeout_ms, bj_future **ret_failed);
+
+/* In `replied`: what it led to, for the same future. False: nothing was sent. */
+bool request_go_on(struct request *request, const struct request_kind *kind);
 
 /* Checks and copies both. NULL; or a failed future for the caller, and the request is gone. */
 bj_future *request_set_command(struct request *request, const char *command, const char *arguments);

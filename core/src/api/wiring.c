@@ -187,27 +187,38 @@ static void port_list_jobs(struct machine *machine)
 
 /* ------------------------------------------------------------------ snapshots */
 
+void job_keep_snapshot(bj_job *job, struct driver_reply *reply)
+{
+    /* After the end it may show what came then. */
+    if (job->snapshot || machine_has_end(&job->machine))
+        return;
+    job->snapshot = reply->snapshot;
+    reply->snapshot = NULL;
+}
+
+bool job_wants_snapshot(const bj_job *job)
+{
+    bool switches = *text_str(job->type) == '\0' || !machine_traits(&job->machine)->never_ready;
+    return switches && !job->snapshot && !machine_is_over(&job->machine);
+}
+
 static void on_snapshot(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    if (!machine_has_end(&slot->job->machine)) { /* else it may show what came after */
-        slot->job->snapshot = reply->snapshot;
-        reply->snapshot = NULL;
-    }
+    job_keep_snapshot(slot->job, reply);
     job_give_slot_back(slot);
 }
 
 void job_take_snapshot(bj_job *job)
 {
     struct driver *driver = job->monitor->driver;
-    bool switches = *text_str(job->type) == '\0' || !machine_traits(&job->machine)->never_ready;
 
-    if (!switches || job->snapshot || job->take_snapshot.job || machine_is_over(&job->machine))
+    if (!job_wants_snapshot(job) || job->take_snapshot.job)
         return;
     take_slot(&job->take_snapshot, job, VERB_COMPLETE, NULL);
     job->take_snapshot.request.done = on_snapshot;
     if (driver->ops->take_snapshot(driver, &job->take_snapshot.request, text_str(job->id),
-                                   job->device ? text_str(job->device) : NULL) != BJ_OK)
+                                   job->device ? text_str(job->device) : NULL, false) != BJ_OK)
         job_give_slot_back(&job->take_snapshot); /* another client's verb then leaves it unknown */
 }
 

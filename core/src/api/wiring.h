@@ -14,6 +14,8 @@ void job_give_slot_back(struct job_request_slot *slot);
 
 /* Records what uses the job's disk, in case another client ends the job (B15). */
 void job_take_snapshot(bj_job *job);
+bool job_wants_snapshot(const bj_job *job); /* it has none, and may need one */
+void job_keep_snapshot(bj_job *job, struct driver_reply *reply);
 
 /* What the job's stall timer calls; `user` is the bj_job. */
 void job_on_stall_timer(void *user);

@@ -107,7 +107,7 @@ const char *qmp_id_of(struct driver *driver, const char *name);
 /* --------------------------------------------------------------- snapshots.c */
 
 int qmp_take_snapshot(struct driver *driver, struct driver_request *request, const char *id,
-                      const char *device);
+                      const char *device, bool urgent);
 int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, const char *id,
                          const struct driver_snapshot *before);
 

@@ -17,6 +17,7 @@ struct graph_request {
     struct graph_request *next;
     struct driver_request *asker;
     const struct driver_snapshot *before; /* to compare with; NULL: takes a snapshot */
+    bool urgent;
     char id[];
 };
 
@@ -56,14 +57,14 @@ static void graph_read(struct driver_request *request, struct driver_reply *repl
     answer_all(&qmp->graph_requests_sent, reply);
 }
 
-/* A snapshot only records the current graph, so it yields to queued commands; a comparison decides
- * how a job ended, and does not. */
+/* A snapshot that nobody waits for yields to queued commands; a comparison decides how a job ended,
+ * and does not. */
 static bool graph_can_wait(const struct qmp *qmp)
 {
     if (outbox_is_empty(&qmp->outbox))
         return false;
     for (const struct graph_request *r = qmp->graph_requests_waiting; r; r = r->next)
-        if (r->before)
+        if (r->urgent)
             return false;
     return true;
 }
@@ -92,7 +93,7 @@ void qmp_query_waiting_graph(struct qmp *qmp)
 }
 
 static int request_graph(struct qmp *qmp, struct driver_request *asker, const char *id,
-                         const struct driver_snapshot *before)
+                         const struct driver_snapshot *before, bool urgent)
 {
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
@@ -101,6 +102,7 @@ static int request_graph(struct qmp *qmp, struct driver_request *asker, const ch
         return BJ_E_NOMEM;
     request->asker = asker;
     request->before = before;
+    request->urgent = urgent;
     memcpy(request->id, id, strlen(id) + 1);
     request->next = qmp->graph_requests_waiting;
     qmp->graph_requests_waiting = request;
@@ -114,17 +116,17 @@ static int request_graph(struct qmp *qmp, struct driver_request *asker, const ch
 }
 
 int qmp_take_snapshot(struct driver *driver, struct driver_request *request, const char *id,
-                      const char *device)
+                      const char *device, bool urgent)
 {
     struct qmp *qmp = qmp_of(driver);
     bool by_device = device && !qmp_knows_command(qmp, "x-debug-query-block-graph");
-    return request_graph(qmp, request, by_device ? device : id, NULL);
+    return request_graph(qmp, request, by_device ? device : id, NULL, urgent);
 }
 
 int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, const char *id,
                          const struct driver_snapshot *before)
 {
-    return request_graph(qmp_of(driver), request, id, before);
+    return request_graph(qmp_of(driver), request, id, before, true);
 }
 
 void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text)
