@@ -526,7 +526,7 @@ static void b20_an_id_used_again_does_not_hide_how_the_first_ended(void **state)
 
     step(w, JSON({"do": "release"}));
     ends(over, BJ_OK, BJ_OUTCOME_PIVOTED);
-    bj_job *second = bj_future_job(answers(again, BJ_OK));
+    bj_job *second = hold_job(w, bj_future_job(answers(again, BJ_OK)));
     assert_ptr_not_equal(first, second);
     assert_int_equal(bj_job_outcome(second), BJ_OUTCOME_NONE);
 }

@@ -78,7 +78,7 @@ static void b15_attach_answers_when_the_graph_was_seen(void **state)
     assert_false(bj_future_is_done(attached));
 
     step(w, JSON({"do": "release", "command": "x-debug-query-block-graph"}));
-    bj_job *job = bj_future_job(answers(attached, BJ_OK));
+    bj_job *job = hold_job(w, bj_future_job(answers(attached, BJ_OK)));
     step(w, JSON({"do": "ready", "job": "theirs"}));
     step(w, JSON({"do": "execute", "command": "job-complete", "arguments": {"id": "theirs"}}));
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_PIVOTED);
