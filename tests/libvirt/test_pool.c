@@ -214,6 +214,8 @@ static void b75_threads_go_when_there_is_nothing_to_do(void **state)
     assert_int_equal(count_threads(), threads_at_rest + 3);
     for (int i = 0; i < 3; i++)
         sem_post(&gate);
+    for (int i = 0; i < 3; i++)
+        sem_wait_whole(&roads[i].over);
     await_threads(threads_at_rest);
     for (int i = 0; i < 3; i++)
         end_road(&roads[i]);
