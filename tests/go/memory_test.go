@@ -57,11 +57,10 @@ func TestC108DoneWithoutMemoryIsNotDone(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)
 	ctx := patience(t)
-	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
-	ok(t, err)
+	job := fakeMirror(t, m, "copy0")
 
 	ok(t, os.WriteFile(file, nil, 0o600))
-	_, err = job.Watch(ctx, 0)
+	_, err := job.Watch(ctx, 0)
 	fails(t, err, blockjob.ErrNoMemory)
 	ready, done := job.Ready(), job.Done()
 	if isClosed(ready) || isClosed(done) {
@@ -81,11 +80,7 @@ func TestC108DoneWithoutMemoryOfAClosedMonitor(t *testing.T) {
 	}
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)
-	ctx := patience(t)
-	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
-	ok(t, err)
-	fake.Do("ready", nil)
-	ok(t, job.WaitReady(ctx))
+	job := fakeReadyMirror(t, fake, m, "copy0")
 
 	ok(t, os.WriteFile(file, nil, 0o600))
 	ready, done := job.Ready(), job.Done()

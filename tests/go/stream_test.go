@@ -388,8 +388,7 @@ func TestB61WhatMattersNeedsNoRoom(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitWatchRing, 1))
 	ctx := patience(t)
-	job, err := m.Mirror(ctx, "drive0", blockjob.MirrorOptions{Target: "copy0"})
-	ok(t, err)
+	job := fakeMirror(t, m, "copy0")
 	updates, err := job.Watch(ctx, 0)
 	ok(t, err)
 	ok(t, job.Pause(ctx)) // one update is on its way
