@@ -146,7 +146,7 @@ MUTATIONS = [
         "a-pivot-is-answered-when-it-is-accepted",
         "static void complete_accepted(struct machine *m)\n{",
         "static void complete_accepted(struct machine *m)\n{\n"
-        "    machine_answer_all(m, waiter_is_pivot, BJ_OK, NULL, NULL);",
+        "    machine_answer_all(m, waiter_wants_complete, BJ_OK, NULL, NULL);",
         "a success is told that was none",
     ),
     Mutation(

@@ -52,7 +52,7 @@ static inline void set_mark(struct machine *m, enum condition mark, bool value)
 /* ---------------------------------------------------------------- waiters.c */
 
 typedef bool waiter_test(const struct machine *m, const struct waiter *waiter);
-waiter_test waiter_is_any, waiter_is_pivot, waiter_is_for_ready, waiter_is_for_release;
+waiter_test waiter_is_any, waiter_is_for_ready, waiter_is_for_release;
 waiter_test waiter_is_for_outcome, waiter_is_verb;
 waiter_test waiter_wants_complete; /* a pivot that is not held back */
 waiter_test waiter_wants_force;    /* force, or a soft abort that has escalated */
@@ -92,7 +92,7 @@ void machine_doubt_cancels(struct machine *m);
 /* ---------------------------------------------------------------- machine.c */
 
 /* What follows from everything that happens: the outcome if it is known, what is due, the timer.
- * Each function of machine.h that changes anything ends with it. */
+ * Each function of machine.h that may leave the run going on otherwise than before ends with it. */
 void machine_settle(struct machine *m);
 void machine_release(struct machine *m);
 void machine_stall(struct machine *m, enum stall kind, const char *reason);

@@ -60,16 +60,11 @@ bool waiter_is_any(const struct machine *m, const struct waiter *waiter)
     return true;
 }
 
-bool waiter_is_pivot(const struct machine *m, const struct waiter *waiter)
-{
-    (void)m;
-    return waiter->question == ASK_PIVOT;
-}
-
 /* One that is held back has no part in what becomes of a complete. */
 bool waiter_wants_complete(const struct machine *m, const struct waiter *waiter)
 {
-    return waiter_is_pivot(m, waiter) && !waiter->held;
+    (void)m;
+    return waiter->question == ASK_PIVOT && !waiter->held;
 }
 
 bool waiter_is_for_ready(const struct machine *m, const struct waiter *waiter)
