@@ -83,6 +83,18 @@ MUTATIONS = [
         "COMPLETED is not what happened",
     ),
     Mutation(
+        "users-that-went-elsewhere-do-not-count",
+        "[SWITCH_UNCLEAR] = SAW_NEITHER",
+        "[SWITCH_UNCLEAR] = CANNOT_COMPARE",
+        "COPIED is not what happened",
+    ),
+    Mutation(
+        "a-commit-whose-ready-was-missed-is-left",
+        "machine_is(m, IS_READY) || (can_be_seen && missed_ready)",
+        "machine_is(m, IS_READY) || (can_be_seen && missed_ready && false)",
+        "COMPLETED is not what happened",
+    ),
+    Mutation(
         "gone-is-success",
         "{VANISHED_AWAY, 0, END_NONE,",
         "{VANISHED_AWAY, 0, END_COMPLETED,",

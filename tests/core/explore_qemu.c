@@ -186,7 +186,7 @@ static void get_ready(struct qemu *q, const struct setting *setting)
 
 static bool can_be_ready(const struct setting *setting)
 {
-    return setting->kind != RUN_PLAIN;
+    return run_switches(setting->kind);
 }
 
 enum step { STEP_NONE, STEP_RUN, STEP_CANCEL, STEP_STAND, STEP_GO_ON, STEP_READY, STEP_STOP };
@@ -508,10 +508,14 @@ static struct line list_jobs(struct qemu *q, const struct setting *setting)
     return row;
 }
 
-static struct line see_graph(const struct qemu *q, bool tells)
+static struct line see_graph(const struct qemu *q, const struct setting *setting, enum sight sight)
 {
-    enum disk_switch truth = q->switched ? SWITCHED : NOT_SWITCHED;
-    return (struct line){.kind = LINE_GRAPH, .a = (uint8_t)(tells ? truth : SWITCH_UNKNOWN)};
+    enum disk_switch truth = !run_switches(setting->kind) ? SWITCHES_NOTHING
+                             : q->switched                ? SWITCHED
+                                                          : NOT_SWITCHED;
+    const enum disk_switch seen[] = {
+        [SHOWS_TRUTH] = truth, [SHOWS_NOTHING] = SWITCH_UNKNOWN, [SHOWS_NEITHER] = SWITCH_UNCLEAR};
+    return (struct line){.kind = LINE_GRAPH, .a = (uint8_t)seen[sight]};
 }
 
 static enum verdict refusal(const struct qemu *q, const struct setting *setting, int order)
@@ -546,7 +550,7 @@ static bool carry_out(struct qemu *q, const struct setting *setting, struct comm
     return accepted;
 }
 
-bool qemu_read(struct qemu *q, const struct setting *setting, bool tells)
+bool qemu_read(struct qemu *q, const struct setting *setting, enum sight sight)
 {
     struct command command = pop_command(q);
 
@@ -556,7 +560,7 @@ bool qemu_read(struct qemu *q, const struct setting *setting, bool tells)
         q->held = list_jobs(q, setting);
         q->held.c = command.asker;
     } else if (command.order == ORDER_GRAPH) {
-        q->held = see_graph(q, tells);
+        q->held = see_graph(q, setting, sight);
     } else {
         return carry_out(q, setting, command);
     }

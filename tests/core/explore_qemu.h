@@ -33,7 +33,17 @@ struct age {
     bool harm;            /* a second cancel makes the copy of the first worthless */
 };
 
-enum run_kind { RUN_MIRROR, RUN_COMMIT, RUN_PLAIN };
+enum run_kind {
+    RUN_MIRROR,
+    RUN_COMMIT,       /* of the active layer */
+    RUN_INTERMEDIATE, /* a commit of another one */
+    RUN_PLAIN
+};
+
+static inline bool run_switches(enum run_kind kind)
+{
+    return kind == RUN_MIRROR || kind == RUN_COMMIT;
+}
 
 /* What does not change while a job lives. */
 struct setting {
@@ -125,8 +135,10 @@ bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum verb 
 
 bool qemu_can_read(const struct qemu *q);
 struct command qemu_next(const struct qemu *q);
-/* `tells`: whether the graph, if that is asked for, can tell. True if it accepted a verb. */
-bool qemu_read(struct qemu *q, const struct setting *setting, bool tells);
+/* What the graph shows, if that is asked for. */
+enum sight { SHOWS_TRUTH, SHOWS_NOTHING, SHOWS_NEITHER };
+/* True if it accepted a verb. */
+bool qemu_read(struct qemu *q, const struct setting *setting, enum sight sight);
 bool qemu_can_write(const struct qemu *q);
 void qemu_write(struct qemu *q);
 

@@ -12,7 +12,7 @@ static const struct {
     {IS_AWAY, "the connection is being made again"},
     {HAS_GAP, "events were missed, and no list has shown it at work since"},
     {COMPARING, "the block graph is being compared"},
-    {NEVER_SWITCHES, "neither a mirror nor ready"},
+    {NEVER_SWITCHES, "neither a mirror nor ready, and READY was not missed"},
     {COMPLETE_TAKEN, "our complete was accepted"},
     {WAS_ABORTING, "it was aborting"},
     {WAS_DONE, "it was waiting or pending"},
@@ -21,7 +21,9 @@ static const struct {
     {NO_CANCEL_EVENT, "this QEMU has no event for a cancel"},
     {SAW_SWITCH, "the graph shows that the disk was switched"},
     {SAW_NO_SWITCH, "the graph shows that it was not"},
-    {CANNOT_COMPARE, "the graph cannot be compared"},
+    {SAW_NO_TARGET, "the graph shows an intermediate commit"},
+    {SAW_NEITHER, "the disk had users, and the graph shows neither"},
+    {CANNOT_COMPARE, "the graph cannot be compared, or nobody used the disk"},
     {ONLY_ABORT_SENT, "an abort was accepted, and no complete was ever sent"},
 };
 

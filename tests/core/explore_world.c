@@ -124,7 +124,7 @@ static void check_send(struct world *w, enum verb verb, const struct waiter *wai
 
 static bool is_switch_unknown(const struct past *past)
 {
-    return past->untold || past->was_away;
+    return past->untold || past->neither || past->was_away;
 }
 
 /* Its end and the next run's start went unheard: nothing in the list tells the two apart. */
@@ -134,17 +134,25 @@ static bool is_mistaken(const struct world *w)
     return q->run > 0 && q->end_unsaid && w->rest.past.was_away;
 }
 
-/* Our cancel was accepted after another client's complete, and nobody could look at the graph. */
+/* Our cancel was accepted after another client's complete, and nobody could look at the graph, or
+ * nobody used the disk. */
 static bool is_two_clients(const struct past *past)
 {
-    return past->aborts && past->others && is_switch_unknown(past);
+    return past->aborts && past->others && !past->neither && is_switch_unknown(past);
+}
+
+/* The text says so. */
+static bool is_told_unknown(const struct world *w)
+{
+    const struct past *past = &w->rest.past;
+    return is_switch_unknown(past) && !past->heard_complete && machine_text(&w->machine);
 }
 
 static bool is_true(const struct world *w, bj_outcome outcome)
 {
     const struct qemu *q = &w->rest.qemu;
     const struct past *past = &w->rest.past;
-    bool plain = w->scenario->setting.kind == RUN_PLAIN;
+    bool plain = !run_switches(w->scenario->setting.kind);
 
     if (is_mistaken(w))
         return outcome != BJ_OUTCOME_PIVOTED && outcome != BJ_OUTCOME_COPIED;
@@ -154,7 +162,7 @@ static bool is_true(const struct world *w, bj_outcome outcome)
     case BJ_OUTCOME_COPIED:
         return q->completed && !plain && (!q->switched || is_two_clients(past));
     case BJ_OUTCOME_COMPLETED:
-        return q->completed && (plain || (is_switch_unknown(past) && !past->heard_complete));
+        return q->completed && (plain || is_told_unknown(w));
     case BJ_OUTCOME_CANCELLED:
         return q->cancelled;
     case BJ_OUTCOME_FAILED:
@@ -418,6 +426,8 @@ void world_begin(struct world *w, const struct scenario *scenario, int acts)
     struct machine_traits traits = {
         .never_ready = setting->kind == RUN_PLAIN,
         .switches = setting->kind == RUN_MIRROR,
+        .is_commit = setting->kind == RUN_COMMIT || setting->kind == RUN_INTERMEDIATE,
+        .has_graph = setting->age->statuses,
         .ours = setting->ours && setting->age->dismissals,
         .kept = setting->dismiss && setting->age->dismissals,
         .has_status = setting->age->statuses,
@@ -644,6 +654,7 @@ static void hear(struct world *w)
         hear_row(w, &line);
     } else if (line.kind == LINE_GRAPH) {
         w->rest.past.untold = w->rest.past.untold || line.a == SWITCH_UNKNOWN;
+        w->rest.past.neither = w->rest.past.neither || line.a == SWITCH_UNCLEAR;
         machine_compared(&w->machine, (enum disk_switch)line.a);
     } else if (line.kind == LINE_REPLY) {
         hear_reply(w, &line);
@@ -671,7 +682,7 @@ static void note_reading(struct world *w, struct command command, bool accepted)
         past->dismissed = true;
 }
 
-static void read_command(struct world *w, bool tells)
+static void read_command(struct world *w, enum sight sight)
 {
     struct qemu *q = &w->rest.qemu;
     struct command command = qemu_next(q);
@@ -684,7 +695,7 @@ static void read_command(struct world *w, bool tells)
     must(w, !second || (w->rest.past.was_away && !w->scenario->replaces),
          "QEMU reads no second complete");
     must(w, !second_cancel, "no second cancel where it does harm");
-    note_reading(w, command, qemu_read(q, &w->scenario->setting, tells));
+    note_reading(w, command, qemu_read(q, &w->scenario->setting, sight));
 }
 
 /* -------------------------------------------------------------------- steps */
@@ -694,6 +705,7 @@ enum step_kind {
     STEP_HEAR,
     STEP_READ,
     STEP_READ_UNTOLD,
+    STEP_READ_NEITHER,
     STEP_WRITE,
     STEP_ADVANCE,
     STEP_TOO_LATE,
@@ -728,6 +740,7 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
     static const char *const words[] = {
         [STEP_READ] = "QEMU reads",
         [STEP_READ_UNTOLD] = "QEMU reads, and can't tell,",
+        [STEP_READ_NEITHER] = "the users are elsewhere: QEMU reads",
         [STEP_WRITE] = "QEMU writes its reply",
         [STEP_ADVANCE] = "the job goes on",
         [STEP_TOO_LATE] = "the job is done before the cancel has an effect",
@@ -770,7 +783,7 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
     else if (step.kind == STEP_LEAVE)
         snprintf(text, size, "%s %s", words[step.kind],
                  questions[w->seats[step.which].waiter.question]);
-    else if (step.kind == STEP_READ || step.kind == STEP_READ_UNTOLD)
+    else if (step.kind >= STEP_READ && step.kind <= STEP_READ_NEITHER)
         snprintf(text, size, "%s %s", words[step.kind], order_words[q->commands[0].order]);
     else if (step.kind != STEP_HEAR)
         snprintf(text, size, "%s", words[step.kind]);
@@ -822,6 +835,7 @@ static void list_own_steps(const struct world *w, struct steps *steps)
     may(steps, q->lines > 0, STEP_HEAR, 0);
     may(steps, qemu_can_read(q), STEP_READ, 0);
     may(steps, graph, STEP_READ_UNTOLD, 0);
+    may(steps, graph && run_switches(setting->kind), STEP_READ_NEITHER, 0);
     may(steps, qemu_can_write(q), STEP_WRITE, 0);
     may(steps, qemu_advance(q, setting, false), STEP_ADVANCE, 0);
     may(steps, qemu_is_too_late(q, setting, false), STEP_TOO_LATE, 0);
@@ -979,10 +993,13 @@ static void happen(struct world *w, struct step step)
         hear(w);
         break;
     case STEP_READ:
-        read_command(w, true);
+        read_command(w, SHOWS_TRUTH);
         break;
     case STEP_READ_UNTOLD:
-        read_command(w, false);
+        read_command(w, SHOWS_NOTHING);
+        break;
+    case STEP_READ_NEITHER:
+        read_command(w, SHOWS_NEITHER);
         break;
     case STEP_WRITE:
         qemu_write(q);

@@ -35,7 +35,8 @@ struct past {
     bool heard_complete; /* and said so */
     bool aborts;         /* QEMU has accepted our cancel */
     bool others;         /* someone else's verb was accepted */
-    bool untold;         /* the graph could not tell, or nobody asks any more */
+    bool untold;         /* the graph showed nothing, or nobody asks any more */
+    bool neither;        /* it showed that the disk had users, and nothing else */
     bool was_away;       /* the connection has ended once */
     bool dismissed;      /* QEMU has accepted our dismissal */
     bool attached;       /* the row we begin with has come */

@@ -410,6 +410,12 @@ static inline void feed_word(fixture *m, const char *word)
         graph_says(m, SWITCHED);
     else if (strcmp(word, "unswitched") == 0)
         graph_says(m, NOT_SWITCHED);
+    else if (strcmp(word, "unseen") == 0)
+        graph_says(m, SWITCH_UNKNOWN);
+    else if (strcmp(word, "neither") == 0)
+        graph_says(m, SWITCH_UNCLEAR);
+    else if (strcmp(word, "intermediate") == 0)
+        graph_says(m, SWITCHES_NOTHING);
     else if (strcmp(word, "disconnected") == 0)
         fixture_disconnect(m);
     else if (strcmp(word, "not-found") == 0)

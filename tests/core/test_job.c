@@ -4,7 +4,8 @@
  */
 #include "machine_fixture.h"
 
-static const struct machine_traits a_commit = {.has_status = true, .stall_ms = STALL_MS};
+static const struct machine_traits a_commit = {
+    .is_commit = true, .has_graph = true, .has_status = true, .stall_ms = STALL_MS};
 static const struct machine_traits a_stream = {
     .never_ready = true, .has_status = true, .stall_ms = STALL_MS};
 static const struct machine_traits our_mirror = {

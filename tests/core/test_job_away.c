@@ -483,6 +483,101 @@ static void b15_a_cancel_after_another_clients_complete_is_a_pivot(void **state)
     assert_outcome(m, BJ_OUTCOME_PIVOTED);
 }
 
+/* Nobody used the disk: nothing speaks against our cancel. */
+static void c17_a_cancel_of_a_disk_that_nobody_uses_is_a_copy(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel " END_OK " unseen");
+    assert_answered(a, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_COPIED);
+    assert_null(m->machine.text);
+}
+
+/* Its users are elsewhere: another client was at it, and may have completed it first. */
+static void c17_a_cancel_of_a_disk_whose_users_are_elsewhere_is_unknown(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "+cancel " END_OK " neither");
+    assert_answered(a, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+    assert_non_null(strstr(text_str(m->machine.text), "unknown"));
+}
+
+/* ------------------------------------------------------------------- commits */
+
+static const struct machine_traits a_commit = {
+    .is_commit = true, .has_graph = true, .has_status = true, .stall_ms = STALL_MS};
+
+static void c13_a_commit_whose_ready_was_missed_is_looked_up(void **state)
+{
+    static const struct {
+        const char *graph;
+        bj_outcome outcome;
+        bool has_text;
+    } cases[] = {
+        {"switched", BJ_OUTCOME_PIVOTED, false},       {"unswitched", BJ_OUTCOME_COPIED, false},
+        {"intermediate", BJ_OUTCOME_COMPLETED, false}, {"neither", BJ_OUTCOME_COMPLETED, true},
+        {"unseen", BJ_OUTCOME_COMPLETED, true},
+    };
+    static const char *const gaps[] = {"~created ~running disconnected @concluded", "=concluded"};
+    fixture *m = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t gap = 0; gap < 2; gap++) {
+            machine_clear(&m->machine);
+            become(m, a_commit);
+            m->outcome = BJ_OUTCOME_NONE;
+            feed(m, gaps[gap]);
+            assert_outcome(m, BJ_OUTCOME_NONE);
+            feed(m, cases[i].graph);
+            assert_outcome(m, cases[i].outcome);
+            assert_int_equal(machine_text(&m->machine) != NULL, cases[i].has_text);
+        }
+}
+
+static void c13_without_a_graph_a_commit_that_never_was_ready_is_completed(void **state)
+{
+    fixture *m = *state;
+    struct machine_traits old_commit = a_commit;
+    old_commit.has_graph = false;
+    become(m, old_commit);
+    feed(m, "~created ~running disconnected @concluded");
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+    assert_null(m->machine.text);
+}
+
+static void c13_a_commit_that_was_seen_all_along_needs_no_graph(void **state)
+{
+    fixture *m = *state;
+    become(m, a_commit);
+    feed(m, "~created ~running disconnected @running " END_OK);
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+}
+
+/* The list is older than the end, and the only one to show that it was ready. */
+static void c13_a_list_after_the_end_shows_ready(void **state)
+{
+    fixture *m = *state;
+    become(m, a_commit);
+    feed(m, "~created ~running disconnected ~waiting ~pending COMPLETED ~concluded @ready");
+    assert_outcome(m, BJ_OUTCOME_NONE);
+    feed(m, "switched");
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+}
+
+/* The list is older than the end; nothing more comes that could release it. */
+static void c13_a_list_after_null_releases(void **state)
+{
+    fixture *m = *state;
+    become(m, a_commit);
+    feed(m, "~created ~running disconnected " END_OK " @running");
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+    assert_true(machine_is(&m->machine, IS_RELEASED));
+}
+
 #define on_a_mirror(test) cmocka_unit_test_setup_teardown(test, mirror_setup, fixture_teardown)
 
 /* C20: READY fell into the gap, and only a job that was ready can pivot. */
@@ -580,6 +675,13 @@ int main(void)
         on_a_mirror(b32_a_pivot_shares_a_raw_complete),
         on_a_mirror(b32_nothing_is_sent_beside_a_raw_complete),
         on_a_mirror(b15_a_cancel_after_another_clients_complete_is_a_pivot),
+        on_a_mirror(c13_a_commit_whose_ready_was_missed_is_looked_up),
+        on_a_mirror(c13_a_commit_that_was_seen_all_along_needs_no_graph),
+        on_a_mirror(c13_a_list_after_null_releases),
+        on_a_mirror(c13_a_list_after_the_end_shows_ready),
+        on_a_mirror(c13_without_a_graph_a_commit_that_never_was_ready_is_completed),
+        on_a_mirror(c17_a_cancel_of_a_disk_that_nobody_uses_is_a_copy),
+        on_a_mirror(c17_a_cancel_of_a_disk_whose_users_are_elsewhere_is_unknown),
         on_a_mirror(b09_a_job_that_pivoted_was_ready),
         on_a_mirror(b40_a_callers_dismissal_is_not_ours),
         on_a_mirror(b18_a_late_refusal_stalls_nothing),

@@ -181,7 +181,8 @@ static void b15_copied_by_another_client_is_not_pivoted(void **state)
     assert_string_equal(disk_of_guest(w), "disk");
 }
 
-/* Nobody uses the disk: then nothing shows whether it was switched. */
+/* Nobody uses the disk: then nothing shows whether it was switched, unless the filter outlives its
+ * job, as before 6.1. */
 static void b15_a_disk_that_nobody_uses(void **state)
 {
     world *w = *state;
@@ -193,7 +194,10 @@ static void b15_a_disk_that_nobody_uses(void **state)
 
     qmp(w, "job-complete", JSON({"id": "%s"}), bj_job_id(job));
 
-    ends(done, BJ_OK, BJ_OUTCOME_COMPLETED);
+    answers(done, BJ_OK);
+    if (bj_job_outcome(job) == BJ_OUTCOME_PIVOTED)
+        return;
+    assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_COMPLETED);
     assert_string_not_equal(bj_job_text(job), "");
 }
 

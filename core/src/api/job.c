@@ -218,6 +218,7 @@ static void set_type_traits(struct machine_traits *traits, const char *type)
 {
     traits->never_ready = is_never_ready(type);
     traits->switches = strcmp(type, "mirror") == 0;
+    traits->is_commit = strcmp(type, "commit") == 0;
 }
 
 void job_learn_type(bj_job *job, const char *type)
@@ -241,6 +242,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     struct machine_traits traits = {
         .ours = ours,
         .has_status = can->has_status,
+        .has_graph = can->has_graph,
         .silent = can->is_silent,
         .no_repeats = can->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),

@@ -249,10 +249,12 @@ static void port_compare_graph(struct machine *machine)
 
     take_slot(&job->compare_snapshot, job, VERB_COMPLETE, NULL);
     job->compare_snapshot.request.done = on_compared;
-    int r = !driver          ? BJ_E_DISCONNECTED
-            : !job->snapshot ? BJ_E_UNSUPPORTED
-                             : driver->ops->compare_snapshot(driver, &job->compare_snapshot.request,
-                                                             text_str(job->id), job->snapshot);
+    const struct machine_traits *traits = machine_traits(machine);
+    bool can_compare = job->snapshot || (traits->is_commit && traits->has_graph);
+    int r = !driver        ? BJ_E_DISCONNECTED
+            : !can_compare ? BJ_E_UNSUPPORTED
+                           : driver->ops->compare_snapshot(driver, &job->compare_snapshot.request,
+                                                           text_str(job->id), job->snapshot);
     if (r != BJ_OK)
         fail_later(&job->compare_snapshot, r, run_compare_failed);
 }

@@ -9,6 +9,7 @@
 
 struct capabilities {
     bool has_status;      /* statuses come as events (QEMU 3.0) */
+    bool has_graph;       /* the block graph can be queried (QEMU 4.0) */
     bool has_dismiss;     /* jobs can be started so that they wait for it */
     bool has_ready_event; /* QEMU 1.3; not RHEL 6 */
     bool hides_pauses;    /* no event reports a pause (before 3.0) */

@@ -84,7 +84,8 @@ struct driver_ops {
     int (*query)(struct driver *driver, struct driver_request *request, bool urgent);
     /* Records what uses the job's disk; later, whether the disk was switched since. `device` is
      * what the job was started on, NULL if that is not known. BJ_E_UNSUPPORTED: there is no way to
-     * know. `urgent`: someone waits for it; else it may yield to all other requests. */
+     * know. `urgent`: someone waits for it; else it may yield to all other requests. `before` is
+     * NULL if no snapshot was taken. */
     int (*take_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
                          const char *device, bool urgent);
     int (*compare_snapshot)(struct driver *driver, struct driver_request *request, const char *id,

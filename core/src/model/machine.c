@@ -60,12 +60,21 @@ static void latch(struct machine *m, bj_outcome outcome)
         machine_release(m); /* before 3.0 the terminal event is the last of a run */
 }
 
+/* READY shows that a commit is one of the active layer, unless it came when nobody could see it:
+ * then the graph is asked. */
+static bool may_have_switched(const struct machine *m)
+{
+    bool can_be_seen = m->traits.is_commit && m->traits.has_graph;
+    bool missed_ready = machine_is(m, HAS_GAP) || machine_is(m, FOUND_DONE);
+    return m->traits.switches || machine_is(m, IS_READY) || (can_be_seen && missed_ready);
+}
+
 static unsigned conditions(const struct machine *m)
 {
     bool never_sent = !was_sent(m, VERB_COMPLETE) && !m->sent[VERB_COMPLETE].was_unsure;
     bool abort_taken = abort_is_accepted(m);
 
-    return m->marks | (m->traits.switches || machine_is(m, IS_READY) ? 0 : NEVER_SWITCHES) |
+    return m->marks | (may_have_switched(m) ? 0 : NEVER_SWITCHES) |
            (is_accepted(m, VERB_COMPLETE) ? COMPLETE_TAKEN : 0) | (abort_taken ? ABORT_TAKEN : 0) |
            (abort_taken && never_sent ? ONLY_ABORT_SENT : 0) |
            (machine_awaits_reply(m) ? REPLY_OUT : 0) | (m->traits.silent ? NO_CANCEL_EVENT : 0);
@@ -384,6 +393,8 @@ void machine_row(struct machine *m, const struct row *row)
         return;
     }
     bool ready = row->ready || status_has_any(row->status, SHOWS_READY);
+    if (machine_is_fresh(m) && status_has_any(row->status, DONE | CLOSED))
+        set_mark(m, FOUND_DONE, true);
     if (ready && latch_ready(m))
         announce_ready(m);
     if (row->status == STATUS_CONCLUDED)
@@ -409,14 +420,19 @@ void machine_compared(struct machine *m, enum disk_switch result)
 {
     static const unsigned seen[] = {
         [SWITCH_UNKNOWN] = CANNOT_COMPARE,
+        [SWITCH_UNCLEAR] = SAW_NEITHER,
         [SWITCHED] = SAW_SWITCH,
         [NOT_SWITCHED] = SAW_NO_SWITCH,
+        [SWITCHES_NOTHING] = SAW_NO_TARGET,
     };
+    bool is_known_to_switch = m->traits.switches || machine_is(m, IS_READY);
     if (machine_is_over(m))
         return;
     decide_by(m, seen[result],
-              "it completed by another client's verb, and whether the disk was switched is "
-              "unknown");
+              is_known_to_switch ? "it completed by another client's verb, and whether the disk "
+                                   "was switched is unknown"
+                                 : "it completed unseen, and whether it was a commit of the active "
+                                   "layer that has switched the disk is unknown");
     machine_settle(m);
 }
 
@@ -486,7 +502,6 @@ void machine_reconnected_listed(struct machine *m, const struct row *row)
         note_concluded(m);
     machine_doubt_cancels(m);
     machine_answer_hurt(m); /* those who had hoped for such a cancel */
-    decide(m);
     machine_row(m, row);
 }
 

@@ -77,6 +77,8 @@ struct machine_port {
 struct machine_traits {
     bool never_ready; /* stream, backup, ...: ready will never come (B09) */
     bool switches;    /* a mirror: COMPLETED alone does not say how it ended */
+    bool is_commit;   /* it switches if it is of the active layer, as READY or the graph shows */
+    bool has_graph;   /* this QEMU's graph shows which layer that is */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
     bool kept;        /* somebody else's, with auto-dismiss off: it stays after its end */
     bool has_status;  /* this QEMU reports statuses by events */

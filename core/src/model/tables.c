@@ -63,7 +63,11 @@ enum taking verb_taking(enum verb verb, enum status status)
 
 /* A mirror or an active commit may have switched the disk or not: COMPLETED alone does not say
  * (B14). Where it was not our complete it may have been another client's, even if QEMU accepted our
- * cancel after it: then the block graph decides (B15). */
+ * cancel after it: then the block graph decides (B15).
+ *
+ * Where nobody uses the disk the graph shows nothing, and our accepted soft cancel is believed.
+ * That another client's complete came just before it can't be excluded, but to say so would spoil
+ * each backup of an unused disk. */
 const struct outcome_rule outcome_rules[] = {
     {END_FAILED, 0, .outcome = BJ_OUTCOME_FAILED},
     {END_CANCELLED, 0, .outcome = BJ_OUTCOME_CANCELLED},
@@ -72,6 +76,8 @@ const struct outcome_rule outcome_rules[] = {
     {END_COMPLETED, COMPLETE_TAKEN, .outcome = BJ_OUTCOME_PIVOTED},
     {END_COMPLETED, SAW_SWITCH, .outcome = BJ_OUTCOME_PIVOTED},
     {END_COMPLETED, SAW_NO_SWITCH, .outcome = BJ_OUTCOME_COPIED},
+    {END_COMPLETED, SAW_NO_TARGET, .outcome = BJ_OUTCOME_COMPLETED},
+    {END_COMPLETED, SAW_NEITHER, .outcome = BJ_OUTCOME_COMPLETED, .unknown = true},
     {END_COMPLETED, CANNOT_COMPARE | ONLY_ABORT_SENT, .outcome = BJ_OUTCOME_COPIED},
     {END_COMPLETED, CANNOT_COMPARE, .outcome = BJ_OUTCOME_COMPLETED, .unknown = true},
     {END_COMPLETED, REPLY_OUT, .then = WAIT_FOR_REPLY}, /* it says which verb it was (B02) */

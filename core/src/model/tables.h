@@ -50,8 +50,9 @@ enum condition {
     COMPARING = 1 << 10,    /* the block graph is being compared */
     IS_DOUBTED = 1 << 11,   /* a list is to show whether QEMU took complete before a cut */
     TIMER_RUNS = 1 << 12,
+    FOUND_DONE = 1 << 13, /* the first that was seen of it is that its work is done */
 
-    NEVER_SWITCHES = 1 << 16,  /* neither a mirror nor ready: the disk stays as it is */
+    NEVER_SWITCHES = 1 << 16,  /* neither a mirror nor ever ready: the disk stays as it is */
     COMPLETE_TAKEN = 1 << 17,  /* QEMU accepted our complete */
     ABORT_TAKEN = 1 << 18,     /* QEMU accepted our cancel, soft or force */
     ONLY_ABORT_SENT = 1 << 19, /* the same, and complete was never sent */
@@ -60,7 +61,9 @@ enum condition {
 
     SAW_SWITCH = 1 << 24,    /* the block graph shows that the disk was switched */
     SAW_NO_SWITCH = 1 << 25, /* it shows that the disk was not */
-    CANNOT_COMPARE = 1 << 26 /* nobody can look any more, or it is inconclusive */
+    SAW_NO_TARGET = 1 << 26, /* it shows an intermediate commit */
+    SAW_NEITHER = 1 << 27,   /* the disk had users, and what they use now shows neither */
+    CANNOT_COMPARE = 1 << 28 /* nobody can look any more, or nobody used the disk */
 };
 
 /* --------------------------------------------------------------------- ends */

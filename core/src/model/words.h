@@ -68,6 +68,12 @@ struct row {
 };
 
 /* Whether the disk was switched to the mirror's target, or to the commit's base. */
-enum disk_switch { SWITCH_UNKNOWN, SWITCHED, NOT_SWITCHED };
+enum disk_switch {
+    SWITCH_UNKNOWN, /* nothing can show it: nobody uses the disk, or it can't be looked at */
+    SWITCH_UNCLEAR, /* the disk had users, and what they use now shows neither */
+    SWITCHED,
+    NOT_SWITCHED,
+    SWITCHES_NOTHING /* the job has nothing to switch to: an intermediate commit */
+};
 
 #endif

@@ -65,6 +65,7 @@ static void find_capabilities(struct qmp *qmp)
 
     qmp->driver.capabilities = (struct capabilities){
         .has_status = has_status,
+        .has_graph = qmp_knows_command(qmp, "x-debug-query-block-graph"),
         .has_dismiss = qmp_verb_command(VERB_DISMISS, "", qmp_knows_command, qmp) != NULL,
         .has_ready_event = has_status || qmp_knows_command(qmp, "block-job-complete"),
         .hides_pauses = !has_status,

@@ -16,7 +16,8 @@
 struct graph_request {
     struct graph_request *next;
     struct driver_request *asker;
-    const struct driver_snapshot *before; /* to compare with; NULL: takes a snapshot */
+    bool compares;                        /* else it takes a snapshot */
+    const struct driver_snapshot *before; /* to compare with; NULL: there is none */
     bool urgent;
     char id[];
 };
@@ -26,8 +27,8 @@ static void answer(struct graph_request *request, const struct driver_reply *rep
 {
     struct driver_reply result = {.error = reply->error, .text = reply->text};
 
-    if (reply->error == BJ_OK && request->before)
-        result.switched = qmp_graph_compare(request->before, graph);
+    if (reply->error == BJ_OK && request->compares)
+        result.switched = qmp_graph_compare(request->before, graph, request->id);
     else if (reply->error == BJ_OK)
         result.snapshot = qmp_graph_snapshot(graph, request->id);
     request->asker->done(request->asker, &result);
@@ -73,7 +74,7 @@ static int query_graph(struct qmp *qmp)
 {
     if (!qmp->graph_requests_waiting || qmp->graph_requests_sent || graph_can_wait(qmp))
         return BJ_OK;
-    bool has_graph = qmp_knows_command(qmp, "x-debug-query-block-graph"); /* 4.0 */
+    bool has_graph = qmp->driver.capabilities.has_graph;
     const char *command = has_graph ? "x-debug-query-block-graph" : "query-block";
 
     qmp->graph_query.done = graph_read;
@@ -92,17 +93,14 @@ void qmp_query_waiting_graph(struct qmp *qmp)
         answer_all(&qmp->graph_requests_waiting, &(struct driver_reply){.error = r});
 }
 
-static int request_graph(struct qmp *qmp, struct driver_request *asker, const char *id,
-                         const struct driver_snapshot *before, bool urgent)
+static int request_graph(struct qmp *qmp, const struct graph_request *what, const char *id)
 {
     if (qmp->stage == QMP_DOWN)
         return BJ_E_DISCONNECTED;
     struct graph_request *request = calloc(1, sizeof *request + strlen(id) + 1);
     if (!request)
         return BJ_E_NOMEM;
-    request->asker = asker;
-    request->before = before;
-    request->urgent = urgent;
+    *request = *what;
     memcpy(request->id, id, strlen(id) + 1);
     request->next = qmp->graph_requests_waiting;
     qmp->graph_requests_waiting = request;
@@ -119,14 +117,17 @@ int qmp_take_snapshot(struct driver *driver, struct driver_request *request, con
                       const char *device, bool urgent)
 {
     struct qmp *qmp = qmp_of(driver);
-    bool by_device = device && !qmp_knows_command(qmp, "x-debug-query-block-graph");
-    return request_graph(qmp, request, by_device ? device : id, NULL, urgent);
+    bool by_device = device && !driver->capabilities.has_graph;
+    return request_graph(qmp, &(struct graph_request){.asker = request, .urgent = urgent},
+                         by_device ? device : id);
 }
 
 int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, const char *id,
                          const struct driver_snapshot *before)
 {
-    return request_graph(qmp_of(driver), request, id, before, true);
+    const struct graph_request what = {
+        .asker = request, .compares = true, .before = before, .urgent = true};
+    return request_graph(qmp_of(driver), &what, id);
 }
 
 void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text)
