@@ -93,6 +93,15 @@ func mirror(t testing.TB, m *blockjob.Monitor, options blockjob.MirrorOptions) *
 	return job
 }
 
+// sawGraph returns when the library has seen who uses the disks of its jobs.
+func sawGraph(t testing.TB, m *blockjob.Monitor) {
+	t.Helper()
+	for i := 0; i < 2; i++ {
+		_, err := m.Jobs(patience(t))
+		ok(t, err)
+	}
+}
+
 func release(t testing.TB, job *blockjob.Job) {
 	t.Helper()
 	ok(t, job.SetSpeed(patience(t), 0))

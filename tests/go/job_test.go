@@ -99,6 +99,27 @@ func TestB14SoftAbortOfAReadyMirrorIsACopy(t *testing.T) {
 	}
 }
 
+func TestC10AFilterWhoseDiskAnotherClientReplaces(t *testing.T) {
+	for _, c := range []struct {
+		command, key string
+		outcome      blockjob.Outcome
+	}{
+		{"job-complete", "id", blockjob.Pivoted},
+		{"block-job-cancel", "device", blockjob.Copied},
+	} {
+		q := disks(t)
+		q.Do("blockdev-add", qemu.Args{"driver": "copy-on-read", "node-name": "top", "file": "drive"})
+		q.AddGuest("top")
+		m := dial(t, q.URI)
+		job, err := m.Mirror(patience(t), "top", blockjob.MirrorOptions{Target: "copy", Replaces: "drive"})
+		ok(t, err)
+		ok(t, job.WaitReady(patience(t)))
+		sawGraph(t, m)
+		q.Do(c.command, qemu.Args{c.key: job.ID()})
+		ends(t, c.outcome)(job.Wait(patience(t)))
+	}
+}
+
 func TestB14AbortBeforeReadyIsCancelled(t *testing.T) {
 	m := dial(t, disks(t).URI)
 	ends(t, blockjob.Cancelled)(mirror(t, m, halted).Abort(patience(t)))

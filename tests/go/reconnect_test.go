@@ -110,6 +110,23 @@ func TestB46ConcludedWhileAwayHasItsOutcome(t *testing.T) {
 	fails(t, job.Err(), blockjob.ErrJobFailed, "No space left on device")
 }
 
+func TestC13AnActiveCommitThatAnotherClientEndedWhileAway(t *testing.T) {
+	for command, outcome := range map[string]blockjob.Outcome{
+		"block-job-complete": blockjob.Pivoted, "block-job-cancel": blockjob.Copied,
+	} {
+		fake := fakeqemu.Start(t, "7.2")
+		m, events := reconnecting(t, fake.URI)
+		job, err := m.Commit(patience(t), "drive0", blockjob.CommitOptions{JobID: "job0"})
+		ok(t, err)
+		sawGraph(t, m)
+		goAway(t, fake, events)
+		fake.Do("ready", nil)
+		fake.Do("execute", fakeqemu.Fields{"command": command, "arguments": map[string]any{"device": "job0"}})
+		comeBack(t, fake, events, "keep")
+		ends(t, outcome)(job.Wait(patience(t)))
+	}
+}
+
 func TestB46GoneIsLost(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m, events := reconnecting(t, fake.URI)

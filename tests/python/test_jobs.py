@@ -243,6 +243,30 @@ async def test_b09_ready_wait_ends_with_the_job(connect: Connect, daemon: Qemu) 
         assert caught.value.outcome is Outcome.CANCELLED
 
 
+@pytest.mark.parametrize(
+    ("verb", "outcome"),
+    [
+        (("job-complete", "id"), Outcome.PIVOTED),
+        (("block-job-cancel", "device"), Outcome.COPIED),
+    ],
+)
+async def test_c10_a_filter_whose_disk_another_client_replaces(
+    connect: Connect, daemon: Qemu, verb: tuple[str, str], outcome: Outcome
+) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.do("blockdev-add", driver="copy-on-read", node_name="top", file="drive")
+    daemon.add_guest("top")
+    async with await connect(daemon.uri) as monitor:
+        job = await monitor.mirror("top", target="copy", replaces="drive")
+        await job.ready()
+        for _ in range(2):
+            await monitor.jobs()  # the library has seen who uses the disk
+        command, key = verb
+        daemon.do(command, {key: job.id})
+        assert await job.done() is outcome
+
+
 async def test_commit_of_the_active_layer(connect: Connect, daemon: Qemu) -> None:
     daemon.add_chain()
     async with await connect(daemon.uri) as monitor:

@@ -93,6 +93,25 @@ async def test_b46_concluded_while_away_has_its_outcome(connect: Connect, fake: 
             await waiting
 
 
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [("block-job-complete", Outcome.PIVOTED), ("block-job-cancel", Outcome.COPIED)],
+)
+async def test_c13_an_active_commit_that_another_client_ended_while_away(
+    connect: Connect, fake: FakeQemu, command: str, outcome: Outcome
+) -> None:
+    async with await connect(fake.path, reconnect=math.inf) as monitor:
+        events = monitor.events()
+        job = await monitor.commit("drive0", job_id="job0")
+        for _ in range(2):
+            await monitor.jobs()  # the library has seen who uses the disk
+        await go_away(fake, events)
+        fake.do("ready", job="job0")
+        fake.do("execute", command=command, arguments={"device": "job0"})
+        await come_back(fake, events, "keep")
+        assert await job.done() is outcome
+
+
 async def test_b46_gone_is_lost(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path, reconnect=math.inf) as monitor:
         events = monitor.events()
