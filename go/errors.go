@@ -93,7 +93,7 @@ type Outcome int
 // The outcomes.
 const (
 	NoOutcome Outcome = core.OutcomeNone      // it has not ended
-	Completed Outcome = core.OutcomeCompleted // finished; of a mirror or an active commit: by another client's verb, and whether the disk was switched cannot be determined
+	Completed Outcome = core.OutcomeCompleted // finished; of a mirror or an active commit: perhaps by another client's verb, and whether the disk was switched is unknown
 	Pivoted   Outcome = core.OutcomePivoted   // the disk was switched to the copy, or to the base
 	Copied    Outcome = core.OutcomeCopied    // a ready mirror was aborted softly: the target is a consistent copy, the disk was not switched
 	Cancelled Outcome = core.OutcomeCancelled // cancelled; the target is worthless

@@ -19,8 +19,8 @@ class Outcome(enum.Enum):
     """How a run of a job ended. It is latched once and never changes after."""
 
     COMPLETED = _core.OUTCOME_COMPLETED
-    """Stream, commit, backup, ... finished. Of a mirror or an active commit: another client had it
-    finished, and whether the disk was switched cannot be determined."""
+    """Stream, commit, backup, ... finished. Of a mirror or an active commit: another client may
+    have had it finished, and whether the disk was switched is unknown."""
 
     PIVOTED = _core.OUTCOME_PIVOTED
     """The disk was switched to the copy, or to the base."""

@@ -139,11 +139,12 @@ typedef enum bj_error {
 typedef enum bj_outcome {
     BJ_OUTCOME_NONE = 0,  /* it has not ended */
     BJ_OUTCOME_COMPLETED, /* stream, commit, backup, ... finished. Of a mirror or an active commit:
-                             it finished by another client's verb, and whether the disk was switched
-                             can't be told (the text says so) */
+                             it finished, perhaps by another client's verb, and whether the disk was
+                             switched is unknown (the text says so) */
     BJ_OUTCOME_PIVOTED,   /* the disk was switched to the copy, or to the base */
     BJ_OUTCOME_COPIED,    /* a ready mirror was cancelled softly: the target is a consistent copy of
-                             that moment; the disk was not switched */
+                             that moment; the disk was not switched. Of a disk that nobody used: by
+                             our cancel, unless another client completed the job just before it */
     BJ_OUTCOME_CANCELLED, /* cancelled; the target is worthless */
     BJ_OUTCOME_FAILED,    /* failed; the text is QEMU's */
     BJ_OUTCOME_LOST       /* can't be known: the connection ended, or the job vanished unseen */
