@@ -193,6 +193,33 @@ static void c17_our_soft_cancel_of_a_disk_that_nobody_uses_is_a_copy(void **stat
     assert_string_equal(bj_job_text(job), "");
 }
 
+/* QEMU 7.2 and later take both, in this order, and pivot. */
+static void c17_our_soft_cancel_after_another_clients_complete_is_a_pivot(void **state)
+{
+    world *w = *state;
+    if (!bj_monitor_has_command(w->monitor, "blockdev-reopen"))
+        skip();
+    add_disk(w, "disk");
+    add_empty(w, "below-copy");
+    qmp(w, "object-add", JSON({"qom-type": "throttle-group", "id": "brake"}));
+    qmp(w, "blockdev-add",
+        JSON({"driver": "throttle", "node-name": "copy", "throttle-group": "brake",
+              "file": "below-copy"}));
+    add_guest(w, "disk");
+    bj_job *job = ready_mirror(w, "disk", NULL);
+
+    /* What the guest writes can't be copied, so that the job goes on after complete. */
+    qmp(w, "qom-set",
+        JSON({"path": "/objects/brake", "property": "limits", "value": {"bps-write": 1}}));
+    guest_writes(w, "disk");
+    complete(w, bj_job_id(job));
+    expect(w, bj_job_abort(job, BJ_ABORT_SOFT | BJ_ABORT_ASYNC, BJ_TIMEOUT_NONE), BJ_OK);
+    release_brake(w, "copy");
+
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_string_equal(disk_of_guest(w), "copy");
+}
+
 /* -------------------------------------------------------------------- commits */
 
 #define ACTIVE JSON({"device": "active", "speed": 1})
@@ -299,6 +326,7 @@ int main(void)
         TEST(c13_an_intermediate_commit_that_ended_while_away),
         TEST(c13_attach_to_a_concluded_active_commit),
         TEST(c13_attach_to_a_concluded_intermediate_commit),
+        TEST(c17_our_soft_cancel_after_another_clients_complete_is_a_pivot),
         TEST(c17_our_soft_cancel_of_a_disk_that_nobody_uses_is_a_copy),
         TEST(c83_an_export_of_the_source_does_not_hide_a_switch),
         TEST(c83_an_export_of_the_target_is_no_switch),
