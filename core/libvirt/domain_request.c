@@ -64,7 +64,7 @@ void request_answer_all(struct domain *domain, int error, const char *text)
 {
     while (domain->requests) {
         struct request *request = domain->requests;
-        answer(request, &(struct driver_reply){.error = error, .text = text});
+        answer(request, &(struct driver_reply){.error = error, .is_lost = true, .text = text});
         if (request->held)
             request_free(request); /* no call brings it back */
     }
@@ -86,6 +86,7 @@ static void fill_error(struct request *request, struct driver_reply *reply)
 
     if (request->is_lost || request->is_gone) {
         reply->error = BJ_E_DISCONNECTED;
+        reply->is_lost = true;
         reply->text = end_text(request);
         return;
     }

@@ -467,6 +467,37 @@ static void c90_closing_while_the_connection_ends(void **state)
     }
 }
 
+/* ------------------------------------------------------ a list that is none */
+
+/* Only the list has the error of a job without a disk. */
+static void c117_a_list_that_is_none_ends_the_wait_for_it(void **state)
+{
+    world *w = *state;
+    bj_job *job =
+        start(w, "blockdev-create",
+              JSON({"job-id": "c", "options": {"driver": "file", "filename": "x", "size": 1}}));
+    bj_future *over = done(w, job);
+    step(w, JSON({"do": "answer", "command": "query-jobs", "return": 7}));
+    step(w, JSON({"do": "fail", "error": "No space left on device"}));
+
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK); /* the connection goes on */
+}
+
+static void c117_a_list_that_is_none_leaves_no_job_away(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    bj_future *over = done(w, job);
+    step(w, JSON({"do": "answer", "command": "query-jobs", "return": 7}));
+    step(w, JSON({"do": "hang-up"}));
+    await_kind(watch, BJ_RECORD_RECONNECTED);
+
+    ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -492,6 +523,8 @@ int main(void)
         FAKE_TEST(b06_a_deadline_passes_while_away),
         FAKE_TEST(b56_a_peer_that_breaks_the_protocol_is_left),
         ALONE_TEST(b46_who_can_not_be_asked_about_has_lost_its_job),
+        FAKE_TEST(c117_a_list_that_is_none_ends_the_wait_for_it),
+        FAKE_TEST(c117_a_list_that_is_none_leaves_no_job_away),
         FAKE_TEST(what_can_not_be_made_again_is_refused),
     };
     return run_on_fake(tests);

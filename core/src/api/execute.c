@@ -33,7 +33,7 @@ static int send_execute(struct request *request, struct driver *driver)
 /* A reply that is lost with its connection is no refusal: the machine learns of the cut itself. */
 static void execute_over(struct request *request, const struct driver_reply *reply)
 {
-    if (request->target && !(reply && is_about_connection(reply->error)))
+    if (request->target && !(reply && reply->is_lost))
         job_feed_raw_reply(request->target, request->verb, reply && reply->error == BJ_OK);
 }
 

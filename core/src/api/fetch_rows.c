@@ -61,11 +61,11 @@ static void feed_rows(bj_monitor *monitor, const struct driver_reply *reply)
 static void rows_fetched(bj_monitor *monitor, const struct driver_reply *reply)
 {
     monitor->rows_requested = false;
-    if (!is_about_connection(reply->error))
+    if (!reply->is_lost)
         feed_rows(monitor, reply);
     if (monitor->rows_wanted)
         request_rows(monitor);
-    if (!is_about_connection(reply->error) && !monitor->rows_requested)
+    if (!reply->is_lost && !monitor->rows_requested)
         monitor_all_rows_fetched(monitor);
     monitor_unref_memory(monitor);
 }
@@ -79,7 +79,10 @@ static void on_rows(struct driver_request *request, struct driver_reply *reply)
 static void run_rows_failed(struct loop_task *task)
 {
     bj_monitor *monitor = container_of(task, bj_monitor, rows_failed);
-    rows_fetched(monitor, &(struct driver_reply){.error = monitor->rows_error});
+    rows_fetched(monitor, &(struct driver_reply){
+                              .error = monitor->rows_error,
+                              .is_lost = monitor->rows_error == BJ_E_DISCONNECTED,
+                          });
 }
 
 static void mark_requested(bj_job *job, void *user)

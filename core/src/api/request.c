@@ -34,7 +34,7 @@ static void on_done(struct driver_request *driver_request, struct driver_reply *
     request->under_way = false;
     if (request->kind->over)
         request->kind->over(request, reply);
-    bool refused = reply->error != BJ_OK && !is_about_connection(reply->error);
+    bool refused = reply->error != BJ_OK && !reply->is_lost;
     if (!request->left && (reply->error == BJ_OK || (refused && request->kind->takes_refusals)))
         request->kind->replied(request, reply);
     else if (!request->left)

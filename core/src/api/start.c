@@ -71,7 +71,7 @@ void start_finished(bj_job *job, const struct driver_reply *reply)
     if (reply && reply->error == BJ_OK) {
         monitor_start_accepted(job->monitor, job);
         job_take_snapshot(job);
-    } else if (!reply || !is_about_connection(reply->error)) {
+    } else if (!reply || !reply->is_lost) {
         monitor_start_refused(job->monitor, job);
     }
 }

@@ -84,7 +84,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
 
     if (reply->error == BJ_OK && verb == VERB_COMPLETE)
         note_complete_accepted(taken.job);
-    if (!is_about_connection(reply->error) || machine_is(&taken.job->machine, IS_RELEASED))
+    if (!reply->is_lost || machine_is(&taken.job->machine, IS_RELEASED))
         job_feed_reply(taken.job, verb, waiter,
                        &(struct verb_reply){
                            .for_all = !taken.wait,
@@ -109,6 +109,7 @@ static void run_verb_failed(struct loop_task *task)
     const char *hint = lacks_complete && driver ? driver->capabilities.complete_hint : NULL;
     verb_done(slot, &(struct driver_reply){
                         .error = slot->error,
+                        .is_lost = slot->error == BJ_E_DISCONNECTED,
                         .text = hint ? hint : bj_error_text(slot->error),
                     });
 }
@@ -226,7 +227,7 @@ static void compared(struct job_request_slot *slot, const struct driver_reply *r
 {
     if (reply->error == BJ_OK)
         machine_compared(&slot->job->machine, reply->switched);
-    else if (!is_about_connection(reply->error) || !slot->job->tracked)
+    else if (!reply->is_lost || !slot->job->tracked)
         machine_compared(&slot->job->machine, SWITCH_UNKNOWN);
     job_give_slot_back(slot);
 }
@@ -239,7 +240,10 @@ static void on_compared(struct driver_request *request, struct driver_reply *rep
 static void run_compare_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    compared(slot, &(struct driver_reply){.error = slot->error});
+    compared(slot, &(struct driver_reply){
+                       .error = slot->error,
+                       .is_lost = slot->error == BJ_E_DISCONNECTED,
+                   });
 }
 
 static void port_compare_graph(struct machine *machine)

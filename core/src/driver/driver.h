@@ -19,7 +19,10 @@ struct driver_snapshot; /* what used a job's disk when it was taken; the driver'
 
 /* Text in it is only valid during the call. */
 struct driver_reply {
-    int error;               /* BJ_OK, or why not */
+    int error; /* BJ_OK, or why not */
+    /* The connection ended before the reply. That is no news of what was asked, nor of a job: they
+     * hear of that end itself. */
+    bool is_lost;
     enum verdict refusal;    /* a verb that was refused: VERDICT_REFUSED, or more precisely */
     const char *error_class; /* BJ_E_REFUSED */
     const char *text;
@@ -30,14 +33,6 @@ struct driver_reply {
     struct driver_snapshot *snapshot; /* take_snapshot; the same; NULL: it does not show the job */
     enum disk_switch switched;        /* compare_snapshot */
 };
-
-/* What a connection that ends answers is no news of what was asked, nor of a job: they hear of that
- * end itself. */
-static inline bool is_about_connection(int error)
-{
-    return error == BJ_E_DISCONNECTED || error == BJ_E_CLOSED || error == BJ_E_PROTOCOL ||
-           error == BJ_E_CONNECT;
-}
 
 /* A request to the driver; lies in the asker's memory. `done` is called exactly once for what
  * was taken, also when the connection ends; never from inside the call that asked. */

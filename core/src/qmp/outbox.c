@@ -184,7 +184,8 @@ static void fail_all(struct command *command, int error, const char *text)
 {
     while (command) {
         struct command *next = command->next;
-        command_answer(command, &(struct driver_reply){.error = error, .text = text});
+        command_answer(command,
+                       &(struct driver_reply){.error = error, .is_lost = true, .text = text});
         command = next;
     }
 }
@@ -212,7 +213,8 @@ static void abandon_all(struct command *command, int error, const char *text)
 {
     for (; command; command = command->next)
         if (!command->is_dismissal)
-            give_reply(command, &(struct driver_reply){.error = error, .text = text});
+            give_reply(command,
+                       &(struct driver_reply){.error = error, .is_lost = true, .text = text});
 }
 
 void outbox_abandon(struct outbox *outbox, int error, const char *text)

@@ -58,7 +58,11 @@ static void schema_known(struct driver_request *request, struct driver_reply *re
 {
     struct start_commands *commands = container_of(request, struct start_commands, request);
     bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
-    struct driver_reply known = {.error = is_answer ? BJ_OK : reply->error, .text = reply->text};
+    struct driver_reply known = {
+        .error = is_answer ? BJ_OK : reply->error,
+        .is_lost = reply->is_lost,
+        .text = reply->text,
+    };
 
     commands->under_way = false;
     if (is_answer)
@@ -172,12 +176,17 @@ struct query {
     json_t *jobs;
     int pending;
     int error;
+    bool is_lost;
     struct text *text;
 };
 
 static void finish_query(struct query *query)
 {
-    struct driver_reply reply = {.error = query->error, .text = text_str(query->text)};
+    struct driver_reply reply = {
+        .error = query->error,
+        .is_lost = query->is_lost,
+        .text = text_str(query->text),
+    };
     size_t limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS);
 
     if (query->error == BJ_OK) {
@@ -204,6 +213,7 @@ static void query_part_done(struct query *query, json_t **part, struct driver_re
         query->error = reply->error != BJ_OK ? reply->error : BJ_E_PROTOCOL;
         query->text = text_printf("%s", reply->text ? reply->text : bj_error_text(query->error));
     }
+    query->is_lost |= reply->is_lost;
     if (--query->pending == 0)
         finish_query(query);
 }

@@ -25,7 +25,11 @@ struct graph_request {
 static void answer(struct graph_request *request, const struct driver_reply *reply,
                    const struct qmp_graph *graph)
 {
-    struct driver_reply result = {.error = reply->error, .text = reply->text};
+    struct driver_reply result = {
+        .error = reply->error,
+        .is_lost = reply->is_lost,
+        .text = reply->text,
+    };
 
     if (reply->error == BJ_OK && request->compares)
         result.switched = qmp_graph_compare(request->before, graph, request->id);
@@ -90,7 +94,8 @@ void qmp_query_waiting_graph(struct qmp *qmp)
 {
     int r = query_graph(qmp);
     if (r != BJ_OK)
-        answer_all(&qmp->graph_requests_waiting, &(struct driver_reply){.error = r});
+        answer_all(&qmp->graph_requests_waiting,
+                   &(struct driver_reply){.error = r, .is_lost = r == BJ_E_DISCONNECTED});
 }
 
 static int request_graph(struct qmp *qmp, const struct graph_request *what, const char *id)
@@ -132,5 +137,6 @@ int qmp_compare_snapshot(struct driver *driver, struct driver_request *request, 
 
 void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text)
 {
-    answer_all(&qmp->graph_requests_waiting, &(struct driver_reply){.error = error, .text = text});
+    answer_all(&qmp->graph_requests_waiting,
+               &(struct driver_reply){.error = error, .is_lost = true, .text = text});
 }
