@@ -179,6 +179,18 @@ MUTATIONS = [
         "machine_is(m, CHECKING_GONE))",
         "nothing is sent while nobody hears",
     ),
+    Mutation(
+        "an-async-abort-does-not-wait-for-its-reply",
+        "return under_way && waiter_is_async_abort(m, waiter);",
+        "return under_way && false;",
+        "an error is told that was none",
+    ),
+    Mutation(
+        "a-verb-that-was-not-sent-is-refused",
+        "if (!m->sent[verb].is_checked)\n            continue;",
+        "if (was_sent(m, (enum verb)verb))\n            continue;",
+        "an error is told that was none",
+    ),
 ]
 
 

@@ -550,6 +550,23 @@ static bool carry_out(struct qemu *q, const struct setting *setting, struct comm
     return accepted;
 }
 
+bool qemu_denies(struct qemu *q, const struct setting *setting, bool really)
+{
+    bool can =
+        qemu_can_read(q) && q->commands[0].order <= VERB_FORCE && !setting->age->no_cancelled;
+
+    if (!can || !really)
+        return can;
+    struct command command = pop_command(q);
+    q->held = (struct line){
+        .kind = LINE_REPLY,
+        .a = command.order,
+        .b = VERDICT_NO_SUCH_JOB,
+        .c = command.asker,
+    };
+    return true;
+}
+
 bool qemu_read(struct qemu *q, const struct setting *setting, enum sight sight)
 {
     struct command command = pop_command(q);

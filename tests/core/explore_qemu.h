@@ -128,6 +128,8 @@ bool qemu_bounces(struct qemu *q, const struct setting *setting, bool really);
 bool qemu_lets_peers_finish(struct qemu *q, const struct setting *setting, bool really);
 bool qemu_starts_again(struct qemu *q, const struct setting *setting, bool really);
 bool qemu_completes_empty(struct qemu *q, const struct setting *setting, bool really);
+/* Refuses the verb for all that comes next as if there were no such job, as libvirt may. */
+bool qemu_denies(struct qemu *q, const struct setting *setting, bool really);
 
 /* A verb, ours or another client's. */
 bool qemu_takes(struct qemu *q, const struct setting *setting, enum verb verb);

@@ -237,6 +237,25 @@ static bool is_ok_true(const struct world *w, const struct waiter *waiter)
     return false;
 }
 
+/* Each verb that is sent for all has a bit; so has any that a caller has sent for itself. */
+enum { A_VERB = 1 << SHARED_VERBS };
+
+static unsigned refusable(const struct waiter *waiter)
+{
+    if (waiter->question == ASK_PIVOT)
+        return 1 << VERB_COMPLETE;
+    if (waiter->question == ASK_ABORT)
+        return waiter->flags & BJ_ABORT_FORCE ? 1 << VERB_FORCE : 1 << VERB_CANCEL;
+    return waiter->question == ASK_VERB ? A_VERB : 0;
+}
+
+/* An abort that only wants to be accepted waits for that. */
+static bool may_be_accepted(const struct world *w, const struct waiter *waiter)
+{
+    return waiter->question == ASK_ABORT && waiter->flags & BJ_ABORT_ASYNC &&
+           (flying(w, VERB_CANCEL) || flying(w, VERB_FORCE));
+}
+
 static bool is_error_true(const struct world *w, const struct waiter *waiter, int error)
 {
     const struct past *past = &w->rest.past;
@@ -254,9 +273,10 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
                (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE &&
                 !machine_is(&w->machine, IS_READY));
     case BJ_E_STALLED:
-        return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE;
+        return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE &&
+               !may_be_accepted(w, waiter);
     case BJ_E_REFUSED:
-        return past->refused;
+        return past->refused & refusable(waiter);
     case BJ_E_NOT_READY:
         return waiter->question == ASK_PIVOT && waiter->flags & BJ_PIVOT_ONLY_IF_READY &&
                !machine_is(&w->machine, IS_READY);
@@ -665,15 +685,23 @@ static void hear(struct world *w)
 
 /* ------------------------------------------------------------------ reading */
 
+static void note_refusal(struct world *w, struct command command)
+{
+    if (command.asker == FOR_MACHINE && command.order < SHARED_VERBS)
+        w->rest.past.refused |= (uint8_t)(1 << command.order);
+    else if (command.asker != FOR_MACHINE && command.order < VERB_COUNT)
+        w->rest.past.refused |= A_VERB;
+}
+
 static void note_reading(struct world *w, struct command command, bool accepted)
 {
     struct past *past = &w->rest.past;
     bool ours = command.asker == FOR_MACHINE || command.asker == FOR_RAW;
-    bool verb = command.order < VERB_COUNT;
 
-    past->refused = past->refused || (verb && !accepted);
-    if (!accepted)
+    if (!accepted) {
+        note_refusal(w, command);
         return;
+    }
     if (command.order == VERB_COMPLETE && ours)
         past->completes = true;
     if (is_abort(command.order))
@@ -727,6 +755,7 @@ enum step_kind {
     STEP_PEERS,
     STEP_EMPTY,
     STEP_AGAIN,
+    STEP_DENY,
     STEP_HANG_UP
 };
 
@@ -761,6 +790,7 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
         [STEP_PEERS] = "its peers have finished",
         [STEP_EMPTY] = "there was nothing to copy",
         [STEP_AGAIN] = "another client starts a job of this id",
+        [STEP_DENY] = "QEMU reads, and denies that there is such a job",
         [STEP_HANG_UP] = "the connection ends",
     };
     static const char *const lines[] = {
@@ -885,6 +915,7 @@ static void list_outside_steps(const struct world *w, struct steps *steps)
     may(steps, qemu_lets_peers_finish(q, setting, false), STEP_PEERS, 0);
     may(steps, qemu_completes_empty(q, setting, false), STEP_EMPTY, 0);
     may(steps, w->scenario->again && qemu_starts_again(q, setting, false), STEP_AGAIN, 0);
+    may(steps, qemu_denies(q, setting, false), STEP_DENY, 0);
     may(steps, w->scenario->reconnects && q->connected && w->rest.past.attached, STEP_HANG_UP, 0);
 }
 
@@ -974,6 +1005,10 @@ static void act(struct world *w, struct step step)
         break;
     case STEP_AGAIN:
         qemu_starts_again(q, setting, true);
+        break;
+    case STEP_DENY:
+        note_refusal(w, qemu_next(q));
+        qemu_denies(q, setting, true);
         break;
     case STEP_HANG_UP:
         hang_up(w);

@@ -30,7 +30,7 @@ struct past {
     bool told_ready, told_ended, told_released, told_stalled;
     bool was_ready;      /* in truth */
     bool stood;          /* paused, in standby, waiting or pending, in truth */
-    bool refused;        /* QEMU has refused something */
+    uint8_t refused;     /* which of the machine's verbs QEMU has refused, and A_VERB */
     bool completes;      /* QEMU has accepted our complete */
     bool heard_complete; /* and said so */
     bool aborts;         /* QEMU has accepted our cancel */

@@ -340,6 +340,37 @@ static void b13_a_soft_abort_of_a_copy_that_is_paused_is_told(void **state)
     assert_answered(a, BJ_E_STALLED);
 }
 
+static void c32_an_async_abort_is_done_when_qemu_has_accepted(void **state)
+{
+    (void)state;
+    static const struct {
+        int flags;
+        const char *reply;
+    } cases[] = {
+        {BJ_ABORT_SOFT | BJ_ABORT_ASYNC, "+cancel"},
+        {BJ_ABORT_FORCE | BJ_ABORT_ASYNC, "+force"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        fixture *m = fixture_new(a_mirror);
+        feed(m, TO_READY);
+        seat *a = abort_job(m, cases[i].flags);
+        feed(m, "ERROR(stop) ~standby");
+        assert_waiting(a);
+        feed(m, cases[i].reply);
+        assert_answered(a, BJ_OK);
+        fixture_free(m);
+    }
+}
+
+static void c32_an_async_abort_that_is_refused_while_paused_is_told(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *a = abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC);
+    feed(m, "ERROR(stop) ~standby -cancel");
+    assert_answered(a, BJ_E_STALLED);
+}
+
 static void b13_resume_works_on_a_stalled_job(void **state)
 {
     fixture *m = *state;
@@ -1416,6 +1447,47 @@ static void b39_no_such_job_that_is_listed_is_a_refusal(void **state)
     assert_answered(force, BJ_E_REFUSED);
 }
 
+static void c119_a_force_that_was_not_sent_is_not_refused(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *a = escalate(m, 500);
+    feed(m, "!cancel escalate");
+    assert_waiting(a);
+    feed(m, "=ready");
+    assert_waiting(a);
+    assert_said(m, "READY cancel query force");
+    feed(m, "+force " END_CANCELLED);
+    assert_answered(a, BJ_OK);
+}
+
+static void c119_what_is_asked_while_the_job_is_looked_for_is_sent_then(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "!complete");
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    feed(m, "=ready");
+    assert_answered(p, BJ_E_REFUSED);
+    assert_waiting(a);
+    assert_said(m, "READY complete query cancel");
+}
+
+/* The reply to a soft cancel comes as lost once the job is. */
+static void c119_a_cancel_under_way_when_the_job_is_lost(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY " ~standby");
+    seat *a = abort_job(m, BJ_ABORT_SOFT);
+    machine_lost(&m->machine, BJ_E_CLOSED, "it was closed");
+    feed(m, "-cancel");
+    assert_answered(a, BJ_E_CLOSED);
+    assert_string_equal(a->text, "it was closed");
+    assert_string_equal(text_str(machine_text(&m->machine)), "it was closed");
+    assert_said(m, "READY cancel ENDED RELEASED");
+}
+
 static void b39_no_such_job_that_has_concluded_is_its_outcome(void **state)
 {
     fixture *m = *state;
@@ -2039,6 +2111,8 @@ int main(void)
         on_a_mirror(b13_done_waits_for_the_end_of_a_stalled_job_that_is_being_aborted),
         on_a_mirror(b13_a_soft_abort_of_a_copy_that_stops_is_told),
         on_a_mirror(b13_a_soft_abort_of_a_copy_that_is_paused_is_told),
+        on_a_mirror(c32_an_async_abort_is_done_when_qemu_has_accepted),
+        on_a_mirror(c32_an_async_abort_that_is_refused_while_paused_is_told),
         on_a_mirror(b13_resume_works_on_a_stalled_job),
         on_a_mirror(b13_a_second_error_before_the_reply_of_resume_counts),
         on_a_mirror(b13_our_own_pause_is_told_to_pivots_at_once),
@@ -2126,6 +2200,9 @@ int main(void)
         on_a_mirror(b39_no_such_job_is_looked_up_in_the_list),
         on_a_mirror(b39_a_force_that_finds_no_job_is_lost),
         on_a_mirror(b39_no_such_job_that_is_listed_is_a_refusal),
+        on_a_mirror(c119_a_force_that_was_not_sent_is_not_refused),
+        on_a_mirror(c119_what_is_asked_while_the_job_is_looked_for_is_sent_then),
+        on_a_mirror(c119_a_cancel_under_way_when_the_job_is_lost),
         on_a_mirror(b39_no_such_job_that_has_concluded_is_its_outcome),
         on_a_mirror(b39_a_soft_abort_that_joined_a_refused_force_is_not_forgotten),
         on_a_mirror(b39_a_verb_refused_after_the_end_is_judged_by_our_state),

@@ -104,6 +104,7 @@ struct sent {
     bool was_unsure; /* complete: its reply was lost once */
     bool refused;    /* cancel: and not asked for again since */
     bool in_pending; /* cancel: the job was pending when it was sent */
+    bool is_checked; /* it met "no such job": a list shows whether there is one */
 };
 #define SHARED_VERBS (VERB_FORCE + 1) /* complete and the two cancels */
 

@@ -197,10 +197,11 @@ static void shared_accepted(struct machine *m, enum verb verb)
 }
 
 /* QEMU knows of no such job although we have seen no end: a list decides. */
-static bool list_if_gone(struct machine *m, const struct verb_reply *reply)
+static bool list_if_gone(struct machine *m, enum verb verb, const struct verb_reply *reply)
 {
     if (reply->verdict != VERDICT_NO_SUCH_JOB)
         return false;
+    m->sent[verb].is_checked = true;
     set_mark(m, CHECKING_GONE, true);
     m->port->list_jobs(m);
     return true;
@@ -221,24 +222,23 @@ static void shared_refused(struct machine *m, enum verb verb, const struct verb_
         return;
     if (verb == VERB_CANCEL && is_still(m))
         machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
-    else if (!list_if_gone(m, reply))
+    else if (!list_if_gone(m, verb, reply))
         machine_answer_all(m, shared[verb].wanted_by, reply->error, reply->error_class,
                            reply->text);
     machine_answer_hurt(m); /* those who had hoped for the cancel */
 }
 
-/* The list shows the job whose verb met "no such job": then the verb was refused. */
+/* The list shows the job whose verb met "no such job": then that verb was refused, and no other. */
 void machine_is_not_gone(struct machine *m)
 {
-    const char *class = m->traits.no_such_job_class;
-
     set_mark(m, CHECKING_GONE, false);
-    if (!was_sent(m, VERB_COMPLETE))
-        machine_answer_all(m, waiter_wants_complete, BJ_E_REFUSED, class, NULL);
-    if (!is_aborting(m))
-        machine_answer_all(m, waiter_wants_cancel, BJ_E_REFUSED, class, NULL);
-    if (!was_sent(m, VERB_FORCE))
-        machine_answer_all(m, waiter_wants_force, BJ_E_REFUSED, class, NULL);
+    for (int verb = 0; verb < SHARED_VERBS; verb++) {
+        if (!m->sent[verb].is_checked)
+            continue;
+        m->sent[verb].is_checked = false;
+        machine_answer_all(m, shared[verb].wanted_by, BJ_E_REFUSED, m->traits.no_such_job_class,
+                           NULL);
+    }
 }
 
 /* It was ready when QEMU was back, and still is: whatever happened to our complete, it had no
@@ -367,6 +367,8 @@ void machine_forget_replies(struct machine *m)
         if (sent->state == IN_FLIGHT || (sent->state == NOT_SENT && sent->raw > 0))
             sent->state = UNSURE;
         sent->raw = 0;
+        sent->refused &= !sent->is_checked; /* nobody was told so */
+        sent->is_checked = false;
     }
     m->sent[VERB_COMPLETE].was_unsure |= m->sent[VERB_COMPLETE].state == UNSURE;
     m->sent[VERB_DISMISS].state = NOT_SENT;

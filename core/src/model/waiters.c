@@ -132,9 +132,19 @@ static bool abort_ends_it(const struct machine *m, enum sent_state state)
            (m->sent[VERB_CANCEL].state >= state && !machine_is(m, IS_READY));
 }
 
+/* It is done when QEMU has accepted, whatever becomes of the job; a refusal is told then. */
+static bool is_async_abort_under_way(const struct machine *m, const struct waiter *waiter)
+{
+    bool under_way =
+        m->sent[VERB_CANCEL].state == IN_FLIGHT || m->sent[VERB_FORCE].state == IN_FLIGHT;
+    return under_way && waiter_is_async_abort(m, waiter);
+}
+
 static bool is_hurt(const struct machine *m, const struct waiter *waiter, enum stall stall)
 {
     if (waiter->question == ASK_ABORT && !waiter_wants_cancel(m, waiter))
+        return false;
+    if (is_async_abort_under_way(m, waiter))
         return false;
     switch (when_stalled(waiter->question, stall)) {
     case NEVER_STALLED:
