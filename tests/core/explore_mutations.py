@@ -191,6 +191,24 @@ MUTATIONS = [
         "if (was_sent(m, (enum verb)verb))\n            continue;",
         "an error is told that was none",
     ),
+    Mutation(
+        "what-is-kept-is-never-released",
+        "machine_is_over(m) && m->status == STATUS_CONCLUDED && !m->traits.ours &&",
+        "false && m->status == STATUS_CONCLUDED && !m->traits.ours &&",
+        "nobody hangs: released",
+    ),
+    Mutation(
+        "a-stream-that-is-kept-has-free-nodes",
+        "bool gives_back = m->traits.switches || machine_is(m, IS_READY);",
+        "bool gives_back = true;",
+        "a success is told that was none",
+    ),
+    Mutation(
+        "an-end-on-the-new-connection-is-not-compared",
+        "if (machine_is(m, ENDED_HERE))\n        decide(m);",
+        "if (false)\n        decide(m);",
+        "COMPLETED is not what happened",
+    ),
 ]
 
 
@@ -240,7 +258,7 @@ def main() -> int:
                 rules = broken_rules(program, "2")
         caught = mutation.rule in rules
         escaped += not caught
-        print(f"{'caught ' if caught else 'ESCAPED'}  {mutation.name:42}", end="")
+        print(f"{'caught ' if caught else 'ESCAPED'}  {mutation.name:46}", end="")
         print(mutation.rule if caught else f"not by: {mutation.rule}; but: {rules}", flush=True)
     print(f"mutations: {len(wanted) - escaped} caught, {escaped} escaped")
     return 1 if escaped else 0

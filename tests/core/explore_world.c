@@ -122,9 +122,10 @@ static void check_send(struct world *w, enum verb verb, const struct waiter *wai
 
 /* ----------------------------------------------------- the rules: the truth */
 
-static bool is_switch_unknown(const struct past *past)
+/* A cut only excuses that when the end was reported before it, or to nobody. */
+static bool is_switch_unknown(const struct world *w)
 {
-    return past->untold || past->neither || past->was_away;
+    return w->rest.past.untold || w->rest.past.neither || w->rest.qemu.end_unsaid;
 }
 
 /* Its end and the next run's start went unheard: nothing in the list tells the two apart. */
@@ -136,16 +137,16 @@ static bool is_mistaken(const struct world *w)
 
 /* Our cancel was accepted after another client's complete, and nobody could look at the graph, or
  * nobody used the disk. */
-static bool is_two_clients(const struct past *past)
+static bool is_two_clients(const struct world *w)
 {
-    return past->aborts && past->others && !past->neither && is_switch_unknown(past);
+    const struct past *past = &w->rest.past;
+    return past->aborts && past->others && !past->neither && is_switch_unknown(w);
 }
 
 /* The text says so. */
 static bool is_told_unknown(const struct world *w)
 {
-    const struct past *past = &w->rest.past;
-    return is_switch_unknown(past) && !past->heard_complete && machine_text(&w->machine);
+    return is_switch_unknown(w) && !w->rest.past.heard_complete && machine_text(&w->machine);
 }
 
 static bool is_true(const struct world *w, bj_outcome outcome)
@@ -160,7 +161,7 @@ static bool is_true(const struct world *w, bj_outcome outcome)
     case BJ_OUTCOME_PIVOTED:
         return q->completed && q->switched;
     case BJ_OUTCOME_COPIED:
-        return q->completed && !plain && (!q->switched || is_two_clients(past));
+        return q->completed && !plain && (!q->switched || is_two_clients(w));
     case BJ_OUTCOME_COMPLETED:
         return q->completed && (plain || is_told_unknown(w));
     case BJ_OUTCOME_CANCELLED:
@@ -213,6 +214,14 @@ static bool is_over_well(const struct world *w)
     return outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_FAILED && outcome != BJ_OUTCOME_LOST;
 }
 
+/* Concluded, a mirror and an active commit have given them back. */
+static bool are_nodes_free(const struct world *w)
+{
+    const struct qemu *q = &w->rest.qemu;
+    return machine_is(&w->machine, IS_RELEASED) ||
+           (q->status >= STATUS_CONCLUDED && w->scenario->setting.kind != RUN_PLAIN);
+}
+
 static bool is_ok_true(const struct world *w, const struct waiter *waiter)
 {
     const struct past *past = &w->rest.past;
@@ -226,7 +235,7 @@ static bool is_ok_true(const struct world *w, const struct waiter *waiter)
     case ASK_DONE:
         return is_over_well(w);
     case ASK_RELEASED:
-        return is_over_well(w) && machine_is(&w->machine, IS_RELEASED);
+        return is_over_well(w) && are_nodes_free(w);
     case ASK_PIVOT:
         return outcome == BJ_OUTCOME_PIVOTED;
     case ASK_ABORT:
@@ -256,6 +265,12 @@ static bool may_be_accepted(const struct world *w, const struct waiter *waiter)
            (flying(w, VERB_CANCEL) || flying(w, VERB_FORCE));
 }
 
+/* It has ended, and only somebody else's dismissal takes it away. */
+static bool is_kept(const struct world *w)
+{
+    return w->rest.qemu.status >= STATUS_CONCLUDED && !w->scenario->setting.ours;
+}
+
 static bool is_error_true(const struct world *w, const struct waiter *waiter, int error)
 {
     const struct past *past = &w->rest.past;
@@ -273,8 +288,10 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
                (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE &&
                 !machine_is(&w->machine, IS_READY));
     case BJ_E_STALLED:
-        return (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE &&
-               !may_be_accepted(w, waiter);
+        return waiter->question == ASK_RELEASED && outcome != BJ_OUTCOME_NONE
+                   ? is_kept(w)
+                   : (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE &&
+                         !may_be_accepted(w, waiter);
     case BJ_E_REFUSED:
         return past->refused & refusable(waiter);
     case BJ_E_NOT_READY:
@@ -635,10 +652,17 @@ static bool is_for_us(struct world *w, const struct line *line)
     return !machine_is(&w->machine, IS_RELEASED) && (line->run == 0 || !w->rest.past.next_known);
 }
 
+static bool is_end(const struct line *line)
+{
+    return line->kind == LINE_COMPLETED || line->kind == LINE_FAILED ||
+           line->kind == LINE_CANCELLED;
+}
+
 static void hear_event(struct world *w, const struct line *line)
 {
     struct machine *job = &w->machine;
 
+    w->rest.past.heard_end |= is_end(line);
     switch ((enum line_kind)line->kind) {
     case LINE_STATUS:
         machine_status_event(job, (enum status)line->a);
@@ -947,6 +971,7 @@ static void hang_up(struct world *w)
     qemu_hang_up(&w->rest.qemu);
     w->rest.query_out = w->rest.query_again = false;
     w->rest.past.was_away = true;
+    w->rest.past.untold |= w->rest.past.heard_end;
     if (machine_is(&w->machine, IS_RELEASED))
         fail_verbs(w);
     else
@@ -1121,7 +1146,7 @@ static bool may_wait(const struct world *w, const struct waiter *waiter)
     case ASK_READY:
         return !ended && !q->ready && !q->by_error;
     case ASK_RELEASED:
-        return q->status != STATUS_NULL && !next && !q->by_error;
+        return q->status != STATUS_NULL && !is_kept(w) && !next && !q->by_error;
     case ASK_PIVOT:
         return peers || (waiter->held && !ended);
     case ASK_ABORT:

@@ -38,6 +38,7 @@ struct past {
     bool untold;         /* the graph showed nothing, or nobody asks any more */
     bool neither;        /* it showed that the disk had users, and nothing else */
     bool was_away;       /* the connection has ended once */
+    bool heard_end;      /* its end was reported to us */
     bool dismissed;      /* QEMU has accepted our dismissal */
     bool attached;       /* the row we begin with has come */
     bool next_known;     /* we have heard of the next run of the id */

@@ -814,6 +814,79 @@ static void b22_what_is_listed_no_more_is_released(void **state)
     assert_said(m, "ENDED RELEASED");
 }
 
+/* Somebody else's, with auto-dismiss off. */
+static const struct machine_traits a_kept_mirror = {
+    .switches = true, .kept = true, .has_status = true, .stall_ms = STALL_MS};
+static const struct machine_traits a_kept_stream = {
+    .never_ready = true, .kept = true, .has_status = true, .stall_ms = STALL_MS};
+
+static void c121_a_mirror_that_stays_concluded_has_let_go_of_its_nodes(void **state)
+{
+    fixture *m = *state;
+    become(m, a_kept_mirror);
+    feed(m, TO_READY);
+    pivot(m);
+    seat *r = released(m);
+    feed(m, "+complete ~waiting ~pending COMPLETED");
+    assert_waiting(r);
+    feed(m, "~concluded");
+    assert_answered(r, BJ_OK);
+    assert_answered(released(m), BJ_OK);
+    assert_said(m, "READY complete ENDED"); /* its id is still taken */
+}
+
+static void c121_a_stream_keeps_its_nodes_until_it_is_dismissed(void **state)
+{
+    fixture *m = *state;
+    become(m, a_kept_stream);
+    seat *r = released(m);
+    feed(m, "~created ~running ~waiting ~pending COMPLETED ~concluded");
+    assert_waiting(r); /* whoever keeps it may be about to dismiss it */
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "tick");
+    assert_answered(r, BJ_E_STALLED);
+    assert_non_null(strstr(r->text, "dismiss"));
+    assert_int_equal(m->stall_timer, 0);
+
+    seat *later = released(m);
+    assert_int_equal(m->stall_timer, STALL_MS);
+    feed(m, "~null");
+    assert_answered(later, BJ_OK);
+    assert_int_equal(m->stall_timer, 0);
+}
+
+static void c121_a_failure_that_is_kept_is_a_failure(void **state)
+{
+    fixture *m = *state;
+    become(m, a_kept_stream);
+    seat *r = released(m);
+    feed(m, "~created ~running ~aborting COMPLETED{error} ~concluded tick");
+    assert_answered(r, BJ_E_JOB_FAILED);
+}
+
+static void c121_what_is_found_concluded_is_kept(void **state)
+{
+    fixture *m = *state;
+    become(m, a_kept_stream);
+    row_says(m, (struct row){.status = STATUS_CONCLUDED});
+    seat *r = released(m);
+    feed(m, "tick");
+    assert_answered(r, BJ_E_STALLED);
+}
+
+static void c121_what_we_dismiss_is_released_then(void **state)
+{
+    fixture *m = *state;
+    become(m, our_mirror);
+    seat *r = released(m);
+    feed(m, TO_READY " ~aborting CANCELLED ~concluded");
+    assert_int_equal(m->stall_timer, 0);
+    feed(m, "+dismiss");
+    assert_waiting(r);
+    feed(m, "~null");
+    assert_answered(r, BJ_OK);
+}
+
 static void b22_not_before_the_outcome_is_known(void **state)
 {
     fixture *m = *state;
@@ -2149,6 +2222,11 @@ int main(void)
         on_a_mirror(b22_released_waits_for_null),
         on_a_mirror(b22_before_3_0_the_terminal_event_is_the_last),
         on_a_mirror(b22_what_is_listed_no_more_is_released),
+        on_a_mirror(c121_a_mirror_that_stays_concluded_has_let_go_of_its_nodes),
+        on_a_mirror(c121_a_stream_keeps_its_nodes_until_it_is_dismissed),
+        on_a_mirror(c121_a_failure_that_is_kept_is_a_failure),
+        on_a_mirror(c121_what_is_found_concluded_is_kept),
+        on_a_mirror(c121_what_we_dismiss_is_released_then),
         on_a_mirror(b22_not_before_the_outcome_is_known),
         on_a_mirror(b23_running_is_not_ready),
         on_a_mirror(b24_a_row_that_says_ready_is_ready),

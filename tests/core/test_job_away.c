@@ -126,6 +126,36 @@ static void b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu
     assert_said(m, "ENDED RELEASED");
 }
 
+static void c113_an_end_that_is_heard_before_the_list_is_compared(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "disconnected");
+    forget_said(m);
+    feed(m, END_OK);
+    assert_waiting(p);
+    feed(m, "not-found"); /* but it is the QEMU that has just reported its end */
+    assert_said(m, "graph");
+    feed(m, "switched");
+    assert_answered(p, BJ_OK);
+    assert_outcome(m, BJ_OUTCOME_PIVOTED);
+    assert_said(m, "ENDED RELEASED");
+}
+
+static void c113_an_end_of_before_is_not_compared_with_another_qemus(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    seat *p = pivot(m);
+    feed(m, "~waiting ~pending COMPLETED disconnected");
+    forget_said(m);
+    feed(m, "not-found");
+    assert_answered(p, BJ_E_JOB_ENDED);
+    assert_outcome(m, BJ_OUTCOME_COMPLETED);
+    assert_said(m, "ENDED RELEASED");
+}
+
 static void b46_complete_is_sent_again_only_when_it_had_time_to_show(void **state)
 {
     fixture *m = *state;
@@ -648,6 +678,8 @@ int main(void)
         on_a_mirror(b46_an_end_that_was_seen_outlives_the_connection),
         on_a_mirror(b46_whether_a_switch_was_seen_to_happen_is_not_asked_of_another_qemu),
         on_a_mirror(b46_complete_is_sent_again_only_when_it_had_time_to_show),
+        on_a_mirror(c113_an_end_that_is_heard_before_the_list_is_compared),
+        on_a_mirror(c113_an_end_of_before_is_not_compared_with_another_qemus),
         on_a_mirror(b46_a_complete_that_shows_is_not_sent_again),
         on_a_mirror(b46_a_second_complete_that_might_end_qemu_is_not_sent),
         on_a_mirror(b46_a_cancel_is_sent_again),

@@ -115,6 +115,8 @@ void machine_settle(struct machine *m)
     machine_set_timer(m);
     if (m->status == STATUS_NULL && machine_is_over(m))
         machine_release(m);
+    else if (machine_is_free(m))
+        machine_answer_over(m, waiter_is_for_release);
 }
 
 static void set_end(struct machine *m, enum end end, const char *error)
@@ -123,6 +125,7 @@ static void set_end(struct machine *m, enum end end, const char *error)
         return; /* the first terminal event wins (B18) */
     m->end = end;
     set_mark(m, HEARD_EVENT, true);
+    set_mark(m, ENDED_HERE, true);
     set_text(m, error);
     decide(m);
 }
@@ -300,7 +303,9 @@ void machine_pending_event(struct machine *m)
 void machine_tick(struct machine *m)
 {
     set_mark(m, TIMER_RUNS, false);
-    if (is_still(m)) {
+    if (machine_is_kept(m)) {
+        machine_answer_kept(m);
+    } else if (is_still(m)) {
         machine_stall(m, STALL_PAUSED,
                       "it stands still: another client has paused it, or its I/O hangs");
     } else if (machine_doubts_complete(m)) {
@@ -390,6 +395,7 @@ void machine_row(struct machine *m, const struct row *row)
         return;
     if (machine_is_over(m)) {
         machine_dismiss_again(m);
+        machine_settle(m);
         return;
     }
     bool ready = row->ready || status_has_any(row->status, SHOWS_READY);
@@ -454,7 +460,7 @@ void machine_disconnected(struct machine *m)
 {
     if (machine_is(m, IS_RELEASED))
         return;
-    m->marks &= ~(unsigned)(HEARD_EVENT | CHECKING_GONE | COMPARING | IS_DOUBTED);
+    m->marks &= ~(unsigned)(HEARD_EVENT | ENDED_HERE | CHECKING_GONE | COMPARING | IS_DOUBTED);
     m->marks |= IS_AWAY | HAS_GAP;
     machine_forget_replies(m);
     machine_answer_all(m, waiter_is_verb, BJ_E_DISCONNECTED, NULL,
@@ -505,11 +511,15 @@ void machine_reconnected_listed(struct machine *m, const struct row *row)
     machine_row(m, row);
 }
 
-/* Its end was seen before the connection ended. The graph of now may be another QEMU's. */
+/* Its end was seen before. If that was on another connection, the graph of now may be another
+ * QEMU's. */
 static void decide_unlisted(struct machine *m)
 {
     note_status(m, STATUS_NULL);
-    decide_by(m, CANNOT_COMPARE, cut_text);
+    if (machine_is(m, ENDED_HERE))
+        decide(m);
+    else
+        decide_by(m, CANNOT_COMPARE, cut_text);
 }
 
 void machine_reconnected_absent(struct machine *m)

@@ -66,6 +66,11 @@ void machine_answer_all(struct machine *m, waiter_test *test, int error, const c
                         const char *text);
 void machine_answer_over(struct machine *m, waiter_test *test); /* with the outcome */
 void machine_answer_hurt(struct machine *m); /* all whose wait a stall makes pointless */
+void machine_answer_kept(struct machine *m); /* all whom only a dismissal would help */
+
+/* It is over, and QEMU keeps it until somebody else dismisses it; whether its nodes are free. */
+bool machine_is_kept(const struct machine *m);
+bool machine_is_free(const struct machine *m);
 
 extern const char pivoting_text[], pending_text[];
 

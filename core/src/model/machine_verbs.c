@@ -138,10 +138,19 @@ bool machine_doubts_complete(const struct machine *m)
     return m->sent[VERB_COMPLETE].state == UNSURE && m->pivots > 0 && !machine_is(m, IS_DOUBTED);
 }
 
+/* Whoever keeps the job may be about to dismiss it. */
+static bool is_kept_from(const struct machine *m, waiter_test *waiter)
+{
+    return machine_is_kept(m) && !machine_is_free(m) && has_waiter(m, waiter);
+}
+
 void machine_set_timer(struct machine *m)
 {
-    bool wanted = (is_unexplained(m) || machine_doubts_complete(m)) && !is_ending(m) &&
-                  !machine_is_over(m) && !machine_is(m, IS_AWAY);
+    bool moves_on = is_ending(m) || machine_is_over(m);
+    bool wanted = moves_on ? is_kept_from(m, waiter_is_for_release)
+                           : is_unexplained(m) || machine_doubts_complete(m);
+
+    wanted = wanted && !machine_is(m, IS_AWAY);
     if (wanted == machine_is(m, TIMER_RUNS))
         return;
     set_mark(m, TIMER_RUNS, wanted);

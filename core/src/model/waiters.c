@@ -8,6 +8,8 @@
 const char pending_text[] = "it is pending: finalize it, then wait for done";
 const char pivoting_text[] = "a pivot is under way: only force aborts it";
 
+static const char kept_text[] =
+    "it is over, and QEMU keeps its nodes until somebody dismisses it: dismiss it";
 static const char away_text[] = "the connection to QEMU is being made again: ask when it is";
 
 /* ----------------------------------------------------------------- the list */
@@ -228,6 +230,30 @@ void machine_answer_over(struct machine *m, waiter_test *test)
     }
 }
 
+/* --------------------------------------------------------------- released */
+
+bool machine_is_kept(const struct machine *m)
+{
+    return machine_is_over(m) && m->status == STATUS_CONCLUDED && !m->traits.ours &&
+           !machine_is(m, IS_RELEASED);
+}
+
+/* A mirror or an active commit gives its nodes back in the end; a stream or an inner commit has
+ * them until it is dismissed. */
+bool machine_is_free(const struct machine *m)
+{
+    bool gives_back = m->traits.switches || machine_is(m, IS_READY);
+    return machine_is(m, IS_RELEASED) || (machine_is_kept(m) && gives_back);
+}
+
+void machine_answer_kept(struct machine *m)
+{
+    if (m->outcome == BJ_OUTCOME_FAILED)
+        machine_answer_over(m, waiter_is_for_release);
+    else
+        machine_answer_all(m, waiter_is_for_release, BJ_E_STALLED, NULL, kept_text);
+}
+
 /* ------------------------------------------------------------------ callers */
 
 /* Whether the stall, if there is one, has answered it. */
@@ -344,8 +370,10 @@ void machine_ask(struct machine *m, struct waiter *waiter)
         ask_verb(m, waiter);
     else if (!machine_is_over(m))
         ask_running(m, waiter);
-    else if (waiter->question != ASK_RELEASED || machine_is(m, IS_RELEASED))
+    else if (waiter->question != ASK_RELEASED || machine_is_free(m))
         answer_over(m, waiter);
+    else
+        machine_set_timer(m);
 }
 
 void machine_leave(struct machine *m, struct waiter *waiter)
