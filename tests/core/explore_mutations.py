@@ -209,6 +209,30 @@ MUTATIONS = [
         "if (false)\n        decide(m);",
         "COMPLETED is not what happened",
     ),
+    Mutation(
+        "an-older-stall-is-told",
+        "if (!machine_doubts_stall(m))",
+        "if (true)",
+        "what goes on is not STALLED",
+    ),
+    Mutation(
+        "a-pause-that-never-stopped-it-is-told",
+        "bool never_stood = m->stall == STALL_PAUSED && !is_still(m);",
+        "bool never_stood = false;",
+        "what goes on is not STALLED",
+    ),
+    Mutation(
+        "a-refused-pivot-does-not-wait",
+        "} else if (may_be_ending) {",
+        "} else if (false) {",
+        "an error is told that was none",
+    ),
+    Mutation(
+        "a-refusal-by-one-who-ends-the-job-is-told",
+        "if (reply->verdict == VERDICT_ENDING) {",
+        "if (false) {",
+        "an error is told that was none",
+    ),
 ]
 
 

@@ -330,12 +330,10 @@ bool qemu_starts_again(struct qemu *q, const struct setting *setting, bool reall
     return true;
 }
 
-/* Another client's pause has an effect at once, and he resumes what stands still: what he does in
- * between would be told by nothing. */
+/* Another client's pause has an effect at once. */
 bool qemu_takes_others(struct qemu *q, const struct setting *setting, enum verb verb)
 {
-    bool unseen = verb == VERB_RESUME && !stands(q);
-    bool taken = !unseen && qemu_takes(q, setting, verb);
+    bool taken = qemu_takes(q, setting, verb);
     if (taken && verb == VERB_PAUSE && moves(q))
         stand(q, setting);
     if (taken && verb == VERB_RESUME && stands(q))
@@ -518,8 +516,15 @@ static struct line see_graph(const struct qemu *q, const struct setting *setting
     return (struct line){.kind = LINE_GRAPH, .a = (uint8_t)seen[sight]};
 }
 
+static bool is_being_ended(const struct qemu *q)
+{
+    return works(q) && (q->completing || q->copying || q->cancelling);
+}
+
 static enum verdict refusal(const struct qemu *q, const struct setting *setting, int order)
 {
+    if (setting->age->says_ending && is_being_ended(q))
+        return VERDICT_ENDING;
     bool unknown = q->status == STATUS_NULL;
     bool classy = !setting->age->statuses || (order == VERB_CANCEL && !setting->mute);
     return unknown && classy ? VERDICT_NO_SUCH_JOB : VERDICT_REFUSED;
@@ -535,7 +540,8 @@ static bool carry_out(struct qemu *q, const struct setting *setting, struct comm
     bool late = setting->age->no_cancelled && is_cancel(command.order);
     bool busy = late && q->cancel_held.kind != LINE_NONE; /* DeviceInUse */
     enum verdict no = refusal(q, setting, command.order);
-    bool accepted = !busy && qemu_takes(q, setting, (enum verb)command.order);
+    bool accepted =
+        !busy && no != VERDICT_ENDING && qemu_takes(q, setting, (enum verb)command.order);
     struct line reply = {
         .kind = LINE_REPLY,
         .a = command.order,

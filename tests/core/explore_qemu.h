@@ -31,6 +31,7 @@ struct age {
     bool ready_again;     /* READY is said again after a stop */
     bool empty_completes; /* an empty mirror completes without READY */
     bool harm;            /* a second cancel makes the copy of the first worthless */
+    bool says_ending;     /* refuses every verb once one that ends the job was accepted */
 };
 
 enum run_kind {

@@ -20,6 +20,13 @@ static const struct age age_5_2 = {
     .standby_refuses = true,
     .late_force = true,
 };
+static const struct age age_libvirt = {
+    .name = "libvirt",
+    .statuses = true,
+    .row_status = true,
+    .pauses = true,
+    .says_ending = true,
+};
 static const struct age age_2_12 = {
     .name = "2.12",
     .row_status = true,
@@ -130,6 +137,7 @@ const struct scenario scenarios[] = {
      {.age = &age_5_2, .kind = RUN_MIRROR, .dismiss = true},
      FOUND(STATUS_READY)},
     {"5.2 active commit", {.age = &age_5_2, .kind = RUN_COMMIT}, RUNS},
+    {"libvirt's mirror", {.age = &age_libvirt, .kind = RUN_MIRROR}, RUNS},
     {"2.12 mirror, ours, reconnecting",
      {.age = &age_2_12, .kind = RUN_MIRROR, .ours = true},
      RUNS,

@@ -218,8 +218,8 @@ static bool is_over_well(const struct world *w)
 static bool are_nodes_free(const struct world *w)
 {
     const struct qemu *q = &w->rest.qemu;
-    return machine_is(&w->machine, IS_RELEASED) ||
-           (q->status >= STATUS_CONCLUDED && w->scenario->setting.kind != RUN_PLAIN);
+    return machine_is(&w->machine, IS_RELEASED) || ((q->run > 0 || q->status >= STATUS_CONCLUDED) &&
+                                                    w->scenario->setting.kind != RUN_PLAIN);
 }
 
 static bool is_ok_true(const struct world *w, const struct waiter *waiter)
@@ -271,6 +271,15 @@ static bool is_kept(const struct world *w)
     return w->rest.qemu.status >= STATUS_CONCLUDED && !w->scenario->setting.ours;
 }
 
+/* Whatever verb was accepted ends the job, which shows soon, instead of a refusal. */
+static bool awaits_end(const struct world *w, const struct waiter *waiter)
+{
+    const struct qemu *q = &w->rest.qemu;
+    bool ending = q->completing || q->copying || q->cancelling || q->status > STATUS_STANDBY;
+    return waiter->question == ASK_PIVOT && ending && q->run == 0 && !w->rest.past.denied &&
+           !age_of(w)->harm;
+}
+
 static bool is_error_true(const struct world *w, const struct waiter *waiter, int error)
 {
     const struct past *past = &w->rest.past;
@@ -293,7 +302,7 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
                    : (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE &&
                          !may_be_accepted(w, waiter);
     case BJ_E_REFUSED:
-        return past->refused & refusable(waiter);
+        return past->refused & refusable(waiter) && (!awaits_end(w, waiter) || past->ticked);
     case BJ_E_NOT_READY:
         return waiter->question == ASK_PIVOT && waiter->flags & BJ_PIVOT_ONLY_IF_READY &&
                !machine_is(&w->machine, IS_READY);
@@ -709,8 +718,11 @@ static void hear(struct world *w)
 
 /* ------------------------------------------------------------------ reading */
 
+/* That another client is ending the job is no refusal for anybody. */
 static void note_refusal(struct world *w, struct command command)
 {
+    if (w->rest.qemu.held.b == VERDICT_ENDING && command.asker == FOR_MACHINE)
+        return;
     if (command.asker == FOR_MACHINE && command.order < SHARED_VERBS)
         w->rest.past.refused |= (uint8_t)(1 << command.order);
     else if (command.asker != FOR_MACHINE && command.order < VERB_COUNT)
@@ -826,7 +838,8 @@ const char *world_step_text(const struct world *w, struct step step, char *text,
         [LINE_PENDING] = "PENDING",
         [LINE_GRAPH] = "the graph",
     };
-    static const char *const verdicts[] = {"refused", "refused: no such job", "accepted"};
+    static const char *const verdicts[] = {"refused", "refused: no such job",
+                                           "refused: it is being ended", "accepted"};
     const struct qemu *q = &w->rest.qemu;
     const struct line *line = &q->wire[0];
 
@@ -1032,6 +1045,7 @@ static void act(struct world *w, struct step step)
         qemu_starts_again(q, setting, true);
         break;
     case STEP_DENY:
+        w->rest.past.denied = true;
         note_refusal(w, qemu_next(q));
         qemu_denies(q, setting, true);
         break;
@@ -1078,6 +1092,7 @@ static void happen(struct world *w, struct step step)
         break;
     case STEP_TICK:
         w->rest.timer = false;
+        w->rest.past.ticked = true;
         machine_tick(&w->machine);
         break;
     case STEP_ESCALATE:
@@ -1204,12 +1219,36 @@ static bool is_quiet(const struct world *w, const struct step *steps, int count)
     return only && steps[0].kind == STEP_POLL && is_quiet_but_for_polls(w, steps[0]);
 }
 
+/* Where nothing reports what another client resumes, whoever asks next finds out. */
+static bool looks_again(const struct world *w)
+{
+    struct frozen now;
+    struct world scratch;
+    struct step steps[STEPS_MAX];
+
+    world_freeze(w, &now);
+    world_thaw(&scratch, &now, w->scenario);
+    scratch.rest.acts = 0;
+    struct seat *seat = free_seat(&scratch);
+    if (!seat) {
+        world_clear(&scratch);
+        return true;
+    }
+    *seat = (struct seat){.waiter.question = ASK_ABORT, .taken = true};
+    machine_ask(&scratch.machine, &seat->waiter);
+    for (int i = 0; i < 16 && machine_is_stalled(&scratch.machine); i++)
+        if (world_steps(&scratch, steps) > 0)
+            world_do(&scratch, steps[0]);
+    bool stalled = machine_is_stalled(&scratch.machine);
+    world_clear(&scratch);
+    return !stalled;
+}
+
 static void judge_job(struct world *w)
 {
     const struct qemu *q = &w->rest.qemu;
     const struct machine *job = &w->machine;
     bool ended = qemu_has_ended(q) || q->run > 0;
-    bool mute = !age_of(w)->statuses; /* what another client does is not told */
     bool knows = age_of(w)->statuses || job->waiters || !age_of(w)->no_cancelled;
 
     if (ended && knows)
@@ -1222,8 +1261,7 @@ static void judge_job(struct world *w)
         return;
     must(w, job->outcome == BJ_OUTCOME_NONE, "what goes on has no outcome");
     must(w, !q->by_error || job->stall == STALL_ERROR, "a stop by an error is told");
-    must(w, q->paused || job->stall == STALL_NONE || (mute && w->rest.past.others),
-         "what goes on is not STALLED");
+    must(w, q->paused || job->stall == STALL_NONE || looks_again(w), "what goes on is not STALLED");
     must(w, !q->ready || machine_is(job, IS_READY) || (age_of(w)->no_ready && !job->waiters),
          "READY is told");
 }
@@ -1294,7 +1332,7 @@ void world_freeze(const struct world *w, struct frozen *frozen)
     memset(frozen, 0, sizeof *frozen);
     memcpy(&frozen->machine, &w->machine, sizeof frozen->machine);
     frozen->machine.port = NULL;
-    frozen->machine.text = NULL;
+    frozen->machine.text = frozen->machine.refusal = frozen->machine.refusal_class = NULL;
     frozen->machine.waiters = NULL;
     frozen->has_text = w->machine.text != NULL;
     frozen->rest = w->rest;
@@ -1343,6 +1381,8 @@ void world_thaw(struct world *w, const struct frozen *f, const struct scenario *
     memcpy(&w->machine, &f->machine, sizeof w->machine);
     w->machine.port = &port;
     w->machine.text = f->has_text ? text_ref(why) : NULL;
+    if (w->machine.sent[VERB_COMPLETE].delay == THEN_REFUSED)
+        w->machine.refusal = text_ref(why);
     w->rest = f->rest;
     thaw_seats(w, f);
 }

@@ -39,6 +39,8 @@ struct past {
     bool neither;        /* it showed that the disk had users, and nothing else */
     bool was_away;       /* the connection has ended once */
     bool heard_end;      /* its end was reported to us */
+    bool ticked;         /* the timer has fired: what is ending had time to show it */
+    bool denied;         /* QEMU has denied that there is such a job */
     bool dismissed;      /* QEMU has accepted our dismissal */
     bool attached;       /* the row we begin with has come */
     bool next_known;     /* we have heard of the next run of the id */

@@ -1101,7 +1101,7 @@ static void b33_a_standby_before_complete_was_sent_excuses_nothing(void **state)
     fixture *m = *state;
     feed(m, TO_READY " ~standby ~ready");
     seat *p = pivot(m);
-    feed(m, "-complete");
+    feed(m, "-complete tick");
     assert_answered(p, BJ_E_REFUSED);
     assert_said(m, "READY complete");
 }
@@ -1201,10 +1201,10 @@ static void b34_a_soft_abort_has_its_turn_when_complete_was_refused(void **state
     seat *p = pivot(m);
     seat *a = abort_job(m, BJ_ABORT_SOFT);
     feed(m, "-complete");
-    assert_answered(p, BJ_E_REFUSED);
     assert_said(m, "READY complete cancel");
     feed(m, "+cancel " END_OK " unswitched");
     assert_answered(a, BJ_OK);
+    assert_answered(p, BJ_E_JOB_ENDED);
     assert_outcome(m, BJ_OUTCOME_COPIED);
 }
 
@@ -1450,7 +1450,7 @@ static void b39_a_refusal_goes_to_those_who_asked(void **state)
     feed(m, TO_READY);
     seat *p = pivot(m);
     seat *d = done(m);
-    feed(m, "-complete");
+    feed(m, "-complete tick");
     assert_answered(p, BJ_E_REFUSED);
     assert_string_equal(p->error_class, "GenericError");
     assert_string_equal(p->text, "QEMU said no");
@@ -1470,7 +1470,7 @@ static void b39_a_verb_can_be_asked_again_after_a_refusal(void **state)
     fixture *m = *state;
     feed(m, TO_READY);
     pivot(m);
-    feed(m, "-complete");
+    feed(m, "-complete tick");
     abort_job(m, BJ_ABORT_SOFT);
     feed(m, "-cancel");
     abort_job(m, BJ_ABORT_FORCE);
@@ -1545,6 +1545,19 @@ static void c119_what_is_asked_while_the_job_is_looked_for_is_sent_then(void **s
     assert_answered(p, BJ_E_REFUSED);
     assert_waiting(a);
     assert_said(m, "READY complete query cancel");
+}
+
+static void c119_a_soft_abort_beside_a_refused_force_is_told_of_the_pivot(void **state)
+{
+    fixture *m = *state;
+    feed(m, TO_READY);
+    pivot(m);
+    feed(m, "+complete ~waiting");
+    seat *force = abort_job(m, BJ_ABORT_FORCE);
+    seat *soft = abort_job(m, BJ_ABORT_SOFT | BJ_ABORT_ASYNC);
+    feed(m, "-force");
+    assert_answered(force, BJ_E_REFUSED);
+    assert_answered(soft, BJ_E_STATE);
 }
 
 /* The reply to a soft cancel comes as lost once the job is. */
@@ -1907,7 +1920,6 @@ static void b44_without_statuses_the_replies_tell(void **state)
     feed(m, "READY");
     verb(m, VERB_PAUSE);
     feed(m, "+pause");
-    assert_answered(pivot(m), BJ_E_STALLED);
     verb(m, VERB_RESUME);
     feed(m, "+resume");
     seat *p = pivot(m);
@@ -2280,6 +2292,7 @@ int main(void)
         on_a_mirror(b39_no_such_job_that_is_listed_is_a_refusal),
         on_a_mirror(c119_a_force_that_was_not_sent_is_not_refused),
         on_a_mirror(c119_what_is_asked_while_the_job_is_looked_for_is_sent_then),
+        on_a_mirror(c119_a_soft_abort_beside_a_refused_force_is_told_of_the_pivot),
         on_a_mirror(c119_a_cancel_under_way_when_the_job_is_lost),
         on_a_mirror(b39_no_such_job_that_has_concluded_is_its_outcome),
         on_a_mirror(b39_a_soft_abort_that_joined_a_refused_force_is_not_forgotten),

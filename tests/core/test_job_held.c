@@ -79,13 +79,13 @@ static void b33_the_refusal_of_anothers_complete_is_not_its_own(void **state)
     feed(m, TO_READY);
     seat *p = held(m);
     seat *other = pivot(m);
-    feed(m, "-complete");
+    feed(m, "-complete tick");
     assert_answered(other, BJ_E_REFUSED);
     assert_waiting(p);
     assert_true(machine_can_pivot(&m->machine));
 
     unhold(m, p);
-    feed(m, "-complete");
+    feed(m, "-complete tick");
     assert_answered(p, BJ_E_REFUSED);
     feed(m, END_CANCELLED);
 }

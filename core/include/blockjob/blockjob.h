@@ -171,7 +171,8 @@ typedef enum bj_limit {
     BJ_LIMIT_CONNECT_MS,        /* connect, greeting and negotiation together; 10,000 */
     BJ_LIMIT_COMMAND_MS,        /* a command, where the caller sets no deadline; 60,000 */
     BJ_LIMIT_STALL_MS,          /* how long a job may stand still, with nobody known to have paused
-                                   it, before a waiting pivot is told BJ_E_STALLED; 1,000 */
+                                   it, before a waiting pivot is told BJ_E_STALLED; and may go on
+                                   before a refused one is told BJ_E_REFUSED; 1,000 */
     BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6) is
                             asked instead, while someone waits (B58); 500 */
     BJ_LIMIT_CONVERGE_MS /* how long what is left to copy may fail to shrink before a watch with
@@ -486,7 +487,12 @@ typedef enum bj_done_flags {
 /* Done when the job is over; BJ_OK for every outcome but FAILED and LOST. An I/O error that stopped
  * the job is BJ_E_STALLED here too: nothing will happen until someone resumes or aborts it. A
  * connection that ends leaves BJ_DONE_RELEASED with BJ_E_JOB_LOST even where the outcome is known:
- * bj_job_outcome() tells it. */
+ * bj_job_outcome() tells it.
+ *
+ * A job that the library does not dismiss ("auto-dismiss": false, by the caller or another client)
+ * stays concluded when it is over. A mirror or an active commit has released its nodes then; other
+ * kinds may hold them until they are dismissed: BJ_DONE_RELEASED is BJ_E_STALLED if nobody
+ * dismisses the job within BJ_LIMIT_STALL_MS. */
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_pivot_flags {
@@ -499,7 +505,9 @@ typedef enum bj_pivot_flags {
  * callers there are (B31, B32). If every caller's deadline passes before complete was sent, none is
  * sent. Errors: BJ_E_STALLED (paused, stopped by an error, or pending for bj_job_finalize()),
  * BJ_E_STATE (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it
- * was cancelled, by anyone). */
+ * was cancelled, by anyone). QEMU also refuses while another client's abort is under way, which
+ * nothing else shows; so BJ_E_REFUSED is answered only if the job is still there after
+ * BJ_LIMIT_STALL_MS. */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_abort_flags {

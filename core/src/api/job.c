@@ -136,8 +136,11 @@ void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
  * whether the job is there at all. */
 void job_feed_list_failed(bj_job *job)
 {
-    if (!job->polls || machine_is(&job->machine, IS_AWAY))
-        job_feed_lost(job, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+    if (job->polls && !machine_is(&job->machine, IS_AWAY))
+        return;
+    bj_job_ref(job);
+    machine_list_failed(&job->machine, "QEMU could not be asked how it ended");
+    bj_job_unref(job);
 }
 
 /* -------------------------------------------------------------------- polling */

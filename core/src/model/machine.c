@@ -21,12 +21,19 @@ void machine_init(struct machine *m, const struct machine_port *port,
 void machine_clear(struct machine *m)
 {
     m->text = text_unref(m->text);
+    m->refusal = text_unref(m->refusal);
+    m->refusal_class = text_unref(m->refusal_class);
+}
+
+struct text *machine_copy_text(const char *text)
+{
+    return text ? text_printf("%.*s", TEXT_MAX, text) : NULL;
 }
 
 static void set_text(struct machine *m, const char *text)
 {
     text_unref(m->text);
-    m->text = text ? text_printf("%.*s", TEXT_MAX, text) : NULL;
+    m->text = machine_copy_text(text);
 }
 
 int machine_error(const struct machine *m)
@@ -111,6 +118,7 @@ static void decide(struct machine *m)
 void machine_settle(struct machine *m)
 {
     decide(m);
+    machine_forget_unwanted(m);
     machine_pursue(m);
     machine_set_timer(m);
     if (m->status == STATUS_NULL && machine_is_over(m))
@@ -149,6 +157,8 @@ static bool latch_ready(struct machine *m)
     if (machine_is(m, IS_READY) || machine_is_over(m))
         return false;
     set_mark(m, IS_READY, true);
+    if (status_has_any(m->status, STILL) && !m->traits.has_status)
+        m->status = STATUS_READY; /* what only a row has shown is older */
     machine_pursue(m);
     return true;
 }
@@ -164,6 +174,7 @@ void machine_stall(struct machine *m, enum stall kind, const char *reason)
 {
     if (machine_is_over(m) || is_ending(m))
         return;
+    set_mark(m, CHECKING_STALL, false);
     if (m->stall < kind) {
         m->stall = kind;
         m->pause.rows = 0; /* a list that is on its way may be older */
@@ -179,10 +190,35 @@ void machine_unstall(struct machine *m)
     if (!machine_is_stalled(m))
         return;
     m->stall = STALL_NONE;
+    set_mark(m, CHECKING_STALL, false);
     if (is_still(m) && !m->traits.has_status) /* no event says so */
         m->status = machine_is(m, IS_READY) ? STATUS_READY : STATUS_RUNNING;
     set_text(m, NULL);
     m->port->report(m, REPORT_RESUMED, NULL);
+}
+
+/* Before 3.0 nothing reports that another client has resumed it; and later only a job that had come
+ * to its standstill has a status for that. */
+static bool may_have_resumed(const struct machine *m)
+{
+    bool never_stood = m->stall == STALL_PAUSED && !is_still(m);
+    return !m->traits.has_status || never_stood || machine_is(m, IS_AWAY);
+}
+
+bool machine_doubts_stall(struct machine *m)
+{
+    if (!may_have_resumed(m))
+        return false;
+    if (!machine_is(m, CHECKING_STALL) && !machine_is(m, IS_AWAY))
+        m->port->list_jobs(m);
+    set_mark(m, CHECKING_STALL, true);
+    return true;
+}
+
+static void confirm_stall(struct machine *m)
+{
+    set_mark(m, CHECKING_STALL, false);
+    machine_answer_hurt(m);
 }
 
 static void moves(struct machine *m)
@@ -303,6 +339,7 @@ void machine_pending_event(struct machine *m)
 void machine_tick(struct machine *m)
 {
     set_mark(m, TIMER_RUNS, false);
+    machine_end_delays(m);
     if (machine_is_kept(m)) {
         machine_answer_kept(m);
     } else if (is_still(m)) {
@@ -341,7 +378,8 @@ static void concluded_row(struct machine *m, const struct row *row)
 static void adopt_status(struct machine *m, enum status status)
 {
     bool is_news = m->status == STATUS_NONE || !m->traits.has_status;
-    if (!is_news || status == STATUS_NONE)
+    bool is_older = machine_is(m, IS_READY) && status == STATUS_PAUSED; /* than READY */
+    if (!is_news || is_older || status == STATUS_NONE)
         return;
     note_status(m, status);
     if (status == STATUS_PENDING)
@@ -367,6 +405,21 @@ static void adopt_pause(struct machine *m, const struct row *row)
     }
 }
 
+/* The list was asked for since the stall. Where no event reports a pause, two rows have to agree
+ * (adopt_pause), and the second is on its way. */
+static void settle_stall(struct machine *m, const struct row *row)
+{
+    bool moving =
+        m->traits.has_status && !is_still(m) && !row->paused && status_has_any(row->status, MOVES);
+    bool undecided = !m->traits.has_status && m->pause.rows == -1;
+
+    if (!machine_is(m, CHECKING_STALL) || undecided)
+        return;
+    if (moving)
+        machine_unstall(m);
+    confirm_stall(m);
+}
+
 /* What a row of a job that has not concluded says of verbs whose effect is unknown. */
 static void settle_doubts(struct machine *m, const struct row *row, bool ready)
 {
@@ -386,6 +439,7 @@ static void adopt_row(struct machine *m, const struct row *row, bool ready)
     if (row->io_error && m->status == row->status)
         machine_stall(m, STALL_ERROR, "an I/O error stopped it");
     adopt_pause(m, row);
+    settle_stall(m, row);
     settle_doubts(m, row, ready);
 }
 
@@ -420,6 +474,18 @@ void machine_absent(struct machine *m)
     }
     if (machine_is_over(m))
         machine_release(m);
+}
+
+/* Only a list could have told how it ended, or whether it is there. */
+void machine_list_failed(struct machine *m, const char *reason)
+{
+    bool decides = machine_is(m, CHECKING_GONE) || machine_is(m, IS_DOUBTED) ||
+                   machine_is(m, IS_AWAY) || is_ending(m);
+
+    if (machine_is(m, CHECKING_STALL) && !decides)
+        confirm_stall(m);
+    else
+        machine_lost(m, BJ_E_JOB_LOST, reason);
 }
 
 void machine_compared(struct machine *m, enum disk_switch result)
@@ -460,7 +526,8 @@ void machine_disconnected(struct machine *m)
 {
     if (machine_is(m, IS_RELEASED))
         return;
-    m->marks &= ~(unsigned)(HEARD_EVENT | ENDED_HERE | CHECKING_GONE | COMPARING | IS_DOUBTED);
+    m->marks &= ~(unsigned)(HEARD_EVENT | ENDED_HERE | CHECKING_GONE | CHECKING_STALL | COMPARING |
+                            IS_DOUBTED);
     m->marks |= IS_AWAY | HAS_GAP;
     machine_forget_replies(m);
     machine_answer_all(m, waiter_is_verb, BJ_E_DISCONNECTED, NULL,
@@ -507,7 +574,7 @@ void machine_reconnected_listed(struct machine *m, const struct row *row)
     else if (row->status == STATUS_CONCLUDED)
         note_concluded(m);
     machine_doubt_cancels(m);
-    machine_answer_hurt(m); /* those who had hoped for such a cancel */
+    set_mark(m, CHECKING_STALL, machine_is_stalled(m)); /* for those who had hoped for a cancel */
     machine_row(m, row);
 }
 

@@ -66,8 +66,9 @@ struct machine_port {
     void (*list_jobs)(struct machine *m);
     /* Compare the block graph: was the disk switched? Then machine_compared() (B15). */
     void (*compare_graph)(struct machine *m);
-    /* Then machine_tick(); ms 0 stops it. For a job that is still for an unknown reason; and for a
-     * complete that QEMU may have taken or not. */
+    /* Then machine_tick(); ms 0 stops it. For what may pass by itself: a job that is still for an
+     * unknown reason, or concluded and not dismissed; a complete that QEMU may have taken or not,
+     * or has refused because another client ends the job. */
     void (*set_timer)(struct machine *m, int64_t ms);
     /* The waiter is out of the list before this is called. */
     void (*answer)(struct machine *m, struct waiter *waiter, const struct answer *answer);
@@ -96,15 +97,22 @@ enum sent_state {
     UNSURE, /* the connection ended before the reply: taken or not */
     ACCEPTED
 };
+/* After a refusal that may be due to another client, who is ending the job. */
+enum delay {
+    NO_DELAY,
+    THEN_REFUSED, /* if it has not ended until then, that is the answer */
+    THEN_SENT     /* it is sent again then */
+};
 struct sent {
     enum sent_state state;
     unsigned raw;    /* sent by the program itself as raw commands, not answered yet */
-    unsigned times;  /* complete and dismiss: how often it was sent */
+    unsigned times;  /* complete: how often a standstill excused a refusal; dismiss: was sent */
     bool stood;      /* complete: the job was still since it was sent (5.2 refuses it there) */
     bool was_unsure; /* complete: its reply was lost once */
     bool refused;    /* cancel: and not asked for again since */
     bool in_pending; /* cancel: the job was pending when it was sent */
     bool is_checked; /* it met "no such job": a list shows whether there is one */
+    enum delay delay;
 };
 #define SHARED_VERBS (VERB_FORCE + 1) /* complete and the two cancels */
 
@@ -122,6 +130,7 @@ struct machine {
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
     struct sent sent[VERB_DISMISS + 1];
+    struct text *refusal, *refusal_class; /* THEN_REFUSED: QEMU's words */
     struct {
         bool resuming; /* a resume was sent, and no stop came since */
         bool pausing;  /* a pause was sent, and nothing ended it since */
@@ -242,6 +251,8 @@ void machine_raw_reply(struct machine *m, enum verb verb, bool accepted);
 /* What a job list says. Never overrules an event (B28). */
 void machine_row(struct machine *m, const struct row *row);
 void machine_absent(struct machine *m);
+/* There was none. */
+void machine_list_failed(struct machine *m, const char *reason);
 
 void machine_compared(struct machine *m, enum disk_switch result);
 

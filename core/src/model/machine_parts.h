@@ -49,6 +49,8 @@ static inline void set_mark(struct machine *m, enum condition mark, bool value)
     m->marks = value ? m->marks | mark : m->marks & ~(unsigned)mark;
 }
 
+struct text *machine_copy_text(const char *text); /* cut; takes NULL */
+
 /* ---------------------------------------------------------------- waiters.c */
 
 typedef bool waiter_test(const struct machine *m, const struct waiter *waiter);
@@ -68,6 +70,10 @@ void machine_answer_over(struct machine *m, waiter_test *test); /* with the outc
 void machine_answer_hurt(struct machine *m); /* all whose wait a stall makes pointless */
 void machine_answer_kept(struct machine *m); /* all whom only a dismissal would help */
 
+/* Whether the stall may be over, unheard; then a list shows it, after which all whom it hurts are
+ * answered, or go on. */
+bool machine_doubts_stall(struct machine *m);
+
 /* It is over, and QEMU keeps it until somebody else dismisses it; whether its nodes are free. */
 bool machine_is_kept(const struct machine *m);
 bool machine_is_free(const struct machine *m);
@@ -78,6 +84,9 @@ extern const char pivoting_text[], pending_text[];
 
 /* Sends what is due: the one place that decides it, from what the waiters want now. */
 void machine_pursue(struct machine *m);
+/* What was refused because another client may be ending the job had time to show. */
+void machine_end_delays(struct machine *m);
+void machine_forget_unwanted(struct machine *m); /* that nobody waits for any more */
 /* Starts the timer or stops it. */
 void machine_set_timer(struct machine *m);
 void machine_note_verb(struct machine *m, enum verb verb);

@@ -37,10 +37,15 @@ static bool is_taken_now(const struct machine *m, enum verb verb)
     return m->end == END_NONE && verb_taking(verb, m->status) == NOW;
 }
 
+static bool could_be_sent(const struct machine *m, enum verb verb)
+{
+    return !was_sent(m, verb) && m->sent[verb].delay == NO_DELAY && !awaits_raw(m) &&
+           is_taken_now(m, verb);
+}
+
 static bool force_is_due(const struct machine *m)
 {
-    return !was_sent(m, VERB_FORCE) && m->force_aborts > 0 && !awaits_raw(m) &&
-           is_taken_now(m, VERB_FORCE);
+    return could_be_sent(m, VERB_FORCE) && m->force_aborts > 0;
 }
 
 /* Once, and never again while a complete may yet be accepted: only its refusal, or a job that is
@@ -50,13 +55,13 @@ static bool cancel_is_due(const struct machine *m)
     enum sent_state complete = m->sent[VERB_COMPLETE].state;
     bool too_late = complete == IN_FLIGHT || (complete == ACCEPTED && !machine_is(m, IS_PENDING));
     return !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused &&
-           !machine_is_stalled(m) && m->soft_aborts > 0 && !awaits_raw(m) &&
-           is_taken_now(m, VERB_CANCEL);
+           !machine_is_stalled(m) && m->soft_aborts > 0 && could_be_sent(m, VERB_CANCEL);
 }
 
 bool machine_can_pivot(const struct machine *m)
 {
-    bool could = !is_aborting(m) && machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE);
+    bool could = !is_aborting(m) && machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE) &&
+                 !machine_is_stalled(m);
     return !machine_is(m, IS_AWAY) && !awaits_raw(m) && (could || was_sent(m, VERB_COMPLETE));
 }
 
@@ -64,7 +69,8 @@ bool machine_can_pivot(const struct machine *m)
  * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct machine *m)
 {
-    return !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) && m->pivots > 0;
+    return !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) && m->pivots > 0 &&
+           m->sent[VERB_COMPLETE].delay == NO_DELAY;
 }
 
 /* Whoever has left wants nothing. An abort goes before a pivot that has not been sent. */
@@ -79,7 +85,6 @@ void machine_pursue(struct machine *m)
         send_shared(m, VERB_CANCEL);
     }
     if (complete_is_due(m)) {
-        m->sent[VERB_COMPLETE].times++;
         m->sent[VERB_COMPLETE].stood = false;
         send_shared(m, VERB_COMPLETE);
     }
@@ -138,6 +143,14 @@ bool machine_doubts_complete(const struct machine *m)
     return m->sent[VERB_COMPLETE].state == UNSURE && m->pivots > 0 && !machine_is(m, IS_DOUBTED);
 }
 
+static bool has_delay(const struct machine *m)
+{
+    for (int verb = 0; verb < SHARED_VERBS; verb++)
+        if (m->sent[verb].delay != NO_DELAY)
+            return true;
+    return false;
+}
+
 /* Whoever keeps the job may be about to dismiss it. */
 static bool is_kept_from(const struct machine *m, waiter_test *waiter)
 {
@@ -148,7 +161,7 @@ void machine_set_timer(struct machine *m)
 {
     bool moves_on = is_ending(m) || machine_is_over(m);
     bool wanted = moves_on ? is_kept_from(m, waiter_is_for_release)
-                           : is_unexplained(m) || machine_doubts_complete(m);
+                           : is_unexplained(m) || machine_doubts_complete(m) || has_delay(m);
 
     wanted = wanted && !machine_is(m, IS_AWAY);
     if (wanted == machine_is(m, TIMER_RUNS))
@@ -217,23 +230,58 @@ static bool list_if_gone(struct machine *m, enum verb verb, const struct verb_re
 }
 
 /* In standby 5.2 refuses what it takes a moment later (B33). */
-static bool is_sent_again(const struct machine *m, enum verb verb)
+static bool is_sent_again(struct machine *m, enum verb verb)
 {
-    const struct sent *sent = &m->sent[verb];
-    return verb == VERB_COMPLETE && sent->stood && sent->times < COMPLETES_MAX;
+    struct sent *sent = &m->sent[verb];
+    return verb == VERB_COMPLETE && sent->stood && ++sent->times < COMPLETES_MAX;
+}
+
+/* QEMU refuses complete while another client's cancel drains the job, in which neither a status nor
+ * a list tells it from one that goes on: how it ends, if it does, shows soon. libvirt says so, for
+ * any verb, and as long as it lasts. */
+static bool is_delayed(struct machine *m, enum verb verb, const struct verb_reply *reply)
+{
+    struct sent *sent = &m->sent[verb];
+    bool may_be_ending = verb == VERB_COMPLETE && reply->error == BJ_E_REFUSED && !sent->stood;
+
+    if (reply->verdict == VERDICT_ENDING) {
+        sent->delay = THEN_SENT;
+    } else if (may_be_ending) {
+        sent->delay = THEN_REFUSED;
+        m->refusal = machine_copy_text(reply->text);
+        m->refusal_class = machine_copy_text(reply->error_class);
+    }
+    return sent->delay != NO_DELAY;
+}
+
+static void forget_delay(struct machine *m, enum verb verb)
+{
+    if (m->sent[verb].delay == THEN_REFUSED) {
+        m->refusal = text_unref(m->refusal);
+        m->refusal_class = text_unref(m->refusal_class);
+    }
+    m->sent[verb].delay = NO_DELAY;
+}
+
+/* A soft abort that had joined a force learns of the pivot beside it. */
+static void answer_refused(struct machine *m, enum verb verb, int error, const char *error_class,
+                           const char *text)
+{
+    machine_answer_all(m, shared[verb].wanted_by, error, error_class, text);
+    if (is_accepted(m, VERB_COMPLETE) && !is_aborting(m))
+        complete_accepted(m);
 }
 
 static void shared_refused(struct machine *m, enum verb verb, const struct verb_reply *reply)
 {
     m->sent[verb].state = NOT_SENT;
-    m->sent[verb].refused = verb == VERB_CANCEL;
+    m->sent[verb].refused = verb == VERB_CANCEL && reply->verdict != VERDICT_ENDING;
     if (machine_is_over(m) || is_too_late(m, verb) || is_sent_again(m, verb))
         return;
     if (verb == VERB_CANCEL && is_still(m))
         machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
-    else if (!list_if_gone(m, verb, reply))
-        machine_answer_all(m, shared[verb].wanted_by, reply->error, reply->error_class,
-                           reply->text);
+    else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
+        answer_refused(m, verb, reply->error, reply->error_class, reply->text);
     machine_answer_hurt(m); /* those who had hoped for the cancel */
 }
 
@@ -245,8 +293,7 @@ void machine_is_not_gone(struct machine *m)
         if (!m->sent[verb].is_checked)
             continue;
         m->sent[verb].is_checked = false;
-        machine_answer_all(m, shared[verb].wanted_by, BJ_E_REFUSED, m->traits.no_such_job_class,
-                           NULL);
+        answer_refused(m, (enum verb)verb, BJ_E_REFUSED, m->traits.no_such_job_class, NULL);
     }
 }
 
@@ -264,6 +311,29 @@ void machine_complete_was_not_taken(struct machine *m)
             "second one might end this QEMU: wait for done, or abort it");
     else
         m->sent[VERB_COMPLETE].state = NOT_SENT;
+}
+
+void machine_end_delays(struct machine *m)
+{
+    for (int verb = 0; verb < SHARED_VERBS; verb++) {
+        if (m->sent[verb].delay == THEN_REFUSED)
+            answer_refused(m, (enum verb)verb, BJ_E_REFUSED, text_str(m->refusal_class),
+                           m->refusal ? text_str(m->refusal) : NULL);
+        forget_delay(m, (enum verb)verb);
+    }
+}
+
+/* Whoever asks when all have left has the verb sent at once. */
+void machine_forget_unwanted(struct machine *m)
+{
+    const size_t wanting[SHARED_VERBS] = {
+        [VERB_COMPLETE] = m->pivots,
+        [VERB_CANCEL] = m->soft_aborts,
+        [VERB_FORCE] = m->force_aborts,
+    };
+    for (int verb = 0; verb < SHARED_VERBS; verb++)
+        if (wanting[verb] == 0)
+            forget_delay(m, (enum verb)verb);
 }
 
 /* -------------------------------------------------------------- other verbs */
@@ -378,6 +448,7 @@ void machine_forget_replies(struct machine *m)
         sent->raw = 0;
         sent->refused &= !sent->is_checked; /* nobody was told so */
         sent->is_checked = false;
+        forget_delay(m, (enum verb)verb);
     }
     m->sent[VERB_COMPLETE].was_unsure |= m->sent[VERB_COMPLETE].state == UNSURE;
     m->sent[VERB_DISMISS].state = NOT_SENT;

@@ -50,8 +50,9 @@ enum condition {
     COMPARING = 1 << 10,    /* the block graph is being compared */
     IS_DOUBTED = 1 << 11,   /* a list is to show whether QEMU took complete before a cut */
     TIMER_RUNS = 1 << 12,
-    FOUND_DONE = 1 << 13, /* the first that was seen of it is that its work is done */
-    ENDED_HERE = 1 << 14, /* its end was heard on this connection */
+    FOUND_DONE = 1 << 13,     /* the first that was seen of it is that its work is done */
+    ENDED_HERE = 1 << 14,     /* its end was heard on this connection */
+    CHECKING_STALL = 1 << 15, /* a list is to show whether it still is stalled */
 
     NEVER_SWITCHES = 1 << 16,  /* neither a mirror nor ever ready: the disk stays as it is */
     COMPLETE_TAKEN = 1 << 17,  /* QEMU accepted our complete */

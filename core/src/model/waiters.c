@@ -256,12 +256,13 @@ void machine_answer_kept(struct machine *m)
 
 /* ------------------------------------------------------------------ callers */
 
-/* Whether the stall, if there is one, has answered it. */
+/* If there is a stall that hurts it, it is answered: now, or when a list has confirmed it. */
 static bool answered_as_hurt(struct machine *m, struct waiter *waiter)
 {
     if (!machine_is_stalled(m) || !is_hurt_now(m, waiter))
         return false;
-    machine_answer(m, waiter, BJ_E_STALLED, NULL, text_str(m->text));
+    if (!machine_doubts_stall(m))
+        machine_answer(m, waiter, BJ_E_STALLED, NULL, text_str(m->text));
     return true;
 }
 
@@ -285,9 +286,10 @@ static void ask_pivot(struct machine *m, struct waiter *waiter)
         machine_answer(m, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
     else if (machine_is(m, IS_PENDING))
         machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
-    else if (!answered_as_hurt(m, waiter) && !machine_is(m, IS_READY) &&
-             (waiter->flags & BJ_PIVOT_ONLY_IF_READY))
+    else if (!machine_is(m, IS_READY) && (waiter->flags & BJ_PIVOT_ONLY_IF_READY))
         machine_answer(m, waiter, BJ_E_NOT_READY, NULL, NULL);
+    else
+        answered_as_hurt(m, waiter);
 }
 
 static void ask_soft_abort(struct machine *m, struct waiter *waiter)
@@ -300,8 +302,10 @@ static void ask_soft_abort(struct machine *m, struct waiter *waiter)
         machine_answer(m, waiter, BJ_OK, NULL, NULL);
     else if (machine_is(m, IS_PENDING) && waiter_is_hurt_by_pending(m, waiter))
         machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text);
-    else if (!answered_as_hurt(m, waiter) && async && pivoting && !is_aborting(m))
+    else if (async && pivoting && !is_aborting(m))
         machine_answer(m, waiter, BJ_E_STATE, NULL, pivoting_text);
+    else
+        answered_as_hurt(m, waiter);
 }
 
 static void ask_abort(struct machine *m, struct waiter *waiter)

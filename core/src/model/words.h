@@ -44,6 +44,7 @@ enum verb {
 enum verdict {
     VERDICT_REFUSED,
     VERDICT_NO_SUCH_JOB, /* refused because it knows no such job */
+    VERDICT_ENDING,      /* refused because another client is ending the job */
     VERDICT_ACCEPTED
 };
 
