@@ -266,7 +266,8 @@ func (j *Job) Wait(ctx context.Context) (Outcome, error) {
 }
 
 // WaitReleased waits like Wait, and until QEMU has released the job's nodes, so that the next command
-// on them does not fail with "node is busy".
+// on them does not fail with "node is busy". A job that this package does not dismiss may keep them until
+// somebody else does: that is ErrStalled, if it lasts.
 func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
 	return j.ask(ctx, "waiting for the nodes of", func(job core.Job, timeout int64) core.Future {
 		return core.JobDone(job, core.DoneReleased, timeout)

@@ -227,7 +227,8 @@ class Job(JobBase):
         With `released`, until QEMU has let go of the job's nodes as well, so that the next command
         on them does not meet "node is busy".
 
-        Raises `JobFailed`, `JobLost`, `Stalled` when an I/O error has stopped the job, `Timeout`.
+        Raises `JobFailed`, `JobLost`, `Timeout`; `Stalled` when an I/O error has stopped the job,
+        or, with `released`, when it keeps its nodes until somebody dismisses it.
         """
         return await self._wait(self._ask_done(released, timeout))
 

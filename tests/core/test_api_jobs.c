@@ -205,6 +205,64 @@ static void b34_pivot_after_a_soft_abort_is_refused_here(void **state)
     assert_int_equal(completes_sent(w), 0);
 }
 
+static void other_client(world *w, const char *command, const char *key, bj_job *job)
+{
+    step(w, JSON({"do": "execute", "command": "%s", "arguments": {"%s": "%s"}}), command, key,
+                  bj_job_id(job));
+}
+
+static void c31_a_pivot_learns_how_another_clients_abort_ends_it(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_STALL_MS, 600000), BJ_OK);
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "hold-end"}));
+    other_client(w, "block-job-cancel", "device", job);
+    bj_future *pivoting = pivot(w, job);
+    await_sent(w, "job-complete");
+    expect(w, bj_job_query(job, BJ_TIMEOUT_NONE), BJ_OK); /* answered after complete was refused */
+    assert_false(bj_future_is_done(pivoting));
+    step(w, JSON({"do": "finish"}));
+
+    ends(pivoting, BJ_E_JOB_ENDED, BJ_OUTCOME_COPIED);
+    assert_int_equal(completes_sent(w), 1);
+}
+
+static void c31_a_refused_pivot_of_a_job_that_goes_on_is_refused(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "answer", "command": "job-complete",
+                  "error": {"class": "GenericError", "desc": "not now"}}));
+    names(answers(pivot(w, job), BJ_E_REFUSED), "not now");
+    assert_int_equal(completes_sent(w), 1);
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
+static void c32_async_is_done_when_accepted_though_the_job_has_stopped(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "hold-end"}));
+    step(w, JSON({"do": "when", "command": "block-job-cancel", "at": "done",
+                  "steps": [{"do": "io-error", "action": "stop"}]}));
+    int flags = BJ_ABORT_SOFT | BJ_ABORT_ASYNC;
+    expect(w, bj_job_abort(job, flags, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_E_STALLED);
+}
+
+/* Paused by us, and resumed by another client before it had stopped. */
+static void c116_a_pause_that_another_client_has_ended_stalls_nobody(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_ready_mirror(w);
+    step(w, JSON({"do": "hold-pause"}));
+    expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_OK);
+    answers(pivot(w, job), BJ_E_STALLED);
+    other_client(w, "job-resume", "id", job);
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
 static void b36_escalation_sends_soft_then_force(void **state)
 {
     world *w = *state;
@@ -596,6 +654,10 @@ int main(void)
         FAKE_TEST(b34_one_of_pivot_and_abort_wins),
         FAKE_TEST(b34_pivot_after_a_soft_abort_is_refused_here),
         FAKE_TEST(b36_escalation_sends_soft_then_force),
+        FAKE_TEST(c31_a_pivot_learns_how_another_clients_abort_ends_it),
+        FAKE_TEST(c31_a_refused_pivot_of_a_job_that_goes_on_is_refused),
+        FAKE_TEST(c32_async_is_done_when_accepted_though_the_job_has_stopped),
+        FAKE_TEST(c116_a_pause_that_another_client_has_ended_stalls_nobody),
         FAKE_TEST(b36_no_force_when_the_soft_one_worked),
         FAKE_TEST(b37_async_is_done_when_accepted),
         FAKE_TEST(b39_not_found_after_the_end_is_no_error),

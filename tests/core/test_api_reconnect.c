@@ -191,6 +191,26 @@ static void b46_a_complete_that_was_taken_is_not_sent_again(void **state)
     assert_int_equal(times_sent(w, "job-complete"), 1);
 }
 
+/* The end comes on the new connection, before its first list. */
+static void c113_an_end_that_comes_before_the_list_is_compared(void **state)
+{
+    world *w = *state;
+    bj_job *job = start(w, "blockdev-mirror",
+                        JSON({"job-id": "theirs", "device": "drive0",
+                                                    "target": "copy", "sync": "full",
+                                                    "auto-dismiss": true}));
+    step(w, JSON({"do": "ready"}));
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK); /* the graph is known, too */
+    reconnecting(w);
+    step(w, JSON({"do": "hold-end"}));
+    step(w, JSON({"do": "when", "command": "job-complete", "at": "done",
+                  "steps": [{"do": "hang-up"}]}));
+    step(w, JSON({"do": "when", "command": "query-block-jobs", "at": "received",
+                  "steps": [{"do": "finish", "job": "theirs"}]}));
+    ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
+}
+
 /* C112: QEMU may have taken it, and a second one can end it. */
 static void b46_a_raw_complete_whose_reply_is_lost_is_in_doubt(void **state)
 {
@@ -509,6 +529,7 @@ int main(void)
         FAKE_TEST(b46_concluded_while_away_has_its_outcome),
         FAKE_TEST(b46_a_complete_that_was_not_taken_is_sent_again),
         FAKE_TEST(b46_a_complete_that_was_taken_is_not_sent_again),
+        FAKE_TEST(c113_an_end_that_comes_before_the_list_is_compared),
         FAKE_TEST(b46_a_raw_complete_whose_reply_is_lost_is_in_doubt),
         FAKE_TEST(b63_progress_goes_on),
         FAKE_TEST(b46_gone_is_lost),

@@ -454,6 +454,31 @@ func TestB51Attach(t *testing.T) {
 	}
 }
 
+func TestC121ReleasedOfWhatAnotherClientKeeps(t *testing.T) {
+	q := disks(t)
+	m := dial(t, q.URI)
+	ctx := patience(t)
+	kept := func(command, id string) *blockjob.Job {
+		q.Do(command, qemu.Args{
+			"job-id": id, "device": "drive", "target": "copy", "sync": "full", "auto-dismiss": false,
+		})
+		job, err := m.Attach(ctx, id)
+		ok(t, err)
+		return job
+	}
+
+	backup := kept("blockdev-backup", "backup")
+	_, err := backup.WaitReleased(ctx)
+	fails(t, err, blockjob.ErrStalled, "dismiss")
+	ok(t, backup.Dismiss(ctx))
+	ends(t, blockjob.Completed)(backup.WaitReleased(ctx))
+
+	mirror := kept("blockdev-mirror", "mirror")
+	ends(t, blockjob.Pivoted)(mirror.Pivot(ctx))
+	ends(t, blockjob.Pivoted)(mirror.WaitReleased(ctx))
+	ok(t, mirror.Dismiss(ctx))
+}
+
 func TestB35AttachToNothing(t *testing.T) {
 	m := dial(t, qemu.Daemon(t).URI)
 	_, err := m.Attach(patience(t), "nowhere")

@@ -356,6 +356,48 @@ func TestB33RefusalIsToldWithQEMUsText(t *testing.T) {
 	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
 }
 
+func TestC31PivotLearnsHowAnotherClientsAbortEndsIt(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitStallMS, 600000))
+	job := fakeReadyMirror(t, fake, m, "copy0")
+	fake.Do("hold-end", nil)
+	fake.Do("execute", fakeqemu.Fields{"command": "block-job-cancel", "arguments": map[string]any{"device": "job0"}})
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	fake.Wait("job-complete")
+	allSeen(t, m)
+	select {
+	case a := <-pivot:
+		t.Fatalf("answered before the end: %v", a.err)
+	default:
+	}
+	fake.Do("finish", nil)
+	fails(t, (<-pivot).err, blockjob.ErrJobEnded)
+	ends(t, blockjob.Copied)(job.Wait(patience(t)))
+}
+
+func TestC32AsyncAbortIsDoneWhenItIsAccepted(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	job := fakeReadyMirror(t, fake, dial(t, fake.URI), "copy0")
+	fake.Do("hold-end", nil)
+	stop := map[string]any{"do": "io-error", "action": "stop"}
+	fake.Do("when", fakeqemu.Fields{"command": "block-job-cancel", "at": "done", "steps": []any{stop}})
+	_, err := job.Abort(patience(t), blockjob.Async())
+	ok(t, err)
+	_, err = job.Wait(patience(t))
+	fails(t, err, blockjob.ErrStalled)
+}
+
+func TestC116PauseThatAnotherClientHasEndedStallsNobody(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	job := fakeReadyMirror(t, fake, dial(t, fake.URI), "copy0")
+	fake.Do("hold-pause", nil)
+	ok(t, job.Pause(patience(t)))
+	_, err := job.Pivot(patience(t))
+	fails(t, err, blockjob.ErrStalled)
+	fake.Do("execute", fakeqemu.Fields{"command": "job-resume", "arguments": map[string]any{"id": "job0"}})
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
 func TestB34PivotAfterASoftAbortIsRefused(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	job := fakeReadyMirror(t, fake, dial(t, fake.URI), "copy0")

@@ -450,6 +450,26 @@ async def test_b22_nodes_are_free_when_released(connect: Connect, daemon: Qemu) 
         await monitor.execute("blockdev-del", node_name="copy")
 
 
+async def test_c121_released_of_what_the_caller_keeps(connect: Connect, daemon: Qemu) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    async with await connect(daemon.uri) as monitor:
+        job = await monitor.mirror("drive", target="copy", job_id="first", auto_dismiss=False)
+        await job.ready()
+        await job.abort()
+        assert await job.done(released=True) is Outcome.COPIED
+        await monitor.execute("blockdev-del", node_name="copy")
+        await job.dismiss()
+
+        daemon.add_empty("backup")
+        job = await monitor.backup("drive", target="backup", job_id="second", auto_dismiss=False)
+        with pytest.raises(blockjob.Stalled, match="dismiss"):
+            await job.done(released=True)
+        released = asyncio.ensure_future(job.done(released=True))
+        await job.dismiss()
+        assert await released is Outcome.COMPLETED
+
+
 async def test_b53_two_monitors_on_one_qemu(connect: Connect, daemon: Qemu) -> None:
     daemon.add_disk("drive")
     daemon.add_empty("copy")

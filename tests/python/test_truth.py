@@ -369,6 +369,49 @@ async def test_b33_a_refusal_is_told_with_qemus_text(connect: Connect, fake: Fak
         assert await job.pivot() is Outcome.PIVOTED
 
 
+async def test_c31_a_pivot_learns_how_another_clients_abort_ends_it(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path, limits={Limit.STALL: 600}) as monitor:
+        job = await ready_mirror(monitor, fake)
+        fake.do("hold-end", job="job0")
+        fake.do("execute", command="block-job-cancel", arguments={"device": "job0"})
+        pivot = asyncio.ensure_future(job.pivot())
+        await asyncio.to_thread(fake.wait, "job-complete")
+        await all_seen(monitor)
+        assert not pivot.done()
+        fake.do("finish", job="job0")
+        with pytest.raises(blockjob.JobEnded) as caught:
+            await pivot
+        assert caught.value.outcome is Outcome.COPIED
+
+
+async def test_c32_an_abort_that_does_not_wait_is_done_when_it_is_accepted(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await ready_mirror(monitor, fake)
+        fake.do("hold-end", job="job0")
+        stop = {"do": "io-error", "action": "stop"}
+        fake.do("when", command="block-job-cancel", at="done", steps=[stop])
+        assert await job.abort(wait=False) is None
+        with pytest.raises(blockjob.Stalled):
+            await job.done()
+
+
+async def test_c116_a_pause_that_another_client_has_ended_stalls_nobody(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path) as monitor:
+        job = await ready_mirror(monitor, fake)
+        fake.do("hold-pause", job="job0")
+        await job.pause()
+        with pytest.raises(blockjob.Stalled):
+            await job.pivot()
+        fake.do("execute", command="job-resume", arguments={"id": "job0"})
+        assert await job.pivot() is Outcome.PIVOTED
+
+
 async def test_b34_pivot_after_a_soft_abort_is_refused(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         job = await ready_mirror(monitor, fake)

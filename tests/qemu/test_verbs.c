@@ -212,6 +212,37 @@ static void b40_auto_dismiss_true_is_left_to_qemu(void **state)
     assert_int_equal(count_jobs(w), 0);
 }
 
+static void c121_a_mirror_that_the_caller_keeps_has_let_go_of_its_nodes(void **state)
+{
+    world *w = *state;
+    add_disk(w, "disk");
+    add_empty(w, "copy");
+    bj_job *job = mirror(w, "disk", "copy", JSON({"job-id": "mine", "auto-dismiss": false}));
+    expect(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
+
+    assert_string_equal(status_of(w, "mine"), "concluded");
+    qmp(w, "blockdev-del", JSON({"node-name": "copy"}));
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+/* Another kind may have its nodes until it is dismissed. */
+static void c121_released_of_a_backup_that_the_caller_keeps(void **state)
+{
+    world *w = *state;
+    add_disk(w, "disk");
+    add_empty(w, "copy");
+    bj_job *job = start(w, "blockdev-backup",
+                        JSON({"job-id": "mine", "device": "disk", "target": "copy", "sync": "full",
+                              "auto-dismiss": false}));
+    names(expect_end(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE), BJ_E_STALLED,
+                     BJ_OUTCOME_COMPLETED),
+          "dismiss");
+    bj_future *released = hold(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE));
+    expect(w, bj_job_dismiss(job, BJ_TIMEOUT_NONE), BJ_OK);
+    ends(released, BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
 static void b40_another_client_may_dismiss_first(void **state)
 {
     world *w = *state;
@@ -234,6 +265,8 @@ int main(void)
         TEST(b40_the_caller_dismisses_if_it_said_so),
         TEST(b40_auto_dismiss_true_is_left_to_qemu),
         TEST(b40_another_client_may_dismiss_first),
+        TEST(c121_a_mirror_that_the_caller_keeps_has_let_go_of_its_nodes),
+        TEST(c121_released_of_a_backup_that_the_caller_keeps),
         TEST(b42_a_pending_job_is_finalized),
         TEST(b42_a_pending_job_is_aborted),
         TEST(b44_pause_and_resume),
