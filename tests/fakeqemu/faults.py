@@ -19,6 +19,10 @@ _UNREAD_POLL = 0.0005
 _CHUNK = 1 << 18
 
 
+Held = tuple[str, Callable[[], None]]
+"""A reply that is kept back: the command, and what writes the reply or lets it be written."""
+
+
 @dataclass
 class Rule:
     """What is done with the reply of the next commands of a name."""
@@ -28,6 +32,8 @@ class Rule:
     count: int
     """How many times; 0 for ever."""
     step: dict[str, Any]
+    kept: list[Held] = field(default_factory=list)
+    """The replies that wait for the last one, of `out-of-order`."""
 
 
 def take(rules: list[Rule], command: str) -> list[Rule]:
@@ -38,6 +44,16 @@ def take(rules: list[Rule], command: str) -> list[Rule]:
         if rule.count == 0:
             rules.remove(rule)
     return taken
+
+
+@dataclass
+class LateReply:
+    """A reply that was made and is not written before the next `events` events."""
+
+    data: bytes
+    events: int
+    held: Held | None = None
+    """Where a step finds it to write it at once."""
 
 
 @dataclass

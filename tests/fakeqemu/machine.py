@@ -12,7 +12,7 @@ import starts
 from commands import type_of
 from disks import Disks
 from errors import StepError
-from faults import Rule
+from faults import Held, Rule
 from jobs import Job
 from motion import Motion, Pace
 from profiles import Profile
@@ -47,8 +47,7 @@ class Machine:
         self.jobs: dict[str, Job] = {}
         self.disks = Disks(length)
         self.rules: list[Rule] = []
-        self.held: list[tuple[str, Callable[[], None]]] = []
-        """Replies held back: the command and what sends its reply."""
+        self.held: list[Held] = []
         self.hold_ends = False
         self.pace = Pace()
         """How new jobs move."""

@@ -247,6 +247,23 @@ def _rule(machine: Machine, step: Step) -> None:
     machine.rules.append(Rule(step["do"], step["command"], step.get("count", 1), step))
 
 
+def _late_replies(machine: Machine, step: Step) -> None:
+    """Of lists: of both queries that a client may make of one."""
+    lists = ("query-jobs", "query-block-jobs")
+    commands = lists if step["do"] == "late-list" else (step.get("command", "*"),)
+    if not isinstance(step["events"], int):
+        raise StepError("events is a number")
+    for command in commands:
+        machine.rules.append(Rule("late-replies", command, step.get("count", 1), step))
+
+
+def _out_of_order(machine: Machine, step: Step) -> None:
+    count = step.get("count", 2)
+    if count < 2:
+        raise StepError("one reply has no order")
+    machine.rules.append(Rule("out-of-order", step.get("command", "*"), count, step))
+
+
 _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "execute": _execute,
     "emit": _emit,
@@ -262,6 +279,9 @@ _OF_MACHINE: dict[Any, Callable[[Machine, Step], Step | None]] = {
     "release": _release,
     "die": lambda machine, step: None,
     "start": _start,
+    "late-list": _late_replies,
+    "late-replies": _late_replies,
+    "out-of-order": _out_of_order,
     **dict.fromkeys(
         ("hold", "late", "drop", "duplicate", "change-id", "answer", "order", "when"), _rule
     ),

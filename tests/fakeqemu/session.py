@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from errors import QmpError, StepError
-from faults import Rule, take
+from faults import LateReply, Rule, take
 from machine import Later, Machine
 
 if TYPE_CHECKING:
@@ -59,17 +59,30 @@ class Host(Protocol):
 class Session:
     """One monitor's talk with its clients, one after the other."""
 
-    __slots__ = ("_client", "_host", "_requests", "_text", "_utf8", "machine", "negotiated")
+    __slots__ = (
+        "_client",
+        "_host",
+        "_replies",
+        "_requests",
+        "_text",
+        "_utf8",
+        "machine",
+        "negotiated",
+    )
 
     def __init__(self, host: Host, machine: Machine) -> None:
         self.machine = machine
         self._host = host
         self._client = 0
+        self._replies: list[LateReply] = []
         self.begin()
 
     def begin(self) -> None:
         """Another client; what was meant for those before is lost."""
         self._client += 1
+        for reply in self._replies:
+            self._forget(reply)
+        self._replies.clear()
         self._requests = 0
         self.negotiated = False
         self._text = ""
@@ -81,8 +94,12 @@ class Session:
         return encode({"QMP": {"version": version, "capabilities": capabilities}})
 
     def send_event(self, message: Message) -> None:
-        if self.negotiated:
-            self._host.send(encode(message))
+        if not self.negotiated:
+            return
+        self._host.send(encode(message))
+        for reply in self._replies:
+            reply.events -= 1
+        self._write_replies()
 
     def receive(self, data: bytes) -> None:
         client = self._client
@@ -124,7 +141,7 @@ class Session:
             self._on_command(name, arguments, echo, request)
 
     def _refuse(self, error: QmpError, echo: Message) -> None:
-        self._host.send(encode(_with_id(error.reply(), echo if error.has_id else {}, [])))
+        self._queue(encode(_with_id(error.reply(), echo if error.has_id else {}, [])))
 
     def _on_command(self, name: str, arguments: Message, echo: Message, message: Message) -> None:
         try:
@@ -231,8 +248,55 @@ class Session:
             self._host.note("held", command=name)
         elif "late" in steps:
             self._host.call_later(steps["late"]["seconds"], send)
+        elif "out-of-order" in steps:
+            rule = next(rule for rule in rules if rule.verb == "out-of-order")
+            self._keep_for_disorder(rule, name, send)
+        elif "late-replies" in steps:
+            self._queue_late(name, data, steps["late-replies"])
         elif "drop" not in steps:
-            send()
+            self._queue(data)
+
+    def _keep_for_disorder(self, rule: Rule, name: str, send: Callable[[], None]) -> None:
+        """The last of them comes first."""
+        rule.kept.append((name, send))
+        self.machine.held.append((name, send))
+        self._host.note("held", command=name)
+        if rule.count == 0:
+            for held in reversed(rule.kept):
+                if held in self.machine.held:  # else a step has released it
+                    self.machine.held.remove(held)
+                    held[1]()
+
+    # Replies in the order of their commands, which one that is late delays.
+
+    def _queue(self, data: bytes) -> None:
+        self._replies.append(LateReply(data, 0))
+        self._write_replies()
+
+    def _queue_late(self, name: str, data: bytes, step: Message) -> None:
+        reply = LateReply(data, step["events"])
+
+        def write() -> None:
+            reply.events = 0
+            self._write_replies()
+
+        reply.held = (name, write)
+        self.machine.held.append(reply.held)
+        self._replies.append(reply)
+        if "seconds" in step:
+            self._host.call_later(step["seconds"], write)
+        self._host.note("late", command=name)
+        self._write_replies()
+
+    def _write_replies(self) -> None:
+        while self._replies and self._replies[0].events <= 0:
+            reply = self._replies.pop(0)
+            self._forget(reply)
+            self._host.send(reply.data)
+
+    def _forget(self, reply: LateReply) -> None:
+        if reply.held in self.machine.held:
+            self.machine.held.remove(reply.held)
 
 
 def _with_id(reply: Message, echo: Message, rules: list[Rule]) -> Message:

@@ -158,6 +158,110 @@ def test_a_late_reply_comes_after_others(qemu: FakeQemu, client: Client) -> None
     assert [client.read()["id"] for _ in range(2)] == ["query-version", "query-jobs"]
 
 
+END = ["waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"]
+
+
+def news(messages: list[Message]) -> list[str]:
+    """The statuses, the other events and the ids of replies, in their order."""
+    return [
+        message["data"]["status"]
+        if message.get("event") == "JOB_STATUS_CHANGE"
+        else message.get("event", message.get("id"))
+        for message in messages
+    ]
+
+
+def read(client: Client, count: int) -> list[Message]:
+    return [client.read() for _ in range(count)]
+
+
+@pytest.mark.parametrize("events", range(6))
+def test_a_late_list_is_older_than_the_events_before_it(
+    qemu: FakeQemu, client: Client, events: int
+) -> None:
+    client.ask("blockdev-backup", **MIRROR)
+    qemu.do("late-list", events=events)
+    client.send("query-block-jobs")
+    client.send("query-jobs")
+    qemu.do("wait", what="late", command="query-jobs")
+    qemu.do("finish")
+    messages = read(client, 7)
+    lists = ["query-block-jobs", "query-jobs"]
+    assert news(messages) == END[:events] + lists + END[events:]
+    for reply in messages[events : events + 2]:
+        assert [row["status"] for row in reply["return"]] == ["running"]
+    assert client.ask("query-jobs")[-1]["return"] == []  # the next one is not late
+
+
+def test_a_late_reply_delays_those_behind_it(qemu: FakeQemu, client: Client) -> None:
+    client.ask("blockdev-backup", **MIRROR)
+    qemu.do("late-replies", command="block-job-set-speed", events=5)
+    client.send("block-job-set-speed", device="j", speed=0)
+    client.send("query-jobs")
+    client.socket.sendall(b'{"execute": 5, "id": "bad"}')
+    qemu.do("wait", command="query-jobs")
+    qemu.do("finish")
+    messages = read(client, 8)
+    assert news(messages) == [*END, "block-job-set-speed", "query-jobs", "bad"]
+    assert len(messages[-2]["return"]) == 1
+
+
+def test_late_replies_wait_for_what_their_command_leads_to(qemu: FakeQemu, client: Client) -> None:
+    client.ask("blockdev-mirror", **MIRROR)
+    qemu.do("ready")
+    client.read_until("BLOCK_JOB_READY")
+    qemu.do("late-replies", events=5)
+    client.send("block-job-complete", device="j")
+    assert news(read(client, 6)) == [*END, "block-job-complete"]
+
+
+def test_late_replies_are_released(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("late-replies", events=1000, count=0)
+    client.send("query-jobs")
+    client.send("query-version")
+    qemu.do("wait", what="late", command="query-version")
+    assert qemu.do("release") == {"released": 2}
+    assert news(read(client, 2)) == ["query-jobs", "query-version"]
+
+
+def test_late_replies_come_after_so_long_if_nothing_happens(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("late-replies", events=1000, seconds=0.01)
+    assert client.ask("query-version")[-1]["id"] == "query-version"
+    assert qemu.do("release") == {"released": 0}
+
+
+def test_a_late_reply_dies_with_its_client(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("late-list", events=1)
+    client.send("query-jobs")
+    qemu.do("wait", what="late")
+    qemu.do("die")
+    qemu.do("start")
+    with Client(qemu.path) as again:
+        qemu.do("emit", event="X")
+        assert qemu.do("release") == {"released": 0}
+        assert news(read(again, 1)) == ["X"]
+
+
+def test_replies_out_of_order(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("out-of-order", count=3)
+    for command in ("query-jobs", "query-version", "query-status", "query-block-jobs"):
+        client.send(command)
+    assert [client.read()["id"] for _ in range(4)] == [
+        "query-status",
+        "query-version",
+        "query-jobs",
+        "query-block-jobs",
+    ]
+
+
+def test_replies_that_wait_for_disorder_are_released(qemu: FakeQemu, client: Client) -> None:
+    qemu.do("out-of-order", command="query-jobs")
+    client.send("query-jobs")
+    qemu.do("wait", what="held")
+    assert qemu.do("release") == {"released": 1}
+    assert client.read()["id"] == "query-jobs"
+
+
 def test_split_gives_single_bytes(qemu: FakeQemu) -> None:
     qemu.do("split", bytes=1)
     client = Client(qemu.path, negotiate=False)
@@ -287,7 +391,14 @@ def test_an_impossible_step_hangs_up(qemu: FakeQemu, client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "fields"),
-    [("fly", {}), ("emit", {}), ("ready", {"job": "x"}), ("stop", {"what": "it"})],
+    [
+        ("fly", {}),
+        ("emit", {}),
+        ("ready", {"job": "x"}),
+        ("stop", {"what": "it"}),
+        ("late-list", {}),
+        ("out-of-order", {"count": 1}),
+    ],
 )
 def test_bad_steps_are_refused(qemu: FakeQemu, verb: str, fields: Message) -> None:
     with pytest.raises(ControlError, match=verb):

@@ -97,9 +97,7 @@ async def test_c03_attach_while_a_job_ends(connect: Connect, fake: FakeQemu) -> 
         await nothing_is_left(monitor)
 
 
-async def test_c03_attach_while_a_job_of_the_library_ends(
-    connect: Connect, fake: FakeQemu
-) -> None:
+async def test_c03_attach_while_a_job_of_the_library_ends(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         job = await monitor.start("blockdev-backup", BACKUP | {"auto-dismiss": True})
         attached = await attach_late(monitor, fake)
