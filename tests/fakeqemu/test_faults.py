@@ -166,7 +166,7 @@ def news(messages: list[Message]) -> list[str]:
     return [
         message["data"]["status"]
         if message.get("event") == "JOB_STATUS_CHANGE"
-        else message.get("event", message.get("id"))
+        else str(message.get("event", message.get("id")))
         for message in messages
     ]
 

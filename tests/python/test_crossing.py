@@ -62,7 +62,7 @@ async def attach_late(monitor: Any, fake: FakeQemu) -> asyncio.Future[Any]:
     """Attaches; its lists are made, and the replies are still in QEMU."""
     fake.do("hold", command="query-block-jobs")
     fake.do("hold", command="query-jobs")
-    attached = asyncio.ensure_future(monitor.attach("j"))
+    attached: asyncio.Future[Any] = asyncio.ensure_future(monitor.attach("j"))
     await wait(fake, what="held", command="query-jobs")
     return attached
 
@@ -145,7 +145,7 @@ async def test_c18_a_raw_verb_right_behind_its_start(
         fake.do("when", command="blockdev-mirror", at="done", steps=[{"do": "ready"}])
         # Both are written before QEMU says anything about the job.
         fake.do("stop", what="writing")
-        arguments = {"device": "drive1", "target": "copy1", "sync": "full"}
+        arguments: dict[str, Any] = {"device": "drive1", "target": "copy1", "sync": "full"}
         arguments |= {"job-id": "x", "auto-dismiss": True}
         started = asyncio.ensure_future(monitor.start("blockdev-mirror", arguments))
         await wait(fake, command="blockdev-mirror", count=2)

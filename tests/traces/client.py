@@ -31,6 +31,21 @@ class Held:
     reader: asyncio.Task[None] | None = None
 
 
+def call_of(job: blockjob.Job, request: Request) -> Coroutine[Any, Any, Any]:
+    """A verb, by the job's method."""
+    calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "complete": lambda: job.pivot(only_if_ready=True),
+        "cancel": lambda: job.abort(wait=False),
+        "force": lambda: job.abort(force=True, wait=False),
+        "pause": job.pause,
+        "resume": job.resume,
+        "set-speed": lambda: job.set_speed(int(request.detail)),
+        "finalize": job.finalize,
+        "dismiss": job.dismiss,
+    }
+    return calls[request.verb]()
+
+
 class PythonClient:
     """Uses the asyncio front-end."""
 
@@ -152,18 +167,8 @@ class PythonClient:
 
     async def verb(self, run: Run, line: Line, request: Request) -> None:
         job = self.held[id(run)].job
-        calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
-            "complete": lambda: job.pivot(only_if_ready=True),
-            "cancel": lambda: job.abort(wait=False),
-            "force": lambda: job.abort(force=True, wait=False),
-            "pause": job.pause,
-            "resume": job.resume,
-            "set-speed": lambda: job.set_speed(int(request.detail)),
-            "finalize": job.finalize,
-            "dismiss": job.dismiss,
-        }
         self.runs[line.index] = run
-        self._begin(line, calls[request.verb]())
+        self._begin(line, call_of(job, request))
 
     async def execute(self, line: Line) -> None:
         arguments = line.message.get("arguments")

@@ -535,12 +535,15 @@ class Player:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         with tempfile.TemporaryDirectory() as folder:
-            self.server = Server(self.transcript, self.runs, Path(folder) / "qmp")
+            self.server = self.make_server(Path(folder) / "qmp")
             await self.server.start()
             try:
                 yield
             finally:
                 await self.server.stop()
+
+    def make_server(self, path: Path) -> Server:
+        return Server(self.transcript, self.runs, path)
 
     @staticmethod
     def _is_negotiated(line: Line) -> bool:
@@ -608,7 +611,7 @@ class Player:
             return  # nobody knows what QEMU would have answered
         run = self._run_of(line, request)
         if self.acts and request.verb == "start" and command in self.server.state.commands:
-            await self._play_start(run or _unborn(request, line), line)
+            await self._play_start(run or unborn(request, line), line)
             return
         if request.verb == "dismiss" and run is not None and self._is_dismissed(run):
             pass  # by the library, as soon as it was over
@@ -619,7 +622,7 @@ class Player:
             self.raw.append(line)
             await self.client.execute(line)
         self.sent[line.index] = await self.server.arrival(
-            lambda sent: _is_same(sent, request), f"{command} {request.arguments}"
+            lambda sent: is_same(sent, request), f"{command} {request.arguments}"
         )
 
     @property
@@ -635,7 +638,7 @@ class Player:
         own = self.mode == OWN_NAMES and self._may_name(run, request)
         await self.client.start(run, line, own)
         sent = self.sent[line.index] = await self.server.arrival(
-            lambda sent: _is_same(sent, request, own), f"{request.command} {request.arguments}"
+            lambda sent: is_same(sent, request, own), f"{request.command} {request.arguments}"
         )
         if not own:
             return
@@ -835,12 +838,12 @@ class Player:
         return end
 
 
-def _unborn(request: Request, line: Line) -> Run:
+def unborn(request: Request, line: Line) -> Run:
     """A start that QEMU refuses, or takes for one of several."""
     return Run(request.job, STARTERS[request.command], 0, line.index, line)
 
 
-def _is_same(sent: Request, wanted: Request, own: bool = False) -> bool:
+def is_same(sent: Request, wanted: Request, own: bool = False) -> bool:
     """Whether the client's command is the transcript's, whatever the words."""
     if sent.verb != wanted.verb:
         return False
