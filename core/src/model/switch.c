@@ -212,7 +212,8 @@ enum disk_switch switch_compare(const struct switch_before *before, const struct
     enum disk_switch result = compare_above(before, after);
     if (result == SWITCH_UNKNOWN)
         result = compare_exports(before, after);
-    return result == SWITCH_UNKNOWN && before->is_used ? SWITCH_UNCLEAR : result;
+    bool shows_something = after->vertex_count > 0;
+    return result == SWITCH_UNKNOWN && before->is_used && shows_something ? SWITCH_UNCLEAR : result;
 }
 
 /* ---------------------------------------------------------------- the device */
