@@ -99,7 +99,7 @@ static void leave_free(hoard *h, int count)
     h->count = 0;
     for (int fd; (fd = dup(STDERR_FILENO)) >= 0;)
         h->fds[h->count++] = fd;
-    assert_in_range(h->count, count, FDS_MAX);
+    assert_int_in_range(h->count, count, FDS_MAX);
     while (count-- > 0)
         close(h->fds[--h->count]);
 }
@@ -233,7 +233,7 @@ static void sweep(world *w, bool is_own_loop)
     int refused = 1;
     for (int count = 0; refused > 0; count++) {
         program p = {.remedy = "open files"};
-        assert_in_range(count, 0, ENOUGH);
+        assert_int_in_range(count, 0, ENOUGH);
         p.ev = is_own_loop ? ev_loop_new(EVFLAG_AUTO) : NULL;
         if (p.ev)
             ev_run(p.ev, EVRUN_NOWAIT); /* its own descriptors are the program's affair */
@@ -298,7 +298,7 @@ static void refuse_each(world *w, bool is_own_loop)
     atomic_store(&epoll_ctl_failed, true);
     for (int number = 1; atomic_load(&epoll_ctl_failed); number++) {
         program p = {.remedy = "fs.epoll.max_user_watches"};
-        assert_in_range(number, 1, ENOUGH);
+        assert_int_in_range(number, 1, ENOUGH);
         p.ev = is_own_loop ? ev_loop_new(EVFLAG_AUTO) : NULL;
         atomic_store(&epoll_ctl_failed, false);
         atomic_store(&epoll_ctl_left, number);
@@ -372,7 +372,7 @@ static void c88_few_threads_look_up_names(void **state)
         names(late, text_of(w, "host%d.example", i));
         bj_future_unref(late);
     }
-    assert_in_range(count_threads() - threads, 1, LOOKUPS_MAX);
+    assert_int_in_range(count_threads() - threads, 1, LOOKUPS_MAX);
     /* The loop has given up the last of them when it has done something that came after. */
     answers(hold(w, bj_monitor_connect(w->ctx, text_of(w, "tcp:127.0.0.1:%s", port), PATIENCE_MS)),
             BJ_E_CONNECT);

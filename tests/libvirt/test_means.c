@@ -25,7 +25,7 @@ static void leave_free(hoard *h, int count)
     h->count = 0;
     for (int fd; (fd = dup(STDERR_FILENO)) >= 0;)
         h->fds[h->count++] = fd;
-    assert_in_range(h->count, count, FDS_MAX);
+    assert_int_in_range(h->count, count, FDS_MAX);
     for (; count > 0 && h->count > 0; count--)
         close(h->fds[--h->count]);
 }
@@ -50,7 +50,7 @@ static void c43_every_number_of_free_descriptors(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     assert_int_equal(bj_ctx_new(&ctx), BJ_OK);
     for (int count = 0; refused; count++) {
-        assert_in_range(count, 0, ENOUGH);
+        assert_int_in_range(count, 0, ENOUGH);
         leave_free(&h, count);
         bj_future *failed = bj_monitor_connect(ctx, uri, PATIENCE_MS);
         bj_future_wait(failed, BJ_TIMEOUT_NONE);
