@@ -90,7 +90,7 @@ func TestB65B66B70AnythingAtAnyMoment(t *testing.T) {
 			// A domain of its own: a job that was lost may go on, and refuse the next one.
 			d := host.Domain(t, "vm-")
 			oneMishap(t, random, d, mishap, options)
-			if !mishap.fatal {
+			if !mishap.fatal && d.IsRunning() {
 				d.Destroy()
 			}
 		})
