@@ -48,7 +48,7 @@ static void event_free(struct event *event)
 
 /* ----------------------------------------------------------------------- events */
 
-void domain_on_fact(void *user, const struct driver_fact *fact)
+void domain_on_fact(void *user, const struct fact *fact)
 {
     struct domain *domain = user;
     domain->sink->fact(domain->user, fact);

@@ -17,7 +17,7 @@ void domain_replay_early_events(struct domain *domain);
 void domain_drop_early_events(struct domain *domain);
 
 /* facts_new()'s; the user is the domain. */
-void domain_on_fact(void *user, const struct driver_fact *fact);
+void domain_on_fact(void *user, const struct fact *fact);
 
 /* Any thread: the connection has ended; virConnectCloseReason. */
 void domain_on_disconnected(void *user, int reason);

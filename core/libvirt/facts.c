@@ -45,7 +45,7 @@ struct run {
 };
 
 struct facts {
-    void (*emit)(void *user, const struct driver_fact *fact);
+    void (*emit)(void *user, const struct fact *fact);
     void *user;
     bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
     uint64_t change_count;
@@ -72,7 +72,7 @@ const char *facts_type_name(int type)
 
 /* -------------------------------------------------------------------- memory */
 
-struct facts *facts_new(void (*emit)(void *user, const struct driver_fact *fact), void *user)
+struct facts *facts_new(void (*emit)(void *user, const struct fact *fact), void *user)
 {
     struct facts *facts = calloc(1, sizeof *facts);
     if (facts) {
@@ -214,7 +214,7 @@ static bool can_switch(const struct run *run, int type)
 
 /* False: it is nobody's. Once libvirt has taken the next run, the disk's name is that one's. */
 static bool address(const struct facts *facts, const struct run *run, const char *type,
-                    struct driver_fact *fact)
+                    struct fact *fact)
 {
     fact->id = run->disk;
     fact->type = type;
@@ -224,7 +224,7 @@ static bool address(const struct facts *facts, const struct run *run, const char
 
 static void emit_ready(const struct facts *facts, struct run *run, const char *type)
 {
-    struct driver_fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
+    struct fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
     bool is_news = !run->ready_emitted && address(facts, run, type, &fact);
 
     run->ready = run->ready_emitted = true;
@@ -234,15 +234,15 @@ static void emit_ready(const struct facts *facts, struct run *run, const char *t
 
 /* What libvirt calls canceled is what someone has asked it to abort, however it went (B17). A copy
  * that was ready is then whole (B66). */
-static struct driver_fact canceled(const struct run *run, int type)
+static struct fact canceled(const struct run *run, int type)
 {
     enum qemu_end end = run->end;
     if (end == QEMU_SAYS_NOTHING)
         end = can_switch(run, type) && run->ready && !run->pivot_sent ? QEMU_COMPLETED
                                                                       : QEMU_CANCELLED;
     if (end == QEMU_CANCELLED)
-        return (struct driver_fact){.kind = FACT_CANCELLED};
-    return (struct driver_fact){
+        return (struct fact){.kind = FACT_CANCELLED};
+    return (struct fact){
         .kind = FACT_COMPLETED,
         .error = end != QEMU_FAILED ? NULL
                  : run->error       ? run->error
@@ -251,25 +251,25 @@ static struct driver_fact canceled(const struct run *run, int type)
 }
 
 /* libvirt knows why, but does not tell; a cancel that it was not asked for is an error to it. */
-static struct driver_fact failed(const struct run *run)
+static struct fact failed(const struct run *run)
 {
     if (run->end == QEMU_CANCELLED)
-        return (struct driver_fact){.kind = FACT_CANCELLED};
+        return (struct fact){.kind = FACT_CANCELLED};
     const char *error =
         run->end == QEMU_FAILED && run->error ? run->error
         : run->end == QEMU_COMPLETED
             ? "QEMU has completed it, and libvirt says that it failed: libvirt's log has the reason"
             : "libvirt says that it failed, and no reason: libvirt's log or the guest's has it";
-    return (struct driver_fact){.kind = FACT_COMPLETED, .error = error};
+    return (struct fact){.kind = FACT_COMPLETED, .error = error};
 }
 
-static struct driver_fact end_of(const struct run *run, int type, int status)
+static struct fact end_of(const struct run *run, int type, int status)
 {
     if (status == FACTS_FAILED)
         return failed(run);
     if (status == FACTS_CANCELED)
         return canceled(run, type);
-    return (struct driver_fact){.kind = FACT_COMPLETED};
+    return (struct fact){.kind = FACT_COMPLETED};
 }
 
 static enum disk_switch switch_of(const struct run *run, int type, int status)
@@ -280,14 +280,14 @@ static enum disk_switch switch_of(const struct run *run, int type, int status)
 }
 
 /* Whether a commit that completed has switched is only asked of one that was ready. */
-static bool has_been_ready(const struct driver_fact *fact, int type)
+static bool has_been_ready(const struct fact *fact, int type)
 {
     return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
 }
 
 static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
-    struct driver_fact fact = end_of(run, type, status);
+    struct fact fact = end_of(run, type, status);
     if (has_been_ready(&fact, type))
         emit_ready(facts, run, facts_type_name(type));
 
@@ -410,7 +410,7 @@ static void note_end(struct run *run, enum qemu_end end, const char *error, int6
 static void note_error(const struct facts *facts, const struct run *run, const json_t *data,
                        int64_t timestamp_us)
 {
-    struct driver_fact fact = {
+    struct fact fact = {
         .kind = FACT_STOPPED,
         .error = stop_reason(data),
         .timestamp_us = timestamp_us,

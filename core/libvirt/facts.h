@@ -32,7 +32,7 @@ const char *facts_type_name(int type);
 struct facts;
 
 /* `emit` is called from inside the functions below, and may call them. NULL: no memory. */
-struct facts *facts_new(void (*emit)(void *user, const struct driver_fact *fact), void *user);
+struct facts *facts_new(void (*emit)(void *user, const struct fact *fact), void *user);
 void facts_free(struct facts *facts); /* takes NULL */
 
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */

@@ -14,7 +14,7 @@
 
 struct heard {
     struct message message;
-    struct driver_fact fact;
+    struct fact fact;
     bool is_fact;
 };
 
@@ -27,7 +27,7 @@ static struct heard hear(const char *text)
     return h;
 }
 
-static void assert_fact(const char *text, enum driver_fact_kind kind, const char *id)
+static void assert_fact(const char *text, enum fact_kind kind, const char *id)
 {
     struct heard h = hear(text);
     assert_true(h.is_fact);
@@ -384,7 +384,7 @@ static struct job_list *read_rows(const char *block_jobs, const char *jobs, size
     json_t *job = jobs ? json_loads(jobs, JSON_DECODE_ANY, NULL) : NULL;
     assert_non_null(block);
     assert_int_equal(jobs != NULL, job != NULL);
-    struct job_list *list = qmp_read_rows(block, job, limit);
+    struct job_list *list = qmp_read_rows(block, job, &(struct row_filter){.limit = limit});
     json_decref(block);
     json_decref(job);
     assert_non_null(list);

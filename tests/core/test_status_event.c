@@ -26,7 +26,7 @@ static bool read_both_ways(const char *bytes, size_t len)
     bool taken = status_event_read(text, len, &event);
     if (taken) {
         struct message message;
-        struct driver_fact fact;
+        struct fact fact;
         const char *reason;
         if (message_parse(text, len, &message, &reason) != 0)
             fail_msg("no message: %.*s", (int)len, text);

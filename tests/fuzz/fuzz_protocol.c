@@ -46,14 +46,14 @@ static void check_row(const bj_job_info *row)
 
 static void check_rows(const json_t *value)
 {
-    struct job_list *list = qmp_read_rows(value, value, 100);
+    struct job_list *list = qmp_read_rows(value, value, &(struct row_filter){.limit = 100});
     must(list != NULL, "any list can be read");
     must(list->count <= 100, "no more rows than the limit");
     for (size_t i = 0; i < list->count; i++)
         check_row(&list->rows[i].info);
     job_list_free(list);
 
-    list = qmp_read_rows(value, NULL, 100);
+    list = qmp_read_rows(value, NULL, &(struct row_filter){.limit = 100});
     must(list != NULL, "any list can be read alone");
     for (size_t i = 0; i < list->count; i++)
         check_row(&list->rows[i].info);
@@ -73,7 +73,7 @@ static void check_graph(const json_t *value)
 
 static void check_fact(const struct message *m)
 {
-    struct driver_fact fact;
+    struct fact fact;
     if (!qmp_read_fact(m, &fact))
         return;
     must(*fact.id && strlen(fact.id) <= 1024, "a fact is about a job");

@@ -15,7 +15,7 @@
 static void check_same(const struct status_event *event, const char *text, size_t len)
 {
     struct message m;
-    struct driver_fact fact;
+    struct fact fact;
     const char *reason;
 
     must(memchr(event->id, '\0', sizeof event->id) != NULL, "the id ends");

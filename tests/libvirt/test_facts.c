@@ -14,10 +14,10 @@ struct heard {
     struct facts *facts;
     char text[8192];
     size_t len;
-    void (*then)(struct heard *heard, const struct driver_fact *fact);
+    void (*then)(struct heard *heard, const struct fact *fact);
 };
 
-static const char *kind_name(enum driver_fact_kind kind)
+static const char *kind_name(enum fact_kind kind)
 {
     static const char *const names[] = {
         [FACT_STATUS] = "STATUS",       [FACT_READY] = "READY",     [FACT_COMPLETED] = "COMPLETED",
@@ -26,7 +26,7 @@ static const char *kind_name(enum driver_fact_kind kind)
     return names[kind];
 }
 
-static void hear(void *user, const struct driver_fact *fact)
+static void hear(void *user, const struct fact *fact)
 {
     struct heard *heard = user;
     int len =
@@ -573,7 +573,7 @@ static void b22_null_comes_before_libvirts_word(void **state)
     assert_told(heard, "vda mirror COMPLETED @3");
 }
 
-static void start_again(struct heard *heard, const struct driver_fact *fact)
+static void start_again(struct heard *heard, const struct fact *fact)
 {
     if (fact->kind != FACT_READY) {
         start_sent(heard);

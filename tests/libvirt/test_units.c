@@ -72,7 +72,7 @@ static void b56_disks(void **state)
 
 static int ends;
 
-static void count_ends(void *user, const struct driver_fact *fact)
+static void count_ends(void *user, const struct fact *fact)
 {
     (void)user;
     ends += fact->kind == FACT_COMPLETED;

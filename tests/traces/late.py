@@ -335,7 +335,11 @@ class LatePlayer(Player):
         when += f"ended at {run.end}, gone at {gone}"
         if asked.job is None:
             error = asked.task.exception()
-            is_true = isinstance(error, blockjob.NoJob) and is_late
+            # A start that is refused late has a run of a moment.
+            is_over = is_late or (
+                asked.answered is not None and (run.end or index) < asked.answered
+            )
+            is_true = isinstance(error, blockjob.NoJob) and is_over
             return None if is_true else f"{error!r}: {when}"
         outcome = asked.job.outcome
         told = f"{outcome} ({asked.job.error})"

@@ -11,14 +11,11 @@
  * client's. */
 static void note_verb(struct request *request, struct driver *driver)
 {
-    char *id = NULL;
-    if (!driver->ops->is_verb ||
-        !driver->ops->is_verb(driver, request->command, request->arguments, &request->verb, &id))
+    if (!driver->ops->is_verb || !driver->ops->is_verb(driver, request->command, request->arguments,
+                                                       &request->raw.verb, &request->raw_id))
         return;
-    request->target = bj_job_ref(monitor_find_job(request->monitor, id));
-    if (request->target)
-        machine_raw_sent(&request->target->machine, request->verb);
-    free(id);
+    request->raw.id = request->raw_id;
+    tracker_raw(&request->monitor->tracker, &request->raw);
 }
 
 static int send_execute(struct request *request, struct driver *driver)
@@ -30,11 +27,19 @@ static int send_execute(struct request *request, struct driver *driver)
     return r;
 }
 
-/* A reply that is lost with its connection is no refusal: the machine learns of the cut itself. */
 static void execute_over(struct request *request, const struct driver_reply *reply)
 {
-    if (request->target && !(reply && reply->is_lost))
-        job_feed_raw_reply(request->target, request->verb, reply && reply->error == BJ_OK);
+    enum order_reply result = ORDER_REFUSED;
+
+    if (!request->raw_id)
+        return;
+    if (reply && reply->error == BJ_OK)
+        result = ORDER_ACCEPTED;
+    else if (reply && reply->is_lost)
+        result = ORDER_LOST;
+    if (request->raw.run)
+        job_notify_listeners(job_of(request->raw.run));
+    tracker_raw_replied(&request->monitor->tracker, &request->raw, result);
 }
 
 static void execute_replied(struct request *request, struct driver_reply *reply)

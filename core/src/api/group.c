@@ -201,7 +201,7 @@ static void ask_part(struct part *part, struct waiter question)
     part->waiter = (struct job_waiter){.base = question, .answered = part_answered};
     part->linked = true;
     part->wait->linked++;
-    machine_ask(&part->job->machine, &part->waiter.base);
+    run_ask(&part->job->run, &part->waiter.base);
     job_note_observer(part->job);
 }
 
@@ -211,7 +211,7 @@ static void leave_part(struct part *part)
         return;
     part->linked = false;
     part->wait->linked--;
-    machine_leave(&part->job->machine, &part->waiter.base);
+    run_leave(&part->job->run, &part->waiter.base);
 }
 
 static void on_job_fact(struct job_listener *listener)
@@ -280,7 +280,7 @@ static bool is_decided(const struct group_wait *wait)
 static bool all_can_pivot(const struct group_wait *wait)
 {
     for (size_t i = 0; i < wait->count; i++)
-        if (wait->parts[i].linked && !machine_can_pivot(&wait->parts[i].job->machine))
+        if (wait->parts[i].linked && !machine_can_pivot(&wait->parts[i].job->run.machine))
             return false;
     return true;
 }
@@ -291,12 +291,12 @@ static void let_go(struct group_wait *wait)
     stop_listening(wait);
     for (size_t i = 0; i < wait->count; i++)
         if (wait->parts[i].linked)
-            machine_unhold(&wait->parts[i].job->machine, &wait->parts[i].waiter.base);
+            run_unhold(&wait->parts[i].job->run, &wait->parts[i].waiter.base);
 }
 
 static void abort_part(struct part *part, int flags)
 {
-    if (!machine_is_over(&part->job->machine))
+    if (!machine_is_over(&part->job->run.machine))
         ask_part(part, (struct waiter){.question = ASK_ABORT, .flags = flags});
 }
 
@@ -358,7 +358,7 @@ static struct group_wait *wait_of(bj_future *future)
 static struct part *find_unfit(struct group_wait *wait)
 {
     for (size_t i = 0; wait->goal == GROUP_PIVOT && i < wait->count; i++)
-        if (machine_traits(&wait->parts[i].job->machine)->never_ready)
+        if (machine_traits(&wait->parts[i].job->run.machine)->never_ready)
             return &wait->parts[i];
     return NULL;
 }
@@ -368,7 +368,7 @@ static void refuse_unfit(struct group_wait *wait, struct part *unfit)
     wait->decider = unfit;
     wait->answer = (struct future_result){
         .error = BJ_E_STATE,
-        .outcome = machine_outcome(&unfit->job->machine),
+        .outcome = machine_outcome(&unfit->job->run.machine),
         .text = text_printf("job %s: a job of this type has no pivot: wait for done",
                             bj_job_id(unfit->job)),
     };
@@ -399,7 +399,7 @@ static void leave_wait(bj_future *future)
 static bool is_late(const struct part *part)
 {
     bool only_waits_for_others =
-        part->wait->goal == GROUP_PIVOT && machine_can_pivot(&part->job->machine);
+        part->wait->goal == GROUP_PIVOT && machine_can_pivot(&part->job->run.machine);
     return part->linked && !only_waits_for_others;
 }
 

@@ -17,11 +17,23 @@ static bj_ctx *ctx_of(const bj_job *job)
 
 /* ---------------------------------------------------------------------- facts */
 
+int64_t job_event_us(const bj_job *job)
+{
+    return job->monitor->fed == job ? job->monitor->event_us : 0;
+}
+
+/* What is done about a fact comes after it was seen. */
+int64_t job_seen_us(const bj_job *job)
+{
+    return job->monitor->fed == job ? job->monitor->seen_us : clock_realtime_us();
+}
+
+/* The outcome may have to wait for a reply. */
 static void note_end_event(bj_job *job)
 {
     ctx_lock(ctx_of(job));
     if (!job->timeline.end_event)
-        job->timeline.end_event = job->event_us;
+        job->timeline.end_event = job_event_us(job);
     ctx_unlock(ctx_of(job));
 }
 
@@ -39,115 +51,51 @@ void job_remove_listener(bj_job *job, struct job_listener *listener)
     *link = listener->next;
 }
 
-static void notify_listeners(bj_job *job)
+void job_notify_listeners(bj_job *job)
 {
     for (struct job_listener *l = job->listeners; l; l = l->next)
         l->notify(l);
 }
 
-void job_feed(bj_job *job, const struct driver_fact *fact)
+void job_hear(bj_job *job, const struct fact *fact)
 {
-    struct machine *machine = &job->machine;
-
-    bj_job_ref(job); /* a fact may be the last thing that happens to it */
-    job->event_us = fact->timestamp_us;
-    job->seen_us = clock_realtime_us();
+    job->monitor->fed = job;
+    job->monitor->event_us = fact->timestamp_us;
+    job->monitor->seen_us = clock_realtime_us();
     job_learn_type(job, fact->type);
-
-    switch (fact->kind) {
-    case FACT_STATUS:
-        machine_status_event(machine, fact->status);
-        break;
-    case FACT_READY:
-        machine_ready_event(machine);
-        break;
-    case FACT_COMPLETED:
-        note_end_event(job); /* the outcome may have to wait for a reply */
-        machine_completed_event(machine, fact->error);
-        break;
-    case FACT_CANCELLED:
-        machine_cancelled_event(machine);
-        break;
-    case FACT_STOPPED:
-        machine_stopped_event(machine, fact->error);
-        break;
-    case FACT_PENDING:
-        machine_pending_event(machine);
-        break;
-    }
-    job->event_us = job->seen_us = 0;
-    notify_listeners(job);
-    bj_job_unref(job);
+    if (fact->kind == FACT_COMPLETED)
+        note_end_event(job);
+    job_notify_listeners(job);
 }
 
-void job_feed_row(bj_job *job, const struct job_row *row)
+void job_see(bj_job *job, const struct job_row *row)
 {
     const bj_job_info *info = &row->info;
+    const struct machine_traits *traits = machine_traits(&job->run.machine);
+
     job_learn_type(job, info->type);
     job->last_progress.current = info->current;
     job->last_progress.total = info->total;
     job->last_progress.speed = info->speed;
-    if (*info->status && !info->auto_dismiss && !machine_traits(&job->machine)->ours)
-        machine_learn(&job->machine)->kept = true;
-
-    struct row fact = {
-        .status = job_status_of(info->status),
-        .ready = info->ready,
-        .paused = info->paused,
-        .hides_pause = job->has_bare_rows,
-        .io_error = row->has_io_error,
-        .error = *info->error ? info->error : NULL,
-        .cancelled = row->was_cancelled,
-    };
-    if (machine_is(&job->machine, IS_AWAY))
-        machine_reconnected_listed(&job->machine, &fact);
-    else
-        machine_row(&job->machine, &fact);
-    notify_listeners(job);
+    if (*info->status && !info->auto_dismiss && !traits->ours && !traits->undecided)
+        machine_learn(&job->run.machine)->kept = true;
+    job_notify_listeners(job);
 }
 
-void job_feed_listed(bj_job *job, const struct job_row *row)
+void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct text *run_data)
 {
-    if (row) {
-        job_feed_row(job, row);
-        return;
-    }
-    if (machine_is(&job->machine, IS_AWAY))
-        machine_reconnected_absent(&job->machine);
-    else
-        machine_absent(&job->machine);
-    notify_listeners(job);
-}
-
-void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
-                    const struct verb_reply *reply)
-{
-    machine_reply(&job->machine, verb, waiter, reply);
-    notify_listeners(job);
-}
-
-void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted)
-{
-    machine_raw_reply(&job->machine, verb, accepted);
-    notify_listeners(job);
-}
-
-/* A poll is repeated; any other query was about an end that only the list shows, or
- * whether the job is there at all. */
-void job_feed_list_failed(bj_job *job)
-{
-    if (job->polls && !machine_is(&job->machine, IS_AWAY))
-        return;
-    bj_job_ref(job);
-    machine_list_failed(&job->machine, "QEMU could not be asked how it ended");
-    bj_job_unref(job);
+    job->device = device ? text_new(device, strlen(device)) : NULL;
+    job->run_data = text_ref(run_data);
+    ctx_lock(ctx_of(job));
+    job->timeline.start_sent = sent_us;
+    ctx_unlock(ctx_of(job));
 }
 
 /* -------------------------------------------------------------------- polling */
 
 static bool needs_polling(const bj_job *job)
 {
-    const struct machine *machine = &job->machine;
+    const struct machine *machine = &job->run.machine;
     const struct machine_traits *traits = machine_traits(machine);
     bool misses_ready =
         job->has_no_ready_event && !machine_is(machine, IS_READY) && !traits->never_ready;
@@ -170,23 +118,23 @@ static void on_poll_timer(void *user)
     if (!job->polls)
         return;
     set_poll_timer(job);
-    monitor_want_row(job->monitor, job);
+    run_want_row(&job->run);
 }
 
 static void prepare_pivot(bj_job *job)
 {
-    const struct machine *machine = &job->machine;
+    const struct machine *machine = &job->run.machine;
     struct driver *driver = job->monitor->driver;
 
     if (machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) && !job->complete.job &&
-        driver && job->tracked)
+        driver && run_has_id(&job->run))
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
 void job_note_observer(bj_job *job)
 {
     prepare_pivot(job);
-    if (job->polls || !job->tracked || !needs_polling(job))
+    if (job->polls || !run_has_id(&job->run) || !needs_polling(job))
         return;
     if (!job->poll_timer)
         job->poll_timer = loop_timer_new(ctx_of(job)->loop, on_poll_timer, job);
@@ -197,20 +145,6 @@ void job_note_observer(bj_job *job)
 }
 
 /* ---------------------------------------------------------------------- other */
-
-void job_feed_lost(bj_job *job, int error, const char *text)
-{
-    bj_job_ref(job);
-    machine_lost(&job->machine, error == BJ_E_CLOSED ? BJ_E_CLOSED : BJ_E_JOB_LOST, text);
-    bj_job_unref(job);
-}
-
-void job_note_start_sent(bj_job *job)
-{
-    ctx_lock(ctx_of(job));
-    job->timeline.start_sent = clock_realtime_us();
-    ctx_unlock(ctx_of(job));
-}
 
 static bool is_never_ready(const char *type)
 {
@@ -228,7 +162,7 @@ void job_learn_type(bj_job *job, const char *type)
 {
     if (!*type || *text_str(job->type))
         return;
-    set_type_traits(machine_learn(&job->machine), type);
+    set_type_traits(machine_learn(&job->run.machine), type);
     ctx_lock(ctx_of(job));
     job->type = text_printf("%s", type);
     ctx_unlock(ctx_of(job));
@@ -236,14 +170,13 @@ void job_learn_type(bj_job *job, const char *type)
 
 /* --------------------------------------------------------------------- memory */
 
-bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours)
+bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
 {
     bj_job *job = calloc(1, sizeof *job);
     if (!job)
         return NULL;
     const struct capabilities *can = &monitor->driver->capabilities;
     struct machine_traits traits = {
-        .ours = ours,
         .has_status = can->has_status,
         .has_graph = can->has_graph,
         .silent = can->is_silent,
@@ -258,11 +191,9 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
-    job->has_bare_rows = can->has_bare_rows;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
-    job->table_key.id = text_str(job->id);
-    machine_init(&job->machine, &job_port, &traits);
+    run_init(&job->run, &monitor->tracker, text_str(job->id), &traits);
     job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
     bool whole = job->id && (!*type || job->type) && job->stall_timer;
@@ -282,13 +213,6 @@ void job_retire(bj_job *job)
     job->polls = false;
 }
 
-bool job_owes_dismissal(const bj_job *job)
-{
-    const struct machine *machine = &job->machine;
-    return machine_traits(machine)->ours && machine_is_over(machine) &&
-           !machine_is(machine, IS_RELEASED) && machine_outcome(machine) != BJ_OUTCOME_LOST;
-}
-
 bj_job *bj_job_ref(bj_job *job)
 {
     if (job)
@@ -300,7 +224,7 @@ bj_job *bj_job_unref(bj_job *job)
 {
     if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
-    machine_clear(&job->machine);
+    machine_clear(&job->run.machine);
     job->free_snapshot(job->snapshot);
     job->unprepare(&job->complete.request);
     text_unref(job->id);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A bj_job: the machine of one run, wired to a monitor. What any thread may ask of it is published
+ * A bj_job: one run, wired to a monitor. What any thread may ask of it is published
  * under the context's lock; all else is the loop's.
  */
 #ifndef BJ_API_JOB_H
@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "delivery/watch.h"
 #include "driver/driver.h"
-#include "model/machine.h"
+#include "model/tracker.h"
 
 #include <blockjob/blockjob.h>
 
@@ -34,16 +34,8 @@ struct job_listener {
     void (*notify)(struct job_listener *listener);
 };
 
-/* What a monitor's table of runs is sorted by. */
-struct table_key {
-    const char *id;
-};
-
-/* Whether the run wants its row in QEMU's job list. */
-enum row_state { ROW_NOT_WANTED, ROW_WANTED, ROW_REQUESTED };
-
 struct bj_job {
-    struct table_key table_key; /* first: the table holds pointers to it */
+    struct run run; /* first */
     atomic_uint refs;
     bj_monitor *monitor; /* a reference to its memory */
     struct text *id;
@@ -58,17 +50,13 @@ struct bj_job {
     bj_timeline timeline;
 
     /* The loop's own. */
-    struct machine machine;
     struct loop_timer *stall_timer; /* NULL once it is retired */
     bj_watch *watches;
     struct job_listener *listeners;
     struct job_request_slot complete, cancel, force, dismiss;
-    enum row_state row_state;
-    const struct job_row *fetched_row; /* while rows are handed out; NULL: the list lacks it */
-    bj_job *next_requested;            /* and the next run that gets one */
+    bool polls;                    /* the next one runs */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
-    bool polls;                    /* it runs */
-    bool has_no_ready_event, hides_pauses, has_bare_rows;
+    bool has_no_ready_event, hides_pauses;
     struct {
         int64_t current, total, speed;
     } last_progress;                          /* of a row */
@@ -77,37 +65,33 @@ struct bj_job {
     struct driver_snapshot *snapshot;         /* NULL: none */
     void (*free_snapshot)(struct driver_snapshot *snapshot);
     void (*unprepare)(struct driver_request *request);
-    int64_t event_us;      /* the timestamp of the fact the machine is being fed; 0: it is none */
-    int64_t seen_us;       /* when that began */
-    bj_job *next;          /* in its monitor's list: of the starting runs, or of the tracked ones */
-    bj_job **tracked_link; /* if it is tracked: what points to it there */
-    bool starting;         /* its start has not been accepted yet */
-    bool tracked;          /* its monitor finds it by id; the table has a reference */
 };
 
+static inline bj_job *job_of(struct run *run)
+{
+    return (bj_job *)run;
+}
+
 /* The loop's thread. NULL: no memory. One reference, the caller's. */
-bj_job *job_new(bj_monitor *monitor, const char *id, const char *type, bool ours);
+bj_job *job_new(bj_monitor *monitor, const char *id, const char *type);
 
 /* The loop's thread: it is fed no more facts. */
 void job_retire(bj_job *job);
 
+/* The loop's thread: what is known of it besides, before its machine is fed. */
 void job_learn_type(bj_job *job, const char *type);
-void job_feed(bj_job *job, const struct driver_fact *fact);
-void job_feed_row(bj_job *job, const struct job_row *row);
-void job_feed_listed(bj_job *job, const struct job_row *row); /* NULL: it is not in the list */
-void job_feed_list_failed(bj_job *job);                       /* QEMU did not give the list */
-void job_feed_reply(bj_job *job, enum verb verb, struct waiter *waiter,
-                    const struct verb_reply *reply);
-void job_feed_raw_reply(bj_job *job, enum verb verb, bool accepted);
-void job_feed_lost(bj_job *job, int error, const char *text);
-void job_note_start_sent(bj_job *job);
+void job_hear(bj_job *job, const struct fact *fact);
+void job_see(bj_job *job, const struct job_row *row);
+void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct text *run_data);
+
+/* The loop's thread: when QEMU said what it is being fed now, 0: that is no event; and when we had
+ * it. */
+int64_t job_event_us(const bj_job *job);
+int64_t job_seen_us(const bj_job *job);
 
 /* The loop's thread: someone waits for it or watches it. Where QEMU has no event for what is
  * awaited, it is asked by the clock for as long as that is so (B58). */
 void job_note_observer(bj_job *job);
-
-/* The loop's thread: it is over, and QEMU keeps it until we dismiss it. */
-bool job_owes_dismissal(const bj_job *job);
 
 /* Any thread: false for NULL and after fork(). */
 bool job_is_usable(const bj_job *job);
@@ -115,6 +99,7 @@ bool job_is_usable(const bj_job *job);
 /* The loop's thread. */
 void job_add_listener(bj_job *job, struct job_listener *listener);
 void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
+void job_notify_listeners(bj_job *job);
 
 /* The loop's thread: job_watch.c. */
 void job_notify_watches(bj_job *job, enum report news, const char *words);

@@ -22,7 +22,7 @@ static void on_escalation(void *user)
 {
     struct job_wait *wait = user;
     if (wait->linked)
-        machine_escalate(&wait->job->machine, &wait->waiter.base);
+        run_escalate(&wait->job->run, &wait->waiter.base);
 }
 
 static bool arm_escalation(struct job_wait *wait)
@@ -64,7 +64,7 @@ static void start_wait(bj_future *future)
     }
     bj_job *job = bj_job_ref(wait->job); /* an answer may let go of the wait */
     wait->linked = true;
-    machine_ask(&job->machine, &wait->waiter.base);
+    run_ask(&job->run, &wait->waiter.base);
     job_note_observer(job);
     bj_job_unref(job);
 }
@@ -75,7 +75,7 @@ static void leave_wait(bj_future *future)
     struct driver *driver = wait->job->monitor->driver;
 
     unlink_wait(wait);
-    machine_leave(&wait->job->machine, &wait->waiter.base);
+    run_leave(&wait->job->run, &wait->waiter.base);
     if (wait->slot.job && driver && driver->ops->withdraw(driver, &wait->slot.request))
         job_give_slot_back(&wait->slot);
 }

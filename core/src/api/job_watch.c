@@ -46,14 +46,14 @@ static void unlink_watch(bj_watch *watch)
 static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *name,
                       struct text *text)
 {
-    const struct machine *machine = &job->machine;
+    const struct machine *machine = &job->run.machine;
     bool ended = kind == BJ_RECORD_ENDED;
     watch_push(watch,
                &(bj_record){
                    .kind = kind,
                    .error = ended ? machine_error(machine) : BJ_OK,
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
-                   .timestamp_us = job->event_us,
+                   .timestamp_us = job_event_us(job),
                },
                name, text);
 }
@@ -66,7 +66,7 @@ static void push_all(const bj_job *job, bj_record_kind kind, struct text *name, 
 
 void job_end_watches(bj_job *job)
 {
-    push_all(job, BJ_RECORD_ENDED, NULL, machine_text(&job->machine));
+    push_all(job, BJ_RECORD_ENDED, NULL, machine_text(&job->run.machine));
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -103,7 +103,7 @@ static void push_convergence(struct job_watch *progress, bool stalled, struct te
 /* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
 static void check_convergence(struct job_watch *progress, const bj_job_info *row)
 {
-    const struct machine *machine = &watched_job(&progress->watch)->machine;
+    const struct machine *machine = &watched_job(&progress->watch)->run.machine;
     int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
     bool is_known = row->current >= 0 && row->total >= 0;
     int64_t left = is_known ? row->total - row->current : -1;
@@ -132,7 +132,8 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
     struct job_watch *progress = container_of(request, struct job_watch, request);
     bj_watch *watch = &progress->watch;
     const char *id = text_str(watched_job(watch)->id);
-    const struct job_row *listed = reply->error == BJ_OK ? job_list_find(reply->list, id) : NULL;
+    bool is_its = reply->error == BJ_OK && run_has_id(&watched_job(watch)->run);
+    const struct job_row *listed = is_its ? job_list_find(reply->list, id) : NULL;
     const bj_job_info *row = listed ? &listed->info : NULL;
 
     progress->asking = false;
@@ -188,7 +189,7 @@ static void begin_progress(struct job_watch *progress)
 static void begin_watch(bj_watch *watch)
 {
     bj_job *job = watched_job(watch);
-    const struct machine *machine = &job->machine;
+    const struct machine *machine = &job->run.machine;
 
     watch_link(watch, &job->watches);
     if (machine_is(machine, IS_READY))

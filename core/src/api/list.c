@@ -18,7 +18,8 @@ static void answer_list(struct request *request, struct driver_reply *reply, siz
     struct job_list *list = reply->list;
     reply->list = NULL;
 
-    struct job_list rest = {.count = list->count - count, .rows = list->rows + count};
+    struct job_list rest = {.count = list->count - count,
+                            .rows = list->rows ? list->rows + count : NULL};
     job_list_free_rows(&rest);
     list->count = count;
     future_answer(&request->future, &(struct future_result){.value = job_list_value(list)});
@@ -26,7 +27,8 @@ static void answer_list(struct request *request, struct driver_reply *reply, siz
 
 static void list_replied(struct request *request, struct driver_reply *reply)
 {
-    answer_list(request, reply, reply->list->count);
+    size_t limit = (size_t)ctx_limit(request->monitor->ctx, BJ_LIMIT_JOBS);
+    answer_list(request, reply, reply->list->count < limit ? reply->list->count : limit);
 }
 
 bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
@@ -39,13 +41,21 @@ bj_future *bj_monitor_list(bj_monitor *monitor, int64_t timeout_ms)
 
 /* -------------------------------------------------------------------- one job */
 
+static int send_query(struct request *request, struct driver *driver)
+{
+    request->had_id = run_has_id(&request->job->run);
+    return driver->ops->query(driver, &request->driver_request, false);
+}
+
+/* Whose id may be another run's by now, or was already, has no row. */
 static void query_replied(struct request *request, struct driver_reply *reply)
 {
     const char *id = text_str(request->job->id);
-    const struct job_row *row = job_list_find(reply->list, id);
+    bool has_id = request->had_id && run_has_id(&request->job->run);
+    const struct job_row *row = has_id ? job_list_find(reply->list, id) : NULL;
     if (!row) {
-        if (request->job->tracked)
-            machine_absent(&request->job->machine); /* an event of its end came before this reply */
+        if (has_id && !reply->list->is_cut)
+            run_absent(&request->job->run); /* an event of its end came before this reply */
         future_fail(&request->future, BJ_E_NO_JOB, "job %s is gone: %s", id,
                     request->job->outcome == BJ_OUTCOME_NONE
                         ? "it is no longer listed"
@@ -61,7 +71,7 @@ static void query_replied(struct request *request, struct driver_reply *reply)
 
 bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
 {
-    static const struct request_kind kind = {.send = send_list, .replied = query_replied};
+    static const struct request_kind kind = {.send = send_query, .replied = query_replied};
 
     if (!job)
         return future_static(BJ_E_INVAL);

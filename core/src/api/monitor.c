@@ -7,6 +7,7 @@
 #include "api/job.h"
 #include "api/open_driver.h"
 #include "api/reconnect.h"
+#include "api/wiring.h"
 #include "base/container_of.h"
 #include "delivery/future.h"
 #include "delivery/watch.h"
@@ -66,27 +67,19 @@ static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int e
         watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
 }
 
-/* QEMU is back. Whoever holds the socket may be another one than before: it can't know our jobs,
- * and theirs are not ours even where the ids are the same (B46). */
 static void come_back(bj_monitor *monitor, bool is_another_version)
 {
-    int64_t peer = monitor->driver->peer;
-    bool is_another_process = peer != 0 && monitor->peer != 0 && peer != monitor->peer;
-    bool is_another = is_another_process || is_another_version;
+    const struct driver *driver = monitor->driver;
+    bool is_another_process =
+        driver->peer != 0 && monitor->peer != 0 && driver->peer != monitor->peer;
 
-    monitor->peer = peer;
-    monitor->returning = true;
-    if (is_another)
-        monitor_lose_jobs(monitor, BJ_E_JOB_LOST,
-                          "the socket belongs to another QEMU now, and its end was not seen");
-    monitor_want_all_rows(monitor);
+    monitor->peer = driver->peer;
+    tracker_up(&monitor->tracker, driver->capabilities.has_status,
+               is_another_process || is_another_version ? OTHER_QEMU : SAME_QEMU);
 }
 
-void monitor_all_rows_fetched(bj_monitor *monitor)
+void monitor_is_back(bj_monitor *monitor)
 {
-    if (!monitor->returning)
-        return;
-    monitor->returning = false;
     notify_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
 }
 
@@ -123,6 +116,7 @@ static void on_up(void *user, struct text *version)
     }
 
     monitor->peer = monitor->driver->peer;
+    tracker_up(&monitor->tracker, monitor->driver->capabilities.has_status, FIRST_TIME);
     bj_future *connect = monitor->connect;
     monitor->connect = NULL;
     if (connect)
@@ -130,30 +124,18 @@ static void on_up(void *user, struct text *version)
                       &(struct future_result){.value = monitor_value(bj_monitor_ref(monitor))});
 }
 
-/* The run a fact is about. A new run begins with "created"; before 3.0, which has no statuses, with
- * whatever comes first when the id is nobody's. */
-static bj_job *run_of(bj_monitor *monitor, const struct driver_fact *fact)
+static void on_fact(void *user, const struct fact *fact)
 {
-    bool created = fact->kind == FACT_STATUS && fact->status == STATUS_CREATED;
-    bool gone = fact->kind == FACT_STATUS && fact->status == STATUS_NULL;
-
-    bj_job *job = monitor_find_job(monitor, fact->id);
-    bool is_its_first = job && machine_is_fresh(&job->machine);
-    if (job && (!created || is_its_first))
-        return job;
-    if (monitor->lingering || fact->earlier)
-        return NULL; /* nobody will ask for it */
-    bj_job *starting = monitor_find_starting(monitor, fact->id);
-    if (starting)
-        return monitor_track_starting(monitor, starting);
-    return gone ? NULL : monitor_track_job(monitor, fact->id, fact->type);
+    bj_monitor *monitor = user;
+    tracker_fact(&monitor->tracker, fact);
+    monitor->fed = NULL;
 }
 
-static void on_fact(void *user, const struct driver_fact *fact)
+/* Its row is kept however long the list is. */
+static bool wants_row(void *user, const char *id)
 {
-    bj_job *job = run_of(user, fact);
-    if (job)
-        job_feed(job, fact);
+    const bj_monitor *monitor = user;
+    return tracker_wants_row(&monitor->tracker, id);
 }
 
 static bool wants_events(void *user)
@@ -211,14 +193,19 @@ static void leave_ctx(bj_monitor *monitor)
 }
 
 /* Nobody hangs (B45): whoever waits for anything here hears why it will not come. */
-static void answer_everyone(bj_monitor *monitor, int error, struct text *text)
+static void answer_everyone(bj_monitor *monitor, int error, struct text *text, bool lingers)
 {
     bj_future *connect = monitor->connect;
 
     monitor->connect = NULL;
     if (connect)
         future_answer(connect, &(struct future_result){.error = error, .text = text_ref(text)});
-    monitor_lose_jobs(monitor, error, text_str(text));
+    monitor->ending = text;
+    if (lingers)
+        tracker_close(&monitor->tracker, text_str(text));
+    else
+        tracker_over(&monitor->tracker, error, text_str(text));
+    monitor->ending = NULL;
     end_watches(monitor, error, text);
     answer_closed(monitor, error, text);
 }
@@ -247,18 +234,18 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->linger = NULL;
     monitor->lingering = false;
     if (was_over)
-        monitor_lose_jobs(monitor, error, text_str(text)); /* those it lingered for */
+        tracker_over(&monitor->tracker, error, text_str(text)); /* for what it lingered for */
     else
-        answer_everyone(monitor, error, text);
+        answer_everyone(monitor, error, text, false);
     text_unref(text);
     leave_ctx(monitor);
 }
 
-static void disconnect_job(bj_job *job, void *user)
+/* They have numbers of that connection. */
+static void unprepare_all(const bj_monitor *monitor)
 {
-    (void)user;
-    job->unprepare(&job->complete.request); /* it has a number of that connection */
-    machine_disconnected(&job->machine);
+    for (struct run *run = monitor->tracker.runs; run; run = run->next)
+        job_of(run)->unprepare(&job_of(run)->complete.request);
 }
 
 static bool go_away(bj_monitor *monitor, struct text *text)
@@ -271,11 +258,11 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     ctx_unlock(monitor->ctx);
 
     /* That it was coming back has not been reported yet. */
-    bool was_back = !monitor->returning;
-    monitor->returning = false;
-    /* Nobody has those that were starting: their starts have been answered. */
-    monitor_lose_starting(monitor, BJ_E_JOB_LOST, text_str(text));
-    monitor_each_job(monitor, disconnect_job, NULL);
+    bool was_back = !monitor->tracker.is_returning;
+    unprepare_all(monitor);
+    monitor->ending = text;
+    tracker_away(&monitor->tracker);
+    monitor->ending = NULL;
     if (was_back)
         notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
     return true;
@@ -350,7 +337,7 @@ static bool is_owed(const bj_monitor *monitor)
 
 void monitor_finish_if_settled(bj_monitor *monitor)
 {
-    if (!monitor->lingering || monitor->run_table || is_owed(monitor))
+    if (!monitor->lingering || monitor->tracker.runs || is_owed(monitor))
         return;
     monitor->lingering = false;
     monitor->finish_task.run = run_finish; /* later: the driver is still reading */
@@ -363,7 +350,8 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
 {
     struct driver *driver = monitor->driver;
 
-    if (monitor->state == MONITOR_OPEN && (monitor_owes_dismissals(monitor) || is_owed(monitor)))
+    if (monitor->state == MONITOR_OPEN &&
+        (tracker_owes_dismissals(&monitor->tracker) || is_owed(monitor)))
         monitor->linger = loop_timer_new(monitor->ctx->loop, finish_lingering, monitor);
     if (!monitor->linger) {
         monitor_shut(monitor, BJ_E_CLOSED, text);
@@ -374,7 +362,7 @@ void monitor_close_gently(bj_monitor *monitor, struct text *text)
     ctx_unlock(monitor->ctx);
 
     monitor->lingering = true;
-    answer_everyone(monitor, BJ_E_CLOSED, text);
+    answer_everyone(monitor, BJ_E_CLOSED, text, true);
     driver->ops->abandon(driver, BJ_E_CLOSED, text_str(text));
     text_unref(text);
     loop_timer_set(monitor->linger, LINGER_MS);
@@ -461,11 +449,33 @@ int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
     return BJ_E_DISCONNECTED;
 }
 
+bj_future *monitor_refuse(bj_monitor *monitor, int64_t timeout_ms)
+{
+    if (!monitor)
+        return future_static(BJ_E_INVAL);
+    if (ctx_is_forked(monitor->ctx))
+        return future_static(BJ_E_FORKED);
+    if (future_check_timeout(timeout_ms) != BJ_OK)
+        return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
+                             text_str(monitor->uri), (long long)timeout_ms);
+    return NULL;
+}
+
+struct text *monitor_late_text(const bj_monitor *monitor, const char *command, int64_t timeout_ms)
+{
+    return text_printf(
+        "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
+        "told it may still do",
+        text_str(monitor->uri), command ? " to " : "", command ? command : "",
+        (double)timeout_ms / 1000.);
+}
+
 /* ----------------------------------------------------------------- connecting */
 
 static const struct driver_sink sink = {
     .up = on_up,
     .fact = on_fact,
+    .wants_row = wants_row,
     .wants_events = wants_events,
     .event = on_event,
     .settled = on_settled,
@@ -527,7 +537,7 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *addr
     atomic_init(&monitor->refs, 1);
     atomic_init(&monitor->handles, 1);
     monitor->ctx = ctx_ref(ctx);
-    monitor->last_tracked = &monitor->tracked;
+    tracker_init(&monitor->tracker, &monitor_port, (size_t)ctx_limit(ctx, BJ_LIMIT_JOBS));
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
     monitor->is_callers = address_is_callers(address);
     return monitor->uri ? monitor : bj_monitor_unref(monitor);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: what is known about one QEMU (monitor.c, connect.c), the runs of its jobs
- * (track_runs.c), their rows in its job list (fetch_rows.c), and connecting again (reconnect.c).
+ * Monitors: what is known about one QEMU (monitor.c, connect.c), its job list (fetch_rows.c), and
+ * connecting again (reconnect.c). What a monitor decides about jobs is its tracker's.
  */
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "driver/address.h"
 #include "driver/driver.h"
+#include "model/tracker.h"
 
 #include <blockjob/blockjob.h>
 
@@ -49,16 +50,15 @@ struct bj_monitor {
     struct driver *driver; /* NULL while there is no connection */
     int64_t peer;          /* the process at the other end; 0: not known */
     struct reconnect *reconnect;
-    bool returning;                  /* connected again, and the rows of the jobs not fetched yet */
-    bj_future *connect;              /* who waits for it to open; NULL: nobody */
-    void *run_table;                 /* tsearch(3), by id: the run that has the id now */
-    bj_job *tracked, **last_tracked; /* the same as a list, the oldest first */
-    size_t job_count;                /* of those and of the starting ones */
-    bj_job *starting;                /* runs that QEMU has not reported yet (B01, B20) */
-    struct driver_request rows_request; /* one for all runs that want to know */
+    bj_future *connect; /* who waits for it to open; NULL: nobody */
+    struct tracker tracker;
+    struct driver_request rows_request; /* of its list */
     struct loop_task rows_failed;
-    bool rows_requested, rows_wanted;
     int rows_error;
+    const struct driver_reply *rows_reply; /* while it is fed that list */
+    struct text *ending;                   /* while it is told that the connection is over: why */
+    const bj_job *fed;                     /* which is fed an event; NULL: none */
+    int64_t event_us, seen_us;             /* the event's timestamp, and when it was read */
     bj_watch *watches;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
@@ -74,32 +74,14 @@ bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *conne
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
 int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 
-/* The loop's thread. */
-bj_job *monitor_find_job(bj_monitor *monitor, const char *id); /* borrowed; NULL: unknown */
-bj_job *monitor_track_job(bj_monitor *monitor, const char *id,
-                          const char *type);                 /* borrowed; or NULL */
-void monitor_job_released(bj_monitor *monitor, bj_job *job); /* its id is free */
+/* NULL; or a failed future for the caller: no monitor, after fork(), a bad timeout. Any thread. */
+bj_future *monitor_refuse(bj_monitor *monitor, int64_t timeout_ms);
+/* Why a command has no answer; NULL: no command in particular. */
+struct text *monitor_late_text(const bj_monitor *monitor, const char *command, int64_t timeout_ms);
 
-/* A run whose start is requested: it is known before the first byte is sent (B01), and has its id
- * once QEMU reports it or accepts. BJ_E_BUSY: too many. */
-int monitor_add_starting(bj_monitor *monitor, bj_job *job);
-void monitor_start_accepted(bj_monitor *monitor, bj_job *job);
-void monitor_start_refused(bj_monitor *monitor, bj_job *job);
-bj_job *monitor_find_starting(bj_monitor *monitor, const char *id);
-bj_job *monitor_track_starting(bj_monitor *monitor, bj_job *job); /* borrowed; or NULL */
-
-/* Those in the table; `visit` must not change it. */
-void monitor_each_job(const bj_monitor *monitor, void (*visit)(bj_job *job, void *user),
-                      void *user);
-bool monitor_owes_dismissals(const bj_monitor *monitor);
-void monitor_lose_starting(bj_monitor *monitor, int error, const char *text);
-void monitor_lose_jobs(bj_monitor *monitor, int error, const char *text);
+/* The loop's thread: two functions of the tracker's port. */
+void monitor_is_back(bj_monitor *monitor);
 void monitor_finish_if_settled(bj_monitor *monitor);
-
-/* The run is fed its row in QEMU's job list, later. */
-void monitor_want_row(bj_monitor *monitor, bj_job *job);
-void monitor_want_all_rows(bj_monitor *monitor);
-void monitor_all_rows_fetched(bj_monitor *monitor); /* those of all runs */
 
 /* Connects anew; NULL: *ret_why says why not. */
 struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why);

@@ -4,6 +4,7 @@
  */
 #include "api/request.h"
 #include "api/job.h"
+#include "api/start.h"
 #include "base/container_of.h"
 #include "base/json_text.h"
 
@@ -18,11 +19,15 @@ static struct request *request_of(bj_future *future)
 static void fail(struct request *request, int error, const struct driver_reply *reply)
 {
     const char *error_class = reply->error_class ? reply->error_class : "";
+    const char *why = reply->text && *reply->text ? reply->text : bj_error_text(error);
+    bool is_in_doubt = request->start_count > 0 && reply->is_lost;
     future_answer(&request->future,
                   &(struct future_result){
                       .error = error,
-                      .text = text_printf("%s", reply->text && *reply->text ? reply->text
-                                                                            : bj_error_text(error)),
+                      .text = is_in_doubt ? text_printf("%s; job %s may have been started: attach "
+                                                        "to it",
+                                                        why, request->starts[0].plan.id)
+                                          : text_printf("%s", why),
                       .error_class = *error_class ? text_printf("%s", error_class) : NULL,
                   });
 }
@@ -62,16 +67,6 @@ static void send_now(struct request *request, struct driver *driver)
         not_sent(request, r);
         future_unref_memory(&request->future);
     }
-}
-
-bool request_go_on(struct request *request, const struct request_kind *kind)
-{
-    request->kind = kind;
-    request->driver_request.done = on_done;
-    request->under_way = kind->send(request, request->monitor->driver) == BJ_OK;
-    if (request->under_way)
-        future_ref_memory(&request->future);
-    return request->under_way;
 }
 
 /* Who leaves meanwhile is withdrawn, as nothing of it is written. */
@@ -140,20 +135,17 @@ static struct text *late(bj_future *future)
     const struct request *request = request_of(future);
     const char *uri = text_str(request->monitor->uri);
     double seconds = (double)future->timeout_ms / 1000.;
+    const char *id = request->start_count > 0 ? request->starts[0].plan.id : "";
 
-    if (request->command && request->job)
+    if (request->start_count > 1)
+        return text_printf("no answer from %s to %s within %.10g s: job %s and the others may yet "
+                           "start; attach to what there is",
+                           uri, request->command, seconds, id);
+    if (request->start_count == 1)
         return text_printf(
             "no answer from %s to %s within %.10g s: job %s may yet start; attach to it", uri,
-            request->command, seconds, bj_job_id(request->job));
-    if (request->command && request->jobs && request->jobs->count > 0)
-        return text_printf("no answer from %s to %s within %.10g s: job %s%s may yet start; attach "
-                           "to what there is",
-                           uri, request->command, seconds, bj_job_id(request->jobs->jobs[0]),
-                           request->jobs->count > 1 ? " and the others" : "");
-    return text_printf(
-        "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
-        "told it may still do",
-        uri, request->command ? " to " : "", request->command ? request->command : "", seconds);
+            request->command, seconds, id);
+    return monitor_late_text(request->monitor, request->command, future->timeout_ms);
 }
 
 static void destroy(bj_future *future)
@@ -161,10 +153,9 @@ static void destroy(bj_future *future)
     struct request *request = request_of(future);
     free(request->command);
     free(request->arguments);
-    free(request->id);
+    free(request->raw_id);
     bj_job_unref(request->job);
-    job_array_free(request->jobs);
-    bj_job_unref(request->target);
+    start_orders_free(request->starts, request->start_count);
     monitor_unref_memory(request->monitor);
 }
 
@@ -175,22 +166,10 @@ static const struct future_ops request_ops = {
     .destroy = destroy,
 };
 
-static bj_future *refuse(bj_monitor *monitor, int64_t timeout_ms)
-{
-    if (!monitor)
-        return future_static(BJ_E_INVAL);
-    if (ctx_is_forked(monitor->ctx))
-        return future_static(BJ_E_FORKED);
-    if (future_check_timeout(timeout_ms) != BJ_OK)
-        return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
-                             text_str(monitor->uri), (long long)timeout_ms);
-    return NULL;
-}
-
 struct request *request_new(bj_monitor *monitor, const struct request_kind *kind,
                             int64_t timeout_ms, bj_future **ret_failed)
 {
-    *ret_failed = refuse(monitor, timeout_ms);
+    *ret_failed = monitor_refuse(monitor, timeout_ms);
     if (*ret_failed)
         return NULL;
 

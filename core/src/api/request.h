@@ -9,6 +9,7 @@
 #include "api/monitor.h"
 #include "delivery/future.h"
 #include "driver/driver.h"
+#include "model/tracker.h"
 
 struct request;
 
@@ -35,22 +36,20 @@ struct request {
     bool left; /* nobody listens any more */
 
     /* What a kind needs; freed with it. */
-    bj_job *job;
-    struct job_array *jobs; /* a transaction's */
-    bool is_grouped;        /* the same */
+    bj_job *job;                /* query: whose row it is */
+    bool had_id;                /* query: it had its id when the list was asked for */
+    struct start_order *starts; /* of `start_count` jobs; NULL: none */
+    size_t start_count;
+    bool is_grouped; /* a transaction's */
     char *command;
     char *arguments;
-    char *id;
-    bj_job *target; /* execute: whose verb it is; NULL: nobody's */
-    enum verb verb; /* the same */
+    struct raw raw; /* execute: of a verb */
+    char *raw_id;   /* the same; NULL: it is none */
 };
 
 /* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
 struct request *request_new(bj_monitor *monitor, const struct request_kind *kind,
                             int64_t timeout_ms, bj_future **ret_failed);
-
-/* In `replied`: what it led to, for the same future. False: nothing was sent. */
-bool request_go_on(struct request *request, const struct request_kind *kind);
 
 /* Checks and copies both. NULL; or a failed future for the caller, and the request is gone. */
 bj_future *request_set_command(struct request *request, const char *command, const char *arguments);

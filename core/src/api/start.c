@@ -6,7 +6,7 @@
 #include "api/job.h"
 #include "api/monitor.h"
 #include "api/request.h"
-#include "api/wiring.h"
+#include "base/container_of.h"
 #include "base/json_text.h"
 
 #include <errno.h>
@@ -15,39 +15,76 @@
 
 /* ---------------------------------------------------------------------- start */
 
-bj_job *start_run(bj_monitor *monitor, const struct start_plan *plan, int *ret_error)
+int start_begin(bj_monitor *monitor, struct start_order *order, struct start_plan *plan)
 {
-    bj_job *job = job_new(monitor, plan->id, plan->type, plan->ours);
-    *ret_error = BJ_E_NOMEM;
-    if (!job)
-        return NULL;
-    machine_learn(&job->machine)->kept = plan->kept;
-    machine_learn(&job->machine)->replaces = plan->replaces;
-    if (plan->device)
-        job->device = text_new(plan->device, strlen(plan->device));
-    job->run_data = text_ref(plan->run_data);
+    bj_job *spare = job_new(monitor, plan->id, "");
 
-    *ret_error = monitor_add_starting(monitor, job);
-    if (*ret_error == BJ_OK) {
-        job_note_start_sent(job);
-        return job;
-    }
-    job_retire(job);
-    bj_job_unref(job);
-    return NULL;
+    *order = (struct start_order){.plan = *plan, .sent_us = clock_realtime_us()};
+    *plan = (struct start_plan){0};
+    order->start.id = order->plan.id;
+    order->start.type = order->plan.type;
+    order->start.ours = order->plan.ours;
+    order->start.is_unique = order->plan.has_own_id;
+    order->start.spare = spare ? &spare->run : NULL;
+    int r = spare ? tracker_start(&monitor->tracker, &order->start) : BJ_E_NOMEM;
+    order->is_out = r == BJ_OK;
+    return r;
 }
 
-static int send_planned(struct request *request, struct driver *driver,
-                        const struct start_plan *plan)
+void start_own(bj_job *job, struct start *start)
+{
+    const struct start_order *order = container_of(start, struct start_order, start);
+    const struct start_plan *plan = &order->plan;
+    struct machine_traits *traits = machine_learn(&job->run.machine);
+
+    traits->kept = plan->kept;
+    traits->replaces = plan->replaces;
+    job_learn_type(job, plan->type);
+    job_note_start(job, order->sent_us, plan->device, plan->run_data);
+}
+
+void start_finished(bj_monitor *monitor, struct start_order *order,
+                    const struct driver_reply *reply)
+{
+    enum order_reply result = ORDER_REFUSED;
+
+    if (reply && reply->error == BJ_OK)
+        result = ORDER_ACCEPTED;
+    else if (reply && reply->is_lost)
+        result = ORDER_LOST;
+    order->is_out = false;
+    tracker_started(&monitor->tracker, &order->start, result);
+}
+
+void start_orders_free(struct start_order *orders, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct run *spare = orders[i].start.spare;
+        if (spare) {
+            job_retire(job_of(spare));
+            bj_job_unref(job_of(spare));
+        }
+        if (orders[i].start.run)
+            bj_job_unref(job_of(orders[i].start.run));
+        start_plan_clear(&orders[i].plan);
+    }
+    free(orders);
+}
+
+static int send_planned(struct request *request, struct driver *driver, struct start_plan *plan)
 {
     if (!driver->ops->has_command(driver, plan->command))
         return BJ_E_UNSUPPORTED;
+    request->starts = calloc(1, sizeof *request->starts);
     char *text = json_text_add_members(request->arguments, plan->members);
+    const char *command = plan->command;
     int r = BJ_E_NOMEM;
-    if (text)
-        request->job = start_run(request->monitor, plan, &r);
-    if (request->job)
-        r = driver->ops->execute(driver, &request->driver_request, plan->command, text);
+    if (text && request->starts) {
+        request->start_count = 1;
+        r = start_begin(request->monitor, request->starts, plan);
+    }
+    if (r == BJ_OK)
+        r = driver->ops->execute(driver, &request->driver_request, command, text);
     free(text);
     return r;
 }
@@ -66,27 +103,23 @@ static int send_start(struct request *request, struct driver *driver)
     return r;
 }
 
-void start_finished(bj_job *job, const struct driver_reply *reply)
-{
-    if (reply && reply->error == BJ_OK) {
-        monitor_start_accepted(job->monitor, job);
-        job_take_snapshot(job);
-    } else if (!reply || !reply->is_lost) {
-        monitor_start_refused(job->monitor, job);
-    }
-}
-
 static void start_over(struct request *request, const struct driver_reply *reply)
 {
-    if (request->job)
-        start_finished(request->job, reply);
+    if (request->start_count > 0 && request->starts[0].is_out)
+        start_finished(request->monitor, &request->starts[0], reply);
 }
 
 static void start_replied(struct request *request, struct driver_reply *reply)
 {
+    bj_job *job = start_job(&request->starts[0]);
     (void)reply;
-    future_answer(&request->future,
-                  &(struct future_result){.value = job_value(bj_job_ref(request->job))});
+    if (job)
+        future_answer(&request->future,
+                      &(struct future_result){.value = job_value(bj_job_ref(job))});
+    else
+        future_fail(&request->future, BJ_E_NOMEM,
+                    "job %s was started, and there is no memory to follow it: attach to it",
+                    request->starts[0].plan.id);
 }
 
 bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,

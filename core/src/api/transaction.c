@@ -56,9 +56,9 @@ static size_t count_starts(const json_t *actions)
 
 /* -------------------------------------------------------------------- sending */
 
-/* Each run is known before the first byte is sent (B01). */
-static int start_runs(struct request *request, struct driver *driver, const json_t *actions,
-                      struct additions *additions)
+/* Each is known before the first byte is sent (B01). */
+static int begin_starts(struct request *request, struct driver *driver, const json_t *actions,
+                        struct additions *additions)
 {
     int r = BJ_OK;
     size_t i;
@@ -73,13 +73,10 @@ static int start_runs(struct request *request, struct driver *driver, const json
                                     &plan);
         if (r != BJ_OK)
             break;
-        bj_job *job = start_run(request->monitor, &plan, &r);
-        if (job)
-            request->jobs->jobs[request->jobs->count++] = job;
         additions->members[i] = plan.members;
         plan.members = NULL;
-        start_plan_clear(&plan);
-        if (!job)
+        r = start_begin(request->monitor, &request->starts[request->start_count++], &plan);
+        if (r != BJ_OK)
             break;
     }
     return r;
@@ -104,10 +101,11 @@ static int send_transaction(struct request *request, struct driver *driver)
         return BJ_E_UNSUPPORTED;
     json_t *actions = json_text_array(request->arguments, NULL); /* was one when it was asked */
     struct additions *additions = new_additions(json_array_size(actions));
-    request->jobs = calloc(1, sizeof *request->jobs + count_starts(actions) * sizeof(bj_job *));
+    request->starts = calloc(count_starts(actions) + 1, sizeof *request->starts);
 
-    int r = actions && additions && request->jobs ? start_runs(request, driver, actions, additions)
-                                                  : BJ_E_NOMEM;
+    int r = actions && additions && request->starts
+                ? begin_starts(request, driver, actions, additions)
+                : BJ_E_NOMEM;
     if (r == BJ_OK)
         r = send_actions(request, driver, additions);
     free_additions(additions);
@@ -117,16 +115,37 @@ static int send_transaction(struct request *request, struct driver *driver)
 
 static void transaction_over(struct request *request, const struct driver_reply *reply)
 {
-    for (size_t i = 0; request->jobs && i < request->jobs->count; i++)
-        start_finished(request->jobs->jobs[i], reply);
+    for (size_t i = 0; i < request->start_count; i++)
+        if (request->starts[i].is_out)
+            start_finished(request->monitor, &request->starts[i], reply);
+}
+
+/* NULL: there is no memory to follow them all. */
+static struct job_array *started_jobs(const struct request *request)
+{
+    size_t count = request->start_count;
+    struct job_array *jobs = calloc(1, sizeof *jobs + count * sizeof(bj_job *));
+
+    for (size_t i = 0; jobs && i < count; i++) {
+        bj_job *job = start_job(&request->starts[i]);
+        if (!job) {
+            job_array_free(jobs);
+            return NULL;
+        }
+        jobs->jobs[jobs->count++] = bj_job_ref(job);
+    }
+    return jobs;
 }
 
 static void transaction_replied(struct request *request, struct driver_reply *reply)
 {
+    struct job_array *jobs = started_jobs(request);
     (void)reply;
-    struct job_array *jobs = request->jobs;
-    request->jobs = NULL;
-    future_answer(&request->future, &(struct future_result){.value = jobs_value(jobs)});
+    if (jobs)
+        future_answer(&request->future, &(struct future_result){.value = jobs_value(jobs)});
+    else
+        future_fail(&request->future, BJ_E_NOMEM,
+                    "the jobs were started, and there is no memory to follow them: attach to them");
 }
 
 /* --------------------------------------------------------------------- asking */

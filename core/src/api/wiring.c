@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The job machine's port to the world: verbs and questions to the driver, answers to futures, news
- * to watches.
+ * A tracker's port to the world: verbs and questions to the driver, answers to futures, news to
+ * watches.
  */
 #include "api/wiring.h"
+#include "api/attach.h"
+#include "api/fetch_rows.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "api/start.h"
 #include "base/container_of.h"
-
-static bj_job *handle_of(struct machine *machine)
-{
-    return container_of(machine, bj_job, machine);
-}
 
 static struct job_waiter *job_waiter_of(struct waiter *waiter)
 {
@@ -65,7 +63,9 @@ static void give_back(struct taken taken)
 
 void job_give_slot_back(struct job_request_slot *slot)
 {
-    give_back(empty_slot(slot));
+    struct taken taken = empty_slot(slot);
+    tracker_taken_back(&taken.job->run);
+    give_back(taken);
 }
 
 static void note_complete_accepted(bj_job *job)
@@ -75,7 +75,7 @@ static void note_complete_accepted(bj_job *job)
     ctx_unlock(ctx_of(job));
 }
 
-static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
+static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply, bool is_lost)
 {
     enum verb verb = slot->verb;
     struct taken taken = empty_slot(slot);
@@ -84,21 +84,23 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
 
     if (reply->error == BJ_OK && verb == VERB_COMPLETE)
         note_complete_accepted(taken.job);
-    if (!reply->is_lost || machine_is(&taken.job->machine, IS_RELEASED))
-        job_feed_reply(taken.job, verb, waiter,
-                       &(struct verb_reply){
-                           .for_all = !taken.wait,
-                           .verdict = reply->error == BJ_OK ? VERDICT_ACCEPTED : reply->refusal,
-                           .error = reply->error,
-                           .error_class = error_class,
-                           .text = reply->text,
-                       });
+    job_notify_listeners(taken.job);
+    tracker_replied(&taken.job->run, verb, waiter,
+                    is_lost
+                        ? NULL
+                        : &(struct verb_reply){
+                              .for_all = !taken.wait,
+                              .verdict = reply->error == BJ_OK ? VERDICT_ACCEPTED : reply->refusal,
+                              .error = reply->error,
+                              .error_class = error_class,
+                              .text = reply->text,
+                          });
     give_back(taken);
 }
 
 static void on_verb_done(struct driver_request *request, struct driver_reply *reply)
 {
-    verb_done((struct job_request_slot *)request, reply);
+    verb_done((struct job_request_slot *)request, reply, reply->is_lost);
 }
 
 static void run_verb_failed(struct loop_task *task)
@@ -107,20 +109,21 @@ static void run_verb_failed(struct loop_task *task)
     const struct driver *driver = slot->job->monitor->driver;
     bool lacks_complete = slot->error == BJ_E_UNSUPPORTED && slot->verb == VERB_COMPLETE;
     const char *hint = lacks_complete && driver ? driver->capabilities.complete_hint : NULL;
-    verb_done(slot, &(struct driver_reply){
-                        .error = slot->error,
-                        .is_lost = slot->error == BJ_E_DISCONNECTED,
-                        .text = hint ? hint : bj_error_text(slot->error),
-                    });
+    verb_done(slot,
+              &(struct driver_reply){
+                  .error = slot->error,
+                  .text = hint ? hint : bj_error_text(slot->error),
+              },
+              false);
 }
 
-/* The machine must not be answered from inside its own call. */
+/* The tracker must not be answered from inside its own call. */
 static void fail_later(struct job_request_slot *slot, int error, void (*run)(struct loop_task *))
 {
     slot->error = error;
     slot->failed.run = run;
     if (!loop_post(ctx_of(slot->job)->loop, &slot->failed))
-        job_give_slot_back(slot);
+        give_back(empty_slot(slot)); /* the loop has ended, and so has every wait */
 }
 
 static struct job_request_slot *slot_for(bj_job *job, enum verb verb, struct job_wait *wait)
@@ -156,9 +159,9 @@ static int send_verb(bj_job *job, struct job_request_slot *slot, const struct wa
                              });
 }
 
-static void port_send(struct machine *machine, enum verb verb, struct waiter *waiter)
+static void port_send(struct run *run, enum verb verb, struct waiter *waiter)
 {
-    bj_job *job = handle_of(machine);
+    bj_job *job = job_of(run);
     struct job_wait *wait = waiter ? wait_of(waiter) : NULL;
     struct job_request_slot *slot = slot_for(job, verb, wait);
 
@@ -178,87 +181,81 @@ static void port_send(struct machine *machine, enum verb verb, struct waiter *wa
     }
 }
 
-/* -------------------------------------------------------------------- queries */
-
-static void port_list_jobs(struct machine *machine)
-{
-    bj_job *job = handle_of(machine);
-    monitor_want_row(job->monitor, job);
-}
-
 /* ------------------------------------------------------------------ snapshots */
 
-void job_keep_snapshot(bj_job *job, struct driver_reply *reply)
+static enum snapshot keep_snapshot(bj_job *job, struct driver_reply *reply)
 {
-    /* After the end it may show what came then. */
-    if (job->snapshot || machine_has_end(&job->machine))
-        return;
+    if (reply->is_lost)
+        return SNAPSHOT_WANTED;
+    /* After the end it may show what came then: 5.2 still has the filter of a job that waits for
+     * its dismissal. */
+    if (!reply->snapshot || machine_has_end(&job->run.machine))
+        return SNAPSHOT_VOID;
+    job->free_snapshot(job->snapshot);
     job->snapshot = reply->snapshot;
     reply->snapshot = NULL;
+    return SNAPSHOT_HELD;
 }
 
-bool job_wants_snapshot(const bj_job *job)
+static void snapshot_taken(struct job_request_slot *slot, enum snapshot result)
 {
-    bool switches = *text_str(job->type) == '\0' || !machine_traits(&job->machine)->never_ready;
-    return switches && !job->snapshot && !machine_is_over(&job->machine);
+    struct taken taken = empty_slot(slot);
+    tracker_snapshot(&taken.job->run, result);
+    give_back(taken);
 }
 
 static void on_snapshot(struct driver_request *request, struct driver_reply *reply)
 {
     struct job_request_slot *slot = (struct job_request_slot *)request;
-    job_keep_snapshot(slot->job, reply);
-    job_give_slot_back(slot);
+    snapshot_taken(slot, keep_snapshot(slot->job, reply));
 }
 
-void job_take_snapshot(bj_job *job)
+static void run_snapshot_failed(struct loop_task *task)
 {
+    snapshot_taken(container_of(task, struct job_request_slot, failed), SNAPSHOT_VOID);
+}
+
+static void port_take_snapshot(struct run *run, bool urgent)
+{
+    bj_job *job = job_of(run);
     struct driver *driver = job->monitor->driver;
 
-    if (!job_wants_snapshot(job) || job->take_snapshot.job)
-        return;
     take_slot(&job->take_snapshot, job, VERB_COMPLETE, NULL);
     job->take_snapshot.request.done = on_snapshot;
-    if (driver->ops->take_snapshot(driver, &job->take_snapshot.request, text_str(job->id),
-                                   job->device ? text_str(job->device) : NULL, false) != BJ_OK)
-        job_give_slot_back(&job->take_snapshot); /* another client's verb then leaves it unknown */
+    int r = driver->ops->take_snapshot(driver, &job->take_snapshot.request, text_str(job->id),
+                                       job->device ? text_str(job->device) : NULL, urgent);
+    if (r != BJ_OK)
+        fail_later(&job->take_snapshot, r, run_snapshot_failed);
 }
 
-static void compared(struct job_request_slot *slot, const struct driver_reply *reply)
+static void compared(struct job_request_slot *slot, const struct driver_reply *reply, bool is_lost)
 {
-    if (reply->error == BJ_OK)
-        machine_compared(&slot->job->machine, reply->switched);
-    else if (!reply->is_lost || !slot->job->tracked)
-        machine_compared(&slot->job->machine, SWITCH_UNKNOWN);
-    job_give_slot_back(slot);
+    struct taken taken = empty_slot(slot);
+    tracker_compared(&taken.job->run, reply->error == BJ_OK ? reply->switched : SWITCH_UNKNOWN,
+                     is_lost);
+    give_back(taken);
 }
 
 static void on_compared(struct driver_request *request, struct driver_reply *reply)
 {
-    compared((struct job_request_slot *)request, reply);
+    compared((struct job_request_slot *)request, reply, reply->is_lost);
 }
 
 static void run_compare_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    compared(slot, &(struct driver_reply){
-                       .error = slot->error,
-                       .is_lost = slot->error == BJ_E_DISCONNECTED,
-                   });
+    compared(slot, &(struct driver_reply){.error = slot->error}, false);
 }
 
-static void port_compare_graph(struct machine *machine)
+static void port_compare(struct run *run)
 {
-    bj_job *job = handle_of(machine);
+    bj_job *job = job_of(run);
     struct driver *driver = job->monitor->driver;
 
     take_slot(&job->compare_snapshot, job, VERB_COMPLETE, NULL);
     job->compare_snapshot.request.done = on_compared;
-    const struct machine_traits *traits = machine_traits(machine);
-    bool can_compare = job->snapshot || (traits->is_commit && traits->has_graph);
-    int r = !driver        ? BJ_E_DISCONNECTED
-            : !can_compare ? BJ_E_UNSUPPORTED
-                           : driver->ops->compare_snapshot(driver, &job->compare_snapshot.request,
-                                                           text_str(job->id), job->snapshot);
+    int r = driver->ops->compare_snapshot(driver, &job->compare_snapshot.request, text_str(job->id),
+                                          job->snapshot);
     if (r != BJ_OK)
         fail_later(&job->compare_snapshot, r, run_compare_failed);
 }
@@ -268,13 +265,13 @@ static void port_compare_graph(struct machine *machine)
 void job_on_stall_timer(void *user)
 {
     bj_job *job = bj_job_ref(user);
-    machine_tick(&job->machine);
+    run_tick(&job->run);
     bj_job_unref(job);
 }
 
-static void port_set_timer(struct machine *machine, int64_t ms)
+static void port_set_timer(struct run *run, int64_t ms)
 {
-    struct loop_timer *timer = handle_of(machine)->stall_timer;
+    struct loop_timer *timer = job_of(run)->stall_timer;
     if (!timer)
         return; /* retired */
     if (ms > 0)
@@ -298,13 +295,13 @@ static struct text *answer_text(const bj_job *job, const struct answer *answer)
         return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
     case BJ_E_JOB_ENDED:
         return text_printf("job %s ended as %s", id,
-                           bj_outcome_name(machine_outcome(&job->machine)));
+                           bj_outcome_name(machine_outcome(&job->run.machine)));
     default:
         return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
     }
 }
 
-static void port_answer(struct machine *machine, struct waiter *waiter, const struct answer *answer)
+static void port_answer(struct run *run, struct waiter *waiter, const struct answer *answer)
 {
     struct job_waiter *job_waiter = job_waiter_of(waiter);
     const char *error_class = answer->error_class ? answer->error_class : "";
@@ -312,37 +309,31 @@ static void port_answer(struct machine *machine, struct waiter *waiter, const st
     job_waiter->answered(job_waiter,
                          &(struct future_result){
                              .error = answer->error,
-                             .outcome = machine_outcome(machine),
-                             .text = answer_text(handle_of(machine), answer),
+                             .outcome = machine_outcome(&run->machine),
+                             .text = answer_text(job_of(run), answer),
                              .error_class = *error_class ? text_printf("%s", error_class) : NULL,
                          });
 }
 
 /* ----------------------------------------------------------------------- news */
 
-/* What is done about a fact comes after it was seen. */
-static int64_t seen_now(const bj_job *job)
-{
-    return job->seen_us ? job->seen_us : clock_realtime_us();
-}
-
 static void publish_ready(bj_job *job)
 {
     ctx_lock(ctx_of(job));
     job->ready = true;
-    job->timeline.ready_event = job->event_us;
-    job->timeline.ready_seen = seen_now(job);
+    job->timeline.ready_event = job_event_us(job);
+    job->timeline.ready_seen = job_seen_us(job);
     ctx_unlock(ctx_of(job));
 }
 
 static void publish_end(bj_job *job)
 {
     ctx_lock(ctx_of(job));
-    job->outcome = machine_outcome(&job->machine);
-    job->text = text_ref(machine_text(&job->machine));
+    job->outcome = machine_outcome(&job->run.machine);
+    job->text = text_ref(machine_text(&job->run.machine));
     if (!job->timeline.end_event)
-        job->timeline.end_event = job->event_us;
-    job->timeline.end_seen = seen_now(job);
+        job->timeline.end_event = job_event_us(job);
+    job->timeline.end_seen = job_seen_us(job);
     ctx_unlock(ctx_of(job));
 }
 
@@ -360,19 +351,18 @@ static void make_up_end(bj_job *job)
                                          });
 }
 
-static void port_report(struct machine *machine, enum report news, const char *text)
+static void port_report(struct run *run, enum report news, const char *text)
 {
-    bj_job *job = handle_of(machine);
+    bj_job *job = job_of(run);
 
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
-        if (machine_is(machine, END_ASSUMED))
+        if (machine_is(&run->machine, END_ASSUMED))
             make_up_end(job);
         job_end_watches(job);
         break;
     case REPORT_RELEASED:
-        monitor_job_released(job->monitor, job);
         break;
     case REPORT_READY:
         publish_ready(job);
@@ -384,11 +374,79 @@ static void port_report(struct machine *machine, enum report news, const char *t
     }
 }
 
-const struct machine_port job_port = {
+/* ----------------------------------------------------------------------- runs */
+
+static bj_monitor *monitor_of(struct tracker *tracker)
+{
+    return container_of(tracker, bj_monitor, tracker);
+}
+
+static struct run *port_new_run(struct tracker *tracker, const char *id, const char *type)
+{
+    bj_job *job = job_new(monitor_of(tracker), id, type);
+    return job ? &job->run : NULL;
+}
+
+static void port_hold(struct run *run)
+{
+    bj_job_ref(job_of(run));
+}
+
+static void port_drop(struct run *run)
+{
+    bj_job_unref(job_of(run));
+}
+
+static void port_over(struct run *run)
+{
+    job_retire(job_of(run));
+}
+
+static void port_ignored(struct tracker *tracker, const char *id)
+{
+    bj_monitor *monitor = monitor_of(tracker);
+    ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
+            text_str(monitor->uri), id);
+}
+
+static void port_heard(struct run *run, const struct fact *fact)
+{
+    job_hear(job_of(run), fact);
+}
+
+static void port_own(struct run *run, struct start *start)
+{
+    start_own(job_of(run), start);
+}
+
+static void port_is_back(struct tracker *tracker)
+{
+    monitor_is_back(monitor_of(tracker));
+}
+
+static void port_is_settled(struct tracker *tracker)
+{
+    monitor_finish_if_settled(monitor_of(tracker));
+}
+
+const struct tracker_port monitor_port = {
+    .new_run = port_new_run,
+    .hold = port_hold,
+    .drop = port_drop,
+    .over = port_over,
+    .ignored = port_ignored,
+    .heard = port_heard,
+    .saw = fetch_rows_saw,
+    .own = port_own,
     .send = port_send,
-    .list_jobs = port_list_jobs,
-    .compare_graph = port_compare_graph,
+    .ask_list = fetch_rows,
+    .take_snapshot = port_take_snapshot,
+    .compare = port_compare,
     .set_timer = port_set_timer,
     .answer = port_answer,
     .report = port_report,
+    .attached = attach_answered,
+    .name = attach_name,
+    .is_back = port_is_back,
+    .is_settled = port_is_settled,
 };

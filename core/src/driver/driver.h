@@ -137,29 +137,13 @@ struct driver {
 
 /* ------------------------------------------------------------------ upcalls */
 
-enum driver_fact_kind {
-    FACT_STATUS,
-    FACT_READY,
-    FACT_COMPLETED,
-    FACT_CANCELLED,
-    FACT_STOPPED,
-    FACT_PENDING
-};
-
-struct driver_fact {
-    enum driver_fact_kind kind;
-    const char *id;
-    const char *type;   /* "" if not reported */
-    bool earlier;       /* of a run before the one whose start is under way */
-    enum status status; /* FACT_STATUS */
-    const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
-    int64_t timestamp_us;
-};
-
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
-    void (*fact)(void *user, const struct driver_fact *fact);
+    void (*fact)(void *user, const struct fact *fact);
+
+    /* The row of this job is not left out of a list, however long that is. */
+    bool (*wants_row)(void *user, const char *id);
 
     /* Every event, if someone wants them. `data` is JSON, not terminated; NULL: none. */
     bool (*wants_events)(void *user);

@@ -17,6 +17,7 @@ struct job_row {
 
 struct job_list {
     size_t count;
+    bool is_cut; /* rows are missing that somebody asked for */
     struct job_row *rows;
 };
 

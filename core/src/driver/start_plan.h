@@ -24,6 +24,7 @@ struct start_plan {
     char *device;          /* what it runs on; NULL: not known */
     const char *type;      /* "" if QEMU will have to report it */
     bool ours;             /* dismissed by us once it is over (B40) */
+    bool has_own_id;       /* the id was made up for it */
     bool kept;             /* the caller will dismiss it */
     bool replaces;         /* a second complete might end QEMU (B32) */
     struct text *run_data; /* the driver's own, for the verbs of this run; NULL: nothing */

@@ -54,6 +54,13 @@ void machine_release(struct machine *m)
     m->port->report(m, REPORT_RELEASED, NULL);
 }
 
+/* Before 3.0 the terminal event is the last of a run that is not ours. */
+static void release_if_last(struct machine *m)
+{
+    if (!m->traits.has_status && !m->traits.ours && !m->traits.undecided)
+        machine_release(m);
+}
+
 static void latch(struct machine *m, bj_outcome outcome)
 {
     m->outcome = outcome;
@@ -63,8 +70,7 @@ static void latch(struct machine *m, bj_outcome outcome)
     machine_answer_over(m, waiter_is_for_outcome);
 
     machine_dismiss_if_due(m);
-    if (!m->traits.has_status && !m->traits.ours)
-        machine_release(m); /* before 3.0 the terminal event is the last of a run */
+    release_if_last(m);
 }
 
 /* READY shows that a commit is one of the active layer, unless it came when nobody could see it:
@@ -476,16 +482,44 @@ void machine_absent(struct machine *m)
         machine_release(m);
 }
 
-/* Only a list could have told how it ended, or whether it is there. */
-void machine_list_failed(struct machine *m, const char *reason)
+/* Its last statuses may have been missed: ours is dismissed, which shows what it has become. */
+static void list_failed_when_over(struct machine *m)
 {
-    bool decides = machine_is(m, CHECKING_GONE) || machine_is(m, IS_DOUBTED) ||
-                   machine_is(m, IS_AWAY) || is_ending(m);
+    bool was_away = machine_is(m, IS_AWAY);
 
-    if (machine_is(m, CHECKING_STALL) && !decides)
+    set_mark(m, IS_AWAY, false);
+    if (was_away && m->traits.ours)
+        note_status(m, STATUS_CONCLUDED);
+    else if (was_away)
+        machine_release(m);
+    machine_dismiss_again(m);
+}
+
+/* Only what nothing else will show is lost by it. */
+static void list_failed_at_work(struct machine *m)
+{
+    bool is_closed = m->status == STATUS_CONCLUDED || m->status == STATUS_NULL;
+
+    if (machine_is(m, ENDED_HERE))
+        set_mark(m, IS_AWAY, false);
+    else if (machine_is(m, IS_AWAY) || (m->end == END_NONE && is_closed))
+        machine_lost(m, BJ_E_JOB_LOST, "QEMU could not be asked how it ended");
+    else if (machine_is(m, CHECKING_GONE))
+        machine_is_not_gone(m);
+    else if (machine_is(m, CHECKING_STALL))
         confirm_stall(m);
+    set_mark(m, IS_DOUBTED, false);
+}
+
+void machine_list_failed(struct machine *m)
+{
+    if (machine_is(m, IS_RELEASED))
+        return;
+    if (machine_is_over(m))
+        list_failed_when_over(m);
     else
-        machine_lost(m, BJ_E_JOB_LOST, reason);
+        list_failed_at_work(m);
+    machine_settle(m);
 }
 
 void machine_compared(struct machine *m, enum disk_switch result)
@@ -512,6 +546,8 @@ void machine_compared(struct machine *m, enum disk_switch result)
 
 void machine_lost(struct machine *m, int error, const char *reason)
 {
+    if (machine_is(m, IS_RELEASED))
+        machine_drop_verbs(m);
     decide_by(m, CANNOT_COMPARE, cut_text);
     if (!machine_is_over(m)) {
         m->lost_error = error;
@@ -522,16 +558,43 @@ void machine_lost(struct machine *m, int error, const char *reason)
     machine_release(m);
 }
 
+void machine_decide_owner(struct machine *m, bool ours)
+{
+    if (!m->traits.undecided)
+        return;
+    m->traits.undecided = false;
+    m->traits.ours = ours;
+    if (!machine_is_over(m))
+        return;
+    machine_dismiss_if_due(m);
+    release_if_last(m);
+}
+
+void machine_superseded(struct machine *m)
+{
+    machine_drop_replies(m);
+    if (!machine_is_over(m) && m->end == END_NONE)
+        machine_lost(m, BJ_E_JOB_LOST, "its id was given to another job, and its end was not seen");
+    note_status(m, STATUS_NULL);
+    set_mark(m, IS_AWAY, false);
+    machine_settle(m);
+    machine_answer_all(m, waiter_is_verb, BJ_E_STATE, NULL, "it is over");
+}
+
+void machine_abandon(struct machine *m, int error, const char *reason)
+{
+    machine_answer_all(m, waiter_is_any, error, NULL, reason);
+}
+
 void machine_disconnected(struct machine *m)
 {
+    machine_drop_verbs(m);
     if (machine_is(m, IS_RELEASED))
         return;
     m->marks &= ~(unsigned)(HEARD_EVENT | ENDED_HERE | CHECKING_GONE | CHECKING_STALL | COMPARING |
                             IS_DOUBTED);
     m->marks |= IS_AWAY | HAS_GAP;
     machine_forget_replies(m);
-    machine_answer_all(m, waiter_is_verb, BJ_E_DISCONNECTED, NULL,
-                       "the connection ended before QEMU answered: it may have been done, or not");
     machine_settle(m);
 }
 

@@ -81,6 +81,7 @@ struct machine_traits {
     bool is_commit;   /* it switches if it is of the active layer, as READY or the graph shows */
     bool has_graph;   /* this QEMU's graph shows which layer that is */
     bool ours;        /* started here with auto-dismiss off: dismissed by us (B40) */
+    bool undecided;   /* our start that may be its has no reply yet; see machine_decide_owner() */
     bool kept;        /* somebody else's, with auto-dismiss off: it stays after its end */
     bool has_status;  /* this QEMU reports statuses by events */
     bool silent;     /* it has no event for a cancel: a job that is gone was cancelled (B57, B58) */
@@ -220,6 +221,25 @@ static inline bool machine_awaits_movement(const struct machine *m)
 /* A pivot would be sent at once, or is under way. Can change with every fact. */
 bool machine_can_pivot(const struct machine *m);
 
+/* The block graph of now may one day show whether it switched the disk. */
+static inline bool machine_may_switch(const struct machine *m)
+{
+    return !m->traits.never_ready && !machine_is_over(m) && !machine_has_end(m);
+}
+
+/* The graph of after its end shows whether it did, without a snapshot of before. */
+static inline bool machine_needs_no_snapshot(const struct machine *m)
+{
+    return m->traits.is_commit && m->traits.has_graph;
+}
+
+/* It is over, and QEMU keeps it until we dismiss it. */
+static inline bool machine_owes_dismissal(const struct machine *m)
+{
+    return m->traits.ours && machine_is_over(m) && !machine_is(m, IS_RELEASED) &&
+           m->outcome != BJ_OUTCOME_LOST;
+}
+
 /* ------------------------------------------------------------------ callers */
 
 /* Callers come and go. machine_ask() may answer at once (B04). */
@@ -251,8 +271,7 @@ void machine_raw_reply(struct machine *m, enum verb verb, bool accepted);
 /* What a job list says. Never overrules an event (B28). */
 void machine_row(struct machine *m, const struct row *row);
 void machine_absent(struct machine *m);
-/* There was none. */
-void machine_list_failed(struct machine *m, const char *reason);
+void machine_list_failed(struct machine *m); /* it was not to be had */
 
 void machine_compared(struct machine *m, enum disk_switch result);
 
@@ -263,6 +282,18 @@ void machine_tick(struct machine *m);
 void machine_disconnected(struct machine *m);
 void machine_reconnected_listed(struct machine *m, const struct row *row);
 void machine_reconnected_absent(struct machine *m);
+
+/* Until it is known whose it is, it is neither dismissed nor let go of before QEMU does. */
+void machine_decide_owner(struct machine *m, bool ours);
+
+/* Another run has its id: QEMU let go of it, and what has no reply yet has not reached it. */
+void machine_superseded(struct machine *m);
+
+/* No verb can be sent: those who wait for one are answered. */
+void machine_drop_verbs(struct machine *m);
+
+/* Everyone is answered, although it goes on: all that is left to do is to dismiss it. */
+void machine_abandon(struct machine *m, int error, const char *reason);
 
 /* No more facts will come: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED). */
 void machine_lost(struct machine *m, int error, const char *reason);

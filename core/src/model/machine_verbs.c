@@ -365,6 +365,20 @@ static void verb_refused(struct machine *m, struct waiter *waiter, const struct 
         machine_answer(m, waiter, reply->error, reply->error_class, reply->text);
 }
 
+void machine_drop_verbs(struct machine *m)
+{
+    static const struct verb_reply unknown = {
+        .error = BJ_E_DISCONNECTED,
+        .text = "the connection ended before QEMU answered: it may have been done, or not",
+    };
+    struct waiter *next;
+    for (struct waiter *w = m->waiters; w; w = next) {
+        next = w->next;
+        if (waiter_is_verb(m, w))
+            verb_refused(m, w, &unknown);
+    }
+}
+
 /* Unless someone has resumed it again before the reply. */
 static void pause_accepted(struct machine *m)
 {

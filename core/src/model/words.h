@@ -7,6 +7,7 @@
 #define BJ_MODEL_WORDS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum status {
     STATUS_NONE, /* not reported, or one we don't know (B49) */
@@ -55,6 +56,26 @@ struct verb_reply {
     int error; /* bj_error, unless it was accepted */
     const char *error_class;
     const char *text;
+};
+
+/* What an event says of a job. */
+enum fact_kind {
+    FACT_STATUS,
+    FACT_READY,
+    FACT_COMPLETED,
+    FACT_CANCELLED,
+    FACT_STOPPED,
+    FACT_PENDING
+};
+
+struct fact {
+    enum fact_kind kind;
+    const char *id;
+    const char *type;   /* "" if not reported */
+    bool earlier;       /* of a run before the one whose start is under way */
+    enum status status; /* FACT_STATUS */
+    const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    int64_t timestamp_us;
 };
 
 /* What a job list says of a job. */

@@ -125,7 +125,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
 /* Before it is up nobody can hold a job, and it is not known yet what this QEMU tells. */
 static void read_event(struct qmp *qmp, const struct message *message)
 {
-    struct driver_fact fact;
+    struct fact fact;
 
     if (qmp->stage != QMP_UP)
         return;
@@ -150,7 +150,7 @@ static bool has_short_way(const struct qmp *qmp)
 
 static void feed_status(struct qmp *qmp, const struct status_event *event)
 {
-    struct driver_fact fact = {
+    struct fact fact = {
         .kind = FACT_STATUS,
         .id = event->id,
         .type = "",

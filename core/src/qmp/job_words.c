@@ -21,14 +21,14 @@ static const char *string_at(const json_t *object, const char *key)
 /* QEMU's ids and types are shorter than 128 bytes; a peer that sends more wants our memory. */
 #define WORD_MAX 1024
 
-static const char *read_status(const json_t *data, struct driver_fact *fact)
+static const char *read_status(const json_t *data, struct fact *fact)
 {
     fact->kind = FACT_STATUS;
     fact->status = job_status_of(string_at(data, "status"));
     return string_at(data, "id");
 }
 
-static const char *read_block_job(const json_t *data, struct driver_fact *fact)
+static const char *read_block_job(const json_t *data, struct fact *fact)
 {
     const char *id = string_at(data, "device");
     fact->type = string_at(data, "type");
@@ -46,13 +46,13 @@ static const char *stop_reason(const json_t *data)
     return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
 }
 
-bool qmp_read_fact(const struct message *event, struct driver_fact *ret)
+bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
     const json_t *data = event->value;
     const char *name = event->name;
     const char *id = "";
 
-    *ret = (struct driver_fact){.type = "", .timestamp_us = event->timestamp_us};
+    *ret = (struct fact){.type = "", .timestamp_us = event->timestamp_us};
 
     if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
         id = read_status(data, ret);
@@ -289,13 +289,19 @@ static bool fill_row(struct job_row *row, const json_t *block, const json_t *job
     return true;
 }
 
+static bool is_kept(const struct row_filter *filter, size_t index, const char *id)
+{
+    return index < filter->limit || (filter->wants_row && filter->wants_row(filter->user, id));
+}
+
 /* query-block-jobs by id, so that a long list costs no more than its length. NULL: no memory. */
-static json_t *index_devices(const json_t *block_jobs, size_t limit)
+static json_t *index_devices(const json_t *block_jobs, const struct row_filter *filter)
 {
     json_t *index = json_object();
-    for (size_t i = 0; index && i < limit && i < json_array_size(block_jobs); i++) {
+    for (size_t i = 0; index && i < json_array_size(block_jobs); i++) {
         json_t *row = json_array_get(block_jobs, i);
-        if (json_object_set(index, string_at(row, "device"), row) != 0) {
+        const char *id = string_at(row, "device");
+        if (is_kept(filter, i, id) && json_object_set(index, id, row) != 0) {
             json_decref(index);
             return NULL;
         }
@@ -303,35 +309,47 @@ static json_t *index_devices(const json_t *block_jobs, size_t limit)
     return index;
 }
 
-/* query-jobs lists every job; before 3.0 query-block-jobs did. */
-static bool fill_rows(struct job_list *list, size_t count, const json_t *devices,
-                      const json_t *block_jobs, const json_t *jobs)
+static bool add_row(struct job_list *list, const json_t *block, const json_t *job)
 {
-    for (size_t i = 0; i < count; i++) {
-        const json_t *row = json_array_get(jobs ? jobs : block_jobs, i);
-        const json_t *block = jobs ? json_object_get(devices, string_at(row, "id")) : row;
-        bool filled = fill_row(&list->rows[list->count], block, jobs ? row : NULL);
-        list->count++; /* also a half-filled one is freed with the list */
-        if (!filled)
+    struct job_row *rows = list->rows;
+    if ((list->count & (list->count - 1)) == 0) /* a power of two: it is full */
+        rows = reallocarray(list->rows, list->count ? 2 * list->count : 1, sizeof *rows);
+    if (!rows)
+        return false;
+    list->rows = rows;
+    rows[list->count] = (struct job_row){0};
+    return fill_row(&rows[list->count++], block, job); /* also a half-filled one is freed with it */
+}
+
+/* query-jobs lists every job; before 3.0 query-block-jobs did. */
+static bool add_rows(struct job_list *list, const json_t *devices, const json_t *block_jobs,
+                     const json_t *jobs, const struct row_filter *filter)
+{
+    const json_t *rows = jobs ? jobs : block_jobs;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        const char *id = string_at(row, jobs ? "id" : "device");
+        if (!is_kept(filter, i, id))
+            continue;
+        list->is_cut = list->count >= 2 * filter->limit; /* the same ids again and again */
+        if (list->is_cut)
+            break;
+        const json_t *block = jobs ? json_object_get(devices, id) : row;
+        if (!add_row(list, block, jobs ? row : NULL))
             return false;
     }
     return true;
 }
 
-struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit)
+struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs,
+                               const struct row_filter *filter)
 {
-    size_t count = json_array_size(jobs ? jobs : block_jobs);
-    if (count > limit)
-        count = limit;
     struct job_list *list = calloc(1, sizeof *list);
-    if (!list)
-        return NULL;
-    list->rows = calloc(count ? count : 1, sizeof *list->rows);
-    json_t *devices = index_devices(block_jobs, limit);
-    if (!list->rows || !devices || !fill_rows(list, count, devices, block_jobs, jobs)) {
-        job_list_free(list);
-        list = NULL;
-    }
+    json_t *devices = list ? index_devices(block_jobs, filter) : NULL;
+    bool whole = devices && add_rows(list, devices, block_jobs, jobs, filter);
     json_decref(devices);
-    return list;
+    if (whole)
+        return list;
+    job_list_free(list);
+    return NULL;
 }

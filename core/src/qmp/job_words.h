@@ -17,7 +17,7 @@
 
 /* False if the event is not about a job, or does not say about which (B49, B50). The fact's strings
  * belong to the message. */
-bool qmp_read_fact(const struct message *event, struct driver_fact *ret);
+bool qmp_read_fact(const struct message *event, struct fact *ret);
 
 /* The command for a verb; `has` tells which commands there are. NULL: this QEMU has none. */
 typedef bool qmp_has_command(void *user, const char *command);
@@ -31,9 +31,17 @@ char *qmp_verb_arguments(const char *command, enum verb verb, const char *id, in
  * text for free(). NULL: no memory. */
 char *qmp_change_arguments(const char *id, const char *type, const char *options);
 
-/* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job, `limit` at most.
- * NULL: no memory. */
-struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs, size_t limit);
+/* Which rows are read: the first `limit`, and those that are wanted. */
+struct row_filter {
+    size_t limit;
+    bool (*wants_row)(void *user, const char *id); /* NULL: no more */
+    void *user;
+};
+
+/* The rows of query-block-jobs and of query-jobs (NULL before 3.0), a row a job. NULL: no memory.
+ */
+struct job_list *qmp_read_rows(const json_t *block_jobs, const json_t *jobs,
+                               const struct row_filter *filter);
 
 /* The id of the job whose verb the command is; NULL: it is none. `arguments` may be NULL. */
 const char *qmp_verb_of(const char *command, const json_t *arguments, enum verb *ret_verb);

@@ -20,7 +20,7 @@ void made_up_ends_clear(struct made_up_ends *ends)
         ends->ids[i] = text_unref(ends->ids[i]);
 }
 
-bool made_up_ends_take(struct made_up_ends *ends, const struct driver_fact *fact)
+bool made_up_ends_take(struct made_up_ends *ends, const struct fact *fact)
 {
     if (fact->kind != FACT_CANCELLED)
         return false;

@@ -19,7 +19,7 @@ void made_up_ends_add(struct made_up_ends *ends, struct text *id);
 void made_up_ends_clear(struct made_up_ends *ends);
 
 /* The fact is such an end, whose event was made up before it came; that is true once for each. */
-bool made_up_ends_take(struct made_up_ends *ends, const struct driver_fact *fact);
+bool made_up_ends_take(struct made_up_ends *ends, const struct fact *fact);
 
 /* The data of the event, as QEMU would have it: JSON, for free(). NULL: no memory. */
 char *made_up_end_data(const struct driver_end *end);

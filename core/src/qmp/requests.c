@@ -187,10 +187,14 @@ static void finish_query(struct query *query)
         .is_lost = query->is_lost,
         .text = text_str(query->text),
     };
-    size_t limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS);
+    const struct row_filter filter = {
+        .limit = (size_t)ctx_limit(query->qmp->ctx, BJ_LIMIT_JOBS),
+        .wants_row = query->qmp->sink->wants_row,
+        .user = query->qmp->user,
+    };
 
     if (query->error == BJ_OK) {
-        reply.list = qmp_read_rows(query->block_jobs, query->jobs, limit);
+        reply.list = qmp_read_rows(query->block_jobs, query->jobs, &filter);
         if (!reply.list)
             reply.error = BJ_E_NOMEM;
     }

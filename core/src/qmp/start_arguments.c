@@ -68,13 +68,12 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
     const char *device = json_string_value(json_object_get(arguments, "device"));
     const json_t *auto_dismiss = json_object_get(arguments, "auto-dismiss");
-    bool dismiss_given = auto_dismiss != NULL;
 
     /* A QEMU without a schema is older than job ids; RHEL 6.2 ignores what it does not know. */
     bool can_name = takes & TAKES_JOB_ID || driver->ops->has_command(driver, "query-qmp-schema");
     bool add_id = !given && takes & TAKES_JOB_ID;
     bool add_dismiss =
-        !dismiss_given && takes & TAKES_AUTO_DISMISS && driver->capabilities.has_dismiss;
+        !auto_dismiss && takes & TAKES_AUTO_DISMISS && driver->capabilities.has_dismiss;
     bool stays = !known || !known->auto_dismisses; /* a job that QEMU itself never dismisses */
     char *id = add_id              ? new_id(ctx)
                : given && can_name ? strdup(given)
@@ -85,12 +84,13 @@ int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
         .command = command,
         .run_data = reopen_arguments(command, arguments, &r),
         .id = id,
+        .has_own_id = add_id,
         .members = id ? added_members(add_id ? id : NULL, add_dismiss) : NULL,
         .device = device ? strdup(device) : NULL,
         .type = known ? known->type : "",
         .kept = json_is_false(auto_dismiss),
         .replaces = json_object_get(arguments, "replaces") != NULL,
-        .ours = add_dismiss || (stays && !dismiss_given && driver->capabilities.has_status),
+        .ours = add_dismiss || (stays && !auto_dismiss && driver->capabilities.has_status),
     };
     if (r == BJ_OK && ret->members && (!device || ret->device))
         return BJ_OK;

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the tracker share; nobody else includes it. */
+#ifndef BJ_MODEL_TRACKER_PARTS_H
+#define BJ_MODEL_TRACKER_PARTS_H
+
+#include "model/tracker.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* ------------------------------------------------------------ tracker_runs.c */
+
+/* A new run has the id, and takes over whatever is about it. NULL: no memory, or more jobs than the
+ * limit. `start`: it may be this one's; `accepted`: it is. */
+struct run *tracker_begin(struct tracker *t, const char *id, const char *type, struct start *start,
+                          bool accepted);
+/* Whoever had the id last, and may have it still; NULL: nobody who is tracked. */
+struct run *tracker_find_last(const struct tracker *t, const char *id);
+
+/* Another run has the id: what has no reply yet never reached the last one. */
+void tracker_supersede(struct tracker *t, const char *id);
+
+/* One more order names it, or one less. */
+struct run *run_take(struct run *run);
+void run_give_back(struct run *run);
+
+/* A reply was lost: there is no connection, which tracker_away() or tracker_over() will confirm. */
+void tracker_note_lost(struct tracker *t);
+
+/* To be followed by tracker_settle(). */
+void run_touch(struct run *run);
+/* The last act of every entry: what follows from what has happened. */
+void tracker_settle(struct tracker *t);
+
+void run_want_snapshot(struct run *run);
+void run_mark_row_wanted(struct run *run);
+
+/* ---------------------------------------------------------- tracker_orders.c */
+
+struct start *tracker_find_start(const struct tracker *t, const char *id);
+/* A new run has the id, or a new one that can't be followed (NULL): what is on its way and names
+ * the id is about it. `start`: it may be its; NULL: it is nobody's. */
+void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct start *start);
+/* A run that was not known has ended. */
+void tracker_note_ended(struct tracker *t, const char *id);
+
+void tracker_answer_attachments(struct tracker *t, int error); /* all */
+void run_answer_attachments(struct run *run, int error); /* those that wait for its snapshot */
+
+#endif
