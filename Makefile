@@ -12,7 +12,7 @@
 #   make check-asan, check-tsan, check-race, check-valgrind
 #                        the tests that need ASan and UBSan, TSan, Go's race detector, valgrind;
 #                        LONG=1 runs all that can be run so; tests/tiers says which
-#   make check-explore   every order of facts for the job machine; DEPTH=3, SECONDS=60
+#   make check-explore   every order of facts for the job machine, and for the tracker; DEPTH=3, SECONDS=60
 #   make check-mutations the explorer on broken machines, each of which it must catch
 #   make check-stress    two clients race each other, a third, and QEMU's death; the same on libvirt's
 #                        domains, and libvirtd restarts; SECONDS=60 each, SEED=
@@ -95,6 +95,7 @@ stress_sources := $(wildcard tests/stress/*.c)
 stress := $(BUILD)/tests/stress/stress
 explorer_sources := $(wildcard tests/core/explore*.c)
 explorer := $(BUILD)/tests/core/explore
+tracker_explorer := $(BUILD)/tests/core/explore_tracker
 fuzz_targets := $(wildcard tests/fuzz/fuzz_*.c)
 examples := $(wildcard examples/c/*.c)
 benches := $(wildcard bench/*.c)
@@ -111,6 +112,8 @@ replay_programs := $(fuzz_targets:%.c=$(BUILD)/%)
 test_programs := $(tests:%.c=$(BUILD)/%) $(replay_programs)
 example_programs := $(examples:%.c=$(BUILD)/%)
 explorer_objects := $(explorer_sources:%.c=$(BUILD)/%.o)
+tracker_explorer_objects := $(filter %/explore_search.o $(BUILD)/tests/core/explore_tracker%,$(explorer_objects))
+machine_explorer_objects := $(filter-out $(BUILD)/tests/core/explore_tracker%,$(explorer_objects))
 stress_objects := $(stress_sources:%.c=$(BUILD)/%.o)
 bench_programs := $(benches:%.c=$(BUILD)/%)
 libvirt_bench_programs := $(libvirt_benches:%.c=$(BUILD)/%)
@@ -279,7 +282,9 @@ $(counted_tables): core/src/model/tables.c Makefile | $(BUILD)/.dependencies
 $(counted_tables): private defines += -DCOUNT_ROWS
 $(counted_tables): private includes = -Icore/src
 
-$(explorer): $(explorer_objects) $(counted_tables) $(STATIC)
+$(explorer): $(machine_explorer_objects) $(counted_tables) $(STATIC)
+$(tracker_explorer): $(tracker_explorer_objects) $(STATIC)
+$(explorer) $(tracker_explorer):
 	$(call say,LINK)
 	$(quiet)$(link) $^ $(libraries)
 
@@ -306,7 +311,7 @@ $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,m
 
 examples: $(example_programs)
 bench-programs: $(bench_programs) $(libvirt_bench_programs)
-test-programs: $(test_programs) $(stress) $(explorer)
+test-programs: $(test_programs) $(stress) $(explorer) $(tracker_explorer)
 
 # ------------------------------------------------------------------------------------- Python
 
@@ -416,7 +421,7 @@ check-race check-mutations:
 	$(run_tests) check tests/go
 .check-traces: $(python_ready)
 	@BLOCKJOB_TRACES=all $(with_tools) $(PYTHON) .ci/check traces --long
-.check-mutations: $(explorer)
+.check-mutations: $(explorer) $(tracker_explorer)
 	$(run_tests) mutations
 
 SECONDS ?= 60
@@ -465,10 +470,11 @@ check-sanitize: check-asan check-tsan check-race
 .check-tier: $(built) test-programs
 	$(run_tests) $(TIER)
 
-# Every order of facts for the job machine (docs/explorer.md), with so many acts from outside, within
-# so many seconds.
-check-explore: $(explorer)
+# Every order of facts for the job machine and for the tracker (docs/explorer.md), with so many acts
+# from outside, within so many seconds each.
+check-explore: $(explorer) $(tracker_explorer)
 	$(explorer) -d $(or $(DEPTH),3) -s $(or $(SECONDS),60)
+	$(tracker_explorer) -d $(or $(DEPTH),3) -s $(or $(SECONDS),60) -m 3000
 
 check-valgrind:
 	@.ci/dependencies valgrind

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Breaks the job machine in one way after the other, and demands that the explorer says so.
+"""Breaks the job machine and the tracker in one way after the other, and demands that their
+explorers say so.
 
     BUILD=build tests/core/explore_mutations.py [NAME...]
 
-Each mutation is what is replaced in one of the files of core/src/model, and by what. The explorer's
-objects are those of the build; only the machine is compiled anew. See docs/explorer.md.
+Each mutation is what is replaced in one of the files of core/src/model, and by what. An explorer's
+objects are those of the build; only the model is compiled anew. See docs/explorer.md.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ class Mutation:
     before: str
     after: str
     rule: str  # one of those that must be reported as broken
+    also: tuple[str, str] | None = None  # a second replacement
 
 
-MUTATIONS = [
+OF_THE_MACHINE = [
     Mutation(
         "complete-before-ready",
         "!is_aborting(m) && machine_is(m, IS_READY) && is_taken_now(m, VERB_COMPLETE)",
@@ -236,6 +238,216 @@ MUTATIONS = [
 ]
 
 
+KEEPS_THE_FIRST = (
+    "    let_go(start, false); /* what was created before is another client's */\n",
+    "    if (start->run)\n        return;\n",
+)
+
+OF_THE_TRACKER = [
+    Mutation(
+        "a-run-is-let-go-of-while-a-verb-waits",
+        " &&\n           !machine_is_awaited(&run->machine);",
+        ";",
+        "nobody hangs when the connection ends: verb",
+    ),
+    Mutation(
+        "a-verb-that-is-lost-has-no-answer",
+        "    } else {\n        machine_drop_verbs(&run->machine);\n    }",
+        "    }",
+        "nobody hangs: verb",
+    ),
+    Mutation(
+        "a-superseded-run-is-not-walked",
+        "!run->has_id && run->in_flight == 0 && !run->compares && !run->is_dirty",
+        "!run->has_id && run->in_flight == 0 && !run->is_dirty",
+        "each hold has its drop",
+    ),
+    Mutation(
+        "a-row-begins-a-run-in-spite-of-events",
+        "a->run || a->was_ended || a->is_listed",
+        "a->is_listed",
+        "no run is tracked that QEMU does not have",
+    ),
+    Mutation(
+        "raw-verbs-are-not-handed-on",
+        "        if (run)\n            give_raw(raw, run);",
+        "",
+        "a raw verb counts for the run that it has reached",
+    ),
+    Mutation(
+        "any-event-gives-a-start-its-run",
+        "bool begins = is_status(fact, STATUS_CREATED) || !t->reports_created;",
+        "bool begins = true;",
+        "a start has the run that it created",
+        also=KEEPS_THE_FIRST,
+    ),
+    Mutation(
+        "a-start-keeps-the-first-run",
+        *KEEPS_THE_FIRST,
+        "a start has the run that it created",
+    ),
+    Mutation(
+        "a-refused-start-loses-its-candidate",
+        "    let_go(start, reply != ORDER_REFUSED && start->ours);",
+        "    if (reply == ORDER_REFUSED && run)\n"
+        '        machine_lost(&run->machine, BJ_E_JOB_LOST, "it was refused");\n'
+        "    let_go(start, reply != ORDER_REFUSED && start->ours);",
+        "LOST is said of a job that QEMU has",
+    ),
+    Mutation(
+        "a-refused-start-owns-its-candidate",
+        "let_go(start, reply != ORDER_REFUSED && start->ours);",
+        "let_go(start, start->ours);",
+        "jobs of others are never dismissed",
+    ),
+    Mutation(
+        "a-cut-list-proves-absence",
+        "    if (end == LIST_WHOLE)\n        feed_absence(run);",
+        "    if (end == LIST_WHOLE || end == LIST_CUT)\n        feed_absence(run);",
+        "NO_JOB is said of a job that QEMU has",
+    ),
+    Mutation(
+        "a-failed-list-proves-absence",
+        "    return end == LIST_WHOLE ? BJ_E_NO_JOB : BJ_E_REFUSED;",
+        "    return BJ_E_NO_JOB;",
+        "NO_JOB is said of a job that QEMU has",
+    ),
+    Mutation(
+        "a-row-is-of-whoever-has-the-id-now",
+        "if (run && run->row_asked) {",
+        "if (run) {",
+        "a row is of the run it is about, not of the next one",
+    ),
+    Mutation(
+        "a-reply-counts-for-the-run-before",
+        "if (reply && !run->is_superseded)",
+        "if (reply)",
+        "a reply counts for no other run",
+    ),
+    Mutation(
+        "close-forgets-who-attaches",
+        "    tracker_answer_attachments(t, BJ_E_CLOSED);\n",
+        "",
+        "nobody hangs when it is closed: attach",
+    ),
+    Mutation(
+        "a-lost-snapshot-is-not-taken-again",
+        "run->snapshot = run->is_superseded ?",
+        "run->snapshot = run->is_superseded || result == SNAPSHOT_WANTED ?",
+        "unknown, and the graph could be asked",
+    ),
+    Mutation(
+        "a-snapshot-of-the-next-run-is-kept",
+        "run->snapshot = run->is_superseded ? SNAPSHOT_VOID : result;",
+        "run->snapshot = result;",
+        "COPIED is not what happened",
+    ),
+    Mutation(
+        "a-lost-comparison-is-an-answer",
+        "if (!lost && run->compares)",
+        "if (run->compares)",
+        "unknown, and the graph could be asked",
+    ),
+    Mutation(
+        "dismissed-before-the-start-was-accepted",
+        "machine_learn(&run->machine)->undecided = true;",
+        "machine_learn(&run->machine)->ours = true;",
+        "nothing is dismissed before its start was accepted",
+    ),
+    Mutation(
+        "two-lists-at-once",
+        "if (t->list_wanted && !t->list_is_out && t->link == LINK_UP)",
+        "if (t->list_wanted && t->link == LINK_UP)",
+        "one list at a time",
+    ),
+    Mutation(
+        "two-looks-at-once",
+        "if (run->snapshot != SNAPSHOT_ASKED && run->snapshot != SNAPSHOT_HELD)",
+        "if (run->snapshot != SNAPSHOT_HELD)",
+        "one look at the graph at a time for each run",
+    ),
+    Mutation(
+        "created-begins-no-run",
+        "if (run && (!created || is_its_first(run)))",
+        "if (run)",
+        "an event is of the run it is about, not of the one before",
+    ),
+    Mutation(
+        "a-superseded-run-sends",
+        "if (run->is_superseded || run->is_mute)",
+        "if (run->is_mute)",
+        "no verb is sent for a run whose id is known to be another's",
+    ),
+    Mutation(
+        "sends-when-it-is-over",
+        "return t->link == LINK_UP || t->link == LINK_CLOSING;",
+        "return t->link != LINK_DOWN;",
+        "nothing is sent while nobody hears",
+    ),
+    Mutation(
+        "asks-when-it-is-closed",
+        "t->list_wanted && !t->list_is_out && t->link == LINK_UP",
+        "t->list_wanted && !t->list_is_out && t->link != LINK_DOWN",
+        "nothing but dismissals once it is closed",
+        also=(
+            "    t->is_returning = t->list_wanted = false;\n"
+            "    tracker_answer_attachments(t, BJ_E_CLOSED);\n",
+            "    tracker_answer_attachments(t, BJ_E_CLOSED);\n",
+        ),
+    ),
+    Mutation(
+        "an-attachment-keeps-the-run-before",
+        "        a->run = run ? run_take(run) : NULL;\n        if (!run)",
+        "        a->run = a->run ? run_take(a->run) : run ? run_take(run) : NULL;\n"
+        "        if (!run)",
+        "who attaches gets the last run of the id",
+    ),
+    Mutation(
+        "an-order-stays-in-flight",
+        "    machine_decide_owner(&run->machine, ours);\n    run_give_back(run);",
+        "    machine_decide_owner(&run->machine, ours);",
+        "what is on its way comes back",
+    ),
+    Mutation(
+        "a-reference-is-kept",
+        "    t->port->over(run);\n    t->port->drop(run);",
+        "    t->port->over(run);",
+        "each hold has its drop",
+    ),
+    Mutation(
+        "that-it-is-back-is-not-told",
+        "    t->is_returning = true;",
+        "    t->is_returning = false;",
+        "that it is back is told",
+    ),
+    Mutation(
+        "another-qemu-is-the-same",
+        "    if (another)\n        lose_all(",
+        "    if (another && false)\n        lose_all(",
+        "a job of another QEMU is another job",
+    ),
+    Mutation(
+        "the-limit-is-none",
+        "    if (t->count < t->limit || accepted)",
+        "    if (t->limit > 0 || accepted)",
+        "no more runs than the limit",
+    ),
+]
+
+
+@dataclass
+class Explorer:
+    mutations: list[Mutation]
+    objects: list[str]  # below tests/core; patterns
+
+
+EXPLORERS = [
+    Explorer(OF_THE_MACHINE, ["explore.o", "explore_[!t]*.o", "explore_tables.o"]),
+    Explorer(OF_THE_TRACKER, ["explore_search.o", "explore_tracker*.o"]),
+]
+BASE = ["text", "error", "id_tree"]
+
+
 def run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode not in expected:
@@ -243,20 +455,25 @@ def run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
     return done.stdout + done.stderr
 
 
-def build(mutation: Mutation, sources: dict[str, str], folder: Path, tree: Path) -> Path:
-    count = sum(source.count(mutation.before) for source in sources.values())
-    if count != 1:
-        sys.exit(f"{mutation.name}: what it replaces is there {count} times")
+def build(
+    explorer: Explorer, mutation: Mutation, sources: dict[str, str], folder: Path, tree: Path
+) -> Path:
+    changes = [(mutation.before, mutation.after), *([mutation.also] if mutation.also else [])]
     mutants = []
+    for before, after in changes:
+        count = sum(source.count(before) for source in sources.values())
+        if count != 1:
+            sys.exit(f"{mutation.name}: what it replaces is there {count} times")
+        sources = {name: source.replace(before, after) for name, source in sources.items()}
     for name, source in sources.items():
         mutants.append(folder / name)
-        mutants[-1].write_text(source.replace(mutation.before, mutation.after))
+        mutants[-1].write_text(source)
     program = folder / "explore"
     compiler = os.environ.get("CC", "cc")
     defines = ["-D_GNU_SOURCE", "-DCOUNT_ROWS"]
     flags = ["-std=c11", *defines, "-O2", "-w", "-Icore/include", "-Icore/src"]
-    objects = sorted(map(str, (tree / "tests/core").glob("explore*.o")))
-    rest = [str(tree / "core/src/base/text.o"), str(tree / "core/src/base/error.o")]
+    objects = [str(o) for p in explorer.objects for o in sorted((tree / "tests/core").glob(p))]
+    rest = [str(tree / f"core/src/base/{name}.o") for name in BASE]
     # A build with a sanitizer must be linked with it.
     sanitize = os.environ.get("SANITIZE")
     linked = [f"-fsanitize={sanitize}"] if sanitize else []
@@ -272,11 +489,16 @@ def broken_rules(program: Path, depth: str) -> list[str]:
 def main() -> int:
     tree = Path(os.environ.get("BUILD", "build"))
     sources = {file.name: file.read_text() for file in Path("core/src/model").glob("*.c")}
-    wanted = [m for m in MUTATIONS if not sys.argv[1:] or m.name in sys.argv[1:]]
+    wanted = [
+        (explorer, mutation)
+        for explorer in EXPLORERS
+        for mutation in explorer.mutations
+        if not sys.argv[1:] or mutation.name in sys.argv[1:]
+    ]
     escaped = 0
-    for mutation in wanted:
+    for explorer, mutation in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            program = build(mutation, sources, Path(folder), tree)
+            program = build(explorer, mutation, sources, Path(folder), tree)
             rules = broken_rules(program, "1")
             if mutation.rule not in rules:
                 rules = broken_rules(program, "2")

@@ -309,7 +309,7 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
     case BJ_E_STATE:
         return waiter->question != ASK_DONE && waiter->question != ASK_RELEASED;
     case BJ_E_DISCONNECTED:
-        return past->was_away;
+        return past->was_away || w->rest.lost;
     default:
         return false;
     }
@@ -1324,7 +1324,7 @@ void world_close(void)
     why = text_unref(why);
 }
 
-void world_freeze(const struct world *w, struct frozen *frozen)
+size_t world_freeze(const struct world *w, struct frozen *frozen)
 {
     uint8_t numbers[SEATS + 1] = {0};
     int count = 0;
@@ -1347,6 +1347,7 @@ void world_freeze(const struct world *w, struct frozen *frozen)
         };
     }
     renumber_all(&frozen->rest.qemu, numbers);
+    return sizeof *frozen;
 }
 
 static void thaw_seats(struct world *w, const struct frozen *f)

@@ -7,11 +7,9 @@
 #define TESTS_EXPLORE_WORLD_H
 
 #include "explore_qemu.h"
-
-#include <stdio.h>
+#include "explore_search.h"
 
 #define SEATS 6
-#define STEPS_MAX 96
 
 /* A setting, how the story begins, and what may happen in it from outside. */
 struct scenario {
@@ -84,11 +82,6 @@ struct frozen {
     struct rest rest;
 };
 
-/* What may happen: a kind, and which. */
-struct step {
-    uint8_t kind, which;
-};
-
 /* Before the first world and after the last. */
 void world_open(void);
 void world_close(void);
@@ -108,7 +101,7 @@ void world_judge(struct world *world, const struct step *steps, int count);
 /* The connection ends for good: whoever waits is answered. */
 void world_cut(struct world *world);
 
-void world_freeze(const struct world *world, struct frozen *frozen);
+size_t world_freeze(const struct world *world, struct frozen *frozen);
 void world_thaw(struct world *world, const struct frozen *frozen, const struct scenario *scenario);
 
 extern const struct scenario scenarios[];
