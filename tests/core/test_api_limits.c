@@ -161,6 +161,36 @@ static void runs_beyond_the_limit_are_busy(void **state)
     fake_mirror(w);
 }
 
+static void their_backup(world *w, const char *id)
+{
+    step(w, JSON({
+             "do": "execute",
+             "command": "blockdev-backup",
+             "arguments": {"job-id": "%s", "device": "drive0", "target": "copy", "sync": "full"}
+         }),
+                   id);
+}
+
+/* QEMU has more jobs than may be followed: whichever are asked for have their rows all the same. */
+static void c14_a_list_beyond_the_limit_has_the_jobs_that_are_asked_for(void **state)
+{
+    static const char *const ids[] = {"first", "second", "third", "fourth"};
+    world *w = *state;
+    for (int i = 0; i < 4; i++)
+        their_backup(w, ids[i]);
+    limited(state, BJ_LIMIT_JOBS, 2);
+
+    bj_job *first = attach(w, "first"), *last = attach(w, "fourth");
+    names(expect(w, bj_monitor_attach(w->monitor, "second", BJ_TIMEOUT_NONE), BJ_E_BUSY), "limit");
+    expect(w, bj_monitor_attach(w->monitor, "nobody", BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+    expect(w, bj_job_query(first, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_query(last, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(bj_job_outcome(first), BJ_OUTCOME_NONE);
+    assert_int_equal(bj_job_outcome(last), BJ_OUTCOME_NONE);
+    bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(bj_future_info_count(list), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +203,7 @@ int main(void)
         UNCONNECTED_TEST(no_more_than_so_many_commands_are_in_flight),
         UNCONNECTED_TEST(commands_beyond_the_queue_are_busy),
         UNCONNECTED_TEST(runs_beyond_the_limit_are_busy),
+        UNCONNECTED_TEST(c14_a_list_beyond_the_limit_has_the_jobs_that_are_asked_for),
     };
     return run_on_fake(tests);
 }
