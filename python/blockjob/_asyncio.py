@@ -488,7 +488,8 @@ class Monitor(MonitorBase):
         is sent. Returns when QEMU has accepted.
 
         Raises `Refused` with QEMU's reason (no job is left behind), `Unsupported`,
-        `InvalidArgument`, `Busy`, `Timeout` (the job may yet start: find it by `attach()`).
+        `InvalidArgument`, `Busy`, `Timeout` and `Disconnected` (the job may yet start, or have
+        started: the text says its id, for `attach()`).
         """
         call = self._ask_mirror(device, target, sync, options, timeout)
         return Job(self, await self._wait(call))

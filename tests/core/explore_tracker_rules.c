@@ -176,6 +176,15 @@ static void check_outcomes(struct world *w)
 
 /* -------------------------------------------------------------------- answers */
 
+/* Whoever waits for the nodes of a mirror that somebody else is to dismiss has them when it has
+ * concluded. */
+static bool is_free(const struct world *w, int number)
+{
+    const struct machine *machine = &w->runs[number].machine;
+    return !w->scenario->plain && !machine_traits(machine)->ours &&
+           machine->status == STATUS_CONCLUDED;
+}
+
 static bool is_ok_true(const struct world *w, int number, const struct waiter *asked)
 {
     uint32_t fate = world_fate(w, number);
@@ -188,7 +197,7 @@ static bool is_ok_true(const struct world *w, int number, const struct waiter *a
     case ASK_DONE:
         return well;
     case ASK_RELEASED:
-        return well && (!has || lacks_list(w, fate));
+        return well && (!has || is_free(w, number) || lacks_list(w, fate));
     case ASK_PIVOT:
         return fate & COMPLETED && fate & DISK_SWITCHED;
     case ASK_ABORT:

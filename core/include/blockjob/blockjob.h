@@ -389,8 +389,9 @@ bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const ch
  * The job is followed from before the first byte is sent (B01): nothing it does is missed.
  *
  * Answer: bj_future_job(), once QEMU has accepted. Errors: BJ_E_REFUSED (QEMU's reason; no job is
- * left behind), BJ_E_UNSUPPORTED, BJ_E_INVAL, BJ_E_BUSY. When the deadline passes the job may yet
- * start: find it by its id with bj_monitor_attach(). */
+ * left behind), BJ_E_UNSUPPORTED, BJ_E_INVAL, BJ_E_BUSY. When the deadline passes, or the
+ * connection ends before QEMU's reply, the job may yet start, or have started: the text says its
+ * id, for bj_monitor_attach(). */
 bj_future *bj_monitor_start(bj_monitor *monitor, const char *command, const char *arguments,
                             int64_t timeout_ms);
 

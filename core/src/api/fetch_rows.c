@@ -46,7 +46,7 @@ static void rows_fetched(bj_monitor *monitor, const struct driver_reply *reply)
         end = LIST_LOST;
     else if (reply->error != BJ_OK)
         end = LIST_FAILED;
-    else if (reply->list->is_cut)
+    else if (reply->list && reply->list->is_cut)
         end = LIST_CUT;
 
     monitor->rows_reply = reply;

@@ -37,6 +37,13 @@ static struct start *start_of(const struct tracker *t, const struct fact *fact)
     return start && is_of_type(start, fact->type) ? start : NULL;
 }
 
+/* What has ended is never at work again: another run began where nobody heard it. */
+static bool is_anothers(const struct run *run, const struct fact *fact)
+{
+    return fact->kind == FACT_STATUS && status_has_any(fact->status, AT_WORK) &&
+           machine_has_end(&run->machine);
+}
+
 /* The run an event is about. A new one begins with "created"; before 3.0, which has no statuses,
  * with whatever comes first when nobody has the id. */
 static struct run *run_of(struct tracker *t, const struct fact *fact)
@@ -44,6 +51,8 @@ static struct run *run_of(struct tracker *t, const struct fact *fact)
     struct run *run = tracker_find(t, fact->id);
     bool created = is_status(fact, STATUS_CREATED);
 
+    if (run && is_anothers(run, fact))
+        run = NULL;
     if (run && (!created || is_its_first(run)))
         return run;
     if (created)

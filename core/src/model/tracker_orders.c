@@ -194,12 +194,14 @@ void tracker_attach(struct tracker *t, struct attachment *attachment)
 
 static void unlink_attachment(struct tracker *t, struct attachment *attachment)
 {
-    if (attachment->has_row)
-        UNLINK(attachment->run->attachments, attachment);
+    struct run *run = attachment->run;
+
+    if (run && attachment->has_row)
+        UNLINK(run->attachments, attachment);
     else
         UNLINK(t->attachments, attachment);
-    if (attachment->run)
-        run_give_back(attachment->run);
+    if (run)
+        run_give_back(run);
 }
 
 void tracker_unattach(struct tracker *t, struct attachment *attachment)

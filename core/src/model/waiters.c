@@ -235,7 +235,7 @@ void machine_answer_over(struct machine *m, waiter_test *test)
 bool machine_is_kept(const struct machine *m)
 {
     return machine_is_over(m) && m->status == STATUS_CONCLUDED && !m->traits.ours &&
-           !machine_is(m, IS_RELEASED);
+           !m->traits.undecided && !machine_is(m, IS_RELEASED);
 }
 
 /* A mirror or an active commit gives its nodes back in the end; a stream or an inner commit has
