@@ -565,6 +565,38 @@ static void c120_a_start_that_a_close_answers_names_its_job(void **state)
     names(started, bj_future_info(list, 0)->id);
 }
 
+/* Our job has ended, and nobody heard that its id went to another client's, until that one moves.
+ */
+static void c20_an_id_that_changed_hands_unheard(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_monitor(w);
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_job *ours =
+        start(w, "blockdev-backup",
+              JSON({
+                           "job-id": "j", "device": "drive0", "target": "copy", "sync": "full"}));
+    step(w, JSON({"do": "stop", "what": "reading"}));
+    step(w, JSON({"do": "fail", "error": "Input/output error"}));
+    answers(done(w, ours, BJ_DONE_OVER), BJ_E_JOB_FAILED);
+
+    hold_lists(w);
+    step(w, JSON({"do": "die"}));
+    await_kind(watch, BJ_RECORD_DISCONNECTED);
+    step(w, JSON({"do": "execute", "command": "job-dismiss", "arguments": {"id": "j"}}));
+    step(w, THEIR_BACKUP);
+    step(w, JSON({"do": "go", "what": "reading"}));
+    step(w, JSON({"do": "start", "jobs": "keep"}));
+    step(w, JSON({"do": "wait", "what": "held", "command": "query-jobs", "timeout": 120}));
+    step(w, JSON({"do": "execute", "command": "job-pause", "arguments": {"id": "j"}}));
+    let_things_settle(w);
+    step(w, JSON({"do": "release"}));
+
+    bj_job *theirs = attach(w, "j");
+    assert_int_equal(bj_job_outcome(theirs), BJ_OUTCOME_NONE);
+    assert_int_equal(bj_job_outcome(ours), BJ_OUTCOME_FAILED);
+}
+
 /* ------------------------------------------------------------------------ limits */
 
 /* There is no room for the second run, whose events are not the first one's. */
@@ -617,6 +649,7 @@ int main(void)
         FAKE_TEST(c118_a_start_whose_reply_is_lost_names_its_job),
         FAKE_TEST(c118_a_job_whose_start_was_lost_is_dismissed),
         FAKE_TEST(c118_a_close_before_the_list_dismisses_what_is_in_it),
+        FAKE_TEST(c20_an_id_that_changed_hands_unheard),
         FAKE_TEST(c120_a_start_that_a_close_answers_names_its_job),
         FAKE_TEST(c120_events_of_a_run_beyond_the_limit_are_nobodys),
         FAKE_TEST(c120_a_time_to_come_back_is_as_long_as_it_likes),
