@@ -7,7 +7,9 @@ package blockjob_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	blockjob "github.com/libblockjob/libblockjob/go"
 	"github.com/libblockjob/libblockjob/tests/go/fakeqemu"
@@ -180,5 +182,100 @@ func TestC18RawVerbRightBehindItsStart(t *testing.T) {
 		ok(t, (<-executed).err)
 		a := <-ended
 		ends(t, c.outcome)(a.outcome, a.err)
+	}
+}
+
+// whenReceived says what another client does before QEMU carries out the next start of a mirror.
+func whenReceived(fake *fakeqemu.Fake, step map[string]any) {
+	fake.Do("when", fakeqemu.Fields{
+		"command": "blockdev-mirror", "at": "received", "steps": []any{step},
+	})
+}
+
+func theirs(more map[string]any) map[string]any {
+	arguments := map[string]any{"device": "drive0", "target": "copy", "sync": "full", "job-id": "x"}
+	for name, value := range more {
+		arguments[name] = value
+	}
+	return arguments
+}
+
+func mirrorX(t testing.TB, m *blockjob.Monitor) (*blockjob.Job, error) {
+	return m.Mirror(patience(t), "drive1", blockjob.MirrorOptions{Target: "copy1", JobID: "x"})
+}
+
+func TestC111OldRunEndsWhileItsIDIsStartedAgain(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	fake.Do("execute", fakeqemu.Fields{"command": "blockdev-backup", "arguments": theirs(nil)})
+	m := dial(t, fake.URI) // and knows nothing of it
+	whenReceived(fake, map[string]any{"do": "finish", "job": "x"})
+	job, err := mirrorX(t, m)
+	ok(t, err)
+	settle(t, m)
+	if job.Outcome() != blockjob.NoOutcome {
+		t.Errorf("told %v", job.Outcome())
+	}
+	fake.Do("ready", fakeqemu.Fields{"job": "x"})
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
+func TestC92RefusedStartEndsNoJobOfAnotherClient(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	kept := theirs(map[string]any{"auto-dismiss": false})
+	whenReceived(fake, map[string]any{"do": "execute", "command": "blockdev-backup", "arguments": kept})
+	fake.Do("hold", fakeqemu.Fields{"command": "blockdev-mirror"})
+	started := start(func() (blockjob.Outcome, error) {
+		_, err := mirrorX(t, m)
+		return blockjob.NoOutcome, err
+	})
+	fake.Do("wait", fakeqemu.Fields{"what": "held", "command": "blockdev-mirror"})
+	job, err := m.Attach(patience(t), "x")
+	ok(t, err)
+	fake.Do("release", nil)
+	fails(t, (<-started).err, blockjob.ErrRefused)
+	settle(t, m)
+	if job.Outcome() != blockjob.NoOutcome {
+		t.Errorf("told %v", job.Outcome())
+	}
+	fake.Do("finish", fakeqemu.Fields{"job": "x"})
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestC118StartWhoseReplyIsLostNamesItsJob(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithReconnect(time.Minute))
+	fakeMirror(t, m, "copy0") // what the start takes is known by now
+	fake.Do("stop", fakeqemu.Fields{"what": "writing"})
+	started := start(func() (blockjob.Outcome, error) {
+		_, err := m.Mirror(patience(t), "drive1", blockjob.MirrorOptions{Target: "copy1"})
+		return blockjob.NoOutcome, err
+	})
+	fake.Do("wait", fakeqemu.Fields{"command": "blockdev-mirror", "count": 2})
+	fake.Do("hang-up", nil)
+	fake.Do("go", fakeqemu.Fields{"what": "writing"})
+	err := (<-started).err
+	fails(t, err, blockjob.ErrDisconnected)
+
+	jobs, listed := m.Jobs(patience(t))
+	for errors.Is(listed, blockjob.ErrDisconnected) {
+		jobs, listed = m.Jobs(patience(t))
+	}
+	ok(t, listed)
+	for _, info := range jobs {
+		if info.ID == "job0" {
+			continue
+		}
+		if !strings.Contains(err.Error(), info.ID) {
+			t.Errorf("%v does not name %s", err, info.ID)
+		}
+		job, err := m.Attach(patience(t), info.ID)
+		ok(t, err)
+		fake.Do("fail", fakeqemu.Fields{"job": info.ID, "error": "Input/output error"})
+		_, err = job.WaitReleased(patience(t)) // it is ours, and is dismissed
+		fails(t, err, blockjob.ErrJobFailed)
+	}
+	if len(jobs) != 2 {
+		t.Errorf("listed %+v", jobs)
 	}
 }

@@ -155,3 +155,79 @@ async def test_c18_a_raw_verb_right_behind_its_start(
         await executed
         job = await started
         assert await job.done() is outcome
+
+
+# ------------------------------------------ another run's events while a start is under way
+
+
+def when_received(fake: FakeQemu, step: dict[str, Any]) -> None:
+    """What another client does before QEMU carries out the next start of a mirror."""
+    fake.do("when", command="blockdev-mirror", at="received", steps=[step])
+
+
+MIRROR: dict[str, Any] = {"target": "copy1", "job_id": "x"}
+THEIRS: dict[str, Any] = BACKUP | {"job-id": "x"}
+
+
+async def test_c111_an_old_run_ends_while_its_id_is_started_again(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    fake.do("execute", command="blockdev-backup", arguments=THEIRS)
+    async with await connect(fake.path) as monitor:  # and knows nothing of it
+        when_received(fake, {"do": "finish", "job": "x"})
+        job = await monitor.mirror("drive1", **MIRROR)
+        await settle(monitor)
+        assert job.outcome is None
+        fake.do("ready", job="x")
+        assert await job.pivot() is Outcome.PIVOTED
+
+
+async def test_c92_a_refused_start_ends_no_job_of_another_client(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path) as monitor:
+        kept = THEIRS | {"auto-dismiss": False}
+        when_received(fake, {"do": "execute", "command": "blockdev-backup", "arguments": kept})
+        fake.do("hold", command="blockdev-mirror")
+        started = asyncio.ensure_future(monitor.mirror("drive1", **MIRROR))
+        await wait(fake, what="held", command="blockdev-mirror")
+        theirs = await monitor.attach("x")
+        fake.do("release")
+        with pytest.raises(blockjob.Refused):
+            await started
+        await settle(monitor)
+        assert theirs.outcome is None
+        fake.do("finish", job="x")
+        assert await theirs.done() is Outcome.COMPLETED
+
+
+# ------------------------------------------------ starts and the end of the connection
+
+
+async def test_c118_a_start_whose_reply_is_lost_names_its_job(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path, reconnect=60) as monitor:
+        first = await monitor.mirror("drive0", target="copy")  # what the start takes is known now
+        fake.do("stop", what="writing")
+        started = asyncio.ensure_future(monitor.mirror("drive1", target="copy1"))
+        await wait(fake, command="blockdev-mirror", count=2)
+        fake.do("hang-up")
+        fake.do("go", what="writing")
+        with pytest.raises(blockjob.Disconnected) as caught:
+            await started
+        while (jobs := await jobs_or_none(monitor)) is None:
+            await asyncio.sleep(0)
+        [lost] = [job.id for job in jobs if job.id != first.id]
+        assert lost in str(caught.value)
+        job = await monitor.attach(lost)
+        fake.do("fail", job=lost, error="Input/output error")
+        with pytest.raises(blockjob.JobFailed):
+            await job.done(released=True)  # it is ours, and is dismissed
+
+
+async def jobs_or_none(monitor: Any) -> Any:
+    try:
+        return await monitor.jobs()
+    except blockjob.Disconnected:
+        return None
