@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Groups: several jobs that are awaited, pivoted or given up together (B08). A wait asks the
- * machine of each of its jobs as the job's own waits do. What comes back is only written down,
- * because a machine must not be called while it answers; what follows from it is decided in a task.
+ * machine of each of its jobs as the job's own waits do; what follows from the answers is decided
+ * by model/group_plan.h. An answer is only written down, because a machine must not be called while
+ * it answers: the plan's orders are carried out in a task.
  */
 #include "api/answers.h"
 #include "api/job.h"
@@ -10,6 +11,7 @@
 #include "api/monitor.h"
 #include "base/container_of.h"
 #include "delivery/future.h"
+#include "model/group_plan.h"
 
 #include <stdlib.h>
 
@@ -23,40 +25,23 @@ struct bj_group {
     size_t room;
 };
 
-enum group_goal {
-    GROUP_READY,
-    GROUP_DONE,
-    GROUP_ANY,
-    GROUP_ABORT,
-    GROUP_PIVOT,   /* what it begins with: all pivots are held until each could be sent */
-    GROUP_SWITCH,  /* then they are let go; each goes its own way */
-    GROUP_ROLLBACK /* or, if one ended before, the others are aborted */
-};
-
 /* One job of a wait. */
 struct part {
     struct job_waiter waiter; /* first: the machine gives it back */
+    struct group_part plan;
     struct job_listener listener;
     struct group_wait *wait;
-    bj_job *job;        /* a reference */
-    bool linked;        /* it is in the machine's list */
-    bool listening;     /* and in the job's */
-    bool to_force;      /* its soft abort, of a rollback, has come to nothing */
-    bj_outcome outcome; /* as of its answer */
+    bj_job *job; /* a reference */
 };
 
 struct group_wait {
     bj_future future;
-    enum group_goal goal;
+    struct group_plan plan;
     struct waiter question;
     struct loop_task step;
     bool step_posted;
-    bool over; /* answered, or nobody listens any more */
-
-    struct part *decider; /* whose answer is that of the group; NULL: none yet */
-    struct future_result answer;
-
-    size_t linked; /* parts that are */
+    bool listening;              /* to all jobs */
+    struct future_result answer; /* the decider's */
     size_t count;
     struct part parts[];
 };
@@ -143,14 +128,19 @@ int bj_group_add(bj_group *group, bj_job *job)
     return r;
 }
 
-/* ------------------------------------------------------------- one of the parts */
+/* ---------------------------------------------------------------------- facts */
+
+static struct part *part_of(struct group_part *part)
+{
+    return part ? container_of(part, struct part, plan) : NULL;
+}
 
 static void run_step(struct loop_task *task);
 
 /* What is posted runs after the machines have given all answers that are due now. */
 static void post_step(struct group_wait *wait)
 {
-    if (wait->step_posted || wait->over)
+    if (wait->step_posted)
         return;
     wait->step.run = run_step;
     future_ref_memory(&wait->future);
@@ -159,59 +149,18 @@ static void post_step(struct group_wait *wait)
         future_unref_memory(&wait->future); /* the starter's is left */
 }
 
-/* The first that comes decides, if it is one that can. A job that stands still overrules: then not
- * all will be over. */
-static bool decides(const struct group_wait *wait, int error)
+static void part_answered(struct job_waiter *waiter, struct future_result *result)
 {
-    if (wait->goal == GROUP_ANY)
-        return !wait->decider;
-    bool stands =
-        wait->goal == GROUP_DONE && error == BJ_E_STALLED && wait->answer.error != BJ_E_STALLED;
-    return error != BJ_OK && (!wait->decider || stands);
-}
-
-static void note_answer(struct part *part, struct future_result *result)
-{
+    struct part *part = (struct part *)waiter;
     struct group_wait *wait = part->wait;
 
-    part->outcome = result->outcome;
-    part->to_force = wait->goal == GROUP_ROLLBACK && result->error != BJ_OK &&
-                     !(part->waiter.base.flags & BJ_ABORT_FORCE);
-    if (decides(wait, result->error)) {
+    if (group_plan_answered(&wait->plan, &part->plan, result->error, result->outcome)) {
         future_clear_result(&wait->answer);
-        wait->decider = part;
         wait->answer = *result;
     } else {
         future_clear_result(result);
     }
-}
-
-static void part_answered(struct job_waiter *waiter, struct future_result *result)
-{
-    struct part *part = (struct part *)waiter;
-
-    part->linked = false;
-    part->wait->linked--;
-    note_answer(part, result);
-    post_step(part->wait);
-}
-
-static void ask_part(struct part *part, struct waiter question)
-{
-    part->waiter = (struct job_waiter){.base = question, .answered = part_answered};
-    part->linked = true;
-    part->wait->linked++;
-    run_ask(&part->job->run, &part->waiter.base);
-    job_note_observer(part->job);
-}
-
-static void leave_part(struct part *part)
-{
-    if (!part->linked)
-        return;
-    part->linked = false;
-    part->wait->linked--;
-    run_leave(&part->job->run, &part->waiter.base);
+    post_step(wait);
 }
 
 static void on_job_fact(struct job_listener *listener)
@@ -222,119 +171,93 @@ static void on_job_fact(struct job_listener *listener)
 
 static void listen_to_all(struct group_wait *wait)
 {
+    wait->listening = true;
     for (size_t i = 0; i < wait->count; i++) {
         struct part *part = &wait->parts[i];
         part->listener.notify = on_job_fact;
-        part->listening = true;
         job_add_listener(part->job, &part->listener);
     }
 }
 
 static void stop_listening(struct group_wait *wait)
 {
+    for (size_t i = 0; wait->listening && i < wait->count; i++)
+        job_remove_listener(wait->parts[i].job, &wait->parts[i].listener);
+    wait->listening = false;
+}
+
+static void note_who_can_pivot(struct group_wait *wait)
+{
     for (size_t i = 0; i < wait->count; i++) {
         struct part *part = &wait->parts[i];
-        if (part->listening)
-            job_remove_listener(part->job, &part->listener);
-        part->listening = false;
+        group_plan_can_pivot(&part->plan, machine_can_pivot(&part->job->run.machine));
     }
 }
 
-/* ------------------------------------------------------------------- all of them */
+/* --------------------------------------------------------------------- orders */
 
-static void leave_all(struct group_wait *wait)
+static void ask_part(struct part *part, struct waiter question)
 {
-    wait->over = true;
-    stop_listening(wait);
-    for (size_t i = 0; i < wait->count; i++)
-        leave_part(&wait->parts[i]);
-}
-
-/* How they ended, where it is the same for all. */
-static bj_outcome common_outcome(const struct group_wait *wait)
-{
-    for (size_t i = 1; i < wait->count; i++)
-        if (wait->parts[i].outcome != wait->parts[0].outcome)
-            return BJ_OUTCOME_NONE;
-    return wait->parts[0].outcome;
-}
-
-static void finish(struct group_wait *wait)
-{
-    leave_all(wait);
-    if (wait->decider)
-        wait->answer.value = job_value(bj_job_ref(wait->decider->job));
-    else
-        wait->answer.outcome = common_outcome(wait);
-    future_answer(&wait->future, &wait->answer);
-}
-
-static bool is_decided(const struct group_wait *wait)
-{
-    bool by_one = wait->goal == GROUP_READY || wait->goal == GROUP_ANY ||
-                  (wait->goal == GROUP_DONE && wait->answer.error == BJ_E_STALLED);
-    return wait->linked == 0 || (by_one && wait->decider);
-}
-
-/* An ended one that is not the decider has been pivoted by another caller. */
-static bool all_can_pivot(const struct group_wait *wait)
-{
-    for (size_t i = 0; i < wait->count; i++)
-        if (wait->parts[i].linked && !machine_can_pivot(&wait->parts[i].job->run.machine))
-            return false;
-    return true;
-}
-
-static void let_go(struct group_wait *wait)
-{
-    wait->goal = GROUP_SWITCH;
-    stop_listening(wait);
-    for (size_t i = 0; i < wait->count; i++)
-        if (wait->parts[i].linked)
-            run_unhold(&wait->parts[i].job->run, &wait->parts[i].waiter.base);
+    part->waiter = (struct job_waiter){.base = question, .answered = part_answered};
+    run_ask(&part->job->run, &part->waiter.base);
+    job_note_observer(part->job);
 }
 
 static void abort_part(struct part *part, int flags)
 {
-    if (!machine_is_over(&part->job->run.machine))
-        ask_part(part, (struct waiter){.question = ASK_ABORT, .flags = flags});
+    ask_part(part, (struct waiter){.question = ASK_ABORT, .flags = flags});
 }
 
-static void roll_back(struct group_wait *wait)
+static void finish(struct group_wait *wait)
 {
-    wait->goal = GROUP_ROLLBACK;
-    stop_listening(wait);
-    for (size_t i = 0; i < wait->count; i++) {
-        struct part *part = &wait->parts[i];
-        leave_part(part);
-        if (part != wait->decider)
-            abort_part(part, BJ_ABORT_SOFT);
-    }
+    struct part *decider = part_of(wait->plan.decider);
+
+    if (decider)
+        wait->answer.value = job_value(bj_job_ref(decider->job));
+    wait->answer.outcome = group_plan_outcome(&wait->plan);
+    future_answer(&wait->future, &wait->answer);
 }
 
-/* What stands still takes no soft abort. */
-static void force_the_rest(struct group_wait *wait)
+static void carry_out(struct group_wait *wait, enum group_act act, struct part *part)
 {
-    for (size_t i = 0; i < wait->count; i++) {
-        struct part *part = &wait->parts[i];
-        bool force = part->to_force;
-        part->to_force = false;
-        if (force)
-            abort_part(part, BJ_ABORT_FORCE);
-    }
-}
+    struct waiter question = wait->question;
 
-static void take_step(struct group_wait *wait)
-{
-    if (wait->goal == GROUP_PIVOT && wait->decider)
-        roll_back(wait);
-    else if (wait->goal == GROUP_PIVOT && all_can_pivot(wait))
-        let_go(wait);
-    else if (wait->goal == GROUP_ROLLBACK)
-        force_the_rest(wait);
-
-    if (is_decided(wait))
+    switch (act) {
+    case GROUP_ASK:
+    case GROUP_ASK_HELD:
+        question.held = act == GROUP_ASK_HELD;
+        ask_part(part, question);
+        break;
+    case GROUP_LET_GO:
+        run_unhold(&part->job->run, &part->waiter.base);
+        break;
+    case GROUP_LEAVE:
+        run_leave(&part->job->run, &part->waiter.base);
+        break;
+    case GROUP_ABORT_SOFT:
+        abort_part(part, BJ_ABORT_SOFT);
+        break;
+    case GROUP_ABORT_FORCE:
+        abort_part(part, BJ_ABORT_FORCE);
+        break;
+    case GROUP_FINISH:
         finish(wait);
+        break;
+    case GROUP_WAIT:
+        break;
+    }
+}
+
+/* Nothing is touched after GROUP_FINISH: the answer may have freed the wait. */
+static void carry_out_orders(struct group_wait *wait)
+{
+    struct group_order order;
+    do {
+        order = group_plan_next(&wait->plan);
+        if (wait->plan.goal != GROUP_PIVOT)
+            stop_listening(wait);
+        carry_out(wait, order.act, part_of(order.part));
+    } while (order.part);
 }
 
 static void run_step(struct loop_task *task)
@@ -342,8 +265,9 @@ static void run_step(struct loop_task *task)
     struct group_wait *wait = container_of(task, struct group_wait, step);
 
     wait->step_posted = false;
-    if (!wait->over)
-        take_step(wait);
+    if (wait->plan.goal == GROUP_PIVOT)
+        note_who_can_pivot(wait);
+    carry_out_orders(wait);
     future_unref_memory(&wait->future);
 }
 
@@ -354,53 +278,50 @@ static struct group_wait *wait_of(bj_future *future)
     return (struct group_wait *)future;
 }
 
-/* Known before anything is asked, so that nothing has to be undone. */
+static void note_unfit(struct group_wait *wait, struct part *part)
+{
+    group_plan_unfit(&wait->plan, &part->plan);
+    part->plan.outcome = machine_outcome(&part->job->run.machine);
+    wait->answer = (struct future_result){
+        .error = wait->plan.error,
+        .text = text_printf("job %s: a job of this type has no pivot: wait for done",
+                            bj_job_id(part->job)),
+    };
+}
+
 static struct part *find_unfit(struct group_wait *wait)
 {
-    for (size_t i = 0; wait->goal == GROUP_PIVOT && i < wait->count; i++)
+    for (size_t i = 0; i < wait->count; i++)
         if (machine_traits(&wait->parts[i].job->run.machine)->never_ready)
             return &wait->parts[i];
     return NULL;
 }
 
-static void refuse_unfit(struct group_wait *wait, struct part *unfit)
+static void begin_pivot(struct group_wait *wait)
 {
-    wait->decider = unfit;
-    wait->answer = (struct future_result){
-        .error = BJ_E_STATE,
-        .outcome = machine_outcome(&unfit->job->run.machine),
-        .text = text_printf("job %s: a job of this type has no pivot: wait for done",
-                            bj_job_id(unfit->job)),
-    };
-    finish(wait);
+    struct part *unfit = find_unfit(wait);
+    if (unfit) {
+        note_unfit(wait, unfit);
+        return;
+    }
+    listen_to_all(wait);
+    post_step(wait); /* all may be able to pivot already */
 }
 
 static void start_wait(bj_future *future)
 {
     struct group_wait *wait = wait_of(future);
-    struct part *unfit = find_unfit(wait);
 
-    if (unfit) {
-        refuse_unfit(wait, unfit);
-        return;
-    }
-    if (wait->goal == GROUP_PIVOT)
-        listen_to_all(wait);
-    for (size_t i = 0; i < wait->count; i++)
-        ask_part(&wait->parts[i], wait->question);
-    post_step(wait); /* all may be able to pivot already */
+    if (wait->plan.goal == GROUP_PIVOT)
+        begin_pivot(wait);
+    carry_out_orders(wait);
 }
 
 static void leave_wait(bj_future *future)
 {
-    leave_all(wait_of(future));
-}
-
-static bool is_late(const struct part *part)
-{
-    bool only_waits_for_others =
-        part->wait->goal == GROUP_PIVOT && machine_can_pivot(&part->job->run.machine);
-    return part->linked && !only_waits_for_others;
+    struct group_wait *wait = wait_of(future);
+    group_plan_quit(&wait->plan);
+    carry_out_orders(wait);
 }
 
 static struct text *late_wait(bj_future *future)
@@ -410,12 +331,13 @@ static struct text *late_wait(bj_future *future)
         [GROUP_ABORT] = "not over",    [GROUP_PIVOT] = "not ready", [GROUP_SWITCH] = "not pivoted",
         [GROUP_ROLLBACK] = "not over",
     };
-    const struct group_wait *wait = wait_of(future);
+    struct group_wait *wait = wait_of(future);
     const struct part *first = NULL;
     size_t late = 0;
 
+    note_who_can_pivot(wait);
     for (size_t i = wait->count; i-- > 0;) {
-        if (is_late(&wait->parts[i])) {
+        if (group_plan_is_late(&wait->plan, &wait->parts[i].plan)) {
             first = &wait->parts[i];
             late++;
         }
@@ -423,7 +345,7 @@ static struct text *late_wait(bj_future *future)
     if (!first)
         return NULL;
     return text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; all go on", late,
-                       wait->count, unmet[wait->goal], (double)future->timeout_ms / 1000.,
+                       wait->count, unmet[wait->plan.goal], (double)future->timeout_ms / 1000.,
                        bj_job_id(first->job));
 }
 
@@ -450,8 +372,10 @@ static struct group_wait *snapshot(bj_group *group)
     if (!wait)
         return NULL;
     wait->count = group->count;
-    for (size_t i = 0; i < wait->count; i++)
+    for (size_t i = 0; i < wait->count; i++) {
         wait->parts[i] = (struct part){.wait = wait, .job = bj_job_ref(group->jobs[i])};
+        group_plan_add(&wait->plan, &wait->parts[i].plan);
+    }
     return wait;
 }
 
@@ -478,7 +402,7 @@ static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter qu
         bj_future_unref(&wait->future);
         return future_failed(group->ctx, BJ_E_INVAL, "the group is empty: add its jobs first");
     }
-    wait->goal = goal;
+    group_plan_begin(&wait->plan, goal);
     wait->question = question;
     return future_launch(&wait->future, timeout_ms, -1);
 }
@@ -508,8 +432,7 @@ bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms)
 
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms)
 {
-    return launch(group, GROUP_PIVOT, (struct waiter){.question = ASK_PIVOT, .held = true}, 0,
-                  timeout_ms);
+    return launch(group, GROUP_PIVOT, (struct waiter){.question = ASK_PIVOT}, 0, timeout_ms);
 }
 
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
