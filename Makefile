@@ -421,7 +421,7 @@ check-race check-mutations:
 	$(run_tests) check tests/go
 .check-traces: $(python_ready)
 	@BLOCKJOB_TRACES=all $(with_tools) $(PYTHON) .ci/check traces --long
-.check-mutations: $(explorer) $(tracker_explorer)
+.check-mutations: $(explorer) $(tracker_explorer) $(BUILD)/tests/core/test_group_plan
 	$(run_tests) mutations
 
 SECONDS ?= 60

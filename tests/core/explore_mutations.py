@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Breaks the job machine and the tracker in one way after the other, and demands that their
-explorers say so.
+"""Breaks the job machine, the tracker and the groups' plan in one way after the other, and demands
+that what explores them says so.
 
     BUILD=build tests/core/explore_mutations.py [NAME...]
 
@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -434,16 +434,149 @@ OF_THE_TRACKER = [
     ),
 ]
 
+OF_THE_PLAN = [
+    Mutation(
+        "let-go-when-one-could-be-sent",
+        "        if (owes_answer(part) && !part->can_pivot)\n            return false;\n    return true;",
+        "        if (owes_answer(part) && part->can_pivot)\n            return true;\n    return false;",
+        "no pivot is let go unless all could be sent",
+    ),
+    Mutation(
+        "let-go-after-a-failure",
+        "    [ROLLS_BACK] = GROUP_ROLLBACK,",
+        "    [ROLLS_BACK] = GROUP_SWITCH,",
+        "no pivot is let go once one has failed",
+    ),
+    Mutation(
+        "never-let-go",
+        "else if (plan->goal == GROUP_PIVOT && all_could",
+        "else if (plan->goal == GROUP_READY && all_could",
+        "what could be sent is let go",
+    ),
+    Mutation(
+        "pivots-are-not-held",
+        "[GROUP_PIVOT] = {[PART_NEW] = GROUP_ASK_HELD},",
+        "[GROUP_PIVOT] = {[PART_NEW] = GROUP_ASK},",
+        "pivots are held, and nothing else",
+    ),
+    Mutation(
+        "a-rollback-spares-who-has-answered",
+        "                        [PART_IDLE] = GROUP_ABORT_SOFT,\n",
+        "",
+        "a rollback aborts all others",
+    ),
+    Mutation(
+        "a-rollback-never-forces",
+        "                        [PART_IDLE] = GROUP_ABORT_SOFT,\n"
+        "                        [PART_UNABORTED] = GROUP_ABORT_FORCE},",
+        "                        [PART_IDLE] = GROUP_ABORT_SOFT},",
+        "a rollback aborts all others",
+    ),
+    Mutation(
+        "a-rollback-aborts-who-decides",
+        "outcome != BJ_OUTCOME_NONE || part == plan->decider;",
+        "outcome != BJ_OUTCOME_NONE;",
+        "who decides is left alone",
+    ),
+    Mutation(
+        "a-rollback-aborts-what-is-over",
+        "outcome != BJ_OUTCOME_NONE || part == plan->decider;",
+        "part == plan->decider;",
+        "what is over is not aborted",
+    ),
+    Mutation(
+        "a-rollback-asks-who-owes-an-answer",
+        "                        [PART_HELD] = GROUP_LEAVE,\n",
+        "                        [PART_HELD] = GROUP_ABORT_SOFT,\n",
+        "nobody is asked who owes an answer",
+    ),
+    Mutation(
+        "force-is-sent-at-once",
+        "[PART_ABORTED] = PART_UNABORTED,",
+        "[PART_ABORTED] = PART_IDLE,",
+        "force is for what refused, once",
+    ),
+    Mutation(
+        "a-refused-abort-is-not-looked-at",
+        "    if (acts[plan->goal][part->stage] != GROUP_WAIT)\n        plan->cursor = plan->first;\n",
+        "",
+        "a rollback aborts all others",
+    ),
+    Mutation(
+        "the-last-error-decides",
+        "return plan->decider && weight != OVERRULES ? NOTHING : weight;",
+        "return weight;",
+        "who decides is told",
+    ),
+    Mutation(
+        "a-standstill-does-not-overrule",
+        "[GROUP_DONE] = {[IS_STALLED] = OVERRULES,",
+        "[GROUP_DONE] = {[IS_STALLED] = ENDS,",
+        "who decides is told",
+    ),
+    Mutation(
+        "ready-waits-for-all",
+        "[GROUP_READY] = {[IS_STALLED] = ENDS, [IS_OTHER_ERROR] = ENDS},",
+        "[GROUP_READY] = {[IS_STALLED] = ENDS, [IS_OTHER_ERROR] = DECIDES},",
+        "what is decided is answered",
+    ),
+    Mutation(
+        "the-first-that-is-done-ends-it",
+        "[IS_STALLED] = OVERRULES, [IS_OTHER_ERROR] = DECIDES},",
+        "[IS_STALLED] = OVERRULES, [IS_OTHER_ERROR] = ENDS},",
+        "nobody is left who is waited for",
+    ),
+    Mutation(
+        "it-never-ends",
+        "    if (plan->owed == 0)\n        turn_to(",
+        "    if (plan->owed > COUNT_MAX)\n        turn_to(",
+        "nobody hangs",
+        also=("enum kind { IS_OK,", "#define COUNT_MAX 9\nenum kind { IS_OK,"),
+    ),
+    Mutation(
+        "it-ends-twice",
+        "    if (act == GROUP_FINISH)\n        plan->is_finished = true;\n",
+        "",
+        "nothing happens after the end",
+    ),
+    Mutation(
+        "it-is-answered-when-nobody-listens",
+        "    plan->is_finished = true;\n    turn_to(plan, GROUP_OVER);",
+        "    turn_to(plan, GROUP_OVER);",
+        "nothing is asked when nobody listens",
+    ),
+    Mutation(
+        "who-is-aborted-is-not-left",
+        "                    [PART_ABORTED] = GROUP_LEAVE,\n",
+        "",
+        "whoever stops listening leaves all",
+    ),
+    Mutation(
+        "an-outcome-of-one-is-all-theirs",
+        "        if (part->outcome != plan->first->outcome)\n            return",
+        "        if (!part->next && part->outcome != plan->first->outcome)\n            return",
+        "the outcome is right",
+    ),
+    Mutation(
+        "who-can-pivot-is-late",
+        "return plan->goal != GROUP_OVER && owes_answer(part) && !only_waits_for_others;",
+        "return plan->goal != GROUP_OVER && owes_answer(part) && (only_waits_for_others || true);",
+        "who is late is told",
+    ),
+]
+
 
 @dataclass
 class Explorer:
     mutations: list[Mutation]
     objects: list[str]  # below tests/core; patterns
+    libraries: list[str] = field(default_factory=list)
 
 
 EXPLORERS = [
     Explorer(OF_THE_MACHINE, ["explore.o", "explore_[!t]*.o", "explore_tables.o"]),
     Explorer(OF_THE_TRACKER, ["explore_search.o", "explore_tracker*.o"]),
+    Explorer(OF_THE_PLAN, ["test_group_plan.o"], ["-lcmocka"]),
 ]
 BASE = ["text", "error", "id_tree"]
 
@@ -477,7 +610,8 @@ def build(
     # A build with a sanitizer must be linked with it.
     sanitize = os.environ.get("SANITIZE")
     linked = [f"-fsanitize={sanitize}"] if sanitize else []
-    run(compiler, *flags, *linked, "-o", str(program), *map(str, mutants), *objects, *rest)
+    built = [*map(str, mutants), *objects, *rest, *explorer.libraries]
+    run(compiler, *flags, *linked, "-o", str(program), *built)
     return program
 
 

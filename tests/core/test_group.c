@@ -35,18 +35,37 @@ static bj_group *new_group(world *w)
     return hold_group(w, group);
 }
 
+static trio group_of(world *w, bj_job *a, bj_job *b, bj_job *c)
+{
+    trio t = {.group = new_group(w), .a = a, .b = b, .c = c};
+    add(t.group, a);
+    add(t.group, b);
+    add(t.group, c);
+    return t;
+}
+
 static trio make_trio(world *w)
 {
-    trio t = {
-        .group = new_group(w),
-        .a = fake_mirror_of(w, "a"),
-        .b = fake_mirror_of(w, "b"),
-        .c = fake_mirror_of(w, "c"),
-    };
-    add(t.group, t.a);
-    add(t.group, t.b);
-    add(t.group, t.c);
-    return t;
+    bj_job *a = fake_mirror_of(w, "a");
+    bj_job *b = fake_mirror_of(w, "b");
+    bj_job *c = fake_mirror_of(w, "c");
+    return group_of(w, a, b, c);
+}
+
+/* The same where a job has the name of its device. */
+static bj_job *old_mirror_of(world *w, const char *device)
+{
+    return start(
+        w, "drive-mirror",
+        text_of(w, JSON({"device": "%s", "target": "/images/%s", "sync": "full"}), device, device));
+}
+
+static trio make_old_trio(world *w)
+{
+    bj_job *a = old_mirror_of(w, "drive-a");
+    bj_job *b = old_mirror_of(w, "drive-b");
+    bj_job *c = old_mirror_of(w, "drive-c");
+    return group_of(w, a, b, c);
 }
 
 static void make_ready(world *w, bj_job *job)
@@ -648,6 +667,60 @@ static void b46_one_that_vanished_meanwhile_rolls_back(void **state)
     assert_int_equal(completes_sent(w), 0);
 }
 
+/* C115: the other caller, who would have found out, has left. */
+static void c115_a_complete_in_doubt_holds_no_group(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_watch *watch = watch_monitor(w);
+    trio t = make_trio(w);
+    make_ready(w, t.a);
+    make_ready(w, t.b);
+    bj_future *pivoting = pivot(w, t.group);
+    step(w, JSON({"do": "answer", "command": "job-complete",
+                  "error": {"class": "GenericError", "desc": "it never got there"}}));
+    step(w, JSON({"do": "hold", "command": "job-complete"}));
+    bj_future *alone = hold(w, bj_job_pivot(t.a, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
+    await_sent(w, "job-complete");
+    bj_future_cancel(alone);
+    lose_the_connection(w, watch);
+    step(w, JSON({"do": "start", "jobs": "keep"}));
+    while (next_record(watch)->kind != BJ_RECORD_RECONNECTED)
+        continue;
+    settle(w);
+    assert_int_equal(completes_sent(w), 1);
+    step(w, JSON({"do": "ready", "job": "c"}));
+
+    ends(pivoting, BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_int_equal(completes_sent(w), 4);
+}
+
+/* C115: such a QEMU has no event for it. */
+static void c115_another_clients_pause_rolls_back_on_old_qemus(void **state)
+{
+    static const char *const ages[] = {"1.3", "1.7", "2.3", "2.8", "2.12"};
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_POLL_MS, 5), BJ_OK);
+    for (size_t i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        be(w, ages[i]);
+        trio t = make_old_trio(w);
+        make_ready(w, t.a);
+        make_ready(w, t.c);
+        bj_future *pivoting = pivot(w, t.group);
+        settle(w);
+        step(w,
+             JSON({"do": "execute", "command": "block-job-pause",
+                      "arguments": {"device": "%s"}}),
+                   bj_job_id(t.b));
+
+        ends(pivoting, BJ_E_STALLED, BJ_OUTCOME_NONE);
+        decided_by(pivoting, t.b);
+        assert_int_equal(bj_job_outcome(t.a), BJ_OUTCOME_COPIED);
+        assert_int_equal(bj_job_outcome(t.c), BJ_OUTCOME_COPIED);
+        assert_int_equal(completes_sent(w), 0);
+    }
+}
+
 static void b08_jobs_of_closed_monitors_count(void **state)
 {
     world *w = *state;
@@ -828,6 +901,8 @@ int main(void)
         FAKE_TEST(b45_a_hang_up_answers_groups),
         FAKE_TEST(b45_a_group_waits_through_a_new_connection),
         FAKE_TEST(b46_one_that_vanished_meanwhile_rolls_back),
+        FAKE_TEST(c115_a_complete_in_doubt_holds_no_group),
+        FAKE_TEST(c115_another_clients_pause_rolls_back_on_old_qemus),
         FAKE_TEST(b08_jobs_of_closed_monitors_count),
         FAKE_TEST(b08_a_group_of_two_monitors),
         FAKE_TEST(b71_letting_go_of_a_wait_takes_it_back),

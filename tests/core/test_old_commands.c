@@ -7,15 +7,6 @@
 
 #include <stdio.h>
 
-/* From here on the world's QEMU is of that age, and the log is its own. */
-static void be(world *w, const char *profile)
-{
-    step(w, JSON({"do": "log", "clear": true}));
-    step(w, JSON({"do": "die"}));
-    step(w, JSON({"do": "start", "profile": "%s"}), profile);
-    w->monitor = connect_to(w, fake_path(w));
-}
-
 static bj_future *starting(world *w, const char *command, const char *arguments)
 {
     return hold(w, bj_monitor_start(w->monitor, command, arguments, BJ_TIMEOUT_NONE));
@@ -377,6 +368,40 @@ static void b38_before_1_3_a_cancel_is_only_a_cancel(void **state)
     }
 }
 
+/* ------------------------------------------------------------------- queries (C114) */
+
+static void c114_a_finished_run_has_not_the_row_of_the_next_one(void **state)
+{
+    world *w = *state;
+    be(w, "1.7");
+    bj_job *first = drive_mirror(w);
+    become_ready(w, first);
+    expect_end(w, bj_job_pivot(first, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    bj_job *next = drive_mirror(w);
+    assert_string_equal(bj_job_id(next), bj_job_id(first));
+
+    names(expect(w, bj_job_query(first, BJ_TIMEOUT_NONE), BJ_E_NO_JOB), "PIVOTED");
+    expect(w, bj_job_query(next, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
+static void c114_a_run_that_ends_while_it_is_queried_has_not_the_row_of_the_next_one(void **state)
+{
+    world *w = *state;
+    be(w, "1.7");
+    bj_job *first = drive_mirror(w);
+    step(w, JSON({
+             "do": "when", "command": "query-block-jobs", "at": "received",
+             "steps": [
+                 {"do": "fail", "job": "drive0"},
+                 {"do": "execute", "command": "block-stream", "arguments": {"device": "drive0"}}
+             ]
+         }));
+    names(expect(w, bj_job_query(first, BJ_TIMEOUT_NONE), BJ_E_NO_JOB), "FAILED");
+    bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(bj_future_info_count(list), 1); /* that of the stream */
+}
+
 /* ------------------------------------------------------------------------ RHEL 6 */
 
 static void b57_rhel_6_2_streams_by_its_own_words(void **state)
@@ -645,6 +670,8 @@ int main(void)
         UNCONNECTED_TEST(b38_force_on_2_8_is_a_word_of_block_job_cancel),
         UNCONNECTED_TEST(b38_what_2_8_has_no_word_for_is_unsupported),
         UNCONNECTED_TEST(b38_before_1_3_a_cancel_is_only_a_cancel),
+        UNCONNECTED_TEST(c114_a_finished_run_has_not_the_row_of_the_next_one),
+        UNCONNECTED_TEST(c114_a_run_that_ends_while_it_is_queried_has_not_the_row_of_the_next_one),
         UNCONNECTED_TEST(b57_rhel_6_2_streams_by_its_own_words),
         UNCONNECTED_TEST(b59_an_id_that_rhel_6_2_does_not_take_is_not_the_runs),
         UNCONNECTED_TEST(b59_rhel_6_3_pivots_by_drive_reopen),

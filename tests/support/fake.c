@@ -146,6 +146,14 @@ void await_sent(world *w, const char *command)
     step(w, JSON({"do": "wait", "command": "%s", "timeout": 120}), command);
 }
 
+void be(world *w, const char *profile)
+{
+    step(w, JSON({"do": "log", "clear": true}));
+    step(w, JSON({"do": "die"}));
+    step(w, JSON({"do": "start", "profile": "%s"}), profile);
+    w->monitor = connect_to(w, fake_path(w));
+}
+
 bj_job *fake_mirror(world *w)
 {
     return mirror(w, "drive0", "copy", NULL);

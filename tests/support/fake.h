@@ -22,6 +22,9 @@ int world_fake_unconnected(void **state);
 /* From here on the world's QEMU and monitor are others, in the same context. */
 void next_fake(world *w);
 
+/* The world's QEMU is one of that age, and the monitor and the log are its own. */
+void be(world *w, const char *profile);
+
 /* The path of the fake QEMU's socket. */
 const char *fake_path(world *w);
 
