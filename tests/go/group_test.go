@@ -200,6 +200,35 @@ func TestB08Abort(t *testing.T) {
 	}
 }
 
+// Such a QEMU has no event for it.
+func TestC115AnotherClientsPauseRollsBack(t *testing.T) {
+	for _, profile := range []string{"1.7", "2.12"} {
+		fake := fakeqemu.Start(t, profile)
+		m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitPollMS, 10))
+		var jobs []*blockjob.Job
+		for _, device := range []string{"drive-a", "drive-b"} {
+			job, err := m.Start(patience(t), "drive-mirror", map[string]string{
+				"device": device, "target": "copy", "sync": "full",
+			})
+			ok(t, err)
+			jobs = append(jobs, job)
+		}
+		fake.Do("ready", fakeqemu.Fields{"job": jobs[0].ID()})
+		<-jobs[0].Ready()
+		pivot := make(chan error, 1)
+		go func() { pivot <- blockjob.NewGroup(jobs...).Pivot(patience(t)) }()
+		fake.Do("execute", fakeqemu.Fields{
+			"command": "block-job-pause", "arguments": fakeqemu.Fields{"device": jobs[1].ID()},
+		})
+		err := <-pivot
+		fails(t, err, blockjob.ErrStalled)
+		decides(t, jobs[1], err)
+		if jobs[0].Outcome() != blockjob.Copied || jobs[1].Outcome() != blockjob.NoOutcome {
+			t.Errorf("outcomes %v, %v", jobs[0].Outcome(), jobs[1].Outcome())
+		}
+	}
+}
+
 func TestB07GroupsWaitLeavesTheJobsAlone(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	jobs := fakeMirrors(t, dial(t, fake.URI), 2)

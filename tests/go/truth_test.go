@@ -586,6 +586,27 @@ func TestB59OldQEMUsGiveTheSameAnswers(t *testing.T) {
 	}
 }
 
+func TestC114FinishedRunHasNotTheRowOfTheNextOne(t *testing.T) {
+	m := dial(t, fakeqemu.Start(t, "1.7").URI)
+	mirror := func() *blockjob.Job {
+		job, err := m.Start(patience(t), "drive-mirror", map[string]string{
+			"device": "drive0", "target": "copy0", "sync": "full",
+		})
+		ok(t, err)
+		return job
+	}
+	first := mirror()
+	ends(t, blockjob.Cancelled)(first.Abort(patience(t)))
+	second := mirror()
+	info, err := second.Query(patience(t))
+	ok(t, err)
+	if info.ID != first.ID() {
+		t.Errorf("ids %q and %q", first.ID(), info.ID)
+	}
+	_, err = first.Query(patience(t))
+	fails(t, err, blockjob.ErrNoJob)
+}
+
 func TestB59ErrorRepliesWithoutAnID(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)

@@ -169,6 +169,28 @@ async def test_b08_abort(connect: Connect, fake: FakeQemu) -> None:
         assert await group.abort(force=True) == (Outcome.CANCELLED, Outcome.COPIED)
 
 
+@pytest.mark.parametrize("profile", ["1.7", "2.12"])
+async def test_c115_another_clients_pause_rolls_back(connect: Connect, profile: str) -> None:
+    # Such a QEMU has no event for it.
+    with FakeQemu(profile=profile) as fake:
+        async with await connect(fake.path, limits={Limit.POLL: 0.01}) as monitor:
+            jobs = [
+                await monitor.start(
+                    "drive-mirror", {"device": device, "target": "copy", "sync": "full"}
+                )
+                for device in ("drive-a", "drive-b")
+            ]
+            fake.do("ready", job=jobs[0].id)
+            await jobs[0].ready()
+            waiting = asyncio.ensure_future(group_of(jobs).pivot())
+            await monitor.jobs()
+            fake.do("execute", command="block-job-pause", arguments={"device": jobs[1].id})
+            with pytest.raises(blockjob.Stalled) as caught:
+                await waiting
+            assert caught.value.job == inner(jobs[1])
+            assert [job.outcome for job in jobs] == [Outcome.COPIED, None]
+
+
 async def test_b06_b07_a_groups_wait_leaves_the_jobs_alone(disks: Qemu) -> None:
     async with blockjob.connect(disks.uri) as monitor:
         jobs = [

@@ -555,6 +555,18 @@ async def test_b59_old_qemus_give_the_same_answers(connect: Connect, profile: st
                 await job.ready()
 
 
+async def test_c114_a_finished_run_has_not_the_row_of_the_next_one(connect: Connect) -> None:
+    with FakeQemu(profile="1.7") as fake:
+        async with await connect(fake.path) as monitor:
+            arguments = {"device": "drive0", "target": "copy0", "sync": "full"}
+            first = await monitor.start("drive-mirror", arguments)
+            assert await first.abort() is Outcome.CANCELLED
+            second = await monitor.start("drive-mirror", arguments)
+            assert first.id == second.id == (await second.query()).id
+            with pytest.raises(blockjob.NoJob):
+                await first.query()
+
+
 async def test_b59_error_replies_without_an_id(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         refusal = {"class": "GenericError", "desc": "no"}
