@@ -280,8 +280,7 @@ static struct group_wait *wait_of(bj_future *future)
 
 static void note_unfit(struct group_wait *wait, struct part *part)
 {
-    group_plan_unfit(&wait->plan, &part->plan);
-    part->plan.outcome = machine_outcome(&part->job->run.machine);
+    group_plan_unfit(&wait->plan, &part->plan, machine_outcome(&part->job->run.machine));
     wait->answer = (struct future_result){
         .error = wait->plan.error,
         .text = text_printf("job %s: a job of this type has no pivot: wait for done",

@@ -33,7 +33,7 @@ static const enum group_goal next_goal[] = {
     [OVERRULES] = GROUP_OVER,
 };
 
-/* What is due for a part. */
+/* What is due for a part. What stands still takes no soft abort. */
 static const enum group_act acts[GROUP_GOALS][PART_STAGES] = {
     [GROUP_READY] = {[PART_NEW] = GROUP_ASK},
     [GROUP_DONE] = {[PART_NEW] = GROUP_ASK},
@@ -52,10 +52,8 @@ static const enum group_act acts[GROUP_GOALS][PART_STAGES] = {
 };
 
 static const enum part_stage stage_after_act[GROUP_ACTS] = {
-    [GROUP_ASK] = PART_ASKED,          [GROUP_ASK_HELD] = PART_HELD,
-    [GROUP_LET_GO] = PART_ASKED,       [GROUP_LEAVE] = PART_IDLE,
-    [GROUP_ABORT_SOFT] = PART_ABORTED, /* what stands still refuses it */
-    [GROUP_ABORT_FORCE] = PART_FORCED,
+    [GROUP_ASK] = PART_ASKED,  [GROUP_ASK_HELD] = PART_HELD,      [GROUP_LET_GO] = PART_ASKED,
+    [GROUP_LEAVE] = PART_IDLE, [GROUP_ABORT_SOFT] = PART_ABORTED, [GROUP_ABORT_FORCE] = PART_FORCED,
 };
 
 /* Of a part whose job goes on. */
@@ -108,8 +106,9 @@ static void decide(struct group_plan *plan, struct group_part *part, int error)
     plan->error = error;
 }
 
-void group_plan_unfit(struct group_plan *plan, struct group_part *part)
+void group_plan_unfit(struct group_plan *plan, struct group_part *part, bj_outcome outcome)
 {
+    part->outcome = outcome;
     decide(plan, part, BJ_E_STATE);
     turn_to(plan, GROUP_OVER);
 }

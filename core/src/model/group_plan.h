@@ -88,7 +88,7 @@ void group_plan_begin(struct group_plan *plan, enum group_goal goal);
 
 /* GROUP_PIVOT: its job is of a kind that has no pivot. Told before anything is asked, so that
  * nothing has to be undone. */
-void group_plan_unfit(struct group_plan *plan, struct group_part *part);
+void group_plan_unfit(struct group_plan *plan, struct group_part *part, bj_outcome outcome);
 
 /* Its pivot would be sent at once, or is under way; or no more. */
 static inline void group_plan_can_pivot(struct group_part *part, bool can)
