@@ -304,8 +304,8 @@ $(libvirt_bench_programs): %: %.o $(BUILD)/libblockjob.so $(BUILD)/$(SONAME) $(B
 		$(libvirt_libraries) $(LDLIBS)
 
 # These look at each allocation (tests/core/heap.h).
-heap_programs := $(patsubst %,$(BUILD)/tests/%,core/test_hostile core/test_memory libvirt/test_pool \
-	libvirt/test_service libvirt/test_units)
+heap_programs := $(patsubst %,$(BUILD)/tests/%,core/test_bounds core/test_hostile core/test_memory \
+	libvirt/test_pool libvirt/test_service libvirt/test_units)
 $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc reallocarray strdup \
 	free vasprintf asprintf tsearch)
 

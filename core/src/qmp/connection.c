@@ -12,6 +12,7 @@
 #include "qmp/status_event.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -182,14 +183,10 @@ static size_t read_first_statuses(struct qmp *qmp, const char *text, size_t len)
     return at;
 }
 
-static int read_message(void *user, char *text, size_t len)
+static int read_tree(struct qmp *qmp, const char *text, size_t len)
 {
-    struct qmp *qmp = user;
     struct message message;
     const char *reason = NULL;
-
-    if (read_status_event(qmp, text, len))
-        return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 
     int r = message_parse(text, len, &message, &reason);
     if (r != BJ_OK) {
@@ -205,7 +202,30 @@ static int read_message(void *user, char *text, size_t len)
     else /* QEMU gives us what it owed to the client before: 60 of 5,000 quick reconnects to 7.2 */
         ctx_log(qmp->ctx, "%s sent what does not belong there", qmp_uri(qmp));
     message_clear(&message);
-    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
+    return 0;
+}
+
+/* The tree of a message with so many tokens may take 16 MiB and more. malloc would keep them. */
+#define TOKENS_OF_A_LARGE_TREE 65536
+
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+static int read_message(void *user, char *text, size_t len)
+{
+    struct qmp *qmp = user;
+    size_t tokens = qmp->frame.tokens; /* as long as the connection lives */
+    int r = 0;
+
+    if (!read_status_event(qmp, text, len))
+        r = read_tree(qmp, text, len);
+    if (tokens >= TOKENS_OF_A_LARGE_TREE)
+        give_memory_back();
+    return r == 0 && qmp->stage == QMP_DOWN ? BJ_E_CLOSED : r;
 }
 
 /* Mostly ECONNRESET, even when QEMU quits in peace. */

@@ -138,11 +138,14 @@ static int keep(struct frame *frame, const char *bytes, size_t len)
  */
 static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user)
 {
-    frame->tokens = 0;
-    if (!frame->data)
-        return sink(user, bytes, len);
+    int r;
+    if (!frame->data) {
+        r = sink(user, bytes, len);
+        frame->tokens = 0;
+        return r;
+    }
 
-    int r = keep(frame, bytes, len);
+    r = keep(frame, bytes, len);
     char *text = frame->data;
     size_t text_len = frame->len;
     frame->data = NULL;
@@ -150,6 +153,7 @@ static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, 
 
     if (r == 0)
         r = sink(user, text, text_len);
+    frame->tokens = 0;
     free(text);
     return r;
 }

@@ -24,7 +24,7 @@ struct frame {
     size_t capacity;
 
     /* Where the scanner stands in it. */
-    size_t tokens;
+    size_t tokens; /* while the sink is called: the whole message's */
     size_t nesting;
     bool in_string;
     bool in_escape;

@@ -249,18 +249,24 @@ static bool has_io_error(const bj_job_info *row)
     return row->paused && *row->io_status && strcmp(row->io_status, "ok") != 0;
 }
 
+/* "" for a word that is too long to be one (WORD_MAX). */
+static const char *word(const char *value)
+{
+    return strlen(value) <= WORD_MAX ? value : "";
+}
+
 static bool fill_info(bj_job_info *row, const json_t *block, const json_t *job)
 {
-    const char *id = string_at(job, "id");
-    const char *status = either(block, job, "status");
+    const char *id = word(string_at(job, "id"));
+    const char *status = word(either(block, job, "status"));
     enum status known = job_status_of(status);
 
     *row = (bj_job_info){
-        .id = copy(*id ? id : string_at(block, "device")),
-        .type = copy(either(block, job, "type")),
+        .id = copy(*id ? id : word(string_at(block, "device"))),
+        .type = copy(word(either(block, job, "type"))),
         .status = copy(status),
         .error = copy(either(block, job, "error")),
-        .io_status = copy(string_at(block, "io-status")),
+        .io_status = copy(word(string_at(block, "io-status"))),
         .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
         .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
         .speed = integer_at(block, "speed", -1),
@@ -321,8 +327,10 @@ static bool add_row(struct job_list *list, const json_t *block, const json_t *jo
     return fill_row(&rows[list->count++], block, job); /* also a half-filled one is freed with it */
 }
 
-/* query-jobs lists every job; before 3.0 query-block-jobs did. */
-static bool add_rows(struct job_list *list, const json_t *devices, const json_t *block_jobs,
+/* query-jobs lists every job; before 3.0 query-block-jobs did. What that says of a device is told
+ * of one job: copied for each of many rows of its name it would cost far more than the peer has
+ * sent. */
+static bool add_rows(struct job_list *list, json_t *devices, const json_t *block_jobs,
                      const json_t *jobs, const struct row_filter *filter)
 {
     const json_t *rows = jobs ? jobs : block_jobs;
@@ -337,6 +345,8 @@ static bool add_rows(struct job_list *list, const json_t *devices, const json_t 
         const json_t *block = jobs ? json_object_get(devices, id) : row;
         if (!add_row(list, block, jobs ? row : NULL))
             return false;
+        if (jobs && block)
+            json_object_del(devices, id);
     }
     return true;
 }
