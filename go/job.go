@@ -458,7 +458,7 @@ type Update struct {
 	Progress Progress  // of UpdateProgress
 	Outcome  Outcome   // of UpdateEnded
 	Err      error     // of UpdateEnded: what Wait returns
-	Text     string    // why it stalled, failed or was lost
+	Text     string    // why it stalled, failed or was lost; of a Completed job: that it is unknown whether the disk was switched, where it is
 	Time     time.Time // QEMU's; the zero time if it gave none
 	Dropped  uint64    // updates lost just before this one, because the receiver was slow
 }

@@ -225,7 +225,10 @@ class JobBase:
 
     @property
     def error(self) -> str:
-        """Why it FAILED, in QEMU's words, or was LOST; else ""."""
+        """Why it FAILED, in QEMU's words, or was LOST; else "".
+
+        Of a job that COMPLETED it says so where it is unknown whether the disk was switched.
+        """
         return _core.job_text(self._handle)
 
     @property

@@ -449,7 +449,8 @@ bj_job *bj_job_unref(bj_job *job);
 const char *bj_job_id(bj_job *job);
 const char *bj_job_type(bj_job *job);
 
-/* What is known now, without asking QEMU. bj_job_text() says why it FAILED or was LOST, else "". */
+/* What is known now, without asking QEMU. bj_job_text() says why it FAILED or was LOST, and of one
+ * that COMPLETED that it is unknown whether it has switched the disk, where it is; else "". */
 bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
 bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
