@@ -581,8 +581,8 @@ static int refuse_member(const struct command *command, const char *name, struct
             ret_text);
     struct list list = list_members(command->members);
     return refuse(BJ_E_INVAL,
-                  text_printf("%s: libvirt has no \"%.200s\" for it; there are %s", command->name,
-                              name, list.text),
+                  text_printf("%s: libvirt has no \"%.*s\" for it; there are %s", command->name,
+                              text_fit(name, QUOTED_MAX), name, list.text),
                   ret_text);
 }
 
@@ -626,7 +626,8 @@ int start_parse(const char *command, const json_t *arguments, struct start **ret
     const struct command *known = command_of(command);
     if (!known)
         return refuse(BJ_E_UNSUPPORTED,
-                      text_printf("%.200s: it starts no job of a libvirt domain", command),
+                      text_printf("%.*s: it starts no job of a libvirt domain",
+                                  text_fit(command, QUOTED_MAX), command),
                       ret_text);
     if (!json_is_object(arguments))
         return refuse(BJ_E_INVAL, text_printf("%s: its arguments are not a JSON object", command),

@@ -279,6 +279,94 @@ static void c44_a_large_message_does_not_stay_in_memory(void **state)
         fail_msg("%zu KiB stay", (after - before) / 1024);
 }
 
+/* ------------------------------------------------------------------- long texts */
+
+/* No character is cut: each is an e with an accent, of two bytes. */
+static void is_whole(const char *text, size_t least)
+{
+    size_t len = strlen(text);
+    if (len < least)
+        fail_msg("%s has less than %zu bytes", text, least);
+    for (size_t at = 0; at < len; at++) {
+        bool is_first = (unsigned char)text[at] == 0xc3;
+        bool goes_on = ((unsigned char)text[at + 1] & 0xc0) == 0x80;
+        if (is_first != goes_on)
+            fail_msg("a character is cut at byte %zu of %zu: ...%s", at, len, text + len - 8);
+    }
+}
+
+#define ACCENTS 4000
+
+/* Says a reason of accents, of another length for each query-status and so cut in another place. */
+static bool say_reason(peer *p, const peer_command *command, int number)
+{
+    return peer_tell(p, "{\"id\": %s, \"error\": {\"class\": \"GenericError\", \"desc\": \"%s",
+                     command->id, number % 2 ? "x" : "") &&
+           say_times(p, "\xc3\xa9", ACCENTS) && peer_say(p, "\"}}\r\n");
+}
+
+static void play_long_reasons(peer *p, void *user)
+{
+    (void)user;
+    peer_command command;
+    int number = 0;
+    bool going = peer_greet(p, peer_modern);
+    while (going && peer_hear(p, &command)) {
+        if (strcmp(command.name, "query-status") == 0)
+            going = say_reason(p, &command, number++);
+        else
+            going = peer_obey(p, &command);
+        if (strcmp(command.name, "blockdev-backup") == 0)
+            going = going &&
+                    peer_tell(p,
+                              "{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"%s\", "
+                              "\"error\": \"%s",
+                              peer_argument(p, &command, "job-id"), number++ % 2 ? "x" : "") &&
+                    say_times(p, "\xc3\xa9", ACCENTS) && peer_say(p, "\"}}\r\n");
+    }
+}
+
+static void a_backup_fails(bj_monitor *monitor)
+{
+    bj_future *started =
+        bj_monitor_backup(monitor, "drive0", "copy", "full", NULL, BJ_TIMEOUT_NONE);
+    bj_job *job = bj_future_job(answers(started, BJ_OK));
+    bj_future *done = bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE);
+    ends(done, BJ_E_JOB_FAILED, BJ_OUTCOME_FAILED);
+    is_whole(bj_job_text(job), 4000);
+    is_whole(bj_future_text(done), 1000);
+    bj_future_unref(done);
+    bj_future_unref(started);
+    bj_job_unref(job);
+}
+
+static void c89_no_text_is_cut_within_a_character(void **state)
+{
+    char options[1002];
+    peer *p;
+    bj_monitor *monitor = meet(*state, play_long_reasons, &p);
+    for (int i = 0; i < 2; i++) {
+        bj_future *refused = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
+        is_whole(bj_future_text(answers(refused, BJ_E_REFUSED)), 1000);
+        bj_future_unref(refused);
+        a_backup_fails(monitor);
+
+        options[0] = 'x'; /* in one of the two rounds */
+        for (size_t at = (size_t)i; at + 2 < sizeof options; at += 2)
+            memcpy(options + at, "\xc3\xa9", 3);
+        bj_future *unsent = bj_monitor_execute(monitor, "stop", options, BJ_TIMEOUT_NONE);
+        is_whole(bj_future_text(answers(unsent, BJ_E_INVAL)), 200);
+        bj_future_unref(unsent);
+        unsent = bj_monitor_stream(monitor, options, options, BJ_TIMEOUT_NONE);
+        is_whole(bj_future_text(answers(unsent, BJ_E_INVAL)), 200);
+        bj_future_unref(unsent);
+        unsent = bj_monitor_transaction(monitor, options, BJ_TRANSACTION_EACH, BJ_TIMEOUT_NONE);
+        is_whole(bj_future_text(answers(unsent, BJ_E_INVAL)), 200);
+        bj_future_unref(unsent);
+    }
+    part(monitor, p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +374,7 @@ int main(void)
         ALONE_TEST(c40_a_long_word_is_none),
         ALONE_TEST(c41_long_names_of_the_graph_are_not_kept),
         ALONE_TEST(c44_a_large_message_does_not_stay_in_memory),
+        ALONE_TEST(c89_no_text_is_cut_within_a_character),
     };
     heap_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);

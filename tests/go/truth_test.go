@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	blockjob "github.com/libblockjob/libblockjob/go"
 	"github.com/libblockjob/libblockjob/tests/go/fakeqemu"
@@ -605,6 +606,24 @@ func TestC114FinishedRunHasNotTheRowOfTheNextOne(t *testing.T) {
 	}
 	_, err = first.Query(patience(t))
 	fails(t, err, blockjob.ErrNoJob)
+func TestC89LongReasonsAreText(t *testing.T) {
+	reason := strings.Repeat("é", 4000)
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI)
+	for _, begin := range []string{"", "x"} { // what is cut is cut at an even byte, and at an odd one
+		fake.Do("answer", fakeqemu.Fields{"command": "query-status", "error": refusal(begin + reason)})
+		refused := m.Execute(patience(t), "query-status", nil, nil)
+		fails(t, refused, blockjob.ErrRefused)
+		job := fakeMirror(t, m, "copy0")
+		fake.Do("fail", fakeqemu.Fields{"job": "job0", "error": begin + reason})
+		_, failed := job.WaitReleased(patience(t))
+		fails(t, failed, blockjob.ErrJobFailed)
+		for _, err := range []error{refused, failed, job.Err()} {
+			if !utf8.ValidString(err.Error()) || strings.Count(err.Error(), "é") < 400 {
+				t.Errorf("not text: ...%q", err.Error()[len(err.Error())-20:])
+			}
+		}
+	}
 }
 
 func TestB59ErrorRepliesWithoutAnID(t *testing.T) {

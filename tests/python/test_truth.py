@@ -96,6 +96,22 @@ async def test_b10_gone_is_not_success(connect: Connect, fake: FakeQemu) -> None
         assert job.error and job.error in str(caught.value)
 
 
+async def test_c89_long_reasons_can_be_printed(connect: Connect, fake: FakeQemu) -> None:
+    reason = "é" * 4000
+    async with await connect(fake.path) as monitor:
+        for begin in ("", "x"):  # what is cut is cut at an even byte, and at an odd one
+            refusal = {"class": "GenericError", "desc": begin + reason}
+            fake.do("answer", command="query-status", error=refusal)
+            with pytest.raises(blockjob.Refused) as refused:
+                await monitor.execute("query-status")
+            job = await mirror(monitor)
+            fake.do("fail", job="job0", error=begin + reason)
+            with pytest.raises(blockjob.JobFailed) as failed:
+                await job.done(released=True)
+            for text in (str(refused.value), str(failed.value), job.error):
+                assert text.encode().decode().count("é") > 400
+
+
 async def test_b12_errors_that_are_reported_end_nothing(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path) as monitor:
         job = await mirror(monitor)

@@ -237,8 +237,9 @@ bj_future *bj_job_change(bj_job *job, const char *options, int64_t timeout_ms)
     if (error != BJ_OK)
         return future_failed(
             job->monitor->ctx, error,
-            "job %s: the options are not a JSON object, or have an \"id\" in it: %.200s",
-            text_str(job->id), options ? options : "NULL");
+            "job %s: the options are not a JSON object, or have an \"id\" in it: %.*s",
+            text_str(job->id), options ? text_fit(options, QUOTED_MAX) : QUOTED_MAX,
+            options ? options : "NULL");
     return launch_wait(
         job, (struct waiter){.question = ASK_VERB, .verb = VERB_CHANGE, .options = options},
         timeout_ms);

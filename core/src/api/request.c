@@ -198,8 +198,8 @@ bj_future *request_set_command(struct request *request, const char *command, con
     else if (arguments && !object)
         failed =
             future_failed(ctx, BJ_E_INVAL,
-                          "%s: the arguments are not a JSON object, or name a member twice: %.200s",
-                          command, arguments);
+                          "%s: the arguments are not a JSON object, or name a member twice: %.*s",
+                          command, text_fit(arguments, QUOTED_MAX), arguments);
     json_decref(object);
 
     if (!failed) {

@@ -182,7 +182,8 @@ static bj_future *start_usual(bj_monitor *monitor, const char *command, const ch
         return future_static(BJ_E_NOMEM);
     if (options && !parsed)
         return future_failed(monitor->ctx, BJ_E_INVAL,
-                             "%s: the options are not a JSON object: %.200s", command, options);
+                             "%s: the options are not a JSON object: %.*s", command,
+                             text_fit(options, QUOTED_MAX), options);
     json_decref(parsed);
 
     errno = 0; /* nothing else tells no memory from no UTF-8 */

@@ -192,8 +192,8 @@ static bj_future *check_actions(bj_ctx *ctx, const char *text, const json_t *act
     if (!actions)
         return future_failed(ctx, BJ_E_INVAL,
                              "transaction: the actions are not a JSON array, or name a member "
-                             "twice: %.200s",
-                             text ? text : "NULL");
+                             "twice: %.*s",
+                             text ? text_fit(text, QUOTED_MAX) : QUOTED_MAX, text ? text : "NULL");
     int misfit = find_misfit(actions);
     if (misfit >= 0)
         return future_failed(ctx, BJ_E_INVAL,

@@ -341,6 +341,8 @@ int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user)
     return BJ_OK;
 }
 
+#define MESSAGE_MAX 511
+
 void ctx_log(bj_ctx *ctx, const char *format, ...)
 {
     ctx_lock(ctx);
@@ -351,11 +353,12 @@ void ctx_log(bj_ctx *ctx, const char *format, ...)
     if (!log)
         return;
 
-    char message[512];
+    char message[MESSAGE_MAX + 2];
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    message[text_fit(message, MESSAGE_MAX)] = '\0';
     log(message, user);
 
     ctx_lock(ctx);

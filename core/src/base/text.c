@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,23 @@ struct text *text_printf(const char *format, ...)
     va_end(again);
     va_end(args);
     return text ? text : &out_of_memory;
+}
+
+static bool goes_on(char c)
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+int text_fit(const char *s, int most)
+{
+    enum { LONGEST = 4 }; /* bytes of a character */
+    int len = (int)strnlen(s, (size_t)most + 1);
+    if (len <= most)
+        return len;
+    for (int cut = 0; cut < LONGEST && cut <= most; cut++)
+        if (!goes_on(s[most - cut]))
+            return most - cut;
+    return most; /* it is not UTF-8 */
 }
 
 struct text *text_ref(struct text *text)

@@ -235,17 +235,22 @@ void future_answer(bj_future *future, struct future_result *result)
         settle(future);
 }
 
+#define SENTENCE_MAX 1023
+
+static struct text *write_sentence(const char *format, va_list args)
+{
+    char sentence[SENTENCE_MAX + 2]; /* one byte more shows where a character is cut */
+    vsnprintf(sentence, sizeof sentence, format, args);
+    return text_printf("%.*s", text_fit(sentence, SENTENCE_MAX), sentence);
+}
+
 void future_fail(bj_future *future, int error, const char *format, ...)
 {
-    char sentence[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(sentence, sizeof sentence, format, args);
+    struct text *sentence = write_sentence(format, args);
     va_end(args);
-    future_answer(future, &(struct future_result){
-                              .error = error,
-                              .text = text_printf("%s", sentence),
-                          });
+    future_answer(future, &(struct future_result){.error = error, .text = sentence});
 }
 
 bj_future *future_failed(bj_ctx *ctx, int error, const char *format, ...)
@@ -254,14 +259,12 @@ bj_future *future_failed(bj_ctx *ctx, int error, const char *format, ...)
     if (!future)
         return future_static(BJ_E_NOMEM);
 
-    char sentence[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(sentence, sizeof sentence, format, args);
+    future->result.text = write_sentence(format, args);
     va_end(args);
-    future->done = true;
     future->result.error = error;
-    future->result.text = text_printf("%s", sentence);
+    future->done = true;
     return future;
 }
 

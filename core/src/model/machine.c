@@ -27,7 +27,7 @@ void machine_clear(struct machine *m)
 
 struct text *machine_copy_text(const char *text)
 {
-    return text ? text_printf("%.*s", TEXT_MAX, text) : NULL;
+    return text ? text_printf("%.*s", text_fit(text, TEXT_MAX), text) : NULL;
 }
 
 static void set_text(struct machine *m, const char *text)
