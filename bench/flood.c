@@ -140,11 +140,10 @@ static void start_all(bj_monitor *monitor, bj_job **jobs, int count, struct part
         answers[i] = bj_job_ready(jobs[i], BJ_TIMEOUT_NONE);
     }
     for (int i = 0; i < count; i++) {
-        bj_timeline times;
         check(answers[i]);
         bj_future_unref(answers[i]);
-        bj_job_timeline(jobs[i], &times);
-        part->late_us[part->count++] = times.ready_seen - times.ready_event;
+        part->late_us[part->count++] = bj_job_time(jobs[i], BJ_MOMENT_READY_SEEN) -
+                                       bj_job_time(jobs[i], BJ_MOMENT_READY_EVENT);
     }
     end(part);
 }
@@ -157,11 +156,10 @@ static void pivot_all(bj_job **jobs, int count, struct part *part)
     for (int i = 0; i < count; i++)
         answers[i] = bj_job_pivot(jobs[i], BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE);
     for (int i = 0; i < count; i++) {
-        bj_timeline times;
         check(answers[i]);
         bj_future_unref(answers[i]);
-        bj_job_timeline(jobs[i], &times);
-        part->late_us[part->count++] = times.end_seen - times.end_event;
+        part->late_us[part->count++] =
+            bj_job_time(jobs[i], BJ_MOMENT_END_SEEN) - bj_job_time(jobs[i], BJ_MOMENT_END_EVENT);
     }
     end(part);
 }

@@ -552,7 +552,7 @@ static bool is_readable(int fd)
 static void read_queue(struct world *w)
 {
     bj_record records[16];
-    int n = bj_queue_read(w->queue, records, 16);
+    int n = bj_queue_read(w->queue, records, sizeof(bj_record), 16);
 
     if (n != 1)
         fail("not one record, but more or none");

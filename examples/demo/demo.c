@@ -70,7 +70,6 @@ int main(int argc, char **argv)
     bj_job *job = NULL;
     bj_watch *watch = NULL;
     bj_future *connected = NULL, *started = NULL, *verb = NULL, *released = NULL;
-    bj_timeline times;
     char options[64];
     int status = EXIT_FAILURE;
 
@@ -109,9 +108,9 @@ int main(int argc, char **argv)
     if (succeeds(verb != NULL ? verb : released))
         status = EXIT_SUCCESS;
 
-    bj_job_timeline(job, &times);
-    printf("timeline %" PRId64 " %" PRId64 " %" PRId64 "\n", times.ready_event, times.complete_sent,
-           times.end_event);
+    printf("timeline %" PRId64 " %" PRId64 " %" PRId64 "\n",
+           bj_job_time(job, BJ_MOMENT_READY_EVENT), bj_job_time(job, BJ_MOMENT_COMPLETE_SENT),
+           bj_job_time(job, BJ_MOMENT_END_EVENT));
 
 out:
     bj_future_unref(released);

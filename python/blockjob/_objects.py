@@ -30,7 +30,7 @@ from ._calls import (
     take_outcome_so_far,
 )
 from ._errors import Error, ErrorCode, InvalidArgument, check
-from ._records import JobInfo, Outcome, Timeline, make_outcome, make_timeline
+from ._records import MOMENTS, JobInfo, Outcome, Timeline, make_outcome, make_timeline
 
 T = TypeVar("T")
 J = TypeVar("J", bound="JobBase")
@@ -234,9 +234,10 @@ class JobBase:
     @property
     def timeline(self) -> Timeline:
         """When things happened to it."""
-        error, times = _core.job_timeline(self._handle)
-        check(error)
-        return make_timeline(times)
+        # The latest first: where one is known, those before it are.
+        times = [_core.job_time(self._handle, moment) for moment in reversed(MOMENTS)]
+        check(min(0, *times))
+        return make_timeline(times[::-1])
 
     def _ask_ready(self, timeout: float | None) -> Call[None]:
         limit = milliseconds(timeout)

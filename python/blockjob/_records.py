@@ -226,6 +226,18 @@ def make_info(row: _core._Info) -> JobInfo:
     return JobInfo(*row[:5], current, total, speed, *row[8:])
 
 
-def make_timeline(times: _core._Timeline) -> Timeline:
-    """A timeline of the C library, which counts microseconds and has 0 for never."""
+MOMENTS = (
+    _core.MOMENT_START_SENT,
+    _core.MOMENT_READY_EVENT,
+    _core.MOMENT_READY_SEEN,
+    _core.MOMENT_COMPLETE_SENT,
+    _core.MOMENT_COMPLETE_ACCEPTED,
+    _core.MOMENT_END_EVENT,
+    _core.MOMENT_END_SEEN,
+)
+"""Those of a `Timeline`."""
+
+
+def make_timeline(times: list[int]) -> Timeline:
+    """The timeline of the C library's times, which are microseconds, and 0 for never."""
     return Timeline(*(time / 1e6 if time else None for time in times))

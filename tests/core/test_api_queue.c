@@ -33,9 +33,9 @@ static void an_empty_queue_is_not_readable(void **state)
 
     assert_true(bj_queue_fd(queue) >= 0);
     assert_false(is_readable(queue));
-    assert_int_equal(bj_queue_read(queue, records, 4), 0);
-    assert_int_equal(bj_queue_read(queue, NULL, 4), BJ_E_INVAL);
-    assert_int_equal(bj_queue_read(queue, records, -1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, records, sizeof(bj_record), 4), 0);
+    assert_int_equal(bj_queue_read(queue, NULL, sizeof(bj_record), 4), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, records, sizeof(bj_record), -1), BJ_E_INVAL);
 }
 
 static void a_future_comes_with_its_token(void **state)
@@ -114,7 +114,7 @@ static void batches_keep_the_order_and_the_fd_readable(void **state)
             assert_true(records[i].token == expected++);
     }
     assert_false(is_readable(queue));
-    assert_int_equal(bj_queue_read(queue, records, 16), 0);
+    assert_int_equal(bj_queue_read(queue, records, sizeof(bj_record), 16), 0);
 }
 
 static void strings_live_until_the_next_read(void **state)

@@ -144,7 +144,7 @@ static void pivot_and_watch(program *p)
     get(p, bj_job_done(job, BJ_DONE_RELEASED, PATIENCE_MS));
     if (p->queue) {
         bj_record records[4];
-        r = bj_queue_read(p->queue, records, 4);
+        r = bj_queue_read(p->queue, records, sizeof(bj_record), 4);
         check_error(r < 0 ? r : BJ_OK, "reading a queue");
     }
 }

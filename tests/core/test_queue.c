@@ -38,7 +38,7 @@ static void a_record_says_what_the_future_says(void **state)
     assert_true(is_readable(queue, -1));
 
     bj_record r;
-    assert_int_equal(bj_queue_read(queue, &r, 1), 1);
+    assert_int_equal(bj_queue_read(queue, &r, sizeof(bj_record), 1), 1);
     assert_int_equal(r.kind, BJ_RECORD_FUTURE);
     assert_int_equal(r.token, 7);
     assert_int_equal(r.error, BJ_E_STALLED);
@@ -61,11 +61,11 @@ static void a_delivered_future_needs_no_handle(void **state)
     assert_true(is_readable(queue, -1));
 
     bj_record r[2];
-    assert_int_equal(bj_queue_read(queue, r, 2), 1);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 2), 1);
     settle(b->ctx);
     assert_int_equal(b->all.destroys, 1);         /* what it holds, a monitor say, is let go */
     assert_string_equal(r[0].text, "the answer"); /* until the next read */
-    assert_int_equal(bj_queue_read(queue, r, 2), 0);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 2), 0);
     assert_int_equal(b->all.leaves, 0);
     bj_queue_unref(queue);
 }
@@ -108,7 +108,7 @@ static void a_cancelled_future_is_delivered_too(void **state)
     bj_future_deliver(f, queue, 3);
     bj_future_cancel(f);
     bj_record r;
-    assert_int_equal(bj_queue_read(queue, &r, 1), 1);
+    assert_int_equal(bj_queue_read(queue, &r, sizeof(bj_record), 1), 1);
     assert_int_equal(r.error, BJ_E_CANCELLED);
     bj_future_unref(f);
     bj_queue_unref(queue);
@@ -124,7 +124,7 @@ static void one_queue_a_future(void **state)
     promise_keep(f, BJ_OK);
     assert_true(is_readable(queue, -1));
     bj_record r[2];
-    assert_int_equal(bj_queue_read(queue, r, 2), 1);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 2), 1);
     assert_int_equal(r[0].token, 1);
     assert_int_equal(bj_future_deliver(f, queue, 3), BJ_E_STATE);
     bj_future_unref(f);
@@ -193,7 +193,8 @@ static void a_queue_may_go_with_records_in_it(void **state)
         promise_keep(f[i], BJ_OK);
     }
     settle(b->ctx);
-    assert_int_equal(bj_queue_read(queue, r, 3), 3); /* three are held, three are queued */
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 3),
+                     3); /* three are held, three are queued */
     bj_queue_unref(queue);
     for (int i = 0; i < 6; i++) {
         assert_int_equal(bj_future_error(f[i]), BJ_OK);
@@ -233,7 +234,7 @@ static void records_come_in_the_order_of_the_answers(void **state)
 
     bj_record r[7];
     uint64_t expected = 20;
-    for (int n; (n = bj_queue_read(queue, r, 7)) > 0;) {
+    for (int n; (n = bj_queue_read(queue, r, sizeof(bj_record), 7)) > 0;) {
         for (int i = 0; i < n; i++)
             assert_int_equal(r[i].token, --expected);
         assert_int_equal(is_readable(queue, 0), expected > 0); /* as long as there are records */
@@ -244,14 +245,45 @@ static void records_come_in_the_order_of_the_answers(void **state)
     bj_queue_unref(queue);
 }
 
+/* A program that was made with a later release, whose records are longer. */
+static void records_are_of_the_callers_size(void **state)
+{
+    struct later {
+        bj_record known;
+        char news[3 * sizeof(void *)];
+    } r[3];
+    const char zeros[sizeof r[0].news] = {0};
+    bench *b = *state;
+    bj_queue *queue = queue_on(b);
+    for (uint64_t token = 1; token <= 2; token++) {
+        bj_future *f = promise_on(b);
+        assert_int_equal(bj_future_deliver(f, queue, token), BJ_OK);
+        promise_keep(f, BJ_E_STALLED);
+        bj_future_unref(f);
+    }
+    settle(b->ctx);
+
+    memset(r, 0xff, sizeof r);
+    assert_int_equal(bj_queue_read(queue, &r[0].known, sizeof r[0], 3), 2);
+    for (uint64_t i = 0; i < 2; i++) {
+        assert_int_equal(r[i].known.token, i + 1);
+        assert_string_equal(r[i].known.text, "the answer");
+        assert_memory_equal(r[i].news, zeros, sizeof zeros);
+    }
+    assert_true(r[2].known.token == UINT64_MAX && r[2].news[0] == (char)0xff); /* as it was */
+    bj_queue_unref(queue);
+}
+
 static void what_is_no_read(void **state)
 {
     bench *b = *state;
     bj_queue *queue = queue_on(b);
     bj_record r;
-    assert_int_equal(bj_queue_read(NULL, &r, 1), BJ_E_INVAL);
-    assert_int_equal(bj_queue_read(queue, NULL, 1), BJ_E_INVAL);
-    assert_int_equal(bj_queue_read(queue, &r, -1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(NULL, &r, sizeof(bj_record), 1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, NULL, sizeof(bj_record), 1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, &r, sizeof(bj_record), -1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, &r, 0, 1), BJ_E_INVAL);
+    assert_int_equal(bj_queue_read(queue, &r, offsetof(bj_record, text), 1), BJ_E_INVAL);
     assert_int_equal(bj_queue_fd(NULL), BJ_E_INVAL);
     bj_queue_unref(queue);
 }
@@ -295,7 +327,7 @@ static void each_record_comes_once_from_many_threads(void **state)
     for (int count = 0; count < 4 * CROWD;) {
         bj_record r[16];
         assert_true(is_readable(queue, -1));
-        int n = bj_queue_read(queue, r, 1 + count % 16);
+        int n = bj_queue_read(queue, r, sizeof(bj_record), 1 + count % 16);
         assert_true(n > 0); /* the fd does not cry wolf */
         for (int i = 0; i < n; i++) {
             assert_false(seen[r[i].token]);
@@ -319,7 +351,7 @@ static void a_queue_may_go_while_answers_come(void **state)
     struct crowd crowd = {b, bj_queue_ref(queue), 0};
     assert_int_equal(pthread_create(&thread, NULL, deliver_many, &crowd), 0);
     bj_record r[8];
-    for (int n = 0; n < CROWD / 2; n += bj_queue_read(queue, r, 8))
+    for (int n = 0; n < CROWD / 2; n += bj_queue_read(queue, r, sizeof(bj_record), 8))
         assert_true(is_readable(queue, -1));
     pthread_join(thread, NULL);
     bj_queue_unref(queue);
@@ -343,6 +375,7 @@ int main(void)
         on_bench(a_queue_may_go_with_records_in_it),
         on_bench(a_queue_lives_as_long_as_its_handles),
         on_bench(records_come_in_the_order_of_the_answers),
+        on_bench(records_are_of_the_callers_size),
         on_bench(what_is_no_read),
         on_bench(each_record_comes_once_from_many_threads),
         on_bench(a_queue_may_go_while_answers_come),

@@ -275,7 +275,7 @@ static void c91_losses_alone_wake_the_reader(void **state)
     watch_miss(queued);
     struct pollfd readable = {.fd = bj_queue_fd(queue), .events = POLLIN};
     assert_int_equal(poll(&readable, 1, 0), 1);
-    assert_int_equal(bj_queue_read(queue, &record, 1), 1);
+    assert_int_equal(bj_queue_read(queue, &record, sizeof(bj_record), 1), 1);
     assert_int_equal(record.kind, BJ_RECORD_LAGGED);
 
     atomic_llong lost = 0;
@@ -592,7 +592,7 @@ static void a_queue_gets_records_in_batches(void **state)
     bj_record r[3];
     int64_t expected = 3;
     int kinds = 0, n;
-    while ((n = bj_queue_read(queue, r, 3)) > 0) {
+    while ((n = bj_queue_read(queue, r, sizeof(bj_record), 3)) > 0) {
         for (int i = 0; i < n; i++, kinds++) {
             assert_int_equal(r[i].token, 42);
             if (kinds == 0) {
@@ -628,7 +628,7 @@ static void two_watches_in_a_queue_have_their_turns(void **state)
     int64_t next[2] = {0, 0};
     int turns = 0;
     uint64_t last = 9;
-    for (int n; (n = bj_queue_read(queue, r, 4)) > 0;) {
+    for (int n; (n = bj_queue_read(queue, r, sizeof(bj_record), 4)) > 0;) {
         for (int i = 0; i < n; i++) {
             assert_int_equal(r[i].current, next[r[i].token]++);
             turns += r[i].token != last;
@@ -654,13 +654,13 @@ static void closing_a_watch_in_a_queue_leaves_its_last_record(void **state)
     bj_watch_deliver(w, queue, 5);
     push_events(w, 1, 9);
     bj_record r[20];
-    assert_int_equal(bj_queue_read(queue, r, 2), 2);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 2), 2);
     bj_watch_close(w);
     bj_watch_unref(w);
-    assert_int_equal(bj_queue_read(queue, r, 20), 1);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 20), 1);
     assert_int_equal(r[0].kind, BJ_RECORD_CLOSED);
     assert_int_equal(r[0].error, BJ_E_CLOSED);
-    assert_int_equal(bj_queue_read(queue, r, 20), 0);
+    assert_int_equal(bj_queue_read(queue, r, sizeof(bj_record), 20), 0);
     bj_queue_unref(queue);
     settle(b->ctx);
     assert_int_equal(destroyed, 1);
@@ -675,7 +675,7 @@ static void a_queue_may_go_with_watches_in_it(void **state)
     bj_watch_deliver(w, queue, 5);
     push_events(w, 1, 9);
     bj_record r;
-    assert_int_equal(bj_queue_read(queue, &r, 1), 1);
+    assert_int_equal(bj_queue_read(queue, &r, sizeof(bj_record), 1), 1);
     bj_queue_unref(queue);
     push_events(w, 10, 12);
     bj_watch_close(w);

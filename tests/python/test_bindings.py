@@ -89,6 +89,7 @@ def test_errors_and_outcomes_have_names() -> None:
     constants = {name for name in vars(_core) if name.startswith("E_")}
     assert constants == {f"E_{code.name}" for code in blockjob.ErrorCode}
     assert blockjob.__version__ == _core.version()
+    assert _core.version_number() == _core.VERSION_NUMBER
 
 
 def test_limits() -> None:

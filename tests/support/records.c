@@ -88,7 +88,7 @@ int read_queue(bj_queue *queue, bj_record *records, int max)
 {
     struct pollfd readable = {.fd = bj_queue_fd(queue), .events = POLLIN};
     assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
-    int count = bj_queue_read(queue, records, max);
+    int count = bj_queue_read(queue, records, sizeof(bj_record), max);
     assert_true(count > 0);
     return count;
 }

@@ -97,6 +97,7 @@ extern "C" {
 #define BJ_VERSION_MAJOR 0
 #define BJ_VERSION_MINOR 1
 #define BJ_VERSION_PATCH 0
+#define BJ_VERSION_NUMBER (BJ_VERSION_MAJOR * 10000 + BJ_VERSION_MINOR * 100 + BJ_VERSION_PATCH)
 
 #define BJ_TIMEOUT_NONE (-1)
 #define BJ_TIMEOUT_DEFAULT (-2)
@@ -155,8 +156,11 @@ const char *bj_error_name(int error);
 const char *bj_error_text(int error);
 const char *bj_outcome_name(bj_outcome outcome);
 
-/* The version of the library that is running, as "0.1.0". */
+/* The version of the library that is running, as "0.1.0" and as 100: BJ_VERSION_NUMBER is that of
+ * the header. What a later version adds to an enum, or to the end of a record, an older program
+ * need not know. */
 const char *bj_version(void);
+int bj_version_number(void);
 
 /* ------------------------------------------------------------------ context */
 
@@ -455,19 +459,20 @@ bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
 bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
 
-/* When things happened; microseconds since 1970, 0 if they have not. The *_event times are QEMU's
- * own, taken from its events; the others are this process's, on the same clock. */
-typedef struct bj_timeline {
-    int64_t start_sent;
-    int64_t ready_event;
-    int64_t ready_seen;
-    int64_t complete_sent;
-    int64_t complete_accepted;
-    int64_t end_event;
-    int64_t end_seen;
-} bj_timeline;
+/* Moments of a job. The *_EVENT moments are QEMU's own, taken from its events; the others are this
+ * process's, on the same clock. */
+typedef enum bj_moment {
+    BJ_MOMENT_START_SENT = 0,
+    BJ_MOMENT_READY_EVENT,
+    BJ_MOMENT_READY_SEEN,
+    BJ_MOMENT_COMPLETE_SENT,
+    BJ_MOMENT_COMPLETE_ACCEPTED,
+    BJ_MOMENT_END_EVENT,
+    BJ_MOMENT_END_SEEN
+} bj_moment;
 
-int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline);
+/* When that was; microseconds since 1970, 0 if it has not been. BJ_E_INVAL: no such moment. */
+int64_t bj_job_time(bj_job *job, bj_moment moment);
 
 /* Waits. Each is level-triggered: what has already happened is answered at once (B04). Any number
  * of waits on the same thing (B05). In all of them a connection that ends is BJ_E_JOB_LOST, and a
@@ -669,9 +674,11 @@ bj_queue *bj_queue_unref(bj_queue *queue);
 int bj_queue_fd(bj_queue *queue);
 
 /* Takes up to `max` records out; returns how many, 0 if there are none, or a negative bj_error.
- * Their strings are valid until the next bj_queue_read() or the last unref. Never blocks. `max`
- * must be more than 0. */
-int bj_queue_read(bj_queue *queue, bj_record *records, int max);
+ * `record_size` is sizeof(bj_record) as the caller knows it: a library with longer records leaves
+ * out what is at their end, one with shorter records writes zeros there. The records' strings are
+ * valid until the next bj_queue_read() or the last unref. Never blocks. `max` must be more than 0.
+ */
+int bj_queue_read(bj_queue *queue, bj_record *records, size_t record_size, int max);
 
 #ifdef __cplusplus
 }

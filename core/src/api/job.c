@@ -32,8 +32,8 @@ int64_t job_seen_us(const bj_job *job)
 static void note_end_event(bj_job *job)
 {
     ctx_lock(ctx_of(job));
-    if (!job->timeline.end_event)
-        job->timeline.end_event = job_event_us(job);
+    if (!job->times[BJ_MOMENT_END_EVENT])
+        job->times[BJ_MOMENT_END_EVENT] = job_event_us(job);
     ctx_unlock(ctx_of(job));
 }
 
@@ -87,7 +87,7 @@ void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct tex
     job->device = device ? text_new(device, strlen(device)) : NULL;
     job->run_data = text_ref(run_data);
     ctx_lock(ctx_of(job));
-    job->timeline.start_sent = sent_us;
+    job->times[BJ_MOMENT_START_SENT] = sent_us;
     ctx_unlock(ctx_of(job));
 }
 
@@ -289,14 +289,14 @@ const char *bj_job_text(bj_job *job)
     return text;
 }
 
-int bj_job_timeline(bj_job *job, bj_timeline *ret_timeline)
+int64_t bj_job_time(bj_job *job, bj_moment moment)
 {
-    if (!job || !ret_timeline)
+    if (!job || (size_t)moment >= sizeof job->times / sizeof job->times[0])
         return BJ_E_INVAL;
     if (!job_is_usable(job))
         return BJ_E_FORKED;
     ctx_lock(ctx_of(job));
-    *ret_timeline = job->timeline;
+    int64_t time_us = job->times[moment];
     ctx_unlock(ctx_of(job));
-    return BJ_OK;
+    return time_us;
 }

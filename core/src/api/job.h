@@ -47,7 +47,7 @@ struct bj_job {
     struct text *text;
     bool ready;
     bj_outcome outcome;
-    bj_timeline timeline;
+    int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
 
     /* The loop's own. */
     struct loop_timer *stall_timer; /* NULL once it is retired */

@@ -71,7 +71,7 @@ void job_give_slot_back(struct job_request_slot *slot)
 static void note_complete_accepted(bj_job *job)
 {
     ctx_lock(ctx_of(job));
-    job->timeline.complete_accepted = clock_realtime_us();
+    job->times[BJ_MOMENT_COMPLETE_ACCEPTED] = clock_realtime_us();
     ctx_unlock(ctx_of(job));
 }
 
@@ -176,7 +176,7 @@ static void port_send(struct run *run, enum verb verb, struct waiter *waiter)
     }
     if (verb == VERB_COMPLETE) {
         ctx_lock(ctx_of(job));
-        job->timeline.complete_sent = sent_us;
+        job->times[BJ_MOMENT_COMPLETE_SENT] = sent_us;
         ctx_unlock(ctx_of(job));
     }
 }
@@ -321,8 +321,8 @@ static void publish_ready(bj_job *job)
 {
     ctx_lock(ctx_of(job));
     job->ready = true;
-    job->timeline.ready_event = job_event_us(job);
-    job->timeline.ready_seen = job_seen_us(job);
+    job->times[BJ_MOMENT_READY_EVENT] = job_event_us(job);
+    job->times[BJ_MOMENT_READY_SEEN] = job_seen_us(job);
     ctx_unlock(ctx_of(job));
 }
 
@@ -331,9 +331,9 @@ static void publish_end(bj_job *job)
     ctx_lock(ctx_of(job));
     job->outcome = machine_outcome(&job->run.machine);
     job->text = text_ref(machine_text(&job->run.machine));
-    if (!job->timeline.end_event)
-        job->timeline.end_event = job_event_us(job);
-    job->timeline.end_seen = job_seen_us(job);
+    if (!job->times[BJ_MOMENT_END_EVENT])
+        job->times[BJ_MOMENT_END_EVENT] = job_event_us(job);
+    job->times[BJ_MOMENT_END_SEEN] = job_seen_us(job);
     ctx_unlock(ctx_of(job));
 }
 

@@ -77,6 +77,11 @@ const char *bj_outcome_name(bj_outcome outcome)
 #define STRING(x) #x
 #define VERSION(major, minor, patch) STRING(major) "." STRING(minor) "." STRING(patch)
 
+int bj_version_number(void)
+{
+    return BJ_VERSION_NUMBER;
+}
+
 const char *bj_version(void)
 {
     return VERSION(BJ_VERSION_MAJOR, BJ_VERSION_MINOR, BJ_VERSION_PATCH);

@@ -5,7 +5,9 @@
 #include "delivery/queue.h"
 #include "base/text.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -22,11 +24,12 @@ struct bj_queue {
     bool dead;                  /* nobody will read it any more */
 
     /* The reader's own. */
+    bj_record *records;            /* before they are given out in the caller's size */
     struct queue_strings *strings; /* of the last batch, until the next one */
     struct queue_source **done;    /* read, to be given back without the lock */
     size_t strings_count;
     size_t done_count;
-    size_t capacity; /* of both */
+    size_t capacity; /* of these */
 };
 
 /* ------------------------------------------------------------------ sources */
@@ -131,6 +134,7 @@ void queue_unref_memory(bj_queue *queue)
     if (!queue || atomic_fetch_sub(&queue->refs, 1) != 1)
         return;
     ctx_unref(queue->ctx);
+    free(queue->records);
     free(queue->strings);
     free(queue->done);
     free(queue);
@@ -211,13 +215,16 @@ static int make_room(bj_queue *queue, int max)
     size_t capacity = (size_t)max;
     if (queue->capacity >= capacity)
         return BJ_OK;
-    struct queue_strings *strings = realloc(queue->strings, capacity * sizeof *strings);
+    bj_record *records = reallocarray(queue->records, capacity, sizeof *records);
+    if (records)
+        queue->records = records;
+    struct queue_strings *strings = reallocarray(queue->strings, capacity, sizeof *strings);
     if (strings)
         queue->strings = strings;
-    struct queue_source **done = realloc(queue->done, capacity * sizeof(struct queue_source *));
+    struct queue_source **done = reallocarray(queue->done, capacity, sizeof *done);
     if (done)
         queue->done = done;
-    if (!strings || !done)
+    if (!records || !strings || !done)
         return BJ_E_NOMEM;
     queue->capacity = capacity;
     return BJ_OK;
@@ -256,9 +263,24 @@ static int read_sources(bj_queue *queue, bj_record *records, int max)
     return n;
 }
 
-int bj_queue_read(bj_queue *queue, bj_record *records, int max)
+/* What the records of the first release end with, and so do the shortest that there are. */
+#define SHORTEST_RECORD (offsetof(bj_record, text) + sizeof(const char *))
+
+/* The caller may know records that are shorter than ours, or longer. */
+static void give_out(const bj_queue *queue, void *records, size_t record_size, int count)
 {
-    if (!queue || !records || max <= 0)
+    size_t known = record_size < sizeof(bj_record) ? record_size : sizeof(bj_record);
+    char *record = records;
+
+    for (int i = 0; i < count; i++, record += record_size) {
+        memcpy(record, &queue->records[i], known);
+        memset(record + known, 0, record_size - known);
+    }
+}
+
+int bj_queue_read(bj_queue *queue, bj_record *records, size_t record_size, int max)
+{
+    if (!queue || !records || record_size < SHORTEST_RECORD || max <= 0)
         return BJ_E_INVAL;
     if (ctx_is_forked(queue->ctx))
         return BJ_E_FORKED;
@@ -268,12 +290,13 @@ int bj_queue_read(bj_queue *queue, bj_record *records, int max)
         return BJ_E_NOMEM;
 
     ctx_lock(queue->ctx);
-    int n = read_sources(queue, records, max);
+    int n = read_sources(queue, queue->records, max);
     if (!queue->first) {
         eventfd_t count;
         eventfd_read(queue->fd, &count);
     }
     ctx_unlock(queue->ctx);
     release_done(queue);
+    give_out(queue, records, record_size, n);
     return n;
 }

@@ -254,6 +254,17 @@ char *_wrap_Version_core_c0c53a8197b3e3bf() {
 }
 
 
+intgo _wrap_VersionNumber_core_c0c53a8197b3e3bf() {
+  int result;
+  intgo _swig_go_result;
+  
+  
+  result = (int)bj_version_number();
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 intgo _wrap_CtxNew_core_c0c53a8197b3e3bf(bj_ctx **_swig_go_0) {
   bj_ctx **arg1 = (bj_ctx **) 0 ;
   int result;
@@ -1010,16 +1021,16 @@ char *_wrap_JobText_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-intgo _wrap_JobTimeline_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, bj_timeline *_swig_go_1) {
+long long _wrap_JobTime_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
-  bj_timeline *arg2 = (bj_timeline *) 0 ;
-  int result;
-  intgo _swig_go_result;
+  bj_moment arg2 ;
+  int64_t result;
+  long long _swig_go_result;
   
   arg1 = *(bj_job **)&_swig_go_0; 
-  arg2 = *(bj_timeline **)&_swig_go_1; 
+  arg2 = (bj_moment)_swig_go_1; 
   
-  result = (int)bj_job_timeline(arg1,arg2);
+  result = (int64_t)bj_job_time(arg1,arg2);
   _swig_go_result = result; 
   return _swig_go_result;
 }
@@ -1513,18 +1524,20 @@ intgo _wrap_QueueFd_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0, bj_record *_swig_go_1, intgo _swig_go_2) {
+intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0, bj_record *_swig_go_1, long long _swig_go_2, intgo _swig_go_3) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_record *arg2 = (bj_record *) 0 ;
-  int arg3 ;
+  size_t arg3 ;
+  int arg4 ;
   int result;
   intgo _swig_go_result;
   
   arg1 = *(bj_queue **)&_swig_go_0; 
   arg2 = *(bj_record **)&_swig_go_1; 
-  arg3 = (int)_swig_go_2; 
+  arg3 = (size_t)_swig_go_2; 
+  arg4 = (int)_swig_go_3; 
   
-  result = (int)bj_queue_read(arg1,arg2,arg3);
+  result = (int)bj_queue_read(arg1,arg2,arg3,arg4);
   _swig_go_result = result; 
   return _swig_go_result;
 }

@@ -138,7 +138,7 @@ func NewBatch() Batch {
 
 // Read takes records out of the queue and returns how many, 0 if there are none.
 func (b Batch) Read(queue Queue) int {
-	return QueueRead(queue, unsafe.Pointer(b.records), batchSize)
+	return QueueRead(queue, unsafe.Pointer(b.records), C.sizeof_bj_record, batchSize)
 }
 
 // Record returns the i-th record of the last Read.
@@ -182,23 +182,28 @@ func Infos(future Future) []Info {
 	return infos
 }
 
-// Timeline is a bj_timeline, in microseconds since 1970.
+// Timeline is all that bj_job_time tells, in microseconds since 1970.
 type Timeline struct {
 	StartSent, ReadyEvent, ReadySeen, CompleteSent, CompleteAccepted, EndEvent, EndSeen int64
 }
 
-// TimelineOf asks a job for its timeline.
-func TimelineOf(job Job) Timeline {
-	var t C.bj_timeline
-
-	JobTimeline(job, unsafe.Pointer(&t))
-	return Timeline{
-		StartSent:        int64(t.start_sent),
-		ReadyEvent:       int64(t.ready_event),
-		ReadySeen:        int64(t.ready_seen),
-		CompleteSent:     int64(t.complete_sent),
-		CompleteAccepted: int64(t.complete_accepted),
-		EndEvent:         int64(t.end_event),
-		EndSeen:          int64(t.end_seen),
+// TimelineOf asks a job for its moments, the latest first: where one is known, those before it are.
+func TimelineOf(job Job) (t Timeline) {
+	for _, moment := range []struct {
+		time  *int64
+		which int
+	}{
+		{&t.EndSeen, C.BJ_MOMENT_END_SEEN},
+		{&t.EndEvent, C.BJ_MOMENT_END_EVENT},
+		{&t.CompleteAccepted, C.BJ_MOMENT_COMPLETE_ACCEPTED},
+		{&t.CompleteSent, C.BJ_MOMENT_COMPLETE_SENT},
+		{&t.ReadySeen, C.BJ_MOMENT_READY_SEEN},
+		{&t.ReadyEvent, C.BJ_MOMENT_READY_EVENT},
+		{&t.StartSent, C.BJ_MOMENT_START_SENT},
+	} {
+		if time := JobTime(job, moment.which); time > 0 {
+			*moment.time = time
+		}
 	}
+	return t
 }
