@@ -347,6 +347,40 @@ static void b56_more_users_than_are_recorded(void **state)
     assert_int_equal(compare(before, after), SWITCHED);
 }
 
+/* ------------------------------------------------------------------- bounds */
+
+static size_t bytes_of(const struct switch_place *places, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += strlen(places[i].parent) + strlen(places[i].edge);
+    return bytes;
+}
+
+/* Thousands of jobs may be shown at one disk, and each keeps the names of its users. */
+static void c41_all_names_of_a_job_are_bounded(void **state)
+{
+    (void)state;
+    static struct test_graph graph;
+    static char name[1001];
+    struct switch_before record;
+    memset(name, 'u', sizeof name - 1);
+    read_graph(&graph, EDGES(MIRROR, "b:1 root/ n:#f", "b:2 root/ n:#f", "b:3 root/ n:#f",
+                             "b:4 root/ n:#f", "b:5 root/ n:#f", "b:6 root/ n:#f", "b:7 root/ n:#f",
+                             "b:8 root/ n:#f", "b:9 root/ n:#f", "n:disk 1/ n:1", "n:disk 2/ n:2",
+                             "n:1 a/ n:3", "n:2 b/ n:4", "n:3 c/ n:5", "n:4 d/ n:6"));
+    for (size_t i = 0; i < graph.graph.vertex_count; i++)
+        if (graph.vertices[i].name[0] >= '1' && graph.vertices[i].name[0] <= '9')
+            graph.vertices[i].name = name;
+    graph_sort_vertices(&graph.graph);
+
+    assert_true(switch_record(&graph.graph, "j", &record));
+    assert_true(record.is_used && record.above_count > 1);
+    size_t bytes =
+        bytes_of(record.above, record.above_count) + bytes_of(record.below, record.below_count);
+    assert_int_in_range(bytes, 1000, 8192);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +400,7 @@ int main(void)
         cmocka_unit_test(c17_a_disk_that_nobody_uses_shows_nothing),
         cmocka_unit_test(c17_a_filter_that_outlives_its_job_shows_it),
         cmocka_unit_test(c83_exports_made_afterwards_show_nothing),
+        cmocka_unit_test(c41_all_names_of_a_job_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -606,6 +606,8 @@ func TestC114FinishedRunHasNotTheRowOfTheNextOne(t *testing.T) {
 	}
 	_, err = first.Query(patience(t))
 	fails(t, err, blockjob.ErrNoJob)
+}
+
 func TestC89LongReasonsAreText(t *testing.T) {
 	reason := strings.Repeat("é", 4000)
 	fake := fakeqemu.Start(t, "7.2")

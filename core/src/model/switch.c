@@ -7,6 +7,8 @@
 #define DEPTH_MAX 64
 /* QEMU's own names have 31 bytes, a guest's device has a path. */
 #define NAME_MAX_BYTES 1024
+/* With so many bytes of names no more places are taken: each of thousands of jobs keeps them. */
+#define PLACES_MAX_BYTES 2048
 
 /* ----------------------------------------------------------------- recording */
 
@@ -28,10 +30,23 @@ static bool is_implicit(const struct graph_vertex *vertex)
     return *vertex->name == '#';
 }
 
-static struct switch_place place_of(const struct graph_edge *edge)
+/* Places above the source, or below it. */
+struct places {
+    struct switch_place *list;
+    size_t *count;
+    size_t bytes;
+};
+
+static bool is_full(const struct places *places)
 {
-    return (struct switch_place){
+    return *places->count == SWITCH_PLACES_MAX || places->bytes > PLACES_MAX_BYTES;
+}
+
+static void add_place(struct places *places, const struct graph_edge *edge)
+{
+    places->list[(*places->count)++] = (struct switch_place){
         .kind = edge->parent->kind, .parent = edge->parent->name, .edge = edge->name};
+    places->bytes += strlen(edge->parent->name) + strlen(edge->name);
 }
 
 /* The source's parents, and theirs: the nearest first, of which one is the job's own filter. */
@@ -39,16 +54,17 @@ static void record_above(struct switch_before *ret, const struct block_graph *gr
                          const struct graph_vertex *source, const struct graph_vertex *filter)
 {
     const struct graph_vertex *queue[SWITCH_PLACES_MAX + 1] = {source};
+    struct places above = {.list = ret->above, .count = &ret->above_count};
 
     for (size_t done = 0; done <= ret->above_count && queue[done]; done++) {
         struct graph_edges edges = graph_above(graph, queue[done]);
-        for (size_t i = 0; i < edges.count && ret->above_count < SWITCH_PLACES_MAX; i++) {
+        for (size_t i = 0; i < edges.count && !is_full(&above); i++) {
             const struct graph_edge *edge = &edges.first[i];
             if (!can_be_found_again(edge))
                 continue;
             if (edge->parent != filter && !is_implicit(edge->parent))
                 ret->is_used = true;
-            ret->above[ret->above_count++] = place_of(edge);
+            add_place(&above, edge);
             queue[ret->above_count] = edge->parent;
         }
     }
@@ -59,14 +75,15 @@ static void record_below(struct switch_before *ret, const struct block_graph *gr
                          const struct graph_vertex *source)
 {
     const struct graph_vertex *queue[SWITCH_PLACES_MAX + 1] = {source};
+    struct places below = {.list = ret->below, .count = &ret->below_count};
 
     for (size_t done = 0; done <= ret->below_count && queue[done]; done++) {
         struct graph_edges edges = graph_below(graph, queue[done]);
-        for (size_t i = 0; i < edges.count && ret->below_count < SWITCH_PLACES_MAX; i++) {
+        for (size_t i = 0; i < edges.count && !is_full(&below); i++) {
             const struct graph_edge *edge = &edges.first[i];
             if (!can_be_found_again(edge) || strcmp(edge->name, "backing") == 0)
                 continue;
-            ret->below[ret->below_count++] = place_of(edge);
+            add_place(&below, edge);
             queue[ret->below_count] = edge->child;
         }
     }

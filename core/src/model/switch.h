@@ -35,7 +35,7 @@ struct switch_place {
     const char *edge;
 };
 
-/* That is more than a disk has: the nearest are taken. */
+/* That is more than a disk has: the nearest are taken, and fewer where names are long. */
 #define SWITCH_PLACES_MAX 16
 
 /* What the graph showed while the job was at work. All names are the graph's, until whoever keeps
