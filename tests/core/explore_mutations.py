@@ -38,8 +38,8 @@ OF_THE_MACHINE = [
     ),
     Mutation(
         "complete-twice",
-        "return !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) && m->pivots > 0",
-        "return machine_can_pivot(m) && m->pivots > 0",
+        "return m->pivots > 0 && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m)",
+        "return m->pivots > 0 && machine_can_pivot(m)",
         "one complete at a time",
     ),
     Mutation(

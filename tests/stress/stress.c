@@ -803,8 +803,7 @@ static void judge_run(round *r, enum who who, int s)
     if (own_ready && !ready && who == r->slot[s].owner)
         wrong(r, s, "not ready to %d, but its monitor has told so", who);
 
-    bj_timeline t;
-    if (bj_job_timeline(run->job, &t) == BJ_OK && t.complete_sent && !seen && r->alive)
+    if (bj_job_time(run->job, BJ_MOMENT_COMPLETE_SENT) > 0 && !seen && r->alive)
         wrong(r, s, "complete was sent before it was ready");
 
     pthread_mutex_lock(&run->news.mutex);

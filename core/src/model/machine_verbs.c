@@ -45,7 +45,7 @@ static bool could_be_sent(const struct machine *m, enum verb verb)
 
 static bool force_is_due(const struct machine *m)
 {
-    return could_be_sent(m, VERB_FORCE) && m->force_aborts > 0;
+    return m->force_aborts > 0 && could_be_sent(m, VERB_FORCE);
 }
 
 /* Once, and never again while a complete may yet be accepted: only its refusal, or a job that is
@@ -54,8 +54,8 @@ static bool cancel_is_due(const struct machine *m)
 {
     enum sent_state complete = m->sent[VERB_COMPLETE].state;
     bool too_late = complete == IN_FLIGHT || (complete == ACCEPTED && !machine_is(m, IS_PENDING));
-    return !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused &&
-           !machine_is_stalled(m) && m->soft_aborts > 0 && could_be_sent(m, VERB_CANCEL);
+    return m->soft_aborts > 0 && !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused &&
+           !machine_is_stalled(m) && could_be_sent(m, VERB_CANCEL);
 }
 
 bool machine_can_pivot(const struct machine *m)
@@ -69,7 +69,7 @@ bool machine_can_pivot(const struct machine *m)
  * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct machine *m)
 {
-    return !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) && m->pivots > 0 &&
+    return m->pivots > 0 && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) &&
            m->sent[VERB_COMPLETE].delay == NO_DELAY;
 }
 
@@ -326,14 +326,12 @@ void machine_end_delays(struct machine *m)
 /* Whoever asks when all have left has the verb sent at once. */
 void machine_forget_unwanted(struct machine *m)
 {
-    const size_t wanting[SHARED_VERBS] = {
-        [VERB_COMPLETE] = m->pivots,
-        [VERB_CANCEL] = m->soft_aborts,
-        [VERB_FORCE] = m->force_aborts,
-    };
-    for (int verb = 0; verb < SHARED_VERBS; verb++)
-        if (wanting[verb] == 0)
-            forget_delay(m, (enum verb)verb);
+    if (m->pivots == 0)
+        forget_delay(m, VERB_COMPLETE);
+    if (m->soft_aborts == 0)
+        forget_delay(m, VERB_CANCEL);
+    if (m->force_aborts == 0)
+        forget_delay(m, VERB_FORCE);
 }
 
 /* -------------------------------------------------------------- other verbs */

@@ -27,9 +27,17 @@ static void track(struct run *run)
     t->last_run = run;
 }
 
+/* Most of what happens leads to nothing more. */
+static bool has_after_work(const struct run *run)
+{
+    return !run->has_id || run->is_superseded || run->is_mute || run->compares ||
+           run->attachments || run->snapshot == SNAPSHOT_WANTED ||
+           (run->wants_row && run->tracker->link == LINK_CLOSING);
+}
+
 void run_touch(struct run *run)
 {
-    if (run->is_dirty)
+    if (run->is_dirty || !has_after_work(run))
         return;
     run->is_dirty = true;
     run->next_dirty = run->tracker->dirty;
@@ -165,10 +173,10 @@ static void port_send(struct machine *machine, enum verb verb, struct waiter *wa
     struct run *run = run_of_machine(machine);
     struct tracker *t = run->tracker;
 
-    run_touch(run); /* the after-work answers those whose verb is not sent */
     if (!run->tracked && is_connected(t))
         track_again(run);
     run->is_mute = !is_connected(t);
+    run_touch(run); /* the after-work answers those whose verb is not sent */
     if (run->is_superseded || run->is_mute)
         return;
     run->in_flight++;
