@@ -50,8 +50,8 @@ OF_THE_MACHINE = [
     ),
     Mutation(
         "cancel-beside-a-complete",
-        "return !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused",
-        "return !is_aborting(m) && (too_late || true) && !m->sent[VERB_CANCEL].refused",
+        "&& !is_aborting(m) && !too_late && !m->sent[VERB_CANCEL].refused",
+        "&& !is_aborting(m) && (too_late || true) && !m->sent[VERB_CANCEL].refused",
         "no cancel beside a complete that may be accepted",
     ),
     Mutation(
@@ -437,8 +437,10 @@ OF_THE_TRACKER = [
 OF_THE_PLAN = [
     Mutation(
         "let-go-when-one-could-be-sent",
-        "        if (owes_answer(part) && !part->can_pivot)\n            return false;\n    return true;",
-        "        if (owes_answer(part) && part->can_pivot)\n            return true;\n    return false;",
+        "        if (owes_answer(part) && !part->can_pivot)\n"
+        "            return false;\n    return true;",
+        "        if (owes_answer(part) && part->can_pivot)\n"
+        "            return true;\n    return false;",
         "no pivot is let go unless all could be sent",
     ),
     Mutation(
@@ -498,8 +500,8 @@ OF_THE_PLAN = [
     ),
     Mutation(
         "a-refused-abort-is-not-looked-at",
-        "    if (acts[plan->goal][part->stage] != GROUP_WAIT)\n        plan->cursor = plan->first;\n",
-        "",
+        "acts[plan->goal][part->stage] != GROUP_WAIT)\n        plan->cursor = plan->first;",
+        "false)\n        plan->cursor = plan->first;",
         "a rollback aborts all others",
     ),
     Mutation(

@@ -365,10 +365,12 @@ static void c41_all_names_of_a_job_are_bounded(void **state)
     static char name[1001];
     struct switch_before record;
     memset(name, 'u', sizeof name - 1);
-    read_graph(&graph, EDGES(MIRROR, "b:1 root/ n:#f", "b:2 root/ n:#f", "b:3 root/ n:#f",
-                             "b:4 root/ n:#f", "b:5 root/ n:#f", "b:6 root/ n:#f", "b:7 root/ n:#f",
-                             "b:8 root/ n:#f", "b:9 root/ n:#f", "n:disk 1/ n:1", "n:disk 2/ n:2",
-                             "n:1 a/ n:3", "n:2 b/ n:4", "n:3 c/ n:5", "n:4 d/ n:6"));
+    read_graph(&graph,
+               EDGES("j:j main node/ n:#f", "j:j source/ n:disk", "j:j target/ n:copy",
+                     "n:#f backing/ n:disk", "b:1 root/ n:#f", "b:2 root/ n:#f", "b:3 root/ n:#f",
+                     "b:4 root/ n:#f", "b:5 root/ n:#f", "b:6 root/ n:#f", "b:7 root/ n:#f",
+                     "b:8 root/ n:#f", "b:9 root/ n:#f", "n:disk 1/ n:1", "n:disk 2/ n:2",
+                     "n:1 a/ n:3", "n:2 b/ n:4", "n:3 c/ n:5", "n:4 d/ n:6"));
     for (size_t i = 0; i < graph.graph.vertex_count; i++)
         if (graph.vertices[i].name[0] >= '1' && graph.vertices[i].name[0] <= '9')
             graph.vertices[i].name = name;

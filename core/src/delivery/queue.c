@@ -221,7 +221,7 @@ static int make_room(bj_queue *queue, int max)
     struct queue_strings *strings = reallocarray(queue->strings, capacity, sizeof *strings);
     if (strings)
         queue->strings = strings;
-    struct queue_source **done = reallocarray(queue->done, capacity, sizeof *done);
+    struct queue_source **done = reallocarray(queue->done, capacity, sizeof(struct queue_source *));
     if (done)
         queue->done = done;
     if (!records || !strings || !done)
