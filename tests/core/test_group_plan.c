@@ -225,6 +225,18 @@ static void check_rest(void)
     }
 }
 
+static void obey_about(struct job *job, enum group_act act)
+{
+    if (act == GROUP_LET_GO)
+        let_go(job);
+    else if (act == GROUP_LEAVE)
+        leave(job);
+    else if (act == GROUP_ABORT_SOFT || act == GROUP_ABORT_FORCE)
+        abort_job(job, act == GROUP_ABORT_SOFT ? SOFT : FORCE);
+    else
+        ask(job, act == GROUP_ASK_HELD);
+}
+
 static void obey(struct group_order order)
 {
     struct job *job = (struct job *)order.part;
@@ -236,16 +248,10 @@ static void obey(struct group_order order)
          "an order is about a job");
     if (is_broken)
         return;
-    if (order.act == GROUP_ASK || order.act == GROUP_ASK_HELD)
-        ask(job, order.act == GROUP_ASK_HELD);
-    else if (order.act == GROUP_LET_GO)
-        let_go(job);
-    else if (order.act == GROUP_LEAVE)
-        leave(job);
-    else if (order.act == GROUP_ABORT_SOFT || order.act == GROUP_ABORT_FORCE)
-        abort_job(job, order.act == GROUP_ABORT_SOFT ? SOFT : FORCE);
-    else if (order.act == GROUP_FINISH)
+    if (order.act == GROUP_FINISH)
         finish();
+    else if (job)
+        obey_about(job, order.act);
     else
         check_rest();
 }
