@@ -577,7 +577,7 @@ class Explorer:
 
 EXPLORERS = [
     Explorer(OF_THE_MACHINE, ["explore.o", "explore_[!t]*.o", "explore_tables.o"]),
-    Explorer(OF_THE_TRACKER, ["explore_search.o", "explore_tracker*.o"]),
+    Explorer(OF_THE_TRACKER, ["explore_search*.o", "explore_tracker*.o"]),
     Explorer(OF_THE_PLAN, ["test_group_plan.o"], ["-lcmocka"]),
 ]
 BASE = ["text", "error", "id_tree"]

@@ -2,10 +2,11 @@
 /*
  * Searches a world: whatever its steps lead to, breadth first, with worlds that are alike merged.
  *
- *   PROGRAM [-d DEPTH] [-s SECONDS] [-m MIB] [-w WALKS] [-l] [-t] [NAME]
+ *   PROGRAM [-d DEPTH] [-s SECONDS] [-m MIB] [-H] [-w WALKS] [-l] [-t] [NAME]
  *
  * DEPTH: how many things may come from outside. SECONDS: of the processor, for all scenarios
- * together. MIB: of memory, for one. NAME: part of the names of those that are wanted; -l lists
+ * together. MIB: of memory, for one. -H: of what was seen only the hashes are kept, 8 bytes for a
+ * world; orders are not counted. NAME: part of the names of those that are wanted; -l lists
  * them. WALKS: not all orders, but so many by chance in each scenario, which can go deeper. -t
  * prints the tables of what is explored.
  */
@@ -32,7 +33,7 @@ struct step {
 
 struct explored {
     size_t world_size, frozen_size;
-    int scenario_count;
+    int scenario_count, deep_count; /* the last ones are for searches by name, and for walks */
     const struct scenario *(*scenario)(int number);
     const char *(*name)(const struct scenario *scenario);
 

@@ -248,16 +248,25 @@ static struct run *run_at(struct world *w, uint8_t number)
     return number == NONE ? NULL : &w->runs[number];
 }
 
+/* Only a run knows it. */
+static const struct machine_port *port_of_machines(void)
+{
+    static struct run fresh;
+    static const struct machine_traits any;
+
+    if (!fresh.machine.port)
+        run_init(&fresh, NULL, "", &any);
+    return fresh.machine.port;
+}
+
 static void thaw_run(struct world *w, int i, const struct frozen_run *f)
 {
     struct run *run = &w->runs[i];
     struct tracker *t = &w->tracker;
-    struct run fresh;
 
-    run_init(&fresh, t, ids[f->slot.id], &f->run.machine.traits);
     memcpy(run, &f->run, sizeof *run);
     memcpy(&w->slots[i], &f->slot, sizeof f->slot);
-    run->machine.port = fresh.machine.port;
+    run->machine.port = port_of_machines();
     run->machine.text = f->has_text ? any_text() : NULL;
     if (run->machine.sent[VERB_COMPLETE].delay == THEN_REFUSED)
         run->machine.refusal = any_text();
