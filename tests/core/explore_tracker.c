@@ -30,6 +30,7 @@ int main(int argc, char **argv)
         .world_size = sizeof(struct world),
         .frozen_size = frozen_size,
         .scenario_count = scenario_count,
+        .deep_count = deep_count,
         .scenario = scenario,
         .name = name,
         .begin = world_begin,

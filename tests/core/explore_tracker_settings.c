@@ -12,6 +12,7 @@ static const struct age age_2_8 = {.name = "2.8"};
 
 enum { A, B };
 enum { COMPLETE_A = VERB_COMPLETE * 8 + A };
+enum { DONE_OF_A = 8, DONE_OF_B }; /* the question, and the place of the run */
 
 static const struct step nothing[] = {{STEP_NONE, 0}};
 static const struct step starting_a[] = {{STEP_START, A}, {STEP_NONE, 0}};
@@ -45,6 +46,15 @@ static const struct step others_completing[] = {
     {STEP_OTHERS_START, A}, {STEP_GO_ON, A},  {STEP_SETTLE, 0},
     {STEP_ATTACH, A},       {STEP_SETTLE, 0}, {STEP_OTHERS_VERB, COMPLETE_A},
     {STEP_NONE, 0},
+};
+static const struct step two_runs[] = {
+    {STEP_START, A},        {STEP_SETTLE, 0}, {STEP_GO_ON, A},  {STEP_SETTLE, 0},
+    {STEP_OTHERS_START, B}, {STEP_ATTACH, B}, {STEP_SETTLE, 0}, {STEP_NONE, 0},
+};
+static const struct step two_runs_awaited[] = {
+    {STEP_START, A},       {STEP_SETTLE, 0},       {STEP_GO_ON, A},  {STEP_SETTLE, 0},
+    {STEP_ASK, DONE_OF_A}, {STEP_OTHERS_START, B}, {STEP_ATTACH, B}, {STEP_SETTLE, 0},
+    {STEP_ASK, DONE_OF_B}, {STEP_NONE, 0},
 };
 
 /* ------------------------------------------------------ and what may happen */
@@ -175,6 +185,23 @@ const struct scenario scenarios[] = {
         .ids = 1,
         .setup = starting_a,
     },
+    /* Two runs are alive, and nothing is ruled out. These are the deep ones. */
+    {
+        .name = "10.0 two runs",
+        .age = &age_10_0,
+        .may = CALLERS | OTHERS | ACCIDENTS,
+        .ids = 2,
+        .others_plain = true,
+        .setup = two_runs,
+    },
+    {
+        .name = "10.0 two awaited runs",
+        .age = &age_10_0,
+        .may = (CALLERS & ~MAY_ASK) | OTHERS | ACCIDENTS,
+        .ids = 2,
+        .others_plain = true,
+        .setup = two_runs_awaited,
+    },
 };
 
-const int scenario_count = sizeof scenarios / sizeof scenarios[0];
+const int scenario_count = sizeof scenarios / sizeof scenarios[0], deep_count = 2;

@@ -198,6 +198,6 @@ void world_forget_text(void); /* after the last world */
 /* -------------------------------------------------- explore_tracker_settings.c */
 
 extern const struct scenario scenarios[];
-extern const int scenario_count;
+extern const int scenario_count, deep_count;
 
 #endif
