@@ -397,9 +397,9 @@ OF_THE_TRACKER = [
     ),
     Mutation(
         "an-attachment-keeps-the-run-before",
-        "        a->run = run ? run_take(run) : NULL;\n        if (!run)",
+        "        a->run = run ? run_take(run) : NULL;\n        if (run) {",
         "        a->run = a->run ? run_take(a->run) : run ? run_take(run) : NULL;\n"
-        "        if (!run)",
+        "        if (run) {",
         "who attaches gets the last run of the id",
     ),
     Mutation(

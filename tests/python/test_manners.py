@@ -241,7 +241,7 @@ def test_b73_eventlet_with_real_threads(halted: Qemu) -> None:
 def test_b73_uvloop_streams_groups_and_reconnecting(fake: FakeQemu) -> None:
     pytest.importorskip("uvloop")
     program = f"""
-        import asyncio, os, uvloop, blockjob
+        import asyncio, os, time, uvloop, blockjob
         async def main():
             async with blockjob.connect({fake.path!r}, reconnect=60) as monitor:
                 events = monitor.events()
@@ -258,6 +258,8 @@ def test_b73_uvloop_streams_groups_and_reconnecting(fake: FakeQemu) -> None:
                 print(last.ready, await pivot)
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         asyncio.run(main())
+        while len(os.listdir("/proc/self/task")) > 1:  # one that has been joined may yet be listed
+            time.sleep(0.001)
         print(len(os.listdir("/proc/self/task")), "thread")
         """
     arguments = {"job-id": "job", "device": "drive0", "target": "copy0", "sync": "full"}
@@ -296,7 +298,7 @@ def test_b73_uvloop_ctrl_c(halted: Qemu) -> None:
 def test_b73_uvloop(halted: Qemu) -> None:
     pytest.importorskip("uvloop")
     program = f"""
-        import asyncio, os, uvloop, blockjob
+        import asyncio, os, time, uvloop, blockjob
         async def main():
             async with blockjob.connect({halted.uri!r}) as monitor:
                 job = await monitor.attach("job")

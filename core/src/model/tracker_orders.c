@@ -308,6 +308,7 @@ static void hand_on_raws(struct tracker *t, const char *id, struct run *run)
     }
 }
 
+/* The list on its way may be older than the run; or than what could not be followed. */
 static void hand_on_attachments(struct tracker *t, const char *id, struct run *run)
 {
     for (struct attachment *a = t->attachments; a; a = a->next) {
@@ -316,9 +317,12 @@ static void hand_on_attachments(struct tracker *t, const char *id, struct run *r
         if (a->run)
             run_give_back(a->run);
         a->run = run ? run_take(run) : NULL;
-        if (!run)
-            a->was_ended = a->is_listed =
-                true; /* a row may be older than what could not be followed */
+        if (run) {
+            a->is_asked = false;
+            run_mark_row_wanted(run);
+        } else {
+            a->was_ended = a->is_listed = true;
+        }
     }
 }
 
@@ -367,6 +371,7 @@ bool tracker_wants_row(const struct tracker *t, const char *id)
 static struct run *begin_by_row(struct tracker *t, const char *id, const char *type)
 {
     struct run *run = NULL;
+    bool list_wanted = t->list_wanted;
     for (struct attachment *a = t->attachments; a; a = a->next) {
         if (!a->is_asked || a->run || a->was_ended || a->is_listed || strcmp(a->id, id) != 0)
             continue;
@@ -374,8 +379,13 @@ static struct run *begin_by_row(struct tracker *t, const char *id, const char *t
         if (!run)
             run = tracker_begin(t, id, type, NULL, false); /* and gives it to all of them */
     }
-    if (run)
-        run->row_asked = true;
+    if (!run)
+        return NULL;
+    for (struct attachment *a = t->attachments; a; a = a->next)
+        a->is_asked |= a->run == run; /* it is not older than the row */
+    run->row_asked = true;
+    run->wants_row = false;
+    t->list_wanted = list_wanted;
     return run;
 }
 
