@@ -17,12 +17,14 @@
 #define PATH_MAX_STEPS 1024
 #define HASHES_SHARE 2 /* -H: half of the memory; the rest is for worlds */
 
+enum how { BY_STEP, BY_STANDSTILL, BY_CUT };
+
 /* A rule that was broken: by the last step of the path, or in the world that it leads to. */
 struct finding {
     const char *rule;
     uint8_t path[PATH_MAX_STEPS]; /* as in struct reached */
     size_t length;
-    enum { BY_STEP, BY_STANDSTILL, BY_CUT } how;
+    enum how how;
 };
 
 struct search {
@@ -74,7 +76,7 @@ static void reach(struct search *s, size_t size)
 }
 
 /* Breadth first: the first is the shortest. */
-static void note(struct search *s, int how)
+static void note(struct search *s, enum how how)
 {
     const char *rule = s->game->broken(s->world);
 
