@@ -642,10 +642,14 @@ static void begin_watch(bj_watch *watch)
     struct text *text;
 
     int r = check_over(monitor, &text);
-    if (r == BJ_OK)
-        watch_link(watch, &monitor->watches);
-    else
+    if (r != BJ_OK) {
         watch_end(watch, r, text);
+        return;
+    }
+    watch_link(watch, &monitor->watches);
+    if (monitor->state == MONITOR_AWAY || monitor->tracker.is_returning) /* it will hear the rest */
+        watch_push(watch, &(bj_record){.kind = BJ_RECORD_DISCONNECTED, .error = BJ_E_DISCONNECTED},
+                   NULL, NULL);
 }
 
 static void leave_watch(bj_watch *watch)
