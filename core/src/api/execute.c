@@ -29,17 +29,11 @@ static int send_execute(struct request *request, struct driver *driver)
 
 static void execute_over(struct request *request, const struct driver_reply *reply)
 {
-    enum order_reply result = ORDER_REFUSED;
-
     if (!request->raw_id)
         return;
-    if (reply && reply->error == BJ_OK)
-        result = ORDER_ACCEPTED;
-    else if (reply && reply->is_lost)
-        result = ORDER_LOST;
     if (request->raw.run)
         job_notify_listeners(job_of(request->raw.run));
-    tracker_raw_replied(&request->monitor->tracker, &request->raw, result);
+    tracker_raw_replied(&request->monitor->tracker, &request->raw, request_result(reply));
 }
 
 static void execute_replied(struct request *request, struct driver_reply *reply)

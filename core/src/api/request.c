@@ -16,6 +16,13 @@ static struct request *request_of(bj_future *future)
     return (struct request *)future;
 }
 
+enum order_reply request_result(const struct driver_reply *reply)
+{
+    if (reply && reply->error == BJ_OK)
+        return ORDER_ACCEPTED;
+    return reply && reply->is_lost ? ORDER_LOST : ORDER_REFUSED;
+}
+
 static void fail(struct request *request, int error, const struct driver_reply *reply)
 {
     const char *error_class = reply->error_class ? reply->error_class : "";
@@ -39,8 +46,7 @@ static void on_done(struct driver_request *driver_request, struct driver_reply *
     request->under_way = false;
     if (request->kind->over)
         request->kind->over(request, reply);
-    bool refused = reply->error != BJ_OK && !reply->is_lost;
-    if (!request->left && (reply->error == BJ_OK || (refused && request->kind->takes_refusals)))
+    if (!request->left && reply->error == BJ_OK)
         request->kind->replied(request, reply);
     else if (!request->left)
         fail(request, reply->error, reply);

@@ -21,8 +21,6 @@ struct request_kind {
     /* Whatever came of it, and whether anyone listens or not: before the future is answered. NULL:
      * nothing to do. `reply` is NULL if nothing was sent. */
     void (*over)(struct request *request, const struct driver_reply *reply);
-    /* A refusal is no error of the future: `replied` gets it as well. */
-    bool takes_refusals;
     /* It starts jobs, and can only be sent once it is known what the commands for that take. */
     bool starts_runs;
 };
@@ -46,6 +44,9 @@ struct request {
     struct raw raw; /* execute: of a verb */
     char *raw_id;   /* the same; NULL: it is none */
 };
+
+/* What became of an order: the reply to its command; NULL: nothing was sent. */
+enum order_reply request_result(const struct driver_reply *reply);
 
 /* NULL: *ret_failed is the caller's answer (NULL handle, bad timeout, fork, memory). */
 struct request *request_new(bj_monitor *monitor, const struct request_kind *kind,

@@ -43,17 +43,14 @@ void start_own(bj_job *job, struct start *start)
     job_note_start(job, order->sent_us, plan->device, plan->run_data);
 }
 
-void start_finished(bj_monitor *monitor, struct start_order *order,
-                    const struct driver_reply *reply)
+void start_over(struct request *request, const struct driver_reply *reply)
 {
-    enum order_reply result = ORDER_REFUSED;
-
-    if (reply && reply->error == BJ_OK)
-        result = ORDER_ACCEPTED;
-    else if (reply && reply->is_lost)
-        result = ORDER_LOST;
-    order->is_out = false;
-    tracker_started(&monitor->tracker, &order->start, result);
+    for (size_t i = 0; i < request->start_count; i++) {
+        struct start_order *order = &request->starts[i];
+        if (order->is_out)
+            tracker_started(&request->monitor->tracker, &order->start, request_result(reply));
+        order->is_out = false;
+    }
 }
 
 void start_orders_free(struct start_order *orders, size_t count)
@@ -101,12 +98,6 @@ static int send_start(struct request *request, struct driver *driver)
     }
     json_decref(arguments);
     return r;
-}
-
-static void start_over(struct request *request, const struct driver_reply *reply)
-{
-    if (request->start_count > 0 && request->starts[0].is_out)
-        start_finished(request->monitor, &request->starts[0], reply);
 }
 
 static void start_replied(struct request *request, struct driver_reply *reply)

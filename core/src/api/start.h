@@ -17,13 +17,13 @@ struct start_order {
     bool is_out; /* it has no reply yet */
 };
 
-/* Takes over what is in `plan`, also when it fails. BJ_OK: it may be sent, and start_finished()
+/* Takes over what is in `plan`, also when it fails. BJ_OK: it may be sent, and start_over()
  * follows; else BJ_E_NOMEM or BJ_E_BUSY. */
 int start_begin(bj_monitor *monitor, struct start_order *order, struct start_plan *plan);
 
-/* What became of it: the reply to the command that starts it; NULL: nothing was sent. */
-void start_finished(bj_monitor *monitor, struct start_order *order,
-                    const struct driver_reply *reply);
+/* What became of those that are out; see struct request_kind. */
+struct request;
+void start_over(struct request *request, const struct driver_reply *reply);
 
 /* The job that was started; NULL: it runs, but there is no memory to follow it. */
 static inline bj_job *start_job(const struct start_order *order)

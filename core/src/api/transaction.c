@@ -113,13 +113,6 @@ static int send_transaction(struct request *request, struct driver *driver)
     return r;
 }
 
-static void transaction_over(struct request *request, const struct driver_reply *reply)
-{
-    for (size_t i = 0; i < request->start_count; i++)
-        if (request->starts[i].is_out)
-            start_finished(request->monitor, &request->starts[i], reply);
-}
-
 /* NULL: there is no memory to follow them all. */
 static struct job_array *started_jobs(const struct request *request)
 {
@@ -226,7 +219,7 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
     static const struct request_kind kind = {
         .send = send_transaction,
         .replied = transaction_replied,
-        .over = transaction_over,
+        .over = start_over,
         .starts_runs = true,
     };
     bj_future *failed;

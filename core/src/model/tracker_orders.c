@@ -65,6 +65,14 @@ int tracker_start(struct tracker *t, struct start *start)
     return BJ_OK;
 }
 
+static void give_start(struct tracker *t, struct start *start)
+{
+    if (!start->run)
+        return;
+    t->port->own(start->run, start);
+    run_want_snapshot(start->run);
+}
+
 /* The one that was created last is its; where no event says so, or it could not be followed, there
  * is one now. */
 static void accept_start(struct tracker *t, struct start *start)
@@ -75,10 +83,7 @@ static void accept_start(struct tracker *t, struct start *start)
         start->run = run_take(run); /* "created" could not be followed, what came then could */
     else if (!start->run)
         tracker_begin(t, start->id, "", start, true);
-    if (!start->run)
-        return;
-    t->port->own(start->run, start);
-    run_want_snapshot(start->run);
+    give_start(t, start);
 }
 
 /* QEMU may have carried it out before the connection ended: then the list of the next one shows the
@@ -89,10 +94,7 @@ static void doubt_start(struct tracker *t, struct start *start)
 
     if (!start->run && !is_closed && !tracker_find(t, start->id))
         tracker_begin(t, start->id, "", start, true);
-    if (!start->run)
-        return;
-    t->port->own(start->run, start);
-    run_want_snapshot(start->run);
+    give_start(t, start);
 }
 
 /* What was created may be that of the next one that is on its way. */
