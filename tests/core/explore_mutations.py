@@ -374,8 +374,8 @@ OF_THE_TRACKER = [
     ),
     Mutation(
         "a-superseded-run-sends",
-        "if (run->is_superseded || run->is_mute)",
-        "if (run->is_mute)",
+        "if (!run->is_superseded && !run->is_mute)",
+        "if (!run->is_mute)",
         "no verb is sent for a run whose id is known to be another's",
     ),
     Mutation(

@@ -75,7 +75,7 @@ static void note_complete_accepted(bj_job *job)
     ctx_unlock(ctx_of(job));
 }
 
-static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply, bool is_lost)
+static void verb_done(struct job_request_slot *slot, const struct driver_reply *reply)
 {
     enum verb verb = slot->verb;
     struct taken taken = empty_slot(slot);
@@ -86,7 +86,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
         note_complete_accepted(taken.job);
     job_notify_listeners(taken.job);
     tracker_replied(&taken.job->run, verb, waiter,
-                    is_lost
+                    reply->is_lost
                         ? NULL
                         : &(struct verb_reply){
                               .for_all = !taken.wait,
@@ -100,7 +100,7 @@ static void verb_done(struct job_request_slot *slot, const struct driver_reply *
 
 static void on_verb_done(struct driver_request *request, struct driver_reply *reply)
 {
-    verb_done((struct job_request_slot *)request, reply, reply->is_lost);
+    verb_done((struct job_request_slot *)request, reply);
 }
 
 static void run_verb_failed(struct loop_task *task)
@@ -109,12 +109,10 @@ static void run_verb_failed(struct loop_task *task)
     const struct driver *driver = slot->job->monitor->driver;
     bool lacks_complete = slot->error == BJ_E_UNSUPPORTED && slot->verb == VERB_COMPLETE;
     const char *hint = lacks_complete && driver ? driver->capabilities.complete_hint : NULL;
-    verb_done(slot,
-              &(struct driver_reply){
-                  .error = slot->error,
-                  .text = hint ? hint : bj_error_text(slot->error),
-              },
-              false);
+    verb_done(slot, &(struct driver_reply){
+                        .error = slot->error,
+                        .text = hint ? hint : bj_error_text(slot->error),
+                    });
 }
 
 /* The tracker must not be answered from inside its own call. */
@@ -228,23 +226,23 @@ static void port_take_snapshot(struct run *run, bool urgent)
         fail_later(&job->take_snapshot, r, run_snapshot_failed);
 }
 
-static void compared(struct job_request_slot *slot, const struct driver_reply *reply, bool is_lost)
+static void compared(struct job_request_slot *slot, const struct driver_reply *reply)
 {
     struct taken taken = empty_slot(slot);
     tracker_compared(&taken.job->run, reply->error == BJ_OK ? reply->switched : SWITCH_UNKNOWN,
-                     is_lost);
+                     reply->is_lost);
     give_back(taken);
 }
 
 static void on_compared(struct driver_request *request, struct driver_reply *reply)
 {
-    compared((struct job_request_slot *)request, reply, reply->is_lost);
+    compared((struct job_request_slot *)request, reply);
 }
 
 static void run_compare_failed(struct loop_task *task)
 {
     struct job_request_slot *slot = container_of(task, struct job_request_slot, failed);
-    compared(slot, &(struct driver_reply){.error = slot->error}, false);
+    compared(slot, &(struct driver_reply){.error = slot->error});
 }
 
 static void port_compare(struct run *run)

@@ -222,15 +222,8 @@ bool tracker_owes_dismissals(const struct tracker *t)
     return run != NULL;
 }
 
-/* It may have concluded while there was no connection, and the list that would tell comes too late.
- * QEMU refuses to dismiss what has not concluded. */
-static void dismiss_unseen(struct run *run)
-{
-    run->in_flight++;
-    run->tracker->port->send(run, VERB_DISMISS, NULL);
-}
-
-/* Ours that waits for a list is not dismissed: QEMU has refused that, or it may not be there. */
+/* Ours that waits for a list is not dismissed: QEMU has refused that, or it may not be there. One
+ * that may have concluded while there was no connection is, as the list would come too late. */
 static void close_run(struct run *run, const char *text)
 {
     const struct machine *machine = &run->machine;
@@ -244,8 +237,8 @@ static void close_run(struct run *run, const char *text)
         return;
     }
     lose(run, BJ_E_CLOSED, text);
-    if (may_have_concluded)
-        dismiss_unseen(run);
+    if (may_have_concluded) /* QEMU refuses to dismiss what has not */
+        run_send(run, VERB_DISMISS, NULL);
 }
 
 void tracker_close(struct tracker *t, const char *text)

@@ -27,6 +27,9 @@ void run_give_back(struct run *run);
 /* A reply was lost: there is no connection, which tracker_away() or tracker_over() will confirm. */
 void tracker_note_lost(struct tracker *t);
 
+/* Whatever its id and the connection are. */
+void run_send(struct run *run, enum verb verb, struct waiter *waiter);
+
 /* To be followed by tracker_settle(). */
 void run_touch(struct run *run);
 /* The last act of every entry: what follows from what has happened. */

@@ -168,6 +168,12 @@ static void track_again(struct run *run)
     enter_tree(run);
 }
 
+void run_send(struct run *run, enum verb verb, struct waiter *waiter)
+{
+    run->in_flight++;
+    run->tracker->port->send(run, verb, waiter);
+}
+
 static void port_send(struct machine *machine, enum verb verb, struct waiter *waiter)
 {
     struct run *run = run_of_machine(machine);
@@ -177,10 +183,8 @@ static void port_send(struct machine *machine, enum verb verb, struct waiter *wa
         track_again(run);
     run->is_mute = !is_connected(t);
     run_touch(run); /* the after-work answers those whose verb is not sent */
-    if (run->is_superseded || run->is_mute)
-        return;
-    run->in_flight++;
-    t->port->send(run, verb, waiter);
+    if (!run->is_superseded && !run->is_mute)
+        run_send(run, verb, waiter);
 }
 
 void run_mark_row_wanted(struct run *run)
