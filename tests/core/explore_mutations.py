@@ -397,9 +397,9 @@ OF_THE_TRACKER = [
     ),
     Mutation(
         "an-attachment-keeps-the-run-before",
-        "        a->run = run ? run_take(run) : NULL;\n        if (run) {",
+        "        a->run = run ? run_take(run) : NULL;\n        if (!run) {",
         "        a->run = a->run ? run_take(a->run) : run ? run_take(run) : NULL;\n"
-        "        if (run) {",
+        "        if (!run) {",
         "who attaches gets the last run of the id",
     ),
     Mutation(
@@ -428,8 +428,8 @@ OF_THE_TRACKER = [
     ),
     Mutation(
         "the-limit-is-none",
-        "    if (t->count < t->limit || accepted)",
-        "    if (t->limit > 0 || accepted)",
+        "    if (t->count < t->limit || how == STARTED)",
+        "    if (t->limit > 0 || how == STARTED)",
         "no more runs than the limit",
     ),
 ]

@@ -63,7 +63,7 @@ static struct run *run_of(struct tracker *t, const struct fact *fact)
     }
     if (t->link != LINK_UP)
         return NULL; /* nobody will ask for it */
-    return tracker_begin(t, fact->id, fact->type, start_of(t, fact), false);
+    return tracker_begin(t, fact->id, fact->type, start_of(t, fact), HEARD);
 }
 
 static void feed(struct run *run, const struct fact *fact)

@@ -77,12 +77,12 @@ static void give_start(struct tracker *t, struct start *start)
  * is one now. */
 static void accept_start(struct tracker *t, struct start *start)
 {
-    struct run *run = t->reports_created ? tracker_find(t, start->id) : NULL;
+    struct run *run = !start->run && t->reports_created ? tracker_find(t, start->id) : NULL;
 
-    if (!start->run && run)
+    if (run)
         start->run = run_take(run); /* "created" could not be followed, what came then could */
     else if (!start->run)
-        tracker_begin(t, start->id, "", start, true);
+        tracker_begin(t, start->id, "", start, STARTED);
     give_start(t, start);
 }
 
@@ -93,7 +93,7 @@ static void doubt_start(struct tracker *t, struct start *start)
     bool is_closed = t->link == LINK_CLOSING || t->link == LINK_OVER;
 
     if (!start->run && !is_closed && !tracker_find(t, start->id))
-        tracker_begin(t, start->id, "", start, true);
+        tracker_begin(t, start->id, "", start, STARTED);
     give_start(t, start);
 }
 
@@ -310,8 +310,10 @@ static void hand_on_raws(struct tracker *t, const char *id, struct run *run)
     }
 }
 
-/* The list on its way may be older than the run; or than what could not be followed. */
-static void hand_on_attachments(struct tracker *t, const char *id, struct run *run)
+/* The list on its way may be older than a run that it does not list; or than what could not be
+ * followed. */
+static void hand_on_attachments(struct tracker *t, const char *id, struct run *run,
+                                enum beginning how)
 {
     for (struct attachment *a = t->attachments; a; a = a->next) {
         if (strcmp(a->id, id) != 0)
@@ -319,11 +321,11 @@ static void hand_on_attachments(struct tracker *t, const char *id, struct run *r
         if (a->run)
             run_give_back(a->run);
         a->run = run ? run_take(run) : NULL;
-        if (run) {
+        if (!run) {
+            a->was_ended = a->is_listed = true;
+        } else if (how != LISTED) {
             a->is_asked = false;
             run_mark_row_wanted(run);
-        } else {
-            a->was_ended = a->is_listed = true;
         }
     }
 }
@@ -339,12 +341,13 @@ static void hand_on_start(struct start *start, struct run *run)
         machine_decide_owner(&run->machine, start->ours);
 }
 
-void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct start *start)
+void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct start *start,
+                     enum beginning how)
 {
     if (start)
         hand_on_start(start, run);
     hand_on_raws(t, id, run);
-    hand_on_attachments(t, id, run);
+    hand_on_attachments(t, id, run, how);
 }
 
 /* ---------------------------------------------------------------------- lists */
@@ -373,21 +376,15 @@ bool tracker_wants_row(const struct tracker *t, const char *id)
 static struct run *begin_by_row(struct tracker *t, const char *id, const char *type)
 {
     struct run *run = NULL;
-    bool list_wanted = t->list_wanted;
     for (struct attachment *a = t->attachments; a; a = a->next) {
         if (!a->is_asked || a->run || a->was_ended || a->is_listed || strcmp(a->id, id) != 0)
             continue;
         a->is_listed = true;
         if (!run)
-            run = tracker_begin(t, id, type, NULL, false); /* and gives it to all of them */
+            run = tracker_begin(t, id, type, NULL, LISTED); /* and gives it to all of them */
     }
-    if (!run)
-        return NULL;
-    for (struct attachment *a = t->attachments; a; a = a->next)
-        a->is_asked |= a->run == run; /* it is not older than the row */
-    run->row_asked = true;
-    run->wants_row = false;
-    t->list_wanted = list_wanted;
+    if (run)
+        run->row_asked = true;
     return run;
 }
 
@@ -414,8 +411,8 @@ static void forget_run(struct tracker *t, struct run *run)
 
 void tracker_row(struct tracker *t, const char *id, const char *type, const struct row *row)
 {
-    struct run *run = tracker_find(t, id);
     struct run *last = tracker_find_last(t, id);
+    struct run *run = last && last->has_id ? last : NULL;
 
     if (run && run->row_asked) {
         feed_row(run, row);

@@ -10,10 +10,14 @@
 
 /* ------------------------------------------------------------ tracker_runs.c */
 
+/* How it is known that a run has begun: by an event, by a start that was accepted, or by its row.
+ */
+enum beginning { HEARD, STARTED, LISTED };
+
 /* A new run has the id, and takes over whatever is about it. NULL: no memory, or more jobs than the
- * limit. `start`: it may be this one's; `accepted`: it is. */
+ * limit. `start`: it may be this one's; STARTED: it is. */
 struct run *tracker_begin(struct tracker *t, const char *id, const char *type, struct start *start,
-                          bool accepted);
+                          enum beginning how);
 /* Whoever had the id last, and may have it still; NULL: nobody who is tracked. */
 struct run *tracker_find_last(const struct tracker *t, const char *id);
 
@@ -43,7 +47,8 @@ void run_mark_row_wanted(struct run *run);
 struct start *tracker_find_start(const struct tracker *t, const char *id);
 /* A new run has the id, or a new one that can't be followed (NULL): what is on its way and names
  * the id is about it. `start`: it may be its; NULL: it is nobody's. */
-void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct start *start);
+void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct start *start,
+                     enum beginning how);
 /* A run that was not known has ended. */
 void tracker_note_ended(struct tracker *t, const char *id);
 

@@ -119,7 +119,7 @@ void tracker_supersede(struct tracker *t, const char *id)
 }
 
 static struct run *new_run(struct tracker *t, const char *id, const char *type, struct start *start,
-                           bool accepted)
+                           enum beginning how)
 {
     if (start && start->spare) {
         struct run *spare = start->spare;
@@ -127,17 +127,17 @@ static struct run *new_run(struct tracker *t, const char *id, const char *type, 
         t->count--;
         return spare;
     }
-    if (t->count < t->limit || accepted)
+    if (t->count < t->limit || how == STARTED)
         return t->port->new_run(t, id, type);
     t->port->ignored(t, id);
     return NULL;
 }
 
 struct run *tracker_begin(struct tracker *t, const char *id, const char *type, struct start *start,
-                          bool accepted)
+                          enum beginning how)
 {
     tracker_supersede(t, id);
-    struct run *run = new_run(t, id, type, start, accepted);
+    struct run *run = new_run(t, id, type, start, how);
     if (run) {
         track(run);
         enter_tree(run);
@@ -145,7 +145,7 @@ struct run *tracker_begin(struct tracker *t, const char *id, const char *type, s
         t->count++;
         run_touch(run);
     }
-    tracker_hand_on(t, id, run, start);
+    tracker_hand_on(t, id, run, start, how);
     return run;
 }
 
