@@ -28,22 +28,6 @@ static bool say_times(peer *p, const char *unit, size_t count)
     return peer_send(p, block, count * len);
 }
 
-static bj_monitor *meet(world *w, peer_play *play, peer **ret_peer)
-{
-    *ret_peer = peer_start(play, NULL);
-    bj_future *connected = bj_monitor_connect(w->ctx, peer_uri(*ret_peer), BJ_TIMEOUT_NONE);
-    peer_connected(*ret_peer);
-    bj_monitor *monitor = bj_future_monitor(answers(connected, BJ_OK));
-    bj_future_unref(connected);
-    return monitor;
-}
-
-static void part(bj_monitor *monitor, peer *p)
-{
-    bj_monitor_unref(monitor);
-    peer_end(p);
-}
-
 static void costs_at_most(long long mark, long long most)
 {
     long long cost = heap_peak_since(mark);
@@ -88,7 +72,7 @@ static void c40_a_device_is_told_of_one_job(void **state)
 {
     peer *p;
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(*state, play_one_device_of_many_jobs, &p);
+    bj_monitor *monitor = meet_peer(*state, play_one_device_of_many_jobs, NULL, &p);
     bj_future *list = answers(bj_monitor_list(monitor, BJ_TIMEOUT_NONE), BJ_OK);
     assert_int_equal(bj_future_info_count(list), ROWS);
     assert_int_equal(strlen(bj_future_info(list, 0)->type), 1000);
@@ -96,7 +80,7 @@ static void c40_a_device_is_told_of_one_job(void **state)
     assert_int_equal(strlen(bj_future_info(list, 1)->type), 0);
     assert_int_equal(strlen(bj_future_info(list, 1)->io_status), 0);
     bj_future_unref(list);
-    part(monitor, p);
+    part_from_peer(monitor, p);
     costs_at_most(mark, SMALL + 4 * MIB);
 }
 
@@ -124,7 +108,7 @@ static void c40_a_long_word_is_none(void **state)
     peer *p;
     char id[32];
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(w, play_long_types, &p);
+    bj_monitor *monitor = meet_peer(w, play_long_types, NULL, &p);
     for (int i = 1; i <= JOBS; i++) {
         bj_future *status = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
         bj_future_unref(answers(status, BJ_OK));
@@ -138,7 +122,7 @@ static void c40_a_long_word_is_none(void **state)
         assert_int_equal(strlen(bj_job_type(job)), 0);
         bj_future_unref(attached);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
     costs_at_most(mark, SMALL + 6 * MIB); /* two such replies */
 }
 
@@ -216,7 +200,7 @@ static void long_names_are_not_kept(world *w, peer_play *play)
 {
     peer *p;
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(w, play, &p);
+    bj_monitor *monitor = meet_peer(w, play, NULL, &p);
     for (int i = 0; i < GRAPH_JOBS; i++) {
         bj_future *started =
             bj_monitor_mirror(monitor, "drive0", "copy", "full", NULL, BJ_TIMEOUT_NONE);
@@ -229,7 +213,7 @@ static void long_names_are_not_kept(world *w, peer_play *play)
         bj_future_unref(attached);
         bj_future_unref(started);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
     costs_at_most(mark, SMALL + 4 * MIB);
 }
 
@@ -262,7 +246,7 @@ static void c44_a_large_message_does_not_stay_in_memory(void **state)
     peer *p;
     if (count_heap() == 0) /* a sanitizer or valgrind keeps what was freed */
         skip();
-    bj_monitor *monitor = meet(*state, play_many_objects, &p);
+    bj_monitor *monitor = meet_peer(*state, play_many_objects, NULL, &p);
     bj_future *list = answers(bj_monitor_list(monitor, BJ_TIMEOUT_NONE), BJ_OK);
     bj_future_unref(list);
     size_t before = resident_bytes();
@@ -274,7 +258,7 @@ static void c44_a_large_message_does_not_stay_in_memory(void **state)
     bj_future_unref(list);
 
     size_t after = resident_bytes();
-    part(monitor, p);
+    part_from_peer(monitor, p);
     if (after > before + 32 * MIB)
         fail_msg("%zu KiB stay", (after - before) / 1024);
 }
@@ -344,7 +328,7 @@ static void c89_no_text_is_cut_within_a_character(void **state)
 {
     char options[1002];
     peer *p;
-    bj_monitor *monitor = meet(*state, play_long_reasons, &p);
+    bj_monitor *monitor = meet_peer(*state, play_long_reasons, NULL, &p);
     for (int i = 0; i < 2; i++) {
         bj_future *refused = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
         is_whole(bj_future_text(answers(refused, BJ_E_REFUSED)), 1000);
@@ -364,7 +348,7 @@ static void c89_no_text_is_cut_within_a_character(void **state)
         is_whole(bj_future_text(answers(unsent, BJ_E_INVAL)), 200);
         bj_future_unref(unsent);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
 }
 
 int main(void)

@@ -625,14 +625,22 @@ static void lose_the_connection(world *w, bj_watch *watch)
         continue;
 }
 
-static void b45_a_group_waits_through_a_new_connection(void **state)
+/* Two of them are ready. */
+static trio make_trio_that_reconnects(world *w, bj_watch **ret_watch)
 {
-    world *w = *state;
     assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
-    bj_watch *watch = watch_monitor(w);
+    *ret_watch = watch_monitor(w);
     trio t = make_trio(w);
     make_ready(w, t.a);
     make_ready(w, t.b);
+    return t;
+}
+
+static void b45_a_group_waits_through_a_new_connection(void **state)
+{
+    world *w = *state;
+    bj_watch *watch;
+    trio t = make_trio_that_reconnects(w, &watch);
     bj_future *pivoting = pivot(w, t.group);
     bj_future *end = done(w, t.group);
     settle(w);
@@ -649,11 +657,8 @@ static void b45_a_group_waits_through_a_new_connection(void **state)
 static void b46_one_that_vanished_meanwhile_rolls_back(void **state)
 {
     world *w = *state;
-    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
-    bj_watch *watch = watch_monitor(w);
-    trio t = make_trio(w);
-    make_ready(w, t.a);
-    make_ready(w, t.b);
+    bj_watch *watch;
+    trio t = make_trio_that_reconnects(w, &watch);
     bj_future *pivoting = pivot(w, t.group);
     settle(w);
     lose_the_connection(w, watch);
@@ -671,11 +676,8 @@ static void b46_one_that_vanished_meanwhile_rolls_back(void **state)
 static void c115_a_complete_in_doubt_holds_no_group(void **state)
 {
     world *w = *state;
-    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
-    bj_watch *watch = watch_monitor(w);
-    trio t = make_trio(w);
-    make_ready(w, t.a);
-    make_ready(w, t.b);
+    bj_watch *watch;
+    trio t = make_trio_that_reconnects(w, &watch);
     bj_future *pivoting = pivot(w, t.group);
     step(w, JSON({"do": "answer", "command": "job-complete",
                   "error": {"class": "GenericError", "desc": "it never got there"}}));

@@ -621,23 +621,6 @@ static void play_absurd_rows(peer *p, void *user)
     }
 }
 
-/* Connected to a peer that plays that. */
-static bj_monitor *meet(world *w, peer_play *play, void *user, peer **ret_peer)
-{
-    *ret_peer = peer_start(play, user);
-    bj_future *connected = bj_monitor_connect(w->ctx, peer_uri(*ret_peer), BJ_TIMEOUT_NONE);
-    peer_connected(*ret_peer);
-    bj_monitor *monitor = bj_future_monitor(answers(connected, BJ_OK));
-    bj_future_unref(connected);
-    return monitor;
-}
-
-static void part(bj_monitor *monitor, peer *p)
-{
-    bj_monitor_unref(monitor);
-    peer_end(p);
-}
-
 /* BJ_OK, or the error that is allowed. */
 static bool is_ok_or(bj_future *future, int error)
 {
@@ -662,17 +645,17 @@ static void b49_rows_of_absurd_types(void **state)
 {
     peer *p;
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(*state, play_absurd_rows, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_absurd_rows, NULL, &p);
     for (size_t i = 0; i < (size_t)many((int)LISTS); i++) {
         bj_future *list = bj_monitor_list(monitor, BJ_TIMEOUT_NONE);
         if (is_ok_or(list, BJ_E_PROTOCOL))
             look_at_rows(list);
         bj_future_unref(list);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
 
     /* The same, asked by those who attach: the row is about their job, or there is none. */
-    monitor = meet(*state, play_absurd_rows, NULL, &p);
+    monitor = meet_peer(*state, play_absurd_rows, NULL, &p);
     for (size_t i = 0; i < (size_t)many((int)LISTS); i++) {
         bj_future *attached = bj_monitor_attach(monitor, "j", BJ_TIMEOUT_NONE);
         assert_int_equal(bj_future_wait(attached, BJ_TIMEOUT_NONE), BJ_OK);
@@ -680,7 +663,7 @@ static void b49_rows_of_absurd_types(void **state)
         assert_true(error == BJ_OK || error == BJ_E_NO_JOB || error == BJ_E_PROTOCOL);
         bj_future_unref(attached);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
     assert_true(heap_peak_since(mark) < SMALL);
 }
 
@@ -763,7 +746,7 @@ static void play_graphs(peer *p, void *user)
 static void b15_graphs_of_absurd_types(void **state)
 {
     peer *p;
-    bj_monitor *monitor = meet(*state, play_graphs, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_graphs, NULL, &p);
     for (size_t i = 0; i < (size_t)many((int)(2 * GRAPHS)); i++) {
         char device[32];
         snprintf(device, sizeof(device), "%zu", i);
@@ -779,7 +762,7 @@ static void b15_graphs_of_absurd_types(void **state)
         bj_future_unref(started);
         bj_job_unref(job);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
 }
 
 /* --------------------------------------------------------------- replies gone wrong */
@@ -820,13 +803,13 @@ static void play_everything_twice(peer *p, void *user)
 static void b56_replies_twice(void **state)
 {
     peer *p;
-    bj_monitor *monitor = meet(*state, play_everything_twice, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_everything_twice, NULL, &p);
     for (int i = 0; i < 100; i++) {
         bj_future *told = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
         assert_string_equal(bj_future_json(answers(told, BJ_OK)), "[]");
         bj_future_unref(told);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
 }
 
 static void play_errors_of_absurd_types(peer *p, void *user)
@@ -857,7 +840,7 @@ static void play_errors_of_absurd_types(peer *p, void *user)
 static void b56_errors_of_absurd_types(void **state)
 {
     peer *p;
-    bj_monitor *monitor = meet(*state, play_errors_of_absurd_types, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_errors_of_absurd_types, NULL, &p);
     for (size_t i = 0; i < 4 * ABSURD; i++) {
         bj_future *told = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
         answers(told, i < 3 * ABSURD ? BJ_E_REFUSED : BJ_OK);
@@ -865,7 +848,7 @@ static void b56_errors_of_absurd_types(void **state)
             assert_string_equal(bj_future_json(told), absurd[i % ABSURD]); /* B55 */
         bj_future_unref(told);
     }
-    part(monitor, p);
+    part_from_peer(monitor, p);
 }
 
 /* Errors as large as a message may be: a job keeps a sentence of it. */
@@ -898,7 +881,7 @@ static void b56_huge_errors(void **state)
 {
     peer *p;
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(*state, play_huge_errors, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_huge_errors, NULL, &p);
     bj_future *refused = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
     answers(refused, BJ_E_REFUSED);
     bj_future_unref(refused);
@@ -913,7 +896,7 @@ static void b56_huge_errors(void **state)
     bj_future_unref(done);
     bj_future_unref(started);
     bj_job_unref(job);
-    part(monitor, p);
+    part_from_peer(monitor, p);
     assert_true(heap_peak_since(mark) < SMALL + 5 * 16 * MIB);
 }
 
@@ -938,11 +921,11 @@ static void b56_lists_without_an_end(void **state)
 {
     peer *p;
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(*state, play_long_lists, NULL, &p);
+    bj_monitor *monitor = meet_peer(*state, play_long_lists, NULL, &p);
     bj_future *list = bj_monitor_list(monitor, BJ_TIMEOUT_NONE);
     assert_int_equal(bj_future_info_count(answers(list, BJ_OK)), 4096);
     bj_future_unref(list);
-    part(monitor, p);
+    part_from_peer(monitor, p);
     assert_true(heap_peak_since(mark) < 300 * MIB);
 }
 
@@ -1108,7 +1091,7 @@ static void b56_a_peer_that_never_reads(void **state)
     snprintf(arguments, sizeof(arguments), "{\"x\": \"%4000d\"}", 0);
 
     long long mark = heap_mark();
-    bj_monitor *monitor = meet(w, play_deaf, &g, &p);
+    bj_monitor *monitor = meet_peer(w, play_deaf, &g, &p);
     for (int i = 0; i < COMMANDS_ASKED; i++)
         futures[i] = bj_monitor_execute(monitor, "query-status", arguments, BJ_TIMEOUT_NONE);
     answers(futures[COMMANDS_ASKED - 1], BJ_E_BUSY);
@@ -1125,7 +1108,7 @@ static void b56_a_peer_that_never_reads(void **state)
     }
     assert_true(busy >= COMMANDS_ASKED - MOST);
     gate_open(&g);
-    part(monitor, p);
+    part_from_peer(monitor, p);
     /* Each has its arguments, as the caller gave them and as they are sent. */
     assert_true(heap_peak_since(mark) < SMALL + COMMANDS_ASKED * 2 * 5000LL);
 }
@@ -1160,7 +1143,7 @@ static void b56_storms_while_it_is_closed(void **state)
         world w = {0};
         int records = 0;
         assert_int_equal(bj_ctx_new(&w.ctx), BJ_OK);
-        bj_monitor *monitor = meet(&w, play_storm, NULL, &p);
+        bj_monitor *monitor = meet_peer(&w, play_storm, NULL, &p);
         bj_watch *watch, *unread;
         assert_int_equal(bj_monitor_watch(monitor, &watch), BJ_OK);
         assert_int_equal(bj_monitor_watch(monitor, &unread), BJ_OK);
@@ -1180,7 +1163,7 @@ static void b56_storms_while_it_is_closed(void **state)
         bj_future_unref(closed);
         bj_watch_unref(watch);
         bj_watch_unref(unread);
-        part(monitor, p);
+        part_from_peer(monitor, p);
         bj_ctx_unref(w.ctx);
     }
 }

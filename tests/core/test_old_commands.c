@@ -69,14 +69,20 @@ static void b40_ids_of_2_8_are_learnt_from_its_schema_once(void **state)
     assert_false(log_has(w, "auto-dismiss"));
 }
 
-static void b40_a_job_of_2_8_ends_with_its_event(void **state)
+static bj_job *pivot_a_drive_mirror(world *w)
 {
-    world *w = *state;
-    be(w, "2.8");
     bj_job *job = drive_mirror(w);
     become_ready(w, job);
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
                BJ_OUTCOME_PIVOTED);
+    return job;
+}
+
+static void b40_a_job_of_2_8_ends_with_its_event(void **state)
+{
+    world *w = *state;
+    be(w, "2.8");
+    bj_job *job = pivot_a_drive_mirror(w);
     ends(done(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
     assert_int_equal(times_sent(w, "block-job-complete"), 1);
 }
@@ -374,10 +380,7 @@ static void c114_a_finished_run_has_not_the_row_of_the_next_one(void **state)
 {
     world *w = *state;
     be(w, "1.7");
-    bj_job *first = drive_mirror(w);
-    become_ready(w, first);
-    expect_end(w, bj_job_pivot(first, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
-               BJ_OUTCOME_PIVOTED);
+    bj_job *first = pivot_a_drive_mirror(w);
     bj_job *next = drive_mirror(w);
     assert_string_equal(bj_job_id(next), bj_job_id(first));
 

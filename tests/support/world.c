@@ -7,6 +7,7 @@
 #include "counts.h"
 #include "libvirt.h"
 #include "nodes.h"
+#include "peer.h"
 #include "process.h"
 #include "qemus.h"
 
@@ -270,4 +271,20 @@ bj_job *attach(world *w, const char *id)
 {
     bj_future *attached = bj_monitor_attach(w->monitor, id, BJ_TIMEOUT_NONE);
     return hold_job(w, bj_future_job(expect(w, attached, BJ_OK)));
+}
+
+bj_monitor *meet_peer(world *w, peer_play *play, void *user, peer **ret_peer)
+{
+    *ret_peer = peer_start(play, user);
+    bj_future *connected = bj_monitor_connect(w->ctx, peer_uri(*ret_peer), BJ_TIMEOUT_NONE);
+    peer_connected(*ret_peer);
+    bj_monitor *monitor = bj_future_monitor(answers(connected, BJ_OK));
+    bj_future_unref(connected);
+    return monitor;
+}
+
+void part_from_peer(bj_monitor *monitor, peer *p)
+{
+    bj_monitor_unref(monitor);
+    peer_end(p);
 }

@@ -74,4 +74,10 @@ bj_job *start(world *w, const char *command, const char *arguments);
 bj_job *mirror(world *w, const char *device, const char *target, const char *options);
 bj_job *attach(world *w, const char *id);
 
+/* Connected to a peer that plays that (peer.h); then part_from_peer(). */
+struct peer;
+bj_monitor *meet_peer(world *w, void (*play)(struct peer *p, void *user), void *user,
+                      struct peer **ret_peer);
+void part_from_peer(bj_monitor *monitor, struct peer *p);
+
 #endif
