@@ -104,6 +104,23 @@ static void b45_commands_under_way_are_answered(void **state)
     assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_NONE);
 }
 
+static void b45_a_watch_that_begins_meanwhile_hears_of_both(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_watch *first = watch_monitor(w);
+    step(w, JSON({"do": "die"}));
+    await_kind(first, BJ_RECORD_DISCONNECTED);
+
+    bj_watch *second = watch_monitor(w);
+    const bj_record *record = next_record(second);
+    assert_int_equal(record->kind, BJ_RECORD_DISCONNECTED);
+    assert_int_equal(record->error, BJ_E_DISCONNECTED);
+    assert_non_null(strstr(record->text, fake_path(w)));
+    step(w, JSON({"do": "start", "jobs": "keep"}));
+    assert_int_equal(next_record(second)->kind, BJ_RECORD_RECONNECTED);
+}
+
 static void b46_still_listed_goes_on(void **state)
 {
     world *w = *state;
@@ -524,6 +541,7 @@ int main(void)
         FAKE_TEST(b45_waits_go_on_through_a_new_connection),
         FAKE_TEST(b45_the_monitor_is_not_closed_by_it),
         FAKE_TEST(b45_commands_under_way_are_answered),
+        FAKE_TEST(b45_a_watch_that_begins_meanwhile_hears_of_both),
         FAKE_TEST(b46_still_listed_goes_on),
         FAKE_TEST(b46_a_pivot_that_waited_happens_when_qemu_is_back),
         FAKE_TEST(b46_concluded_while_away_has_its_outcome),

@@ -55,6 +55,19 @@ func reconnecting(t testing.TB, uri string) (*blockjob.Monitor, <-chan blockjob.
 	return m, events
 }
 
+func TestB45StreamThatBeginsMeanwhileHearsOfBoth(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m, events := reconnecting(t, fake.URI)
+	goAway(t, fake, events)
+	later, err := m.Events(patience(t))
+	ok(t, err)
+	fails(t, (<-later).Err, blockjob.ErrDisconnected)
+	comeBack(t, fake, events, "keep")
+	if event := <-later; event.Kind != blockjob.EventReconnected {
+		t.Errorf("event %+v", event)
+	}
+}
+
 func TestB45WaitsGoOnThroughANewConnection(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m, events := reconnecting(t, fake.URI)

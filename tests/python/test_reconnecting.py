@@ -69,6 +69,18 @@ async def test_b45_waits_go_on_through_a_new_connection(
         assert event.name and event.error is None
 
 
+async def test_b45_a_stream_that_begins_meanwhile_hears_of_both(
+    connect: Connect, fake: FakeQemu
+) -> None:
+    async with await connect(fake.path, reconnect=math.inf) as monitor:
+        events = monitor.events()
+        await go_away(fake, events)
+        later = monitor.events()
+        assert (await anext(later)).kind is EventKind.DISCONNECTED
+        await come_back(fake, events, "keep")
+        assert (await anext(later)).kind is EventKind.RECONNECTED
+
+
 async def test_b46_still_listed_goes_on(connect: Connect, fake: FakeQemu) -> None:
     async with await connect(fake.path, reconnect=math.inf) as monitor:
         events = monitor.events()

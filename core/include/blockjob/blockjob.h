@@ -639,7 +639,8 @@ typedef struct bj_watch_closure {
  * so it is asked, only while such a watch is open (B63). 0 asks nothing. */
 int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 
-/* All events of this QEMU from now on; what is sent after this call is seen. */
+/* All events of this QEMU from now on; what is sent after this call is seen. A watch of a monitor
+ * whose connection is just being made again begins with DISCONNECTED. */
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
 
 bj_watch *bj_watch_ref(bj_watch *watch);

@@ -38,6 +38,7 @@ void monitor_unref_memory(bj_monitor *monitor)
     for (int i = 0; i < VERSIONS_MAX; i++)
         text_unref(monitor->versions[i]);
     text_unref(monitor->over_text);
+    text_unref(monitor->away_text);
     ctx_unref(monitor->ctx);
     free(monitor);
 }
@@ -250,8 +251,10 @@ static void unprepare_all(const bj_monitor *monitor)
 
 static bool go_away(bj_monitor *monitor, struct text *text)
 {
-    if (!reconnect_begin(monitor, text))
+    if (!reconnect_begin(monitor))
         return false;
+    text_unref(monitor->away_text);
+    monitor->away_text = text_ref(text);
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_AWAY;
     monitor->driver = NULL;
@@ -649,7 +652,7 @@ static void begin_watch(bj_watch *watch)
     watch_link(watch, &monitor->watches);
     if (monitor->state == MONITOR_AWAY || monitor->tracker.is_returning) /* it will hear the rest */
         watch_push(watch, &(bj_record){.kind = BJ_RECORD_DISCONNECTED, .error = BJ_E_DISCONNECTED},
-                   NULL, NULL);
+                   NULL, monitor->away_text);
 }
 
 static void leave_watch(bj_watch *watch)

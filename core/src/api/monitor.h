@@ -50,6 +50,8 @@ struct bj_monitor {
     struct driver *driver; /* NULL while there is no connection */
     int64_t peer;          /* the process at the other end; 0: not known */
     struct reconnect *reconnect;
+    struct text
+        *away_text;     /* why the connection ended that was, or is being, made again; or NULL */
     bj_future *connect; /* who waits for it to open; NULL: nobody */
     struct tracker tracker;
     struct driver_request rows_request; /* of its list */

@@ -16,8 +16,7 @@ struct reconnect {
     struct loop_timer *timer; /* of the next attempt; while one is under way, its deadline */
     int64_t deadline_ms;      /* monotonic; -1: none */
     int64_t delay_ms;
-    struct text *ended; /* why the connection is over */
-    struct text *why;   /* why the latest attempt failed; NULL: there was none */
+    struct text *why; /* why the latest attempt failed; NULL: there was none */
 };
 
 static void close_driver(struct reconnect *reconnect, const char *why)
@@ -33,7 +32,6 @@ void reconnect_free(struct reconnect *reconnect)
         return;
     close_driver(reconnect, "connecting was given up");
     loop_timer_free(reconnect->timer);
-    text_unref(reconnect->ended);
     text_unref(reconnect->why);
     free(reconnect);
 }
@@ -54,7 +52,7 @@ static void give_up(struct reconnect *reconnect)
     const char *why = reconnect->why ? text_str(reconnect->why) : "nobody tried";
     monitor_shut(
         monitor, BJ_E_DISCONNECTED,
-        text_printf("%s; it could not be made again: %s", text_str(reconnect->ended), why));
+        text_printf("%s; it could not be made again: %s", text_str(monitor->away_text), why));
 }
 
 static void wait_for_next(struct reconnect *reconnect)
@@ -121,7 +119,7 @@ static void on_timer(void *user)
         attempt(reconnect);
 }
 
-bool reconnect_begin(bj_monitor *monitor, struct text *why)
+bool reconnect_begin(bj_monitor *monitor)
 {
     struct reconnect *reconnect = calloc(1, sizeof *reconnect);
     if (!reconnect)
@@ -139,7 +137,6 @@ bool reconnect_begin(bj_monitor *monitor, struct text *why)
         free(reconnect);
         return false;
     }
-    reconnect->ended = text_ref(why);
     monitor->reconnect = reconnect;
     wait_for_next(reconnect);
     return true;

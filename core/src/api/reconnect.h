@@ -10,7 +10,7 @@
 struct reconnect;
 
 /* The connection has ended: tries until the monitor's time is over. False: no memory. */
-bool reconnect_begin(bj_monitor *monitor, struct text *why);
+bool reconnect_begin(bj_monitor *monitor);
 
 /* An attempt has failed, and another would be in vain if what is sought is no more; one has
  * succeeded, with this driver, and it is over. */
