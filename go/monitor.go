@@ -463,7 +463,8 @@ func (m *Monitor) Transaction(ctx context.Context, actions []Action, options ...
 }
 
 // Attach finds a job that another client, or an earlier process, started. Before QEMU 2.7 the id is
-// the device's name. The library does not dismiss such a job; use Dismiss. Error: ErrNoJob.
+// the device's name. The library does not dismiss such a job; use Dismiss. Errors: ErrNoJob, also if it ends meanwhile
+// and QEMU forgets it; ErrBusy if more jobs than LimitJobs are followed.
 func (m *Monitor) Attach(ctx context.Context, id string) (*Job, error) {
 	if err := isText("the id", id); err != nil {
 		return nil, err

@@ -570,7 +570,10 @@ class Monitor(MonitorBase):
         return [Job(self, handle) for handle in handles]
 
     async def attach(self, job_id: str, *, timeout: float | None = 60.0) -> Job:
-        """The job of that id, whoever started it. Raises `NoJob`.
+        """The job of that id, whoever started it.
+
+        Raises `NoJob`, also if it ends meanwhile and QEMU forgets it; `Busy` if more jobs than
+        `Limit.JOBS` are followed.
 
         It is never dismissed by the library unless asked.
         """

@@ -436,8 +436,9 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
 /* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
  * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(), the
  * same bj_job for the same run, however often it is asked. It comes when what uses the job's disk
- * has been recorded as well, so that the outcome is known whoever ends the job. Error:
- * BJ_E_NO_JOB. */
+ * has been recorded as well, so that the outcome is known whoever ends the job. Errors:
+ * BJ_E_NO_JOB, also if it ends meanwhile and QEMU forgets it; BJ_E_BUSY: more jobs than
+ * BJ_LIMIT_JOBS are followed. */
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms);
 
 /* All jobs QEMU knows of now. Answer: bj_future_info(). */
