@@ -115,6 +115,7 @@ class Qemu:
                 listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 listener.bind(str(path))
                 listener.listen(1)
+                listener.setblocking(False)  # two threads of QEMU may accept the same client
                 fd = listener.fileno()
                 command += ["-chardev", f"socket,id={path.stem},fd={fd},server=on,wait=off"]
                 command += ["-mon", f"chardev={path.stem},mode=control"]

@@ -12,12 +12,13 @@ Message = dict[str, Any]
 
 
 class Client:
-    """A connection to a QMP socket; negotiated unless told otherwise."""
+    """A connection to a QMP socket, or one that there is; negotiated unless told otherwise."""
 
-    def __init__(self, path: str, negotiate: bool = True) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, peer: str | socket.socket, negotiate: bool = True) -> None:
+        self.socket = socket.socket(socket.AF_UNIX) if isinstance(peer, str) else peer
         self.socket.settimeout(60)
-        self.socket.connect(path)
+        if isinstance(peer, str):
+            self.socket.connect(peer)
         self.lines = self.socket.makefile("rb")
         if negotiate:
             self._negotiate()

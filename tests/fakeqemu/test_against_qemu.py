@@ -126,7 +126,7 @@ def chain(images: Path) -> Iterator[list[str]]:
 
 
 @pytest.fixture(params=SERVERS)
-def real(request: pytest.FixtureRequest, chain: list[str], tmp_path: Path) -> Iterator[Client]:
+def real(request: pytest.FixtureRequest, chain: list[str]) -> Iterator[Client]:
     """A client of the real QEMU, with the nodes that the scripts name."""
     program: str = request.param
     if not shutil.which(program):
@@ -135,18 +135,17 @@ def real(request: pytest.FixtureRequest, chain: list[str], tmp_path: Path) -> It
     inject = "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28"
     nodes = [*(f"{null}={name}" for name in ("disk", "copy", "disk2", "copy2", "under")), *chain]
     nodes.append(f"blkdebug,node-name=broken,image=under,{inject}")
-    with socket.socket(socket.AF_UNIX) as listener:
-        # QEMU gets a socket that listens already, so that there is nothing to wait for.
-        path = str(tmp_path / "qmp")
-        listener.bind(path)
-        listener.listen(1)
-        channel = f"socket,id=m,fd={listener.fileno()},server=on,wait=off"
+    ours, theirs = socket.socketpair()
+    with theirs:
+        # Connected already: a QEMU that listens may hang over a client that comes very early, as
+        # two of its threads accept it.
+        channel = f"socket,id=m,fd={theirs.fileno()}"
         command = [program, "--chardev", channel, *SERVERS[program]]
         for node in nodes:
             command += ["--blockdev", node]
-        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     try:
-        with Client(path) as client:
+        with Client(ours) as client:
             yield client
     finally:
         process.kill()
