@@ -44,7 +44,6 @@ static int refuse_verb(struct driver *driver, struct driver_request *asker, cons
                                 text_printf("libvirt has no call that %s", what));
 }
 
-static const struct request_kind pivot_kind = {.call = run_pivot, .is_verb = true};
 static const struct request_kind abort_kind = {.call = run_abort, .is_verb = true};
 static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
 
@@ -57,6 +56,18 @@ static int launch_verb(struct driver *driver, const struct request_kind *kind,
     return request_launch(request);
 }
 
+static int launch_pivot(struct driver *driver, struct driver_request *asker, const char *disk)
+{
+    static const struct request_kind kind = {.call = run_pivot, .is_verb = true, .is_pivot = true};
+    struct facts *facts = domain_of(driver)->facts;
+    struct request *request = request_new(driver, &kind, asker, disk);
+    if (request) {
+        request->change_count = facts_change_count(facts);
+        facts_pivot_sent(facts, disk);
+    }
+    return request_launch(request);
+}
+
 static int domain_verb(struct driver *driver, struct driver_request *asker,
                        const struct driver_verb *verb)
 {
@@ -65,8 +76,7 @@ static int domain_verb(struct driver *driver, struct driver_request *asker,
 
     switch (verb->verb) {
     case VERB_COMPLETE:
-        facts_pivot_sent(facts, id);
-        return launch_verb(driver, &pivot_kind, asker, id, 0);
+        return launch_pivot(driver, asker, id);
     case VERB_CANCEL:
         return launch_verb(driver, &abort_kind, asker, id, 0);
     case VERB_FORCE:

@@ -98,12 +98,23 @@ static void fill_error(struct request *request, struct driver_reply *reply)
         reply->refusal = VERDICT_NO_SUCH_JOB;
 }
 
+/* A pivot whose reply is lost may have been taken. */
+static void note_result(const struct request *request, bool went_well)
+{
+    struct facts *facts = request->domain->facts;
+    bool is_refused = !went_well && !request->is_lost && !request->is_gone;
+
+    if (facts && request->start)
+        facts_start_over(facts, request->disk, went_well);
+    if (facts && request->kind->is_pivot && is_refused)
+        facts_pivot_refused(facts, request->disk, request->change_count);
+}
+
 bool request_finish(struct request *request)
 {
     struct driver_reply reply = {.error = request->error, .text = text_str(request->text)};
 
-    if (request->start && request->domain->facts)
-        facts_start_over(request->domain->facts, request->disk, request->went_well);
+    note_result(request, request->went_well);
     if (request->kind->call && !request->went_well)
         fill_error(request, &reply);
     else if (request->kind->over && request->asker && !request->kind->over(request, &reply))
@@ -191,8 +202,7 @@ int request_launch(struct request *request)
         link_request(request);
         return BJ_OK;
     }
-    if (request->start)
-        facts_start_over(request->domain->facts, request->disk, false);
+    note_result(request, false);
     request_free(request);
     return r;
 }
@@ -224,8 +234,7 @@ bool domain_withdraw(struct driver *driver, struct driver_request *asker)
     if (!request || !request->kind->call || request->held ||
         !lane_withdraw(request->domain->lane, &request->call))
         return false;
-    if (request->start)
-        facts_start_over(request->domain->facts, request->disk, false);
+    note_result(request, false);
     unlink_request(request);
     request_free(request);
     return true;

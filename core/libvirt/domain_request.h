@@ -11,6 +11,7 @@
 
 struct request_kind {
     bool is_verb; /* then an invalid argument is that there is no job on the disk */
+    bool is_pivot;
     /* A thread of the pool; whether it went well. NULL: there is nothing to call. */
     bool (*call)(struct request *request);
     /* The loop's thread, after a call that went well, if someone still asks: fills the reply.
@@ -38,7 +39,7 @@ struct request {
     char error_class[16];
     struct disks disks;
     struct job_list *list;
-    uint64_t change_count; /* facts_change_count() when the list was asked for */
+    uint64_t change_count; /* facts_change_count() when the list or the pivot was asked for */
     unsigned lists;        /* how often it was made */
     bool held;             /* a list that waits for an end; no call is under way */
 };

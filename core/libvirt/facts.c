@@ -29,6 +29,7 @@ struct run {
     bool ready;
     bool ready_emitted;
     bool pivot_sent;
+    uint64_t begun_at; /* facts_change_count() */
 
     /* Said by QEMU of the run that is active. */
     enum qemu_end end;
@@ -171,9 +172,9 @@ static void clear(struct run *run)
 /* Nothing that was known is of this one. */
 static void begin(struct facts *facts, struct run *run)
 {
-    facts->change_count++;
     clear(run);
     run->active = true;
+    run->begun_at = ++facts->change_count;
     run->begun = run->starts > 0 && !run->taken;
     run->taken = false;
 }
@@ -517,6 +518,13 @@ void facts_pivot_sent(struct facts *facts, const char *disk)
     struct run *run = find_run(facts, disk);
     if (run)
         run->pivot_sent = true;
+}
+
+void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_count)
+{
+    struct run *run = find_run(facts, disk);
+    if (run && run->begun_at <= change_count)
+        run->pivot_sent = false;
 }
 
 int facts_row(struct facts *facts, const char *disk, bool ready)

@@ -50,6 +50,9 @@ int facts_start_sent(struct facts *facts, const char *disk);
 void facts_start_over(struct facts *facts, const char *disk, bool accepted);
 void facts_pivot_sent(struct facts *facts, const char *disk);
 
+/* The pivot that was sent at that facts_change_count() was refused, or was not sent after all. */
+void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_count);
+
 /* What a list said: there is a job on the disk, and maybe it is ready. Never takes back what an
  * event said. BJ_OK or BJ_E_NOMEM. */
 int facts_row(struct facts *facts, const char *disk, bool ready);

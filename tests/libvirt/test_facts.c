@@ -273,6 +273,26 @@ static void b66_canceled_is_what_was_known_where_qemu_is_silent(void **state)
     assert_told(heard, "vda mirror READY @0; vda mirror COMPLETED @0"); /* that was another's */
 }
 
+static void c15_a_pivot_that_was_refused_changes_nothing(void **state)
+{
+    struct heard *heard = *state;
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    uint64_t sent_at = facts_change_count(heard->facts);
+    facts_pivot_sent(heard->facts, "vda");
+    facts_pivot_refused(heard->facts, "vda", sent_at);
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, "vda mirror READY @0; vda mirror COMPLETED @0");
+    assert_switched(heard, NOT_SWITCHED);
+
+    /* One that was sent to the run before. */
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    facts_pivot_sent(heard->facts, "vda");
+    facts_pivot_refused(heard->facts, "vda", sent_at);
+    facts_pivot_refused(heard->facts, "vdz", sent_at);
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, "vda mirror READY @0; vda mirror CANCELLED @0");
+}
+
 static void b17_an_abort_that_came_too_late_tells_the_truth(void **state)
 {
     struct heard *heard = *state;
@@ -815,6 +835,7 @@ int main(void)
         FACTS_TEST(b03_an_active_commit_that_completed_was_ready),
         FACTS_TEST(b66_canceled_is_what_qemu_says_it_is),
         FACTS_TEST(b66_canceled_is_what_was_known_where_qemu_is_silent),
+        FACTS_TEST(c15_a_pivot_that_was_refused_changes_nothing),
         FACTS_TEST(b17_an_abort_that_came_too_late_tells_the_truth),
         FACTS_TEST(b11_a_failure_has_qemus_text),
         FACTS_TEST(b10_a_failure_without_a_reason_is_one),
