@@ -121,6 +121,8 @@ static bool read_domain(struct domain *domain)
     struct call_error error = {0};
 
     domain->found.id = virDomainGetID(handle);
+    if (virConnectGetLibVersion(virDomainGetConnect(handle), &domain->found.version) != 0)
+        domain->found.version = 0;
     if (call_disks(handle, &domain->found.disks, &error))
         return true;
     domain->found.failure.why = error.message;
@@ -179,6 +181,7 @@ static void go_up(struct domain *domain)
     domain->stage = STAGE_UP;
     domain->disks = domain->found.disks;
     domain->found.disks = (struct disks){0};
+    facts_set_version(domain->facts, domain->found.version);
     domain->driver.capabilities.has_ready_event = true;
     domain->driver.capabilities.has_bare_rows = true;
     domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;

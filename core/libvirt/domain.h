@@ -47,7 +47,8 @@ struct domain {
         struct session_failure failure;
         struct disks disks;
         unsigned id;
-    } found; /* what opening works with; the pool's until it is over */
+        unsigned long version; /* of libvirt */
+    } found;                   /* what opening works with; the pool's until it is over */
 
     /* The loop's own. */
     enum stage stage;

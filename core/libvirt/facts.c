@@ -49,6 +49,7 @@ struct facts {
     void (*emit)(void *user, const struct fact *fact);
     void *user;
     bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
+    bool aborts_hard;  /* this libvirt spoils a ready copy that it aborts */
     uint64_t change_count;
     size_t count, room;
     struct run **runs; /* sorted by disk */
@@ -158,6 +159,13 @@ static int get_run(struct facts *facts, const char *disk, struct run **ret)
     return BJ_OK;
 }
 
+/* --------------------------------------------------------------------- settings */
+
+void facts_set_version(struct facts *facts, unsigned long version)
+{
+    facts->aborts_hard = version > 0 && version < FACTS_FIRST_SOFT_ABORT;
+}
+
 /* ---------------------------------------------------------------------- runs */
 
 static void clear(struct run *run)
@@ -233,14 +241,19 @@ static void emit_ready(const struct facts *facts, struct run *run, const char *t
         facts->emit(facts->user, &fact);
 }
 
+/* Whether a copy that was aborted is whole, where QEMU is silent. */
+static bool is_whole(const struct facts *facts, const struct run *run, int type)
+{
+    return can_switch(run, type) && run->ready && !run->pivot_sent && !facts->aborts_hard;
+}
+
 /* What libvirt calls canceled is what someone has asked it to abort, however it went (B17). A copy
  * that was ready is then whole (B66). */
-static struct fact canceled(const struct run *run, int type)
+static struct fact canceled(const struct facts *facts, const struct run *run, int type)
 {
     enum qemu_end end = run->end;
     if (end == QEMU_SAYS_NOTHING)
-        end = can_switch(run, type) && run->ready && !run->pivot_sent ? QEMU_COMPLETED
-                                                                      : QEMU_CANCELLED;
+        end = is_whole(facts, run, type) ? QEMU_COMPLETED : QEMU_CANCELLED;
     if (end == QEMU_CANCELLED)
         return (struct fact){.kind = FACT_CANCELLED};
     return (struct fact){
@@ -264,12 +277,12 @@ static struct fact failed(const struct run *run)
     return (struct fact){.kind = FACT_COMPLETED, .error = error};
 }
 
-static struct fact end_of(const struct run *run, int type, int status)
+static struct fact end_of(const struct facts *facts, const struct run *run, int type, int status)
 {
     if (status == FACTS_FAILED)
         return failed(run);
     if (status == FACTS_CANCELED)
-        return canceled(run, type);
+        return canceled(facts, run, type);
     return (struct fact){.kind = FACT_COMPLETED};
 }
 
@@ -288,7 +301,7 @@ static bool has_been_ready(const struct fact *fact, int type)
 
 static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
-    struct fact fact = end_of(run, type, status);
+    struct fact fact = end_of(facts, run, type, status);
     if (has_been_ready(&fact, type))
         emit_ready(facts, run, facts_type_name(type));
 

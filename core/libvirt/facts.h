@@ -28,12 +28,20 @@ enum facts_type {
 /* QEMU's word: "stream", "mirror", "commit", "backup"; "" for others. */
 const char *facts_type_name(int type);
 
+/* The first libvirt that aborts a ready copy softly, so that its target stays whole. Those before
+ * cancel it by force, which leaves a target that is not (C16). */
+#define FACTS_FIRST_SOFT_ABORT 7003000UL
+
 /* One a connection: what was missed between two of them is in none. */
 struct facts;
 
 /* `emit` is called from inside the functions below, and may call them. NULL: no memory. */
 struct facts *facts_new(void (*emit)(void *user, const struct fact *fact), void *user);
 void facts_free(struct facts *facts); /* takes NULL */
+
+/* The version of the libvirt that handles the jobs, as virConnectGetLibVersion() has it; 0: not
+ * known. Before anything is reported. */
+void facts_set_version(struct facts *facts, unsigned long version);
 
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);

@@ -293,6 +293,30 @@ static void c15_a_pivot_that_was_refused_changes_nothing(void **state)
     assert_told(heard, "vda mirror READY @0; vda mirror CANCELLED @0");
 }
 
+static void copy_is_aborted_by(struct heard *heard, unsigned long version, const char *expected)
+{
+    facts_set_version(heard->facts, version);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, expected);
+}
+
+static void c16_an_old_libvirt_spoils_the_copy_that_it_aborts(void **state)
+{
+    struct heard *heard = *state;
+    copy_is_aborted_by(heard, 7000000, "vda mirror READY @0; vda mirror CANCELLED @0");
+    copy_is_aborted_by(heard, FACTS_FIRST_SOFT_ABORT - 1,
+                       "vda mirror READY @0; vda mirror CANCELLED @0");
+    copy_is_aborted_by(heard, FACTS_FIRST_SOFT_ABORT,
+                       "vda mirror READY @0; vda mirror COMPLETED @0");
+    copy_is_aborted_by(heard, 0, "vda mirror READY @0; vda mirror COMPLETED @0");
+
+    facts_set_version(heard->facts, 7000000);
+    qemu_completed(heard, 4); /* which knows better */
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, "vda mirror COMPLETED @4");
+}
+
 static void b17_an_abort_that_came_too_late_tells_the_truth(void **state)
 {
     struct heard *heard = *state;
@@ -836,6 +860,7 @@ int main(void)
         FACTS_TEST(b66_canceled_is_what_qemu_says_it_is),
         FACTS_TEST(b66_canceled_is_what_was_known_where_qemu_is_silent),
         FACTS_TEST(c15_a_pivot_that_was_refused_changes_nothing),
+        FACTS_TEST(c16_an_old_libvirt_spoils_the_copy_that_it_aborts),
         FACTS_TEST(b17_an_abort_that_came_too_late_tells_the_truth),
         FACTS_TEST(b11_a_failure_has_qemus_text),
         FACTS_TEST(b10_a_failure_without_a_reason_is_one),
