@@ -109,6 +109,15 @@ def own_libvirtd() -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
+def other_libvirtd(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """Where domains migrate to."""
+    if not libvirtd.can_migrate:
+        pytest.skip("the kernel gives nobody a host name of its own")
+    with Libvirtd() as host:
+        yield host
+
+
+@pytest.fixture
 def domain(libvirtd: Libvirtd) -> Domain:
     """A paused domain with the disks vda and vdb.
 

@@ -35,7 +35,9 @@ def missing() -> str:
 class Libvirtd(Helper):
     def __init__(self) -> None:
         super().__init__(_PROGRAM)
-        self.connection: str = self.do("host")["uri"]
+        made = self.do("host")
+        self.connection: str = made["uri"]
+        self.can_migrate: bool = made["can_migrate"]
 
     def kill(self) -> None:
         """Kills it; the domains keep running."""
@@ -156,6 +158,18 @@ class Domain:
     def release(self, target: str) -> None:
         """Lets a halted job go on."""
         self._do("job", disk=target, action="release")
+
+    def migrate(self, host: Libvirtd, *, slowly: bool = False) -> None:
+        """Begins to move it, and the content of its disks, to another host."""
+        place = host.do("expect", **self._do("disks"))
+        self._do("migrate", slowly=slowly, **place)
+
+    def migrated(self) -> str:
+        """Waits for the end of the migration: "" if it has moved, else why not."""
+        return str(self._do("migrated")["reason"])
+
+    def abort_migration(self) -> None:
+        self.host.virsh("domjobabort", self.name)
 
     def destroy(self) -> None:
         self._do("destroy")

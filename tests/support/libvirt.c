@@ -15,7 +15,8 @@
 
 enum { SKIPPED = 77 };
 
-static helper *host;
+static const char *const program[] = {"tests/support/libvirtd", NULL};
+static helper *host, *other_host;
 static char uri[256];
 static int sockets_of_helpers;
 
@@ -32,7 +33,6 @@ static int count_sockets(void)
 static int host_begin(void **state)
 {
     (void)state;
-    static const char *const program[] = {"tests/support/libvirtd", NULL};
     host = helper_start(program);
     json_t *answer = helper_do(host, JSON({"do": "host"}));
     snprintf(uri, sizeof(uri), "%s", json_string_value(json_object_get(answer, "uri")));
@@ -46,6 +46,7 @@ static int host_end(void **state)
 {
     (void)state;
     helper_end(host);
+    helper_end(other_host);
     return 0;
 }
 
@@ -99,16 +100,26 @@ const char *virsh(world *w, const char *words)
 
 /* -------------------------------------------------------------- the domains */
 
-domain *add_domain(world *w)
+static domain *make_domain(world *w, const char *step)
 {
     domain *d = calloc(1, sizeof(*d));
     assert_non_null(d);
     world_keeps(w, d, free);
-    json_t *made = helper_do(host, JSON({"do": "domain"}));
+    json_t *made = helper_do(host, "%s", step);
     d->name = text_in(w, json_incref(made), "name");
     d->uri = text_in(w, json_incref(made), "uri");
     d->prefix = text_in(w, made, "prefix");
     return d;
+}
+
+domain *add_domain(world *w)
+{
+    return make_domain(w, JSON({"do": "domain"}));
+}
+
+domain *add_large_domain(world *w)
+{
+    return make_domain(w, JSON({"do": "domain", "targets": ["vda"], "large": true}));
 }
 
 domain *domain_of(world *w)
@@ -237,6 +248,56 @@ void their_verb(domain *d, const char *disk, const char *verb)
 void destroy_domain(domain *d)
 {
     step(JSON({"do": "destroy", "domain": "%s"}), d->name);
+}
+
+/* --------------------------------------------------------------- migration */
+
+void start_other_host(void)
+{
+    json_t *answer = helper_do(host, JSON({"do": "host"}));
+    bool can_migrate = json_is_true(json_object_get(answer, "can_migrate"));
+    json_decref(answer);
+    if (can_migrate && !other_host)
+        other_host = helper_start(program);
+    sockets_of_helpers = count_sockets();
+}
+
+void need_other_host(void)
+{
+    if (!other_host)
+        skip();
+}
+
+void begin_migration(domain *d, bool slowly)
+{
+    json_t *disks = helper_do(host, JSON({"do": "disks", "domain": "%s"}), d->name);
+    json_object_set_new(disks, "do", json_string("expect"));
+    json_object_del(disks, "ok");
+    char *expect = json_dumps(disks, 0);
+    json_t *place = helper_do(other_host, "%s", expect);
+    json_object_set_new(place, "do", json_string("migrate"));
+    json_object_set_new(place, "domain", json_string(d->name));
+    json_object_set_new(place, "slowly", json_boolean(slowly));
+    json_object_del(place, "ok");
+    char *migrate = json_dumps(place, 0);
+    step("%s", migrate);
+    free(migrate);
+    free(expect);
+    json_decref(place);
+    json_decref(disks);
+}
+
+bool abort_migration(domain *d)
+{
+    json_t *answer = helper_try(host, JSON({"do": "virsh", "words": "domjobabort %s"}), d->name);
+    bool was_there = json_is_true(json_object_get(answer, "ok"));
+    json_decref(answer);
+    return was_there;
+}
+
+const char *end_migration(world *w, domain *d)
+{
+    return ask(w, "reason", JSON({"do": "migrated", "domain": "%s"}), d->name);
 }
 
 /* ------------------------------------------------------------------ network */

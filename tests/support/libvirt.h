@@ -82,6 +82,19 @@ void their_copy(domain *d, const char *name, bool halted);
 void their_verb(domain *d, const char *disk, const char *verb);
 void destroy_domain(domain *d);
 
+/* Another libvirtd, to which domains migrate. Before the test's world, which counts its fds. */
+void start_other_host(void);
+/* Skips the test where there is none, as the kernel gives nobody a host name of its own. Before the
+ * test connects to anything. */
+void need_other_host(void);
+/* A domain with a large disk vda, which a slow migration takes minutes to copy. */
+domain *add_large_domain(world *w);
+/* virsh begins to move the domain, and the content of its disks, to the other host, and is waited
+ * for: "" if the domain has moved, else why not. */
+void begin_migration(domain *d, bool slowly);
+const char *end_migration(world *w, domain *d);
+bool abort_migration(domain *d); /* false: there is none any more */
+
 /* Starts a network store for a copy of the world's domain, and returns it as a disk of libvirt's
  * XML; to a failing one no write succeeds. */
 const char *network_store(world *w, bool failing);

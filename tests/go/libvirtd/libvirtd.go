@@ -24,6 +24,7 @@ const DiskBytes = 4 << 20
 // A Host is a libvirtd with a folder and a socket of its own. It belongs to the test's goroutine.
 type Host struct {
 	Connection string // its URI
+	CanMigrate bool   // to another
 
 	helper *helper.Helper
 }
@@ -82,12 +83,15 @@ func start() (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	var where struct{ URI string }
+	var where struct {
+		URI        string
+		CanMigrate bool `json:"can_migrate"`
+	}
 	if err := running.Do("host", nil, &where); err != nil {
 		running.Close()
 		return nil, err
 	}
-	return &Host{where.URI, running}, nil
+	return &Host{where.URI, where.CanMigrate, running}, nil
 }
 
 func (h *Host) do(t testing.TB, verb string, fields helper.Fields, result any) {
@@ -152,6 +156,12 @@ func (h *Host) Domain(t testing.TB, beginning string) *Domain {
 	return h.makeDomain(t, helper.Fields{"beginning": beginning})
 }
 
+// LargeDomain makes one whose only disk, vda, is large.
+func (h *Host) LargeDomain(t testing.TB) *Domain {
+	t.Helper()
+	return h.makeDomain(t, helper.Fields{"targets": []string{"vda"}, "large": true})
+}
+
 // InactiveDomain defines one that does not run.
 func (h *Host) InactiveDomain(t testing.TB) *Domain {
 	t.Helper()
@@ -168,6 +178,7 @@ func (h *Host) makeDomain(t testing.TB, options helper.Fields) *Domain {
 // result holds what any step of a domain can return.
 type result struct {
 	Path, XML string
+	Reason    string
 	Chain     []string
 	Same      bool
 }
@@ -267,6 +278,31 @@ func (d *Domain) Abort(target string) {
 func (d *Domain) Pivot(target string) {
 	d.t.Helper()
 	d.do("job", helper.Fields{"disk": target, "action": "pivot"})
+}
+
+// Migrate begins to move a domain with large disks, and the content of those, to another host; that takes
+// minutes.
+func (d *Domain) Migrate(to *Host) {
+	d.t.Helper()
+	var disks struct {
+		Targets []string
+		Size    int64
+	}
+	var place struct{ URI, Prefix string }
+	d.Host.do(d.t, "disks", helper.Fields{"domain": d.Name}, &disks)
+	to.do(d.t, "expect", helper.Fields{"targets": disks.Targets, "size": disks.Size}, &place)
+	d.do("migrate", helper.Fields{"uri": place.URI, "prefix": place.Prefix, "slowly": true})
+}
+
+// AbortMigration cancels it, and waits until it is over; it must not have succeeded.
+func (d *Domain) AbortMigration() {
+	d.t.Helper()
+	if _, err := d.Host.Virsh("domjobabort", d.Name); err != nil {
+		d.t.Fatal(err)
+	}
+	if d.do("migrated", nil).Reason == "" {
+		d.t.Fatal("it has migrated")
+	}
 }
 
 // Until asks until it is so.
