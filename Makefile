@@ -15,7 +15,7 @@
 #   make check-explore   every order of facts for the job machine, and for the tracker; DEPTH=3, SECONDS=60
 #   make check-mutations the explorer on broken machines, each of which it must catch
 #   make check-stress    two clients race each other, a third, and QEMU's death; the same on libvirt's
-#                        domains, and libvirtd restarts; SECONDS=60 each, SEED=
+#                        domains, and libvirtd restarts; SECONDS=60 each, SEED=; migrations, ROUNDS=3
 #   make check-traces    every transcript of tests/traces in every way; make check plays each in one
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make check-roots     builds on other Debian releases and as i386, runs the tests that need no other
@@ -425,9 +425,11 @@ check-race check-mutations:
 	$(run_tests) mutations
 
 SECONDS ?= 60
+ROUNDS ?= 3
 .check-stress: $(stress) $(python_ready)
 	$(stress) $(SECONDS) $(SEED)
 	$(with_tools) PYTHONPATH=tests/python:tests/support:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
+	$(with_tools) PYTHONPATH=tests/python:tests/support:tests/fakeqemu $(venv)/bin/python tests/libvirt/migrations.py $(ROUNDS)
 
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
 ifeq ($(has_libvirt),yes)

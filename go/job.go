@@ -36,7 +36,7 @@ type channels struct {
 // reports ID, Type, Current, Total, Speed and Ready.
 type JobInfo struct {
 	ID           string
-	Type         string // "mirror", "commit", "stream", "backup", "create", ...
+	Type         string // "mirror", "commit", "stream", "backup", "create", ...; of a libvirt domain also "migration"
 	Status       string // "running", "ready", "paused", ...; "" before QEMU 2.12
 	Error        string // of a job that has concluded
 	IOStatus     string // "ok", "failed", "nospace"
@@ -92,7 +92,8 @@ func (j *Job) use() core.Job {
 	return j.handle
 }
 
-// Type returns "mirror", "commit", ...; "" while it is unknown.
+// Type returns "mirror", "commit", ...; "" while it is unknown. A "migration" is a copy that libvirt makes to
+// migrate the domain: it can only be awaited.
 func (j *Job) Type() string {
 	defer runtime.KeepAlive(j)
 	return core.String(core.JobType(j.use()))

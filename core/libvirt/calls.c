@@ -140,10 +140,9 @@ bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_e
     return false;
 }
 
-static bool add_row(struct job_list *list, const struct disk *disk,
+static bool add_row(struct job_list *list, const struct disk *disk, const char *type,
                     const virDomainBlockJobInfo *info)
 {
-    const char *type = facts_type_name(info->type);
     bj_job_info row = {
         .id = strdup(disk->target),
         .type = *type ? strdup(type) : "",
@@ -165,27 +164,70 @@ static bool add_row(struct job_list *list, const struct disk *disk,
     return true;
 }
 
+/* Jobs on the disk; < 0: an error. */
+static int look_at_job(virDomainPtr domain, const char *disk, virDomainBlockJobInfo *ret)
+{
+    *ret = (virDomainBlockJobInfo){0};
+    int found =
+        virDomainGetBlockJobInfo(domain, disk, ret, VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES);
+    bool is_unplugged = found < 0 && virGetLastErrorCode() == VIR_ERR_INVALID_ARG;
+    return is_unplugged ? 0 : found;
+}
+
+/* libvirt lists a migration's copy as it lists any other, and reports it so. But all others are in
+ * the domain's XML for as long as they are listed. *disk is what the XML says now. */
+static bool is_migration(const struct disk *disk, const virDomainBlockJobInfo *info)
+{
+    return info->type == FACTS_COPY && !disk->has_mirror;
+}
+
+/* A copy may have begun since the XML was read: what is there now counts. */
+static bool add_job_again(virDomainPtr domain, const char *target, struct job_list *list,
+                          struct call_error *ret_error)
+{
+    struct disks now = {0};
+    virDomainBlockJobInfo info;
+
+    if (!call_disks(domain, &now, ret_error))
+        return false;
+    const struct disk *disk = disks_find(&now, target);
+    int found = disk ? look_at_job(domain, target, &info) : 0;
+    bool went_well = found >= 0 || failed(ret_error);
+    if (found > 0) {
+        bool migrates = is_migration(disk, &info);
+        const char *type = migrates ? FACTS_MIGRATION : facts_type_name(info.type);
+        went_well = add_row(list, disk, type, &info) || no_memory(ret_error);
+    }
+    disks_clear(&now);
+    return went_well;
+}
+
+static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_list *list,
+                    struct call_error *ret_error)
+{
+    virDomainBlockJobInfo info;
+    int found = look_at_job(domain, disk->target, &info);
+    if (found < 0)
+        return failed(ret_error);
+    if (found > 0 && is_migration(disk, &info))
+        return add_job_again(domain, disk->target, list, ret_error);
+    return found == 0 || add_row(list, disk, facts_type_name(info.type), &info) ||
+           no_memory(ret_error);
+}
+
 bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
                struct call_error *ret_error)
 {
     struct job_list *list = calloc(1, sizeof *list);
     if (list)
         list->rows = calloc(disks->count + 1, sizeof *list->rows);
-    bool whole = list && list->rows;
-    int found = 0; /* jobs on the disk; < 0: an error */
+    bool went_well = (list && list->rows) || no_memory(ret_error);
 
-    for (size_t i = 0; whole && i < disks->count && found >= 0; i++) {
-        virDomainBlockJobInfo info = {0};
-        found = virDomainGetBlockJobInfo(domain, disks->disks[i].target, &info,
-                                         VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES);
-        if (found < 0 && virGetLastErrorCode() == VIR_ERR_INVALID_ARG)
-            found = 0; /* it was unplugged meanwhile */
-        whole = found <= 0 || add_row(list, &disks->disks[i], &info);
-    }
-    if (whole && found >= 0) {
+    for (size_t i = 0; went_well && i < disks->count; i++)
+        went_well = add_job(domain, &disks->disks[i], list, ret_error);
+    if (went_well)
         *ret = list;
-        return true;
-    }
-    job_list_free(list);
-    return whole ? failed(ret_error) : no_memory(ret_error);
+    else
+        job_list_free(list);
+    return went_well;
 }

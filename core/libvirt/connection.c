@@ -409,6 +409,11 @@ bool connection_is_alive(const struct connection *connection)
     return virConnectIsAlive(connection->handle) != 0;
 }
 
+bool connection_hands_on_qemu_events(const struct connection *connection)
+{
+    return connection->qemu_event >= 0;
+}
+
 bool connection_reports_end(const struct connection *connection)
 {
     return connection->reports_end;

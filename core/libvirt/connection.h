@@ -47,6 +47,7 @@ void connection_nudge(const struct connection *connection);
 bool connection_is_alive(const struct connection *connection);
 /* False: the program itself listens for its end, and there can be only one who does:
  * connection_is_alive() is to be asked now and then. */
+bool connection_hands_on_qemu_events(const struct connection *connection);
 bool connection_reports_end(const struct connection *connection);
 
 #endif

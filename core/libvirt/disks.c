@@ -89,8 +89,19 @@ static bool read_mirror(const xmlNode *mirror, struct disk *disk)
 static void clear_disk(struct disk *disk)
 {
     free(disk->target);
+    free(disk->alias);
     free(disk->source);
     free(disk->mirror);
+}
+
+/* With a QEMU before 4.2 there are no node names, of which <source> has the index, and all jobs are
+ * named by the alias. */
+static bool read_alias(const xmlNode *node, struct disk *disk)
+{
+    const xmlNode *alias = child_of(node, "alias");
+    const xmlNode *source = child_of(node, "source");
+    bool has_nodes = source && *attribute_of(source, "index");
+    return !alias || !has_nodes || copy_attribute(alias, "name", &disk->alias);
 }
 
 /* One without a target can have no job, and its target stays NULL. False: no memory. */
@@ -102,8 +113,8 @@ static bool read_disk(const xmlNode *node, struct disk *disk)
     *disk = (struct disk){0};
     if (!target)
         return true;
-    return copy_attribute(target, "dev", &disk->target) && read_source(node, &disk->source) &&
-           (!mirror || read_mirror(mirror, disk));
+    return copy_attribute(target, "dev", &disk->target) && read_alias(node, disk) &&
+           read_source(node, &disk->source) && (!mirror || read_mirror(mirror, disk));
 }
 
 static size_t count_disks(const xmlNode *devices)

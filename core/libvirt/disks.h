@@ -11,6 +11,7 @@
 
 struct disk {
     char *target;      /* "vda" */
+    char *alias;       /* libvirt names the job of a migration by it, and no other; NULL: none is */
     char *source;      /* the path of a file or a device, the name of a network disk; NULL: none */
     bool has_mirror;   /* a copy or an active commit is at work */
     bool mirror_ready; /* and was ready once (B27): libvirt takes a pivot, or has taken it */

@@ -108,6 +108,17 @@ void domain_lose_memory(struct domain *domain)
                    text_printf("%s: out of memory for what libvirt tells", text_str(domain->uri)));
 }
 
+/* ----------------------------------------------------------------------- disks */
+
+void domain_take_disks(struct domain *domain, struct disks *disks)
+{
+    disks_clear(&domain->disks);
+    domain->disks = *disks;
+    *disks = (struct disks){0};
+    for (size_t i = 0; i < domain->disks.count; i++)
+        facts_set_alias(domain->facts, domain->disks.disks[i].target, domain->disks.disks[i].alias);
+}
+
 /* ---------------------------------------------------------------------- opening */
 
 static struct domain *of_opening(struct call *call)
@@ -179,9 +190,10 @@ static bool make_timers(struct domain *domain)
 static void go_up(struct domain *domain)
 {
     domain->stage = STAGE_UP;
-    domain->disks = domain->found.disks;
-    domain->found.disks = (struct disks){0};
+    domain_take_disks(domain, &domain->found.disks);
     facts_set_version(domain->facts, domain->found.version);
+    if (!session_hands_on_qemu_events(domain->session))
+        facts_lack_qemu(domain->facts);
     domain->driver.capabilities.has_ready_event = true;
     domain->driver.capabilities.has_bare_rows = true;
     domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;

@@ -81,6 +81,10 @@ void domain_unref(void *user);
 void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 void domain_lose_memory(struct domain *domain);
 
+/* Leaves *disks empty. Where memory is short for an alias, less is known of how a migration's copy
+ * ends. */
+void domain_take_disks(struct domain *domain, struct disks *disks);
+
 /* driver_ops.close */
 void domain_close(struct driver *driver, int error, const char *text);
 

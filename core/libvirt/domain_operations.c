@@ -68,12 +68,23 @@ static int launch_pivot(struct driver *driver, struct driver_request *asker, con
     return request_launch(request);
 }
 
+/* libvirt would let a verb wait until the migration is over, and then it may meet another job. */
+static int refuse_in_migration(struct driver *driver, struct driver_request *asker)
+{
+    return request_answer_later(
+        driver, asker, BJ_E_UNSUPPORTED,
+        text_printf("it is a part of the domain's migration, and no verb is for a part: "
+                    "virDomainAbortJob (virsh domjobabort) cancels the migration"));
+}
+
 static int domain_verb(struct driver *driver, struct driver_request *asker,
                        const struct driver_verb *verb)
 {
     struct facts *facts = domain_of(driver)->facts;
     const char *id = verb->id;
 
+    if (facts_is_migration(facts, id))
+        return refuse_in_migration(driver, asker);
     switch (verb->verb) {
     case VERB_COMPLETE:
         return launch_pivot(driver, asker, id);
@@ -124,9 +135,7 @@ static bool run_disks(struct request *request)
 
 static void take_disks(struct request *request)
 {
-    disks_clear(&request->domain->disks);
-    request->domain->disks = request->disks;
-    request->disks = (struct disks){0};
+    domain_take_disks(request->domain, &request->disks);
 }
 
 static bool probed(struct request *request, struct driver_reply *reply)
@@ -279,9 +288,14 @@ static bool run_urgent_list(struct request *request)
 
 static void note_rows(const struct request *request)
 {
-    for (size_t i = 0; i < request->list->count; i++)
-        facts_row(request->domain->facts, request->list->rows[i].info.id,
-                  request->list->rows[i].info.ready);
+    struct facts *facts = request->domain->facts;
+    for (size_t i = 0; i < request->list->count; i++) {
+        const bj_job_info *row = &request->list->rows[i].info;
+        if (strcmp(row->type, FACTS_MIGRATION) == 0)
+            facts_migration_row(facts, row->id);
+        else
+            facts_row(facts, row->id, row->ready);
+    }
 }
 
 /* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */

@@ -29,6 +29,8 @@ struct run {
     bool ready;
     bool ready_emitted;
     bool pivot_sent;
+    bool is_migration;
+    bool is_known;     /* whether it is a migration's, where QEMU is silent */
     uint64_t begun_at; /* facts_change_count() */
 
     /* Said by QEMU of the run that is active. */
@@ -42,6 +44,7 @@ struct run {
     bool taken;      /* libvirt has taken one, and nothing of its run was reported before */
 
     enum disk_switch switched; /* of the last that is over */
+    char *alias;               /* of the disk; NULL: not known */
     char disk[];
 };
 
@@ -49,6 +52,7 @@ struct facts {
     void (*emit)(void *user, const struct fact *fact);
     void *user;
     bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
+    bool lacks_qemu;   /* no event of QEMU's comes */
     bool aborts_hard;  /* this libvirt spoils a ready copy that it aborts */
     uint64_t change_count;
     size_t count, room;
@@ -90,6 +94,7 @@ void facts_free(struct facts *facts)
         return;
     for (size_t i = 0; i < facts->count; i++) {
         free(facts->runs[i]->error);
+        free(facts->runs[i]->alias);
         free(facts->runs[i]);
     }
     free(facts->runs);
@@ -166,13 +171,50 @@ void facts_set_version(struct facts *facts, unsigned long version)
     facts->aborts_hard = version > 0 && version < FACTS_FIRST_SOFT_ABORT;
 }
 
+void facts_lack_qemu(struct facts *facts)
+{
+    facts->lacks_qemu = true;
+}
+
+static bool same_text(const char *one, const char *other)
+{
+    return one && other ? strcmp(one, other) == 0 : one == other;
+}
+
+/* A disk that was unplugged may have left it to another. */
+static void take_alias(struct facts *facts, const char *alias)
+{
+    for (size_t i = 0; alias && i < facts->count; i++)
+        if (same_text(facts->runs[i]->alias, alias)) {
+            free(facts->runs[i]->alias);
+            facts->runs[i]->alias = NULL;
+        }
+}
+
+int facts_set_alias(struct facts *facts, const char *disk, const char *alias)
+{
+    struct run *run;
+    int r = get_run(facts, disk, &run);
+    if (!run || same_text(run->alias, alias))
+        return r;
+
+    char *copy = alias ? strdup(alias) : NULL;
+    if (alias && !copy)
+        return BJ_E_NOMEM;
+    take_alias(facts, alias);
+    free(run->alias);
+    run->alias = copy;
+    return BJ_OK;
+}
+
 /* ---------------------------------------------------------------------- runs */
 
 static void clear(struct run *run)
 {
     free(run->error);
     run->error = NULL;
-    run->active = run->ready = run->ready_emitted = run->pivot_sent = false;
+    run->active = run->ready = run->ready_emitted = false;
+    run->pivot_sent = run->is_migration = run->is_known = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
 }
@@ -184,6 +226,7 @@ static void begin(struct facts *facts, struct run *run)
     run->active = true;
     run->begun_at = ++facts->change_count;
     run->begun = run->starts > 0 && !run->taken;
+    run->is_known = run->begun || run->taken;
     run->taken = false;
 }
 
@@ -215,9 +258,24 @@ static void forget(struct facts *facts, struct run *run)
 
 /* ------------------------------------------------------------- libvirt's words */
 
+/* Where QEMU is silent only a list shows whether a copy is a migration's. */
+static bool is_in_doubt(const struct facts *facts, const struct run *run, int type)
+{
+    return facts->lacks_qemu && !run->is_known && type == FACTS_COPY;
+}
+
+static const char *type_of(const struct facts *facts, const struct run *run, int type)
+{
+    if (run->is_migration)
+        return FACTS_MIGRATION;
+    return is_in_doubt(facts, run, type) ? "" : facts_type_name(type);
+}
+
 static bool can_switch(const struct run *run, int type)
 {
     bool is_known = *facts_type_name(type) != '\0';
+    if (run->is_migration)
+        return false;
     return type == FACTS_COPY || type == FACTS_ACTIVE_COMMIT || (!is_known && run->ready);
 }
 
@@ -231,10 +289,12 @@ static bool address(const struct facts *facts, const struct run *run, const char
     return !run->taken;
 }
 
-static void emit_ready(const struct facts *facts, struct run *run, const char *type)
+/* Nobody can do anything about a migration's copy that is ready. */
+static void emit_ready(const struct facts *facts, struct run *run, int type)
 {
     struct fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
-    bool is_news = !run->ready_emitted && address(facts, run, type, &fact);
+    bool is_news = !run->ready_emitted && !run->is_migration &&
+                   address(facts, run, type_of(facts, run, type), &fact);
 
     run->ready = run->ready_emitted = true;
     if (is_news)
@@ -273,6 +333,8 @@ static struct fact failed(const struct run *run)
         run->end == QEMU_FAILED && run->error ? run->error
         : run->end == QEMU_COMPLETED
             ? "QEMU has completed it, and libvirt says that it failed: libvirt's log has the reason"
+        : run->is_migration
+            ? "the migration was cancelled or has failed: libvirt's log or the guest's has the reason"
             : "libvirt says that it failed, and no reason: libvirt's log or the guest's has it";
     return (struct fact){.kind = FACT_COMPLETED, .error = error};
 }
@@ -286,9 +348,10 @@ static struct fact end_of(const struct facts *facts, const struct run *run, int 
     return (struct fact){.kind = FACT_COMPLETED};
 }
 
-static enum disk_switch switch_of(const struct run *run, int type, int status)
+static enum disk_switch switch_of(const struct facts *facts, const struct run *run, int type,
+                                  int status)
 {
-    if (!can_switch(run, type) || status == FACTS_FAILED)
+    if (!can_switch(run, type) || is_in_doubt(facts, run, type) || status == FACTS_FAILED)
         return SWITCH_UNKNOWN;
     return status == FACTS_COMPLETED ? SWITCHED : NOT_SWITCHED;
 }
@@ -303,12 +366,12 @@ static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
     struct fact fact = end_of(facts, run, type, status);
     if (has_been_ready(&fact, type))
-        emit_ready(facts, run, facts_type_name(type));
+        emit_ready(facts, run, type);
 
-    bool is_news = address(facts, run, facts_type_name(type), &fact);
+    bool is_news = address(facts, run, type_of(facts, run, type), &fact);
     char *error = run->error; /* the fact's, until it was emitted */
     fact.timestamp_us = run->end_us;
-    run->switched = switch_of(run, type, status);
+    run->switched = switch_of(facts, run, type, status);
     run->error = NULL;
     forget(facts, run);
     if (is_news)
@@ -327,10 +390,11 @@ int facts_block_job(struct facts *facts, const char *disk, int type, int status)
     if (!run)
         return r;
     note_run(facts, run);
+    run->is_known |= status == FACTS_CANCELED; /* which no migration is */
     if (is_end)
         emit_end(facts, run, type, status);
     else
-        emit_ready(facts, run, facts_type_name(type));
+        emit_ready(facts, run, type);
     return BJ_OK;
 }
 
@@ -350,9 +414,8 @@ static const char *last_of(const char *text, const char *word)
     return last;
 }
 
-/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". Those
- * of a QEMU without named nodes, before 4.2, are not recognised by their names. *ret is malloc'ed;
- * NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
+/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". *ret
+ * is malloc'ed; NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
 static int disk_of(const char *job, char **ret)
 {
     static const char *const kinds[] = {"copy-", "commit-", "pull-", "backup-"};
@@ -366,6 +429,18 @@ static int disk_of(const char *job, char **ret)
         node = strrchr(disk, '-');
     *ret = node ? strndup(disk, (size_t)(node - disk)) : NULL;
     return node && !*ret ? BJ_E_NOMEM : BJ_OK;
+}
+
+/* "drive-virtio-disk0" is a migration's copy. */
+static struct run *run_by_alias(const struct facts *facts, const char *job)
+{
+    static const char prefix[] = "drive-";
+    if (strncmp(job, prefix, strlen(prefix)) != 0)
+        return NULL;
+    for (size_t i = 0; i < facts->count; i++)
+        if (facts->runs[i]->alias && strcmp(facts->runs[i]->alias, job + strlen(prefix)) == 0)
+            return facts->runs[i];
+    return NULL;
 }
 
 /* QEMU's sentences are short. Not cut inside of a character. */
@@ -429,8 +504,9 @@ static void note_error(const struct facts *facts, const struct run *run, const j
         .error = stop_reason(data),
         .timestamp_us = timestamp_us,
     };
+    const char *type = run->is_migration ? FACTS_MIGRATION : type_in(data);
     bool stops = strcmp(string_at(data, "action"), "stop") == 0; /* else it ends nothing (B12) */
-    if (stops && address(facts, run, type_in(data), &fact))
+    if (stops && address(facts, run, type, &fact))
         facts->emit(facts->user, &fact);
 }
 
@@ -452,6 +528,16 @@ static void note_event(struct facts *facts, struct run *run, const char *event, 
         note_end(run, QEMU_CANCELLED, NULL, timestamp_us);
     else
         note_error(facts, run, data, timestamp_us);
+}
+
+static void note_migration_event(struct facts *facts, struct run *run, const char *event,
+                                 const json_t *data, int64_t timestamp_us)
+{
+    if (strcmp(event, "JOB_STATUS_CHANGE") != 0)
+        note_run(facts, run);
+    run->is_migration = true;
+    note_event(facts, run, event, data, timestamp_us);
+    run->is_migration = run->active; /* "created" has cleared it */
 }
 
 /* What tells the job; NULL: the event is not about one. */
@@ -481,12 +567,15 @@ int facts_qemu_event(struct facts *facts, const char *event, const char *data, i
     struct run *run = NULL;
 
     int r = key && data ? parse(data, &object) : BJ_OK;
-    if (object)
+    struct run *migrating = object ? run_by_alias(facts, string_at(object, key)) : NULL;
+    if (object && !migrating)
         r = disk_of(string_at(object, key), &disk);
     if (disk)
         r = get_run(facts, disk, &run);
     if (run)
         note_event(facts, run, event, object, timestamp_us);
+    if (migrating)
+        note_migration_event(facts, migrating, event, object, timestamp_us);
     free(disk);
     json_decref(object);
     return r;
@@ -513,6 +602,7 @@ static void start_taken(struct facts *facts, struct run *run)
         run->taken = true;
     else
         begin(facts, run);
+    run->is_known |= !in_doubt;
 }
 
 void facts_start_over(struct facts *facts, const char *disk, bool accepted)
@@ -540,7 +630,7 @@ void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_
         run->pivot_sent = false;
 }
 
-int facts_row(struct facts *facts, const char *disk, bool ready)
+static int note_row(struct facts *facts, const char *disk, bool ready, bool is_migration)
 {
     struct run *run;
     int r = get_run(facts, disk, &run);
@@ -548,8 +638,20 @@ int facts_row(struct facts *facts, const char *disk, bool ready)
         if (!run->active)
             begin(facts, run);
         run->ready |= ready;
+        run->is_migration |= is_migration;
+        run->is_known = true;
     }
     return r;
+}
+
+int facts_row(struct facts *facts, const char *disk, bool ready)
+{
+    return note_row(facts, disk, ready, false);
+}
+
+int facts_migration_row(struct facts *facts, const char *disk)
+{
+    return note_row(facts, disk, false, true);
 }
 
 void facts_forget(struct facts *facts, const char *disk)
@@ -576,6 +678,12 @@ bool facts_is_ready(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);
     return run && run->ready && !run->taken;
+}
+
+bool facts_is_migration(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->is_migration && !run->taken;
 }
 
 enum disk_switch facts_switched(const struct facts *facts, const char *disk)

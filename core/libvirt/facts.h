@@ -28,6 +28,10 @@ enum facts_type {
 /* QEMU's word: "stream", "mirror", "commit", "backup"; "" for others. */
 const char *facts_type_name(int type);
 
+/* The type of a copy that libvirt makes for a migration with the disks' storage. To libvirt's
+ * events it is FACTS_COPY, but it switches nothing on this host. */
+#define FACTS_MIGRATION "migration"
+
 /* The first libvirt that aborts a ready copy softly, so that its target stays whole. Those before
  * cancel it by force, which leaves a target that is not (C16). */
 #define FACTS_FIRST_SOFT_ABORT 7003000UL
@@ -42,6 +46,13 @@ void facts_free(struct facts *facts); /* takes NULL */
 /* The version of the libvirt that handles the jobs, as virConnectGetLibVersion() has it; 0: not
  * known. Before anything is reported. */
 void facts_set_version(struct facts *facts, unsigned long version);
+
+/* None of QEMU's events will come. Before anything is reported. */
+void facts_lack_qemu(struct facts *facts);
+
+/* The alias of a disk, by which libvirt names a migration's job and no other
+ * ("drive-virtio-disk0"); NULL: there is none. BJ_OK or BJ_E_NOMEM. */
+int facts_set_alias(struct facts *facts, const char *disk, const char *alias);
 
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
@@ -65,6 +76,9 @@ void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_
  * event said. BJ_OK or BJ_E_NOMEM. */
 int facts_row(struct facts *facts, const char *disk, bool ready);
 
+/* The same of a migration's copy. */
+int facts_migration_row(struct facts *facts, const char *disk);
+
 /* A list lacks the job, and no end was reported in all that time: there is none on the disk. */
 void facts_forget(struct facts *facts, const char *disk);
 
@@ -75,6 +89,7 @@ uint64_t facts_change_count(const struct facts *facts);
 /* A job is known to be there and its end was not reported yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);
+bool facts_is_migration(const struct facts *facts, const char *disk);
 
 /* Of the last job on the disk that is over: whether the disk was switched. */
 enum disk_switch facts_switched(const struct facts *facts, const char *disk);

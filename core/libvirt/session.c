@@ -249,6 +249,11 @@ bool session_is_alive(const struct session *session)
     return connection_is_alive(session->connection);
 }
 
+bool session_hands_on_qemu_events(const struct session *session)
+{
+    return connection_hands_on_qemu_events(session->connection);
+}
+
 bool session_reports_end(const struct session *session)
 {
     return connection_reports_end(session->connection);

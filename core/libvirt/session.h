@@ -43,6 +43,7 @@ void session_called(const struct session *session);
 
 /* Any thread; asks nobody. */
 bool session_is_alive(const struct session *session);
+bool session_hands_on_qemu_events(const struct session *session);
 /* False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
 

@@ -210,7 +210,10 @@ class JobBase:
 
     @property
     def type(self) -> str:
-        """ "mirror", "commit", "stream", "backup", ...; "" until QEMU has reported it."""
+        """ "mirror", "commit", "stream", "backup", ...; "" until QEMU has reported it.
+
+        "migration" is a copy that libvirt makes to migrate the domain: it can only be awaited.
+        """
         return _core.job_type(self._handle)
 
     @property

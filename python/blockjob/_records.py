@@ -105,7 +105,7 @@ class JobInfo(NamedTuple):
 
     id: str
     type: str
-    """ "mirror", "commit", "stream", "backup", "create", ..."""
+    """ "mirror", "commit", "stream", "backup", "create", ...; libvirt's "migration"."""
     status: str
     """ "running", "ready", "paused", ...; "" before QEMU 2.12."""
     error: str

@@ -155,6 +155,47 @@ func TestB66AbortOfARunningCopyIsCancelled(t *testing.T) {
 	ends(t, blockjob.Cancelled)(haltedCopy(t, d, m).Abort(patience(t)))
 }
 
+func TestC11MigrationTakesNoVerb(t *testing.T) {
+	here := libvirtd.Shared(t)
+	if !here.CanMigrate {
+		t.Skip("the kernel gives nobody a host name of its own")
+	}
+	d := here.LargeDomain(t)
+	m := dial(t, d.URI)
+	d.Migrate(libvirtd.Start(t))
+	job := attachToMigration(t, m)
+	if job.Type() != "migration" {
+		t.Errorf("it is a %s", job.Type())
+	}
+	if _, err := job.Pivot(patience(t)); !errors.Is(err, blockjob.ErrState) {
+		t.Errorf("pivot: %v", err)
+	}
+	if _, err := job.Abort(patience(t)); !errors.Is(err, blockjob.ErrUnsupported) ||
+		!strings.Contains(err.Error(), "virsh domjobabort") {
+		t.Errorf("abort: %v", err)
+	}
+	d.AbortMigration()
+	ends(t, blockjob.Cancelled)(job.Wait(patience(t)))
+	if d.Source("vda") != d.Path("vda") {
+		t.Error("the disk was switched")
+	}
+}
+
+// attachToMigration waits until libvirt copies vda.
+func attachToMigration(t testing.TB, m *blockjob.Monitor) *blockjob.Job {
+	t.Helper()
+	for {
+		job, err := m.Attach(patience(t), "vda")
+		if err == nil {
+			return job
+		}
+		if !errors.Is(err, blockjob.ErrNoJob) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestB66AbortAsync(t *testing.T) {
 	d, m := domain(t)
 	job, _ := copyDisk(t, d, m, nil)

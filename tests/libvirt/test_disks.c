@@ -68,6 +68,24 @@ static void b69_each_kind_of_source_has_its_place(void **state)
     assert_int_equal(disks.count, 0);
 }
 
+static void c11_an_alias_names_migrations_only_where_other_jobs_have_nodes(void **state)
+{
+    (void)state;
+    struct disks disks =
+        parse(DOMAIN("<disk type='file'><source file='/a' index='2'/><target dev='vda'/>"
+                     "<alias name='virtio-disk0'/></disk>"
+                     "<disk type='file'><source file='/b'/><target dev='vdb'/>"
+                     "<alias name='virtio-disk1'/></disk>"
+                     "<disk type='file' device='cdrom'><target dev='sda'/>"
+                     "<alias name='sata0-0-0'/></disk>"
+                     "<disk type='file'><source file='/d' index='1'/><target dev='vdd'/></disk>"));
+    assert_int_equal(disks.count, 4);
+    assert_string_equal(disks.disks[0].alias, "virtio-disk0");
+    for (size_t i = 1; i < disks.count; i++)
+        assert_null(disks.disks[i].alias);
+    disks_clear(&disks);
+}
+
 static void b69_a_disk_is_found_by_target_and_by_path(void **state)
 {
     (void)state;
@@ -284,6 +302,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(b69_each_kind_of_source_has_its_place),
+        cmocka_unit_test(c11_an_alias_names_migrations_only_where_other_jobs_have_nodes),
         cmocka_unit_test(b69_a_disk_is_found_by_target_and_by_path),
         cmocka_unit_test(b69_what_is_escaped_is_read),
         cmocka_unit_test(b69_what_backs_a_disk_is_not_the_disk),

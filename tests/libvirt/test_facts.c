@@ -788,6 +788,177 @@ static void b56_only_so_many_disks_are_remembered(void **state)
     free(name);
 }
 
+/* ------------------------------------------------------------------- migrations */
+
+#define MIGRATION_OF_VDA "\"device\": \"drive-virtio-disk0\", \"type\": \"mirror\""
+
+static void migration_status(struct heard *heard, const char *status)
+{
+    char data[128];
+    snprintf(data, sizeof data, "{\"status\": \"%s\", \"id\": \"drive-virtio-disk0\"}", status);
+    qemu_says(heard, "JOB_STATUS_CHANGE", data, 1);
+}
+
+static void name_vda(struct heard *heard, const char *alias)
+{
+    assert_int_equal(facts_set_alias(heard->facts, "vda", alias), BJ_OK);
+}
+
+static void assert_migrates(struct heard *heard, bool migrates)
+{
+    assert_int_equal(facts_is_migration(heard->facts, "vda"), migrates);
+}
+
+static void c11_a_migration_switches_nothing(void **state)
+{
+    struct heard *heard = *state;
+    name_vda(heard, "virtio-disk0");
+    migration_status(heard, "created");
+    assert_migrates(heard, true);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    assert_told(heard, "");
+    qemu_says(heard, "BLOCK_JOB_COMPLETED", "{" MIGRATION_OF_VDA "}", 7);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda migration COMPLETED @7");
+    assert_switched(heard, SWITCH_UNKNOWN);
+    assert_migrates(heard, false);
+}
+
+static void c11_a_migration_that_is_given_up_is_cancelled(void **state)
+{
+    struct heard *heard = *state;
+    name_vda(heard, "virtio-disk0");
+    qemu_says(heard, "BLOCK_JOB_READY", "{" MIGRATION_OF_VDA "}", 6);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    qemu_says(heard, "BLOCK_JOB_CANCELLED", "{" MIGRATION_OF_VDA "}", 7);
+    libvirt_says(heard, FACTS_COPY, FACTS_FAILED);
+    assert_told(heard, "vda migration CANCELLED @7");
+}
+
+static void c11_a_migration_that_fails_has_qemus_reason(void **state)
+{
+    struct heard *heard = *state;
+    name_vda(heard, "virtio-disk0");
+    qemu_says(heard, "BLOCK_JOB_ERROR",
+              "{" MIGRATION_OF_VDA ", \"operation\": \"write\", \"action\": \"stop\"}", 5);
+    assert_told(heard, "vda migration STOPPED @5 a write error stopped it, and libvirt has no call "
+                       "that resumes it");
+    qemu_says(heard, "BLOCK_JOB_COMPLETED", "{" MIGRATION_OF_VDA ", \"error\": \"Broken pipe\"}",
+              7);
+    libvirt_says(heard, FACTS_COPY, FACTS_FAILED);
+    assert_told(heard, "vda migration COMPLETED @7 Broken pipe");
+}
+
+static void c11_a_list_shows_a_migration_where_qemu_is_silent(void **state)
+{
+    struct heard *heard = *state;
+    assert_int_equal(facts_migration_row(heard->facts, "vda"), BJ_OK);
+    assert_migrates(heard, true);
+    assert_active(heard, true, false);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda migration COMPLETED @0");
+    assert_switched(heard, SWITCH_UNKNOWN);
+
+    assert_int_equal(facts_migration_row(heard->facts, "vda"), BJ_OK);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, "vda migration CANCELLED @0");
+
+    assert_int_equal(facts_migration_row(heard->facts, "vda"), BJ_OK);
+    libvirt_says(heard, FACTS_COPY, FACTS_FAILED);
+    assert_told(heard, "vda migration COMPLETED @0 the migration was cancelled or has failed: "
+                       "libvirt's log or the guest's has the reason");
+
+    libvirt_says(heard, FACTS_COPY, FACTS_READY); /* of the next copy, which is no migration's */
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda mirror READY @0; vda mirror COMPLETED @0");
+}
+
+static void c11_without_qemu_only_a_list_knows_a_migration(void **state)
+{
+    struct heard *heard = *state;
+    facts_lack_qemu(heard->facts);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda  READY @0; vda  COMPLETED @0");
+    assert_switched(heard, SWITCH_UNKNOWN);
+    libvirt_says(heard, FACTS_COPY, FACTS_FAILED);
+    assert_told(heard,
+                "vda  COMPLETED @0 libvirt says that it failed, and no reason: libvirt's log "
+                "or the guest's has it");
+
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    assert_int_equal(facts_row(heard->facts, "vda", true), BJ_OK);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda  READY @0; vda mirror COMPLETED @0");
+    assert_switched(heard, SWITCHED);
+
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
+    assert_told(heard, "vda  READY @0; vda mirror COMPLETED @0");
+    assert_switched(heard, NOT_SWITCHED);
+
+    libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_READY);
+    libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_COMPLETED);
+    assert_told(heard, "vda commit READY @0; vda commit COMPLETED @0");
+}
+
+static void c11_without_qemu_what_we_started_is_no_migration(void **state)
+{
+    struct heard *heard = *state;
+    facts_lack_qemu(heard->facts);
+    start_sent(heard);
+    start_over(heard, true);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    assert_told(heard, "vda mirror READY @0");
+
+    start_sent(heard); /* libvirt has it before its word of the one before is here */
+    start_over(heard, true);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "");
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_told(heard, "vda mirror COMPLETED @0");
+    assert_switched(heard, SWITCHED);
+
+    start_sent(heard);
+    libvirt_says(heard, FACTS_COPY, FACTS_READY);
+    start_over(heard, true);
+    assert_told(heard, "vda mirror READY @0");
+}
+
+/* What comes from QEMU and what libvirt answers take different ways. */
+static void c11_a_list_may_come_before_the_migrations_created(void **state)
+{
+    struct heard *heard = *state;
+    name_vda(heard, "virtio-disk0");
+    assert_int_equal(facts_migration_row(heard->facts, "vda"), BJ_OK);
+    migration_status(heard, "created");
+    migration_status(heard, "ready");
+    assert_migrates(heard, true);
+    migration_status(heard, "null");
+    assert_migrates(heard, false);
+    qemu_status(heard, "created");
+    assert_migrates(heard, false);
+}
+
+static void c11_an_alias_is_one_disks(void **state)
+{
+    struct heard *heard = *state;
+    assert_int_equal(facts_set_alias(heard->facts, "vdb", "virtio-disk0"), BJ_OK);
+    name_vda(heard, "virtio-disk0");
+    name_vda(heard, "virtio-disk0");
+    migration_status(heard, "created");
+    assert_migrates(heard, true);
+    assert_false(facts_is_active(heard->facts, "vdb"));
+
+    name_vda(heard, NULL);
+    migration_status(heard, "null");
+    assert_migrates(heard, true);
+    qemu_says(heard, "BLOCK_JOB_CANCELLED", "{\"device\": \"drive-\"}", 7);
+    assert_told(heard, "");
+}
+
 /* Anything, in any order: nothing breaks, and of each run one end is told at most. */
 static void b18_any_order_ends_a_run_once(void **state)
 {
@@ -888,6 +1059,14 @@ int main(void)
         FACTS_TEST(b55_numbers_beyond_64_bits_do_no_harm),
         FACTS_TEST(b56_long_texts_are_cut_between_characters),
         FACTS_TEST(b56_only_so_many_disks_are_remembered),
+        FACTS_TEST(c11_a_migration_switches_nothing),
+        FACTS_TEST(c11_a_migration_that_is_given_up_is_cancelled),
+        FACTS_TEST(c11_a_migration_that_fails_has_qemus_reason),
+        FACTS_TEST(c11_a_list_shows_a_migration_where_qemu_is_silent),
+        FACTS_TEST(c11_without_qemu_only_a_list_knows_a_migration),
+        FACTS_TEST(c11_without_qemu_what_we_started_is_no_migration),
+        FACTS_TEST(c11_a_list_may_come_before_the_migrations_created),
+        FACTS_TEST(c11_an_alias_is_one_disks),
         FACTS_TEST(b18_any_order_ends_a_run_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

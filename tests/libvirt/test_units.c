@@ -48,7 +48,8 @@ static int read_disks(void)
     int r = disks_parse("<domain><devices>"
                         "<disk type='file'><source file='/a&amp;b'/><target dev='vda'/>"
                         "<mirror type='block' ready='yes'><source dev='/m'/></mirror></disk>"
-                        "<disk type='network'><source name='n'/><target dev='vdb'/></disk>"
+                        "<disk type='network'><source name='n' index='1'/>"
+                        "<target dev='vdb'/><alias name='virtio-disk1'/></disk>"
                         "</devices></domain>",
                         &disks);
     if (r != BJ_OK)
@@ -58,6 +59,7 @@ static int read_disks(void)
     assert_string_equal(disks.disks[0].mirror, "/m");
     assert_true(disks.disks[0].mirror_ready);
     assert_string_equal(disks.disks[1].source, "n");
+    assert_string_equal(disks.disks[1].alias, "virtio-disk1");
     disks_clear(&disks);
     return BJ_OK;
 }
@@ -84,7 +86,9 @@ static int follow_runs(struct facts *facts)
         "{\"id\": \"copy-vdb-libvirt-1-format\", \"status\": \"created\"}";
     static const char failed[] =
         "{\"device\": \"copy-vdb-libvirt-1-format\", \"error\": \"No space left\"}";
-    int r = facts_start_sent(facts, "vdb");
+    int r = facts_set_alias(facts, "vda", "virtio-disk0");
+    if (r == BJ_OK)
+        r = facts_start_sent(facts, "vdb");
     if (r == BJ_OK)
         r = facts_qemu_event(facts, "JOB_STATUS_CHANGE", created, 1);
     if (r == BJ_OK)

@@ -176,6 +176,33 @@ async def test_b45_a_dead_libvirtd_answers_all(connect: Connect, domain: Domain)
             await asyncio.to_thread(domain.host.start)
 
 
+async def attach_to_migration(monitor: Any) -> Any:
+    while True:
+        try:
+            return await monitor.attach("vda")
+        except blockjob.NoJob:
+            await asyncio.sleep(0.001)
+
+
+async def test_c11_a_migration_takes_no_verb(
+    connect: Connect, libvirtd: Libvirtd, other_libvirtd: Libvirtd
+) -> None:
+    domain = libvirtd.domain(None, "vda", large=True)
+    async with await connect(domain.uri) as monitor:
+        await asyncio.to_thread(domain.migrate, other_libvirtd, slowly=True)
+        job = await attach_to_migration(monitor)
+        assert job.type == "migration"
+        assert [row.type for row in await monitor.jobs()] == ["migration"]
+        with pytest.raises(blockjob.StateError):
+            await job.pivot()
+        with pytest.raises(blockjob.Unsupported, match="virsh domjobabort"):
+            await job.abort()
+        await asyncio.to_thread(domain.abort_migration)
+        assert await job.done() is Outcome.CANCELLED
+        assert await asyncio.to_thread(domain.migrated)
+        assert domain.source("vda") == domain.path("vda")
+
+
 async def test_b39_bad_input_is_named(connect: Connect, domain: Domain) -> None:
     host = domain.host
     with pytest.raises(blockjob.ConnectError, match="no-such-vm"):

@@ -280,7 +280,8 @@ const char *bj_future_json(bj_future *future);
  * Of a libvirt domain: id, type, current, total, speed and ready. */
 typedef struct bj_job_info {
     const char *id;
-    const char *type;      /* "mirror", "commit", "stream", "backup", "create", ... */
+    const char *type;      /* "mirror", "commit", "stream", "backup", "create", ...; "migration": a
+                              copy that libvirt makes to migrate a domain, and nobody steers */
     const char *status;    /* "running", "ready", "paused", ...; "" before QEMU 2.12 */
     const char *error;     /* of a job that has concluded; "" without */
     const char *io_status; /* "ok", "failed", "nospace" */
