@@ -115,6 +115,37 @@ bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_sec
     return result == 0 ? true : failed(ret_error);
 }
 
+_Static_assert((int)VERDICT_CODE_INVALID_ARG == VIR_ERR_INVALID_ARG &&
+                   (int)VERDICT_CODE_OPERATION_INVALID == VIR_ERR_OPERATION_INVALID,
+               "verdict.h has libvirt's numbers");
+
+static struct aftermath look_at(virDomainPtr domain, const char *disk)
+{
+    virDomainBlockJobInfo info;
+    struct call_error ignored = {0};
+    struct disks disks = {0};
+    struct aftermath after = {0};
+
+    bool is_read = call_disks(domain, &disks, &ignored);
+    const struct disk *found = disks_find(&disks, disk);
+    int jobs = virDomainGetBlockJobInfo(domain, disk, &info, 0);
+    after.is_known = is_read && jobs >= 0;
+    after.is_ending = found && found->is_ending;
+    after.has_job = jobs > 0;
+    call_error_clear(&ignored);
+    disks_clear(&disks);
+    return after;
+}
+
+enum verdict call_verdict(virDomainPtr domain, const char *disk, enum verdict_verb verb,
+                          const struct call_error *error)
+{
+    struct aftermath after = {0};
+    if (verdict_needs_aftermath(verb, error->code))
+        after = look_at(domain, disk);
+    return verdict_of(verb, error->code, &after);
+}
+
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error)
 {

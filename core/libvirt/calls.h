@@ -9,6 +9,7 @@
 #include "disks.h"
 #include "driver/job_list.h"
 #include "start_calls.h"
+#include "verdict.h"
 
 #include <libvirt/libvirt.h>
 #include <stdatomic.h>
@@ -38,6 +39,10 @@ bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_
 bool call_abort(virDomainPtr domain, const char *disk, struct call_error *ret_error);
 bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_second,
                     struct call_error *ret_error);
+/* What it means that one of these was refused. */
+enum verdict call_verdict(virDomainPtr domain, const char *disk, enum verdict_verb verb,
+                          const struct call_error *error);
+
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error);
 

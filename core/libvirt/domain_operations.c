@@ -38,15 +38,30 @@ static bool run_set_speed(struct request *request)
                           &request->call_error);
 }
 
+static enum verdict judge_pivot(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_PIVOT, &request->call_error);
+}
+
+static enum verdict judge_abort(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_ABORT, &request->call_error);
+}
+
+static enum verdict judge_speed(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_SPEED, &request->call_error);
+}
+
 static int refuse_verb(struct driver *driver, struct driver_request *asker, const char *what)
 {
     return request_answer_later(driver, asker, BJ_E_UNSUPPORTED,
                                 text_printf("libvirt has no call that %s", what));
 }
 
-static const struct request_kind pivot_kind = {.call = run_pivot, .is_verb = true};
-static const struct request_kind abort_kind = {.call = run_abort, .is_verb = true};
-static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
+static const struct request_kind pivot_kind = {.call = run_pivot, .judge = judge_pivot};
+static const struct request_kind abort_kind = {.call = run_abort, .judge = judge_abort};
+static const struct request_kind speed_kind = {.call = run_set_speed, .judge = judge_speed};
 
 static int launch_verb(struct driver *driver, const struct request_kind *kind,
                        struct driver_request *asker, const char *disk, int64_t speed)

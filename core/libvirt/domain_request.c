@@ -94,8 +94,7 @@ static void fill_error(struct request *request, struct driver_reply *reply)
     reply->text = error->message ? error->message : bj_error_text(BJ_E_NOMEM);
     (void)snprintf(request->error_class, sizeof request->error_class, "%d", error->code);
     reply->error_class = error->message ? request->error_class : NULL;
-    if (error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb)
-        reply->refusal = VERDICT_NO_SUCH_JOB;
+    reply->refusal = request->refusal;
 }
 
 bool request_finish(struct request *request)
@@ -146,6 +145,8 @@ static void run_request(struct call *call)
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);
+    if (!request->went_well && !request->is_gone && request->kind->judge)
+        request->refusal = request->kind->judge(request);
     session_called(request->domain->session);
 }
 

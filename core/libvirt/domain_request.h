@@ -10,9 +10,10 @@
 #include "driver/job_list.h"
 
 struct request_kind {
-    bool is_verb; /* then an invalid argument is that there is no job on the disk */
     /* A thread of the pool; whether it went well. NULL: there is nothing to call. */
     bool (*call)(struct request *request);
+    /* The same thread, after a call that was refused: what that means. NULL: nothing more. */
+    enum verdict (*judge)(const struct request *request);
     /* The loop's thread, after a call that went well, if someone still asks: fills the reply.
      * False: it is not over yet. NULL: nothing to fill. */
     bool (*over)(struct request *request, struct driver_reply *reply);
@@ -34,6 +35,7 @@ struct request {
     bool went_well;
     bool is_gone; /* the domain does not run any more */
     bool is_lost; /* nor is there a connection */
+    enum verdict refusal;
     struct call_error call_error;
     char error_class[16];
     struct disks disks;

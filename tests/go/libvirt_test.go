@@ -192,6 +192,49 @@ func TestB66ForceOfAReadyCopyIsNotToBeHad(t *testing.T) {
 	ends(t, blockjob.Cancelled)(haltedCopy(t, d, m).Abort(patience(t), blockjob.Force()))
 }
 
+func TestC30AVerbBesideAnotherClients(t *testing.T) {
+	outcomes := map[string]blockjob.Outcome{"pivot": blockjob.Pivoted, "abort": blockjob.Copied}
+	for theirs, outcome := range outcomes {
+		for ours := range outcomes {
+			t.Run(ours+" beside "+theirs, func(t *testing.T) { verbBeside(t, ours, theirs, outcome) })
+		}
+	}
+}
+
+func verbBeside(t *testing.T, ours, theirs string, outcome blockjob.Outcome) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	m := dial(t, d.URI, blockjob.WithLimit(blockjob.LimitStallMS, 10))
+	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{
+		Target: d.Store(), Extra: map[string]any{"reuse": true},
+	})
+	ok(t, err)
+	ok(t, job.WaitReady(patience(t)))
+	d.StopStore()
+	d.BeginTo(theirs, "vda")
+
+	verb := start(func() (blockjob.Outcome, error) {
+		if ours == "pivot" {
+			return job.Pivot(patience(t))
+		}
+		return job.Abort(patience(t))
+	})
+	select {
+	case a := <-verb:
+		t.Errorf("it was answered before the end: %v, %v", a.outcome, a.err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	d.GoOnStore()
+	a := <-verb
+	if ours == "pivot" && theirs == "abort" {
+		fails(t, a.err, blockjob.ErrJobEnded)
+	} else {
+		ends(t, outcome)(a.outcome, a.err)
+	}
+	if job.Outcome() != outcome {
+		t.Errorf("ended %v", job.Outcome())
+	}
+}
+
 func TestB11LibvirtsCopyThatFailsSaysWhy(t *testing.T) {
 	d, m := domain(t)
 	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{

@@ -9,7 +9,7 @@ from typing import Any
 
 import blockjob
 import pytest
-from blockjob import Outcome, RecordKind
+from blockjob import Limit, Outcome, RecordKind
 from libvirtd import HALTED, Domain, Libvirtd
 
 Connect = Callable[..., Awaitable[Any]]
@@ -70,6 +70,30 @@ async def test_b15_another_clients_verb_is_told(
         await job.ready()
         await asyncio.to_thread(getattr(domain, verb), "vda")
         assert await job.done() is outcome
+
+
+@pytest.mark.parametrize("theirs", ["pivot", "abort"])
+@pytest.mark.parametrize("ours", ["pivot", "abort"])
+async def test_c30_a_verb_beside_another_clients(
+    connect: Connect, domain: Domain, ours: str, theirs: str
+) -> None:
+    outcome = Outcome.PIVOTED if theirs == "pivot" else Outcome.COPIED
+    async with await connect(domain.uri, limits={Limit.STALL_MS: 10}) as monitor:
+        job = await monitor.mirror("vda", target=domain.store(), reuse=True)
+        await job.ready()
+        domain.stop_store()
+        domain.begin_to(theirs, "vda")
+
+        verb = asyncio.ensure_future(getattr(job, ours)())
+        assert not (await asyncio.wait([verb], timeout=0.2))[0]
+        domain.go_on_store()
+
+        if (ours, theirs) == ("pivot", "abort"):
+            with pytest.raises(blockjob.JobEnded):
+                await verb
+        else:
+            assert await verb is outcome
+        assert job.outcome is outcome
 
 
 async def test_b69_path_and_target_are_the_same_job(connect: Connect, domain: Domain) -> None:

@@ -252,3 +252,18 @@ void kill_store(domain *d)
 {
     step(JSON({"do": "kill_store", "domain": "%s"}), d->name);
 }
+
+static void signal_store(const domain *d, const char *name)
+{
+    step(JSON({"do": "signal", "domain": "%s", "name": "%s", "store": true}), d->name, name);
+}
+
+void stop_store(domain *d)
+{
+    signal_store(d, "STOP");
+}
+
+void go_on_store(domain *d)
+{
+    signal_store(d, "CONT");
+}

@@ -86,5 +86,8 @@ void destroy_domain(domain *d);
  * XML; to a failing one no write succeeds. */
 const char *network_store(world *w, bool failing);
 void kill_store(domain *d);
+/* While it is stopped, its QEMU waits for it: a copy into it can't end. */
+void stop_store(domain *d);
+void go_on_store(domain *d);
 
 #endif

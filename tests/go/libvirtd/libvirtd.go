@@ -223,6 +223,24 @@ func (d *Domain) MakeEmpty(name string) string {
 	return d.do("image", helper.Fields{"name": name}).Path
 }
 
+// Store starts a network store, and returns it as a disk of libvirt's XML.
+func (d *Domain) Store() string {
+	d.t.Helper()
+	return d.do("store", nil).XML
+}
+
+// StopStore stops it: its QEMU waits for it, and a copy into it can't end.
+func (d *Domain) StopStore() {
+	d.t.Helper()
+	d.do("signal", helper.Fields{"name": "STOP", "store": true})
+}
+
+// GoOnStore ends a StopStore.
+func (d *Domain) GoOnStore() {
+	d.t.Helper()
+	d.do("signal", helper.Fields{"name": "CONT", "store": true})
+}
+
 // FailingStore starts a network store to which no write succeeds, and returns it as a disk of
 // libvirt's XML.
 func (d *Domain) FailingStore() string {
@@ -267,6 +285,14 @@ func (d *Domain) Abort(target string) {
 func (d *Domain) Pivot(target string) {
 	d.t.Helper()
 	d.do("job", helper.Fields{"disk": target, "action": "pivot"})
+}
+
+// BeginTo has libvirt take another client's "pivot" or "abort", and waits for no end.
+func (d *Domain) BeginTo(verb, target string) {
+	d.t.Helper()
+	if _, err := d.Host.Virsh("blockjob", d.Name, target, "--"+verb, "--async"); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // Until asks until it is so.
