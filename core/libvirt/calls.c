@@ -19,6 +19,9 @@
 #define GONE_PATIENCE_MS 30000
 #define GONE_PAUSE_MS 20
 
+/* Two, and as many for a daemon that only passes on what another one says. */
+#define SYNC_CALLS 4
+
 static bool failed(struct call_error *ret_error)
 {
     const char *message = virGetLastErrorMessage();
@@ -84,19 +87,44 @@ bool call_found_gone(virDomainPtr domain, const struct call_error *error,
     return active == 0;
 }
 
-bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,
-                struct call_error *ret_error)
+bool call_refuse_ended(struct call_error *ret_error)
+{
+    const char *message = "the job has ended, and what is on the disk now is another one";
+    *ret_error = (struct call_error){.code = VIR_ERR_INVALID_ARG, .message = strdup(message)};
+    return false;
+}
+
+static bool is_same_run(virDomainPtr domain, const struct call_run *run)
+{
+    struct call_error ignored = {0};
+    struct disks disks = {0};
+
+    if (atomic_load(run->has_ended))
+        return false;
+    if (!run->mirror)
+        return true;
+    call_disks(domain, &disks, &ignored);
+    const struct disk *disk = disks_find(&disks, run->disk);
+    bool is_same = disk && disk->mirror && strcmp(disk->mirror, run->mirror) == 0;
+    call_error_clear(&ignored);
+    disks_clear(&disks);
+    return is_same;
+}
+
+bool call_pivot(virDomainPtr domain, const struct call_run *run, struct call_error *ret_error)
 {
     const unsigned flags = VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC;
     int pause = PIVOT_FIRST_PAUSE_MS;
     int waited = 0;
 
-    int result = virDomainBlockJobAbort(domain, disk, flags);
-    while (is_too_early(result) && waited < PIVOT_PATIENCE_MS && !atomic_load(given_up)) {
+    int result = virDomainBlockJobAbort(domain, run->disk, flags);
+    while (is_too_early(result) && waited < PIVOT_PATIENCE_MS && !atomic_load(run->given_up)) {
         pause_for(pause);
         waited += pause;
         pause = 2 * pause < PIVOT_LONGEST_PAUSE_MS ? 2 * pause : PIVOT_LONGEST_PAUSE_MS;
-        result = virDomainBlockJobAbort(domain, disk, flags);
+        if (!is_same_run(domain, run))
+            return call_refuse_ended(ret_error);
+        result = virDomainBlockJobAbort(domain, run->disk, flags);
     }
     return result == 0 ? true : failed(ret_error);
 }
@@ -156,6 +184,14 @@ bool call_start(virDomainPtr domain, const struct start *start, const char *disk
 }
 
 /* ----------------------------------------------------------------------- lists */
+
+/* libvirtd sends its events in one turn of its loop, in which it also reads requests: by the turn
+ * in which it reads the second, those of before the first are on their way. */
+void call_sync(virDomainPtr domain)
+{
+    for (int i = 0; i < SYNC_CALLS; i++)
+        virDomainIsActive(domain);
+}
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error)
 {

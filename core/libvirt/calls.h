@@ -32,10 +32,21 @@ void call_error_clear(struct call_error *error);
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
                      const atomic_bool *given_up);
 
+/* The run that a verb is for: as long as none of the flags is set, and the disk's mirror leads to
+ * that target. */
+struct call_run {
+    const char *disk;
+    const char *mirror;           /* NULL: not known */
+    const atomic_bool *has_ended; /* it has */
+    const atomic_bool *given_up;  /* nobody wants it any more */
+};
+
+/* The verb is not for what is on the disk now. */
+bool call_refuse_ended(struct call_error *ret_error);
+
 /* libvirt can tell READY before it takes a pivot (error 83); then it is asked again, for a few
- * seconds at most (B64), or until `given_up`. */
-bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,
-                struct call_error *ret_error);
+ * seconds at most (B64), as long as it is the same run. */
+bool call_pivot(virDomainPtr domain, const struct call_run *run, struct call_error *ret_error);
 bool call_abort(virDomainPtr domain, const char *disk, struct call_error *ret_error);
 bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_second,
                     struct call_error *ret_error);
@@ -45,6 +56,9 @@ enum verdict call_verdict(virDomainPtr domain, const char *disk, enum verdict_ve
 
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error);
+
+/* When this returns, the connection has received all events of what had happened before. */
+void call_sync(virDomainPtr domain);
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error);
 /* The jobs on those disks. */

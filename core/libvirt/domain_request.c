@@ -18,6 +18,7 @@ void request_free(struct request *request)
 {
     domain_unref(request->domain);
     free(request->disk);
+    free(request->mirror);
     start_free(request->start);
     text_unref(request->text);
     free(request->call_error.message);
@@ -58,6 +59,13 @@ static void answer(struct request *request, struct driver_reply *reply)
     unlink_request(request);
     if (asker)
         asker->done(asker, reply);
+}
+
+void request_verbs_are_moot(struct domain *domain, const char *disk)
+{
+    for (struct request *request = domain->requests; request; request = request->next)
+        if (request->kind->judge && strcmp(request->disk, disk) == 0)
+            atomic_store(&request->is_moot, true);
 }
 
 void request_answer_all(struct domain *domain, int error, const char *text)
@@ -141,7 +149,8 @@ static void on_dropped(struct call *call)
 static void run_request(struct call *call)
 {
     struct request *request = (struct request *)call;
-    request->went_well = request->kind->call(request);
+    request->went_well = atomic_load(&request->is_moot) ? call_refuse_ended(&request->call_error)
+                                                        : request->kind->call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);

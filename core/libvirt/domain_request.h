@@ -42,7 +42,11 @@ struct request {
     struct job_list *list;
     uint64_t change_count; /* facts_change_count() when the list was asked for */
     unsigned lists;        /* how often it was made */
+    bool is_urgent;        /* a list that a machine wants */
     bool held;             /* a list that waits for an end; no call is under way */
+    uint64_t fence;        /* held: the number of the fence behind which no end can be */
+    atomic_bool is_moot;   /* a verb: the run that it is for has ended */
+    char *mirror;          /* a verb: where that run leads to; NULL: not known */
 };
 
 /* The class of the errors that refuse a verb because there is no job on the disk: the number of
@@ -69,6 +73,9 @@ bool request_finish(struct request *request);
 
 /* One that was not launched. */
 void request_free(struct request *request);
+
+/* The run on the disk has ended: the verbs for it are not called any more. */
+void request_verbs_are_moot(struct domain *domain, const char *disk);
 
 void request_answer_all(struct domain *domain, int error, const char *text);
 

@@ -35,6 +35,9 @@ struct facts;
 struct facts *facts_new(void (*emit)(void *user, const struct fact *fact), void *user);
 void facts_free(struct facts *facts); /* takes NULL */
 
+/* Whether that status of BLOCK_JOB_2 ends a job. */
+bool facts_is_end(int status);
+
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
 
@@ -54,12 +57,18 @@ void facts_pivot_sent(struct facts *facts, const char *disk);
  * event said. BJ_OK or BJ_E_NOMEM. */
 int facts_row(struct facts *facts, const char *disk, bool ready);
 
-/* A list lacks the job, and no end was reported in all that time: there is none on the disk. */
+/* A list lacks the job, and its end is not on its way either: the disk has been switched, so it was
+ * completed. BJ_OK or BJ_E_NOMEM. */
+int facts_end_unseen(struct facts *facts, const char *disk, bool is_commit);
+
+/* The same, and how it ended is not known. */
 void facts_forget(struct facts *facts, const char *disk);
 
 /* How many times so far a job has begun or ended: a list that was asked for before the last may be
  * older than what is known here. */
 uint64_t facts_change_count(const struct facts *facts);
+/* One has begun or ended on this disk since it was that. */
+bool facts_has_changed_since(const struct facts *facts, const char *disk, uint64_t change_count);
 
 /* A job is known to be there and its end was not reported yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);

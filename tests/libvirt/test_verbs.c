@@ -4,6 +4,10 @@
  */
 #include "libvirt.h"
 
+#include <libvirt/libvirt.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
 enum { CLIENTS = 3, ROUNDS = 12 };
 
 /* Ready, into a store that can be stopped: then a pivot or an abort takes as long as that lasts. */
@@ -107,6 +111,84 @@ static void c30_a_verb_after_the_managers_restart(void **state)
     ends(pivot, BJ_OK, BJ_OUTCOME_PIVOTED);
 }
 
+/* ------------------------------------------------------------------ late events */
+
+/* A callback of the program's own, in libvirt's loop, that takes its time. */
+static atomic_bool callback_is_in, callback_may_go;
+
+static int on_lifecycle(virConnectPtr connection, virDomainPtr about, int event, int detail,
+                        void *opaque)
+{
+    (void)connection, (void)about, (void)event, (void)detail, (void)opaque;
+    atomic_store(&callback_is_in, true);
+    while (!atomic_load(&callback_may_go))
+        usleep(1000);
+    return 0;
+}
+
+/* From now on what libvirt reports waits behind the callback. */
+static int occupy_loop(virConnectPtr connection, world *w)
+{
+    atomic_store(&callback_is_in, false);
+    atomic_store(&callback_may_go, false);
+    int id = virConnectDomainEventRegisterAny(connection, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                                              VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), NULL, NULL);
+    assert_true(id >= 0);
+    define_inactive_domain(text_of(w, "idle-%s", w->domain->name));
+    while (!atomic_load(&callback_is_in))
+        usleep(1000);
+    return id;
+}
+
+static void release_loop(virConnectPtr connection, int id)
+{
+    atomic_store(&callback_may_go, true);
+    assert_int_equal(virConnectDomainEventDeregisterAny(connection, id), 0);
+    assert_true(virConnectClose(connection) >= 0);
+}
+
+static virConnectPtr own_connection(void)
+{
+    virConnectPtr connection = virConnectOpen(host_uri());
+    assert_non_null(connection);
+    return connection;
+}
+
+/* The list lacks the job, and its end waits for as long as the callback takes. */
+static void c134_an_end_that_waits_behind_the_programs_callback(void **state)
+{
+    world *w = *state;
+    bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE);
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    virConnectPtr connection = own_connection();
+    int id = occupy_loop(connection, w);
+    their_verb(w->domain, "vda", "pivot");
+
+    bj_future *pivot = pivot_of(w, job);
+    bj_future *list = hold(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE));
+    assert_int_equal(bj_future_wait(pivot, 3000), BJ_E_TIMEOUT);
+    release_loop(connection, id);
+
+    ends(pivot, BJ_OK, BJ_OUTCOME_PIVOTED);
+    answers(list, BJ_OK);
+}
+
+/* It has no definition, and libvirt has forgotten it; that it has stopped is on its way. */
+static void c137_a_transient_domain_that_is_gone(void **state)
+{
+    world *w = *state;
+    bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE_HALTED);
+    virConnectPtr connection = own_connection();
+    int id = occupy_loop(connection, w);
+    destroy_domain(w->domain);
+
+    bj_future *abort = abort_of(w, job);
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    ends(abort, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    answers(closed, BJ_E_DISCONNECTED);
+    release_loop(connection, id);
+}
+
 /* ---------------------------------------------------------------- many clients */
 
 typedef struct client {
@@ -191,6 +273,8 @@ static void c30_three_clients_end_one_copy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        DOMAIN_TEST(c134_an_end_that_waits_behind_the_programs_callback),
+        DOMAIN_TEST(c137_a_transient_domain_that_is_gone),
         DOMAIN_TEST(c30_a_pivot_beside_a_pivot),
         DOMAIN_TEST(c30_a_pivot_beside_an_abort),
         DOMAIN_TEST(c30_a_verb_after_the_managers_restart),

@@ -99,16 +99,25 @@ const char *virsh(world *w, const char *words)
 
 /* -------------------------------------------------------------- the domains */
 
-domain *add_domain(world *w)
+static domain *keep_domain(world *w, json_t *made)
 {
     domain *d = calloc(1, sizeof(*d));
     assert_non_null(d);
     world_keeps(w, d, free);
-    json_t *made = helper_do(host, JSON({"do": "domain"}));
     d->name = text_in(w, json_incref(made), "name");
     d->uri = text_in(w, json_incref(made), "uri");
     d->prefix = text_in(w, made, "prefix");
     return d;
+}
+
+domain *add_domain(world *w)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain"})));
+}
+
+domain *add_domain_named(world *w, const char *name)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain", "name": "%s"}), name));
 }
 
 domain *domain_of(world *w)

@@ -36,6 +36,8 @@ int world_domain_unconnected(void **state);
 /* Makes another domain. It runs until the program ends: while libvirtd clears up after a domain,
  * for a second or two, it reports no events of the others. */
 domain *add_domain(world *w);
+/* The same, by a name that no other has now. */
+domain *add_domain_named(world *w, const char *name);
 void define_inactive_domain(const char *name);
 /* The world's own domain; the URI of one that may not exist. */
 domain *domain_of(world *w);
