@@ -268,7 +268,7 @@ $(BUILD)/tests/libvirt/test_disks: $(call libvirt_units,disks)
 $(BUILD)/tests/libvirt/test_facts: $(call libvirt_units,facts)
 $(BUILD)/tests/libvirt/test_copies: $(call libvirt_units,copies disks)
 $(BUILD)/tests/libvirt/test_verdict: $(call libvirt_units,verdict)
-$(BUILD)/tests/libvirt/test_retries: $(call libvirt_units,calls disks facts start_calls verdict)
+$(BUILD)/tests/libvirt/test_calls: $(call libvirt_units,calls disks facts start_calls verdict)
 $(BUILD)/tests/libvirt/test_start_calls: $(call libvirt_units,start_calls)
 $(BUILD)/tests/libvirt/test_units: $(call libvirt_units,copies disks facts start_calls)
 

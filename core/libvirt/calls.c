@@ -55,16 +55,19 @@ static bool is_too_early(int result)
     return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
 }
 
-/* "Unable to read from monitor: Connection reset by peer" and the like; not a path with that word.
- */
-static bool is_about_monitor(const struct call_error *error)
+/* Those that libvirt has for what it can't talk to, and for much else. */
+static bool may_be_about_monitor(int code)
 {
-    static const char *const words[] = {"from monitor", "to monitor", "qemu monitor",
-                                        "the monitor"};
-    for (size_t i = 0; error->message && i < sizeof words / sizeof words[0]; i++)
-        if (strstr(error->message, words[i]))
-            return true;
-    return false;
+    return code == VIR_ERR_INTERNAL_ERROR || code == VIR_ERR_SYSTEM_ERROR ||
+           code == VIR_ERR_OPERATION_FAILED;
+}
+
+/* libvirt asks QEMU itself for these, whatever its disks and jobs are. */
+static bool cannot_talk(virDomainPtr domain)
+{
+    virDomainBlockStatsStruct stats;
+    return virDomainBlockStats(domain, "", &stats, sizeof stats) < 0 &&
+           may_be_about_monitor(virGetLastErrorCode());
 }
 
 /* 1, 0; -1: not known. A transient domain is forgotten together with its QEMU. */
@@ -77,14 +80,13 @@ static int is_active(virDomainPtr domain)
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
                      const atomic_bool *given_up)
 {
-    int active = is_active(domain);
-    for (int waited = 0; active > 0 && is_about_monitor(error) && waited < GONE_PATIENCE_MS &&
-                         !atomic_load(given_up);
-         waited += GONE_PAUSE_MS) {
+    int waited = 0;
+    while (may_be_about_monitor(error->code) && waited < GONE_PATIENCE_MS &&
+           !atomic_load(given_up) && cannot_talk(domain)) {
         pause_for(GONE_PAUSE_MS);
-        active = is_active(domain);
+        waited += GONE_PAUSE_MS;
     }
-    return active == 0;
+    return error->code == VIR_ERR_NO_DOMAIN || is_active(domain) == 0;
 }
 
 bool call_refuse_ended(struct call_error *ret_error)

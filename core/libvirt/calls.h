@@ -26,9 +26,10 @@ void call_error_clear(struct call_error *error);
 
 /* All answer whether it went well; *ret_error is only set where it did not. */
 
-/* Whether a call has failed because the domain does not run any more. libvirt can find that it
- * can't talk to QEMU before it knows that QEMU is gone: then it is asked again, for half a
- * minute at most (B10), or until `given_up`. */
+/* Whether a call has failed because the domain does not run any more: by the error's code and by
+ * what libvirt says now, never by a sentence. libvirt can find that it can't talk to QEMU before it
+ * knows that QEMU is gone: then it is asked again, for half a minute at most (B10), or until
+ * `given_up`. */
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
                      const atomic_bool *given_up);
 

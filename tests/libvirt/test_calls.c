@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A pivot that libvirt finds too early is asked again, but only for the copy that it was meant for.
+ * When libvirt is asked again: for a pivot that it finds too early, as long as it is the same copy;
+ * and after an error that may mean that QEMU is gone, if it can't talk to it.
  */
 #include "calls.h"
 #include "libvirt.h"
@@ -34,6 +35,27 @@ int virDomainBlockJobAbort(virDomainPtr of, const char *disk, unsigned int flags
     assert_non_null(real);
     replace_copy();
     return real(of, disk, flags);
+}
+
+static int asked_if_active, asked_qemu;
+
+int virDomainIsActive(virDomainPtr of)
+{
+    int (*real)(virDomainPtr) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "virDomainIsActive");
+    assert_non_null(real);
+    asked_if_active++;
+    return real(of);
+}
+
+int virDomainBlockStats(virDomainPtr of, const char *disk, virDomainBlockStatsPtr stats,
+                        size_t size)
+{
+    int (*real)(virDomainPtr, const char *, virDomainBlockStatsPtr, size_t) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "virDomainBlockStats");
+    assert_non_null(real);
+    asked_qemu++;
+    return real(of, disk, stats, size);
 }
 
 static virDomainPtr look_up(const domain *d, virConnectPtr *ret_connection)
@@ -96,12 +118,51 @@ static void b64_the_same_copy_is_asked_again(void **state)
     assert_int_equal(calls, 2);
 }
 
+/* ------------------------------------------------------------------------ gone or not */
+
+static bool found_gone(world *w, int code, const char *sentence, bool is_killed)
+{
+    virConnectPtr connection;
+    virDomainPtr handle = look_up(w->domain, &connection);
+    if (is_killed)
+        kill_domain(w->domain);
+    const struct call_error error = {code, (char *)sentence};
+    asked_if_active = asked_qemu = 0;
+    bool is_gone = call_found_gone(handle, &error, &given_up);
+    virDomainFree(handle);
+    assert_int_equal(virConnectClose(connection), 0);
+    return is_gone;
+}
+
+/* A path may have any words in it. */
+static void c137_a_sentence_about_a_monitor_means_nothing(void **state)
+{
+    world *w = *state;
+    assert_false(
+        found_gone(w, VIR_ERR_INTERNAL_ERROR, "cannot open '/srv/the monitoring/disk'", false));
+    assert_int_equal(asked_qemu, 1);
+    assert_int_equal(asked_if_active, 1);
+    assert_false(found_gone(w, VIR_ERR_OPERATION_INVALID, "the monitor", false));
+    assert_int_equal(asked_qemu, 0);
+}
+
+/* Nor may there be one that anybody knows. */
+static void c137_a_qemu_that_is_gone_is_found_in_any_language(void **state)
+{
+    world *w = *state;
+    assert_true(found_gone(w, VIR_ERR_INTERNAL_ERROR, "Dateiende vom QEMU-Monitor", true));
+}
+
 #define COPY_TEST(name) cmocka_unit_test_setup_teardown(name, world_with_a_ready_copy, world_end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         COPY_TEST(b64_the_same_copy_is_asked_again),
+        cmocka_unit_test_setup_teardown(c137_a_qemu_that_is_gone_is_found_in_any_language,
+                                        world_domain_unconnected, world_end),
+        cmocka_unit_test_setup_teardown(c137_a_sentence_about_a_monitor_means_nothing,
+                                        world_domain_unconnected, world_end),
         COPY_TEST(c139_another_clients_next_copy_is_not_pivoted),
         COPY_TEST(c139_nor_where_the_end_was_reported_and_no_target_is_known),
     };
