@@ -310,6 +310,54 @@ func TestB70WaitsGoOnThroughARestart(t *testing.T) {
 	}
 }
 
+func TestC19ACopyThatEndsWhileWeAreAway(t *testing.T) {
+	outcomes := map[string]blockjob.Outcome{"pivot": blockjob.Pivoted, "abort": blockjob.Lost}
+	for verb, outcome := range outcomes {
+		t.Run(verb, func(t *testing.T) {
+			host := libvirtd.Start(t)
+			d, way := host.Domain(t, "vm-"), host.Way(t)
+			m, events := reconnecting(t, way.URI(d))
+			job, _ := copyDisk(t, d, m, nil)
+			ok(t, job.WaitReady(patience(t)))
+			way.Close(t)
+			host.Kill(t)
+			awaitKind(t, events, blockjob.EventDisconnected)
+			host.Restart(t)
+			if verb == "pivot" {
+				d.Pivot("vda")
+			} else {
+				d.Abort("vda")
+			}
+			way.Open(t)
+			_, _ = job.Wait(patience(t))
+			if job.Outcome() != outcome {
+				t.Errorf("ended %v, want %v", job.Outcome(), outcome)
+			}
+		})
+	}
+}
+
+func TestC130AnotherClientsNextCopyIsNotPivoted(t *testing.T) {
+	host := libvirtd.Start(t)
+	d, way := host.Domain(t, "vm-"), host.Way(t)
+	m, events := reconnecting(t, way.URI(d))
+	job := haltedCopy(t, d, m)
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	way.Close(t)
+	host.Kill(t)
+	awaitKind(t, events, blockjob.EventDisconnected)
+	host.Restart(t)
+	d.Abort("vda")
+	d.Copy("vda", "theirs", false)
+	d.AwaitReady("vda")
+	way.Open(t)
+	a := <-pivot
+	fails(t, a.err, blockjob.ErrJobLost)
+	if source := d.Source("vda"); source != d.Path("vda") {
+		t.Error("the domain runs on ", source)
+	}
+}
+
 func TestB70GoneWhileAwayIsLost(t *testing.T) {
 	host := libvirtd.Start(t)
 	d := host.Domain(t, "vm-")
