@@ -317,10 +317,10 @@ static void read_list(struct request *request)
     leave_out_ended(request);
     if (domain->is_returning && request->is_urgent)
         judge_returned(request);
-    if (domain->stage == STAGE_UP)
+    if (domain->stage == STAGE_UP) {
         note_rows(request);
-    if (domain->stage == STAGE_UP)
         domain_note_copies(domain);
+    }
     if (domain->stage == STAGE_UP && is_ahead(request) && !hold(request))
         domain_lose_memory(domain);
 }

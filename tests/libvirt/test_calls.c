@@ -28,34 +28,34 @@ static void replace_copy(void)
 }
 
 /* libvirt's, with that before it. */
-int virDomainBlockJobAbort(virDomainPtr of, const char *disk, unsigned int flags)
+int virDomainBlockJobAbort(virDomainPtr dom, const char *disk, unsigned int flags)
 {
     int (*real)(virDomainPtr, const char *, unsigned int) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "virDomainBlockJobAbort");
     assert_non_null(real);
     replace_copy();
-    return real(of, disk, flags);
+    return real(dom, disk, flags);
 }
 
 static int asked_if_active, asked_qemu;
 
-int virDomainIsActive(virDomainPtr of)
+int virDomainIsActive(virDomainPtr dom)
 {
     int (*real)(virDomainPtr) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "virDomainIsActive");
     assert_non_null(real);
     asked_if_active++;
-    return real(of);
+    return real(dom);
 }
 
-int virDomainBlockStats(virDomainPtr of, const char *disk, virDomainBlockStatsPtr stats,
+int virDomainBlockStats(virDomainPtr dom, const char *disk, virDomainBlockStatsPtr stats,
                         size_t size)
 {
     int (*real)(virDomainPtr, const char *, virDomainBlockStatsPtr, size_t) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "virDomainBlockStats");
     assert_non_null(real);
     asked_qemu++;
-    return real(of, disk, stats, size);
+    return real(dom, disk, stats, size);
 }
 
 static virDomainPtr look_up(const domain *d, virConnectPtr *ret_connection)
