@@ -55,8 +55,11 @@ void domain_on_fact(void *user, const struct fact *fact)
     domain->sink->fact(domain->user, fact);
 }
 
+/* A late end of the run before changes nothing for the one that libvirt has taken since. */
 static void note_end(struct domain *domain, const char *disk)
 {
+    if (facts_owes_earlier_end(domain->facts, disk))
+        return;
     request_verbs_are_moot(domain, disk);
     copies_forget(&domain->copies, disk);
 }

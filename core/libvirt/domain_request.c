@@ -109,8 +109,11 @@ bool request_finish(struct request *request)
 {
     struct driver_reply reply = {.error = request->error, .text = text_str(request->text)};
 
-    if (request->start && request->domain->facts)
+    if (request->start && request->domain->facts) {
         facts_start_over(request->domain->facts, request->disk, request->went_well);
+        if (request->went_well)
+            request_verbs_are_moot(request->domain, request->disk); /* they were for another */
+    }
     if (request->kind->call && !request->went_well)
         fill_error(request, &reply);
     else if (request->kind->over && request->asker && !request->kind->over(request, &reply))

@@ -575,6 +575,12 @@ bool facts_is_ready(const struct facts *facts, const char *disk)
     return run && run->ready && !run->taken;
 }
 
+bool facts_owes_earlier_end(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->taken;
+}
+
 enum disk_switch facts_switched(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);

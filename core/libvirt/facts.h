@@ -74,6 +74,9 @@ bool facts_has_changed_since(const struct facts *facts, const char *disk, uint64
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);
 
+/* libvirt has taken the start of one, and what is reported next is of the one before. */
+bool facts_owes_earlier_end(const struct facts *facts, const char *disk);
+
 /* Of the last job on the disk that is over: whether the disk was switched. */
 enum disk_switch facts_switched(const struct facts *facts, const char *disk);
 
