@@ -19,6 +19,9 @@
 #define GONE_PATIENCE_MS 30000
 #define GONE_PAUSE_MS 20
 
+/* Two, and as many for a daemon that only passes on what another one says. */
+#define SYNC_CALLS 4
+
 static bool failed(struct call_error *ret_error)
 {
     const char *message = virGetLastErrorMessage();
@@ -52,16 +55,19 @@ static bool is_too_early(int result)
     return result < 0 && virGetLastErrorCode() == VIR_ERR_BLOCK_COPY_ACTIVE;
 }
 
-/* "Unable to read from monitor: Connection reset by peer" and the like; not a path with that word.
- */
-static bool is_about_monitor(const struct call_error *error)
+/* Those that libvirt has for what it can't talk to, and for much else. */
+static bool may_be_about_monitor(int code)
 {
-    static const char *const words[] = {"from monitor", "to monitor", "qemu monitor",
-                                        "the monitor"};
-    for (size_t i = 0; error->message && i < sizeof words / sizeof words[0]; i++)
-        if (strstr(error->message, words[i]))
-            return true;
-    return false;
+    return code == VIR_ERR_INTERNAL_ERROR || code == VIR_ERR_SYSTEM_ERROR ||
+           code == VIR_ERR_OPERATION_FAILED;
+}
+
+/* libvirt asks QEMU itself for these, whatever its disks and jobs are. */
+static bool cannot_talk(virDomainPtr domain)
+{
+    virDomainBlockStatsStruct stats;
+    return virDomainBlockStats(domain, "", &stats, sizeof stats) < 0 &&
+           may_be_about_monitor(virGetLastErrorCode());
 }
 
 /* 1, 0; -1: not known. A transient domain is forgotten together with its QEMU. */
@@ -74,29 +80,53 @@ static int is_active(virDomainPtr domain)
 bool call_found_gone(virDomainPtr domain, const struct call_error *error,
                      const atomic_bool *given_up)
 {
-    int active = is_active(domain);
-    for (int waited = 0; active > 0 && is_about_monitor(error) && waited < GONE_PATIENCE_MS &&
-                         !atomic_load(given_up);
-         waited += GONE_PAUSE_MS) {
+    int waited = 0;
+    while (may_be_about_monitor(error->code) && waited < GONE_PATIENCE_MS &&
+           !atomic_load(given_up) && cannot_talk(domain)) {
         pause_for(GONE_PAUSE_MS);
-        active = is_active(domain);
+        waited += GONE_PAUSE_MS;
     }
-    return active == 0;
+    return error->code == VIR_ERR_NO_DOMAIN || is_active(domain) == 0;
 }
 
-bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_up,
-                struct call_error *ret_error)
+bool call_refuse_ended(struct call_error *ret_error)
+{
+    const char *message = "the job has ended, and what is on the disk now is another one";
+    *ret_error = (struct call_error){.code = VIR_ERR_INVALID_ARG, .message = strdup(message)};
+    return false;
+}
+
+static bool is_same_run(virDomainPtr domain, const struct call_run *run)
+{
+    struct call_error ignored = {0};
+    struct disks disks = {0};
+
+    if (atomic_load(run->has_ended))
+        return false;
+    if (!run->mirror)
+        return true;
+    call_disks(domain, &disks, &ignored);
+    const struct disk *disk = disks_find(&disks, run->disk);
+    bool is_same = disk && disk->mirror && strcmp(disk->mirror, run->mirror) == 0;
+    call_error_clear(&ignored);
+    disks_clear(&disks);
+    return is_same;
+}
+
+bool call_pivot(virDomainPtr domain, const struct call_run *run, struct call_error *ret_error)
 {
     const unsigned flags = VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC;
     int pause = PIVOT_FIRST_PAUSE_MS;
     int waited = 0;
 
-    int result = virDomainBlockJobAbort(domain, disk, flags);
-    while (is_too_early(result) && waited < PIVOT_PATIENCE_MS && !atomic_load(given_up)) {
+    int result = virDomainBlockJobAbort(domain, run->disk, flags);
+    while (is_too_early(result) && waited < PIVOT_PATIENCE_MS && !atomic_load(run->given_up)) {
         pause_for(pause);
         waited += pause;
         pause = 2 * pause < PIVOT_LONGEST_PAUSE_MS ? 2 * pause : PIVOT_LONGEST_PAUSE_MS;
-        result = virDomainBlockJobAbort(domain, disk, flags);
+        if (!is_same_run(domain, run))
+            return call_refuse_ended(ret_error);
+        result = virDomainBlockJobAbort(domain, run->disk, flags);
     }
     return result == 0 ? true : failed(ret_error);
 }
@@ -115,6 +145,37 @@ bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_sec
     return result == 0 ? true : failed(ret_error);
 }
 
+_Static_assert((int)VERDICT_CODE_INVALID_ARG == VIR_ERR_INVALID_ARG &&
+                   (int)VERDICT_CODE_OPERATION_INVALID == VIR_ERR_OPERATION_INVALID,
+               "verdict.h has libvirt's numbers");
+
+static struct aftermath look_at(virDomainPtr domain, const char *disk)
+{
+    virDomainBlockJobInfo info;
+    struct call_error ignored = {0};
+    struct disks disks = {0};
+    struct aftermath after = {0};
+
+    bool is_read = call_disks(domain, &disks, &ignored);
+    const struct disk *found = disks_find(&disks, disk);
+    int jobs = virDomainGetBlockJobInfo(domain, disk, &info, 0);
+    after.is_known = is_read && jobs >= 0;
+    after.is_ending = found && found->is_ending;
+    after.has_job = jobs > 0;
+    call_error_clear(&ignored);
+    disks_clear(&disks);
+    return after;
+}
+
+enum verdict call_verdict(virDomainPtr domain, const char *disk, enum verdict_verb verb,
+                          const struct call_error *error)
+{
+    struct aftermath after = {0};
+    if (verdict_needs_aftermath(verb, error->code))
+        after = look_at(domain, disk);
+    return verdict_of(verb, error->code, &after);
+}
+
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error)
 {
@@ -125,6 +186,14 @@ bool call_start(virDomainPtr domain, const struct start *start, const char *disk
 }
 
 /* ----------------------------------------------------------------------- lists */
+
+/* libvirtd sends its events in one turn of its loop, in which it also reads requests: by the turn
+ * in which it reads the second, those of before the first are on their way. */
+void call_sync(virDomainPtr domain)
+{
+    for (int i = 0; i < SYNC_CALLS; i++)
+        virDomainIsActive(domain);
+}
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error)
 {

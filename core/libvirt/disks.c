@@ -82,6 +82,8 @@ static bool read_mirror(const xmlNode *mirror, struct disk *disk)
     disk->is_commit = attribute_is(mirror, "job", "active-commit");
     disk->mirror_ready =
         attribute_is(mirror, "ready", "yes") || attribute_is(mirror, "ready", "pivot");
+    disk->is_ending =
+        attribute_is(mirror, "ready", "pivot") || attribute_is(mirror, "ready", "abort");
     return read_source(mirror, &disk->mirror) &&
            (disk->mirror || copy_attribute(mirror, "file", &disk->mirror)); /* before 1.2.7 */
 }

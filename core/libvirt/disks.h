@@ -15,6 +15,7 @@ struct disk {
     char *source;      /* the path of a file or a device, the name of a network disk; NULL: none */
     bool has_mirror;   /* a copy or an active commit is at work */
     bool mirror_ready; /* and was ready once (B27): libvirt takes a pivot, or has taken it */
+    bool is_ending;    /* libvirt has taken a pivot or an abort of it */
     char *mirror;      /* where it goes to, as `source`; NULL: not given */
     bool is_commit;    /* it is an active commit */
 };

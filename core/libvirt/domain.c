@@ -5,6 +5,7 @@
 #include "domain.h"
 #include "base/container_of.h"
 #include "domain_events.h"
+#include "domain_lists.h"
 #include "domain_operations.h"
 #include "domain_request.h"
 
@@ -35,6 +36,54 @@ void domain_unref(void *user)
     lane_unref(domain->lane);
     mailbox_unref(domain->mailbox);
     free(domain);
+}
+
+/* ----------------------------------------------------------------------- legacy */
+
+struct legacy {
+    struct driver_legacy base; /* first */
+    struct identity identity;
+    struct copies copies;
+};
+
+static void free_legacy(struct driver_legacy *base)
+{
+    struct legacy *legacy = (struct legacy *)base;
+    copies_clear(&legacy->copies);
+    free(legacy);
+}
+
+/* No memory: then the next driver finds another QEMU, of which it can't be wrong. */
+static void leave_legacy(struct domain *domain)
+{
+    struct legacy *legacy = calloc(1, sizeof *legacy);
+    if (!legacy)
+        return;
+    legacy->base.free = free_legacy;
+    legacy->identity = domain->identity;
+    legacy->copies = domain->copies;
+    domain->copies = (struct copies){0};
+    domain->driver.legacy = &legacy->base;
+}
+
+bool domain_inherit(struct driver *driver, struct driver_legacy *base)
+{
+    struct domain *domain = domain_of(driver);
+    struct legacy *legacy = (struct legacy *)base;
+    if (!legacy)
+        return false;
+
+    bool is_same =
+        memcmp(legacy->identity.uuid, domain->identity.uuid, sizeof domain->identity.uuid) == 0 &&
+        legacy->identity.number == domain->identity.number;
+    if (is_same) {
+        copies_clear(&domain->copies);
+        domain->copies = legacy->copies;
+        domain->is_returning = true;
+        legacy->copies = (struct copies){0};
+    }
+    free_legacy(base);
+    return is_same;
 }
 
 /* ----------------------------------------------------------------------- ending */
@@ -71,14 +120,17 @@ static void release(struct domain *domain)
     domain->stage = STAGE_DOWN;
     atomic_store(&domain->given_up, true);
     mailbox_close(domain->mailbox);
-    loop_timer_free(domain->hold_timer);
     loop_timer_free(domain->alive_timer);
-    domain->hold_timer = domain->alive_timer = NULL;
+    domain->alive_timer = NULL;
     loop_unhold(domain->loop);
     domain_drop_early_events(domain);
     facts_free(domain->facts);
     domain->facts = NULL;
     disks_clear(&domain->disks);
+    copies_clear(&domain->copies);
+    if (domain->driver.legacy)
+        domain->driver.legacy->free(domain->driver.legacy);
+    domain->driver.legacy = NULL;
     leave_session(domain);
     if (lane_withdraw(domain->lane, &domain->opening))
         domain_unref(domain);
@@ -89,6 +141,7 @@ void domain_go_down(struct domain *domain, int error, bool is_gone, struct text 
 {
     domain->stage = STAGE_DOWN;
     domain->driver.is_gone = is_gone;
+    leave_legacy(domain);
     request_answer_all(domain, error, text_str(text));
     domain->sink->down(domain->user, error, text);
     release(domain);
@@ -108,17 +161,6 @@ void domain_lose_memory(struct domain *domain)
                    text_printf("%s: out of memory for what libvirt tells", text_str(domain->uri)));
 }
 
-/* ----------------------------------------------------------------------- disks */
-
-void domain_take_disks(struct domain *domain, struct disks *disks)
-{
-    disks_clear(&domain->disks);
-    domain->disks = *disks;
-    *disks = (struct disks){0};
-    for (size_t i = 0; i < domain->disks.count; i++)
-        facts_set_alias(domain->facts, domain->disks.disks[i].target, domain->disks.disks[i].alias);
-}
-
 /* ---------------------------------------------------------------------- opening */
 
 static struct domain *of_opening(struct call *call)
@@ -131,7 +173,8 @@ static bool read_domain(struct domain *domain)
     virDomainPtr handle = session_domain(domain->found.session);
     struct call_error error = {0};
 
-    domain->found.id = virDomainGetID(handle);
+    domain->found.identity.number = virDomainGetID(handle);
+    virDomainGetUUID(handle, domain->found.identity.uuid);
     if (virConnectGetLibVersion(virDomainGetConnect(handle), &domain->found.version) != 0)
         domain->found.version = 0;
     if (call_disks(handle, &domain->found.disks, &error))
@@ -179,12 +222,11 @@ static void on_alive_timer(void *user)
 static bool make_timers(struct domain *domain)
 {
     bool asks = !session_reports_end(domain->session);
-    domain->hold_timer = loop_timer_new(domain->loop, domain_on_hold_timer, domain);
     if (asks)
         domain->alive_timer = loop_timer_new(domain->loop, on_alive_timer, domain);
     if (domain->alive_timer)
         loop_timer_set(domain->alive_timer, ALIVE_MS);
-    return domain->hold_timer && (!asks || domain->alive_timer);
+    return !asks || domain->alive_timer;
 }
 
 static void go_up(struct domain *domain)
@@ -197,7 +239,11 @@ static void go_up(struct domain *domain)
     domain->driver.capabilities.has_ready_event = true;
     domain->driver.capabilities.has_bare_rows = true;
     domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;
-    domain->driver.peer = (int64_t)domain->found.id;
+    domain->identity = domain->found.identity;
+    if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
+        domain_lose_memory(domain);
+        return;
+    }
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
     domain_replay_early_events(domain);
 }

@@ -9,6 +9,7 @@
 #define BJ_DOMAIN_H
 
 #include "calls.h"
+#include "copies.h"
 #include "driver/module.h"
 #include "facts.h"
 #include "mailbox.h"
@@ -25,6 +26,13 @@ enum stage {
 
 struct event;
 struct request;
+
+/* Which QEMU it is, as far as libvirt tells: another domain may have the same name, and the same
+ * domain another QEMU. */
+struct identity {
+    unsigned char uuid[VIR_UUID_BUFLEN];
+    unsigned number;
+};
 
 struct domain {
     struct driver driver; /* first */
@@ -46,7 +54,7 @@ struct domain {
         struct session *session;
         struct session_failure failure;
         struct disks disks;
-        unsigned id;
+        struct identity identity;
         unsigned long version; /* of libvirt */
     } found;                   /* what opening works with; the pool's until it is over */
 
@@ -57,9 +65,15 @@ struct domain {
     struct event **early_last;
     struct facts *facts;
     struct disks disks;
+    struct identity identity;
+    struct copies copies;
+    bool is_returning; /* the copies are those of an earlier connection: the next list judges */
     struct request *requests; /* not answered yet */
     size_t request_count;
-    struct loop_timer *hold_timer;
+    struct {
+        bool is_out;
+        uint64_t number; /* of the last that was sent */
+    } fence;
     struct loop_timer *alive_timer; /* NULL: the connection tells of its end */
 };
 
@@ -81,11 +95,8 @@ void domain_unref(void *user);
 void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 void domain_lose_memory(struct domain *domain);
 
-/* Leaves *disks empty. Where memory is short for an alias, less is known of how a migration's copy
- * ends. */
-void domain_take_disks(struct domain *domain, struct disks *disks);
-
-/* driver_ops.close */
+/* driver_ops.close, .inherit */
 void domain_close(struct driver *driver, int error, const char *text);
+bool domain_inherit(struct driver *driver, struct driver_legacy *legacy);
 
 #endif

@@ -4,7 +4,8 @@
  */
 #include "domain_events.h"
 #include "base/container_of.h"
-#include "domain_operations.h"
+#include "domain_lists.h"
+#include "domain_request.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -54,8 +55,19 @@ void domain_on_fact(void *user, const struct fact *fact)
     domain->sink->fact(domain->user, fact);
 }
 
+/* A late end of the run before changes nothing for the one that libvirt has taken since. */
+static void note_end(struct domain *domain, const char *disk)
+{
+    if (facts_owes_earlier_end(domain->facts, disk))
+        return;
+    request_verbs_are_moot(domain, disk);
+    copies_forget(&domain->copies, disk);
+}
+
 static void happen_block_job(struct domain *domain, const struct event *event)
 {
+    if (facts_is_end(event->status))
+        note_end(domain, event->name);
     if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
         domain_release_lists(domain);
     else

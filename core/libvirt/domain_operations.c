@@ -3,17 +3,12 @@
  * The driver's operations on a domain; see domain_operations.h.
  */
 #include "domain_operations.h"
+#include "domain_lists.h"
 #include "domain_request.h"
 
 #include <jansson.h>
-#include <libvirt/virterror.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* For how long a list is held back that lacks a job whose end is on its way, and how often it is
- * made again because a job has begun or ended meanwhile. */
-#define HOLD_MS 2000
-#define LISTS_MAX 8
 
 struct driver_snapshot {
     int nothing; /* libvirt itself reports a switch: nothing has to be recorded before */
@@ -23,8 +18,13 @@ struct driver_snapshot {
 
 static bool run_pivot(struct request *request)
 {
-    return call_pivot(request_handle(request), request->disk, &request->domain->given_up,
-                      &request->call_error);
+    const struct call_run run = {
+        .disk = request->disk,
+        .mirror = request->mirror,
+        .has_ended = &request->is_moot,
+        .given_up = &request->domain->given_up,
+    };
+    return call_pivot(request_handle(request), &run, &request->call_error);
 }
 
 static bool run_abort(struct request *request)
@@ -38,33 +38,59 @@ static bool run_set_speed(struct request *request)
                           &request->call_error);
 }
 
+static enum verdict judge_pivot(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_PIVOT, &request->call_error);
+}
+
+static enum verdict judge_abort(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_ABORT, &request->call_error);
+}
+
+static enum verdict judge_speed(const struct request *request)
+{
+    return call_verdict(request_handle(request), request->disk, JUDGE_SPEED, &request->call_error);
+}
+
 static int refuse_verb(struct driver *driver, struct driver_request *asker, const char *what)
 {
     return request_answer_later(driver, asker, BJ_E_UNSUPPORTED,
                                 text_printf("libvirt has no call that %s", what));
 }
 
-static const struct request_kind abort_kind = {.call = run_abort, .is_verb = true};
-static const struct request_kind speed_kind = {.call = run_set_speed, .is_verb = true};
+static const struct request_kind pivot_kind = {
+    .call = run_pivot,
+    .judge = judge_pivot,
+    .is_pivot = true,
+};
+static const struct request_kind abort_kind = {.call = run_abort, .judge = judge_abort};
+static const struct request_kind speed_kind = {.call = run_set_speed, .judge = judge_speed};
+
+/* The mirror is that of the run which the verb is for. */
+static int bind_verb(struct request *request)
+{
+    const struct domain *domain = request->domain;
+    const char *mirror = copies_mirror(&domain->copies, request->disk);
+
+    request->change_count = facts_change_count(domain->facts);
+    request->mirror = mirror ? strdup(mirror) : NULL;
+    return !mirror || request->mirror ? BJ_OK : BJ_E_NOMEM;
+}
 
 static int launch_verb(struct driver *driver, const struct request_kind *kind,
                        struct driver_request *asker, const char *disk, int64_t speed)
 {
     struct request *request = request_new(driver, kind, asker, disk);
-    if (request)
-        request->speed = speed;
-    return request_launch(request);
-}
-
-static int launch_pivot(struct driver *driver, struct driver_request *asker, const char *disk)
-{
-    static const struct request_kind kind = {.call = run_pivot, .is_verb = true, .is_pivot = true};
-    struct facts *facts = domain_of(driver)->facts;
-    struct request *request = request_new(driver, &kind, asker, disk);
-    if (request) {
-        request->change_count = facts_change_count(facts);
-        facts_pivot_sent(facts, disk);
+    if (!request)
+        return BJ_E_NOMEM;
+    request->speed = speed;
+    if (bind_verb(request) != BJ_OK) {
+        request_free(request);
+        return BJ_E_NOMEM;
     }
+    if (kind->is_pivot)
+        facts_pivot_sent(domain_of(driver)->facts, disk);
     return request_launch(request);
 }
 
@@ -87,7 +113,7 @@ static int domain_verb(struct driver *driver, struct driver_request *asker,
         return refuse_in_migration(driver, asker);
     switch (verb->verb) {
     case VERB_COMPLETE:
-        return launch_pivot(driver, asker, id);
+        return launch_verb(driver, &pivot_kind, asker, id, 0);
     case VERB_CANCEL:
         return launch_verb(driver, &abort_kind, asker, id, 0);
     case VERB_FORCE:
@@ -133,15 +159,11 @@ static bool run_disks(struct request *request)
     return call_disks(request_handle(request), &request->disks, &request->call_error);
 }
 
-static void take_disks(struct request *request)
-{
-    domain_take_disks(request->domain, &request->disks);
-}
 
 static bool probed(struct request *request, struct driver_reply *reply)
 {
     (void)reply;
-    take_disks(request);
+    domain_take_disks(request->domain, &request->disks);
     return true;
 }
 
@@ -190,14 +212,29 @@ static int domain_plan_start(struct driver *driver, const char *command,
     return BJ_E_NOMEM;
 }
 
+/* Where a copy leads to is read at once: its end may come before the next list. */
 static bool run_start(struct request *request)
 {
-    return call_start(request_handle(request), request->start, request->disk, &request->call_error);
+    struct call_error ignored = {0};
+    if (!call_start(request_handle(request), request->start, request->disk, &request->call_error))
+        return false;
+    call_disks(request_handle(request), &request->disks, &ignored);
+    call_error_clear(&ignored);
+    return true;
+}
+
+static bool started(struct request *request, struct driver_reply *reply)
+{
+    (void)reply;
+    if (request->disks.disks)
+        domain_take_disks(request->domain, &request->disks);
+    domain_note_copies(request->domain);
+    return true;
 }
 
 static int launch_start(struct driver *driver, struct driver_request *asker, struct start *start)
 {
-    static const struct request_kind kind = {.call = run_start};
+    static const struct request_kind kind = {.call = run_start, .over = started};
     const char *disk = domain_id_of(driver, start_disk(start));
     struct request *request = request_new(driver, &kind, asker, disk);
     if (request)
@@ -243,136 +280,6 @@ static int domain_execute(struct driver *driver, struct driver_request *asker, c
     return r == BJ_E_NOMEM ? r : request_answer_later(driver, asker, r, text);
 }
 
-/* ------------------------------------------------------------------------ lists */
-
-static bool is_listed(const struct request *request, const char *disk)
-{
-    return job_list_find(request->list, disk) != NULL;
-}
-
-/* libvirt has reported the job, and not its end, and its list lacks it: the end is on its
- * way, and it tells more (a list never overrules an event, B28). */
-static bool is_ahead(const struct request *request)
-{
-    const struct domain *domain = request->domain;
-    for (size_t i = 0; i < domain->disks.count; i++) {
-        const char *disk = domain->disks.disks[i].target;
-        if (facts_is_active(domain->facts, disk) && !is_listed(request, disk))
-            return true;
-    }
-    return false;
-}
-
-static bool run_list(struct request *request)
-{
-    disks_clear(&request->disks);
-    job_list_free(request->list);
-    request->list = NULL;
-    call_error_clear(&request->call_error);
-    return call_disks(request_handle(request), &request->disks, &request->call_error) &&
-           call_rows(request_handle(request), &request->disks, &request->list,
-                     &request->call_error);
-}
-
-/* A machine has to know: that the domain's job lock is held for longer than libvirt waits for it
- * tells nothing about the job. */
-static bool run_urgent_list(struct request *request)
-{
-    bool went_well;
-    do
-        went_well = run_list(request);
-    while (!went_well && request->call_error.code == VIR_ERR_OPERATION_TIMEOUT &&
-           !atomic_load(&request->domain->given_up));
-    return went_well;
-}
-
-static void note_rows(const struct request *request)
-{
-    struct facts *facts = request->domain->facts;
-    for (size_t i = 0; i < request->list->count; i++) {
-        const bj_job_info *row = &request->list->rows[i].info;
-        if (strcmp(row->type, FACTS_MIGRATION) == 0)
-            facts_migration_row(facts, row->id);
-        else
-            facts_row(facts, row->id, row->ready);
-    }
-}
-
-/* A job has ended since the list was asked for, and may be in it; or has begun, and may not be. */
-static bool is_stale(const struct request *request)
-{
-    return request->change_count != facts_change_count(request->domain->facts) &&
-           request->lists < LISTS_MAX;
-}
-
-static bool make_again(struct request *request)
-{
-    request->change_count = facts_change_count(request->domain->facts);
-    request->lists++;
-    return request_submit(request);
-}
-
-static struct request *first_held(const struct domain *domain, bool at_once)
-{
-    struct request *request = domain->requests;
-    while (request && !(request->held && (at_once || !is_ahead(request))))
-        request = request->next;
-    return request;
-}
-
-static bool listed(struct request *request, struct driver_reply *reply)
-{
-    struct domain *domain = request->domain;
-
-    if (!request->held) {
-        if (is_stale(request) && make_again(request))
-            return false;
-        take_disks(request);
-        note_rows(request);
-        bool is_first = !first_held(domain, true); /* later ones don't put it off */
-        request->held = is_ahead(request);
-        if (request->held) {
-            if (is_first)
-                loop_timer_set(domain->hold_timer, HOLD_MS);
-            return false;
-        }
-    }
-    reply->list = request->list;
-    request->list = NULL;
-    return true;
-}
-
-static void release_held(struct domain *domain, bool at_once)
-{
-    for (struct request *request; (request = first_held(domain, at_once));)
-        request_finish(request);
-}
-
-void domain_release_lists(struct domain *domain)
-{
-    release_held(domain, false);
-}
-
-/* No end has come: the jobs are gone all the same. */
-void domain_on_hold_timer(void *user)
-{
-    struct domain *domain = user;
-    for (struct request *request = domain->requests; request; request = request->next)
-        for (size_t i = 0; request->held && i < domain->disks.count; i++)
-            if (!is_listed(request, domain->disks.disks[i].target))
-                facts_forget(domain->facts, domain->disks.disks[i].target);
-    release_held(domain, true);
-}
-
-static int domain_query(struct driver *driver, struct driver_request *asker, bool urgent)
-{
-    static const struct request_kind anyone = {.call = run_list, .over = listed};
-    static const struct request_kind machine = {.call = run_urgent_list, .over = listed};
-    struct request *request = request_new(driver, urgent ? &machine : &anyone, asker, NULL);
-    if (request)
-        request->change_count = facts_change_count(domain_of(driver)->facts);
-    return request_launch(request);
-}
 
 /* ------------------------------------------------------------------ the switch */
 
@@ -435,6 +342,7 @@ const struct driver_ops domain_ops = {
     .id_of = domain_id_of,
     .probe = domain_probe,
     .takes = domain_takes,
+    .inherit = domain_inherit,
     .stage = domain_stage,
     .close = domain_close,
 };

@@ -18,6 +18,7 @@ void request_free(struct request *request)
 {
     domain_unref(request->domain);
     free(request->disk);
+    free(request->mirror);
     start_free(request->start);
     text_unref(request->text);
     free(request->call_error.message);
@@ -60,6 +61,13 @@ static void answer(struct request *request, struct driver_reply *reply)
         asker->done(asker, reply);
 }
 
+void request_verbs_are_moot(struct domain *domain, const char *disk)
+{
+    for (struct request *request = domain->requests; request; request = request->next)
+        if (request->kind->judge && strcmp(request->disk, disk) == 0)
+            atomic_store(&request->is_moot, true);
+}
+
 void request_answer_all(struct domain *domain, int error, const char *text)
 {
     while (domain->requests) {
@@ -94,8 +102,7 @@ static void fill_error(struct request *request, struct driver_reply *reply)
     reply->text = error->message ? error->message : bj_error_text(BJ_E_NOMEM);
     (void)snprintf(request->error_class, sizeof request->error_class, "%d", error->code);
     reply->error_class = error->message ? request->error_class : NULL;
-    if (error->code == VIR_ERR_INVALID_ARG && request->kind->is_verb)
-        reply->refusal = VERDICT_NO_SUCH_JOB;
+    reply->refusal = request->refusal;
 }
 
 /* A pivot whose reply is lost may have been taken. */
@@ -104,8 +111,11 @@ static void note_result(const struct request *request, bool went_well)
     struct facts *facts = request->domain->facts;
     bool is_refused = !went_well && !request->is_lost && !request->is_gone;
 
-    if (facts && request->start)
+    if (facts && request->start) {
         facts_start_over(facts, request->disk, went_well);
+        if (went_well)
+            request_verbs_are_moot(request->domain, request->disk); /* they were for another */
+    }
     if (facts && request->kind->is_pivot && is_refused)
         facts_pivot_refused(facts, request->disk, request->change_count);
 }
@@ -153,10 +163,13 @@ static void on_dropped(struct call *call)
 static void run_request(struct call *call)
 {
     struct request *request = (struct request *)call;
-    request->went_well = request->kind->call(request);
+    request->went_well = atomic_load(&request->is_moot) ? call_refuse_ended(&request->call_error)
+                                                        : request->kind->call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);
+    if (!request->went_well && !request->is_gone && request->kind->judge)
+        request->refusal = request->kind->judge(request);
     session_called(request->domain->session);
 }
 

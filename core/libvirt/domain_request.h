@@ -10,10 +10,11 @@
 #include "driver/job_list.h"
 
 struct request_kind {
-    bool is_verb; /* then an invalid argument is that there is no job on the disk */
     bool is_pivot;
     /* A thread of the pool; whether it went well. NULL: there is nothing to call. */
     bool (*call)(struct request *request);
+    /* The same thread, after a call that was refused: what that means. NULL: nothing more. */
+    enum verdict (*judge)(const struct request *request);
     /* The loop's thread, after a call that went well, if someone still asks: fills the reply.
      * False: it is not over yet. NULL: nothing to fill. */
     bool (*over)(struct request *request, struct driver_reply *reply);
@@ -35,13 +36,18 @@ struct request {
     bool went_well;
     bool is_gone; /* the domain does not run any more */
     bool is_lost; /* nor is there a connection */
+    enum verdict refusal;
     struct call_error call_error;
     char error_class[16];
     struct disks disks;
     struct job_list *list;
     uint64_t change_count; /* facts_change_count() when the list or the pivot was asked for */
     unsigned lists;        /* how often it was made */
+    bool is_urgent;        /* a list that a machine wants */
     bool held;             /* a list that waits for an end; no call is under way */
+    uint64_t fence;        /* held: the number of the fence behind which no end can be */
+    atomic_bool is_moot;   /* a verb: the run that it is for has ended */
+    char *mirror;          /* a verb: where that run leads to; NULL: not known */
 };
 
 /* The class of the errors that refuse a verb because there is no job on the disk: the number of
@@ -68,6 +74,9 @@ bool request_finish(struct request *request);
 
 /* One that was not launched. */
 void request_free(struct request *request);
+
+/* The run on the disk has ended: the verbs for it are not called any more. */
+void request_verbs_are_moot(struct domain *domain, const char *disk);
 
 void request_answer_all(struct domain *domain, int error, const char *text);
 

@@ -25,13 +25,13 @@ enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED }
 
 /* The job of a disk. Lives as long as the facts. */
 struct run {
-    bool active; /* it is there, and libvirt has not reported its end */
+    bool active;      /* it is there, and libvirt has not reported its end */
+    uint64_t changed; /* the change count when it last began or ended */
     bool ready;
     bool ready_emitted;
     bool pivot_sent;
     bool is_migration;
     bool is_known;     /* whether it is a migration's, where QEMU is silent */
-    uint64_t begun_at; /* facts_change_count() */
 
     /* Said by QEMU of the run that is active. */
     enum qemu_end end;
@@ -222,9 +222,9 @@ static void clear(struct run *run)
 /* Nothing that was known is of this one. */
 static void begin(struct facts *facts, struct run *run)
 {
+    run->changed = ++facts->change_count;
     clear(run);
     run->active = true;
-    run->begun_at = ++facts->change_count;
     run->begun = run->starts > 0 && !run->taken;
     run->is_known = run->begun || run->taken;
     run->taken = false;
@@ -250,7 +250,7 @@ static void note_run(struct facts *facts, struct run *run)
 /* Nothing more is to come of this run. Without a word of QEMU's what comes then is of the next. */
 static void forget(struct facts *facts, struct run *run)
 {
-    facts->change_count++;
+    run->changed = ++facts->change_count;
     clear(run);
     if (run->taken && !facts->has_statuses)
         begin(facts, run);
@@ -379,10 +379,15 @@ static void emit_end(struct facts *facts, struct run *run, int type, int status)
     free(error);
 }
 
+bool facts_is_end(int status)
+{
+    return status == FACTS_COMPLETED || status == FACTS_FAILED || status == FACTS_CANCELED;
+}
+
 int facts_block_job(struct facts *facts, const char *disk, int type, int status)
 {
     struct run *run = NULL;
-    bool is_end = status == FACTS_COMPLETED || status == FACTS_FAILED || status == FACTS_CANCELED;
+    bool is_end = facts_is_end(status);
     if (!is_end && status != FACTS_READY)
         return BJ_OK; /* one of a later libvirt */
 
@@ -626,7 +631,7 @@ void facts_pivot_sent(struct facts *facts, const char *disk)
 void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_count)
 {
     struct run *run = find_run(facts, disk);
-    if (run && run->begun_at <= change_count)
+    if (run && run->changed <= change_count)
         run->pivot_sent = false;
 }
 
@@ -654,6 +659,12 @@ int facts_migration_row(struct facts *facts, const char *disk)
     return note_row(facts, disk, false, true);
 }
 
+int facts_end_unseen(struct facts *facts, const char *disk, bool is_commit)
+{
+    return facts_block_job(facts, disk, is_commit ? FACTS_ACTIVE_COMMIT : FACTS_COPY,
+                           FACTS_COMPLETED);
+}
+
 void facts_forget(struct facts *facts, const char *disk)
 {
     struct run *run = find_run(facts, disk);
@@ -666,6 +677,12 @@ void facts_forget(struct facts *facts, const char *disk)
 uint64_t facts_change_count(const struct facts *facts)
 {
     return facts->change_count;
+}
+
+bool facts_has_changed_since(const struct facts *facts, const char *disk, uint64_t change_count)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->changed > change_count;
 }
 
 bool facts_is_active(const struct facts *facts, const char *disk)
@@ -684,6 +701,12 @@ bool facts_is_migration(const struct facts *facts, const char *disk)
 {
     const struct run *run = find_run(facts, disk);
     return run && run->is_migration && !run->taken;
+}
+
+bool facts_owes_earlier_end(const struct facts *facts, const char *disk)
+{
+    const struct run *run = find_run(facts, disk);
+    return run && run->taken;
 }
 
 enum disk_switch facts_switched(const struct facts *facts, const char *disk)

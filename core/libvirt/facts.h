@@ -53,6 +53,8 @@ void facts_lack_qemu(struct facts *facts);
 /* The alias of a disk, by which libvirt names a migration's job and no other
  * ("drive-virtio-disk0"); NULL: there is none. BJ_OK or BJ_E_NOMEM. */
 int facts_set_alias(struct facts *facts, const char *disk, const char *alias);
+/* Whether that status of BLOCK_JOB_2 ends a job. */
+bool facts_is_end(int status);
 
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
@@ -79,17 +81,26 @@ int facts_row(struct facts *facts, const char *disk, bool ready);
 /* The same of a migration's copy. */
 int facts_migration_row(struct facts *facts, const char *disk);
 
-/* A list lacks the job, and no end was reported in all that time: there is none on the disk. */
+/* A list lacks the job, and its end is not on its way either: the disk has been switched, so it was
+ * completed. BJ_OK or BJ_E_NOMEM. */
+int facts_end_unseen(struct facts *facts, const char *disk, bool is_commit);
+
+/* The same, and how it ended is not known. */
 void facts_forget(struct facts *facts, const char *disk);
 
 /* How many times so far a job has begun or ended: a list that was asked for before the last may be
  * older than what is known here. */
 uint64_t facts_change_count(const struct facts *facts);
+/* One has begun or ended on this disk since it was that. */
+bool facts_has_changed_since(const struct facts *facts, const char *disk, uint64_t change_count);
 
 /* A job is known to be there and its end was not reported yet. */
 bool facts_is_active(const struct facts *facts, const char *disk);
 bool facts_is_ready(const struct facts *facts, const char *disk);
 bool facts_is_migration(const struct facts *facts, const char *disk);
+
+/* libvirt has taken the start of one, and what is reported next is of the one before. */
+bool facts_owes_earlier_end(const struct facts *facts, const char *disk);
 
 /* Of the last job on the disk that is over: whether the disk was switched. */
 enum disk_switch facts_switched(const struct facts *facts, const char *disk);

@@ -583,6 +583,40 @@ bool service_watches_connection(void (*call)(void *user), void *user)
     return hears;
 }
 
+/* -------------------------------------------------------------------- fences */
+
+/* Timeouts that are due in one turn come in any order; what was due before the first turn is not
+ * left over for the second. */
+enum { FENCE_TURNS = 2 };
+
+struct fence {
+    void (*passed)(void *user);
+    void *user;
+    int turns;
+};
+
+static void on_fence(int id, void *opaque)
+{
+    struct fence *fence = opaque;
+    if (++fence->turns != FENCE_TURNS)
+        return;
+    virEventRemoveTimeout(id);
+    fence->passed(fence->user);
+}
+
+bool service_fence(void (*passed)(void *user), void *user)
+{
+    struct fence *fence = calloc(1, sizeof *fence);
+    if (!fence)
+        return false;
+    fence->passed = passed;
+    fence->user = user;
+    if (virEventAddTimeout(0, on_fence, fence, free) >= 0)
+        return true;
+    free(fence);
+    return false;
+}
+
 /* -------------------------------------------------------------------- nudges */
 
 struct nudge {

@@ -28,6 +28,11 @@ int service_start(void);
  * unless another thread keeps it busy. Blocks as `call` does. */
 bool service_watches_connection(void (*call)(void *user), void *user);
 
+/* `passed` is called by libvirt's loop, once, when it has called back for all events that it had
+ * when this was called, unless the process ends first. Any thread, after service_start(). False:
+ * there is no loop, or no memory. */
+bool service_fence(void (*passed)(void *user), void *user);
+
 /* A program's own loop may not notice what other threads do to it: libvirtaio's does not wake for a
  * timer, so that an event which libvirt has read during a call on another thread would wait there
  * for the next one. So each connection that we make calls on has a nudge, and wakes that loop after

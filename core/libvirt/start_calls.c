@@ -167,6 +167,7 @@ struct start {
     const struct command *command;
     char *strings[STRINGS]; /* NULL: not given */
     unsigned long long numbers[NUMBERS];
+    const char *number_names[NUMBERS]; /* as which each was given; NULL: it was not */
     unsigned flags;
     unsigned given; /* those of the flags that were given, as true or as false */
 };
@@ -512,6 +513,13 @@ static int read_number(struct start *start, const struct member *member, const j
     if (!json_is_integer(value) || number < 0 || (unsigned long long)number > member->max)
         return refuse_value(start, member, "an integer, not negative and not too large", "",
                             ret_text);
+    const char *other = start->number_names[member->place];
+    if (other)
+        return refuse(BJ_E_INVAL,
+                      text_printf("%s: \"%s\" and \"%s\" are the same: give one of them",
+                                  start->command->name, other, member->name),
+                      ret_text);
+    start->number_names[member->place] = member->name;
     start->numbers[member->place] = (unsigned long long)number;
     return BJ_OK;
 }

@@ -233,6 +233,49 @@ func TestB66ForceOfAReadyCopyIsNotToBeHad(t *testing.T) {
 	ends(t, blockjob.Cancelled)(haltedCopy(t, d, m).Abort(patience(t), blockjob.Force()))
 }
 
+func TestC30AVerbBesideAnotherClients(t *testing.T) {
+	outcomes := map[string]blockjob.Outcome{"pivot": blockjob.Pivoted, "abort": blockjob.Copied}
+	for theirs, outcome := range outcomes {
+		for ours := range outcomes {
+			t.Run(ours+" beside "+theirs, func(t *testing.T) { verbBeside(t, ours, theirs, outcome) })
+		}
+	}
+}
+
+func verbBeside(t *testing.T, ours, theirs string, outcome blockjob.Outcome) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	m := dial(t, d.URI, blockjob.WithLimit(blockjob.LimitStallMS, 10))
+	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{
+		Target: d.Store(), Extra: map[string]any{"reuse": true},
+	})
+	ok(t, err)
+	ok(t, job.WaitReady(patience(t)))
+	d.StopStore()
+	d.BeginTo(theirs, "vda")
+
+	verb := start(func() (blockjob.Outcome, error) {
+		if ours == "pivot" {
+			return job.Pivot(patience(t))
+		}
+		return job.Abort(patience(t))
+	})
+	select {
+	case a := <-verb:
+		t.Errorf("it was answered before the end: %v, %v", a.outcome, a.err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	d.GoOnStore()
+	a := <-verb
+	if ours == "pivot" && theirs == "abort" {
+		fails(t, a.err, blockjob.ErrJobEnded)
+	} else {
+		ends(t, outcome)(a.outcome, a.err)
+	}
+	if job.Outcome() != outcome {
+		t.Errorf("ended %v", job.Outcome())
+	}
+}
+
 func TestB11LibvirtsCopyThatFailsSaysWhy(t *testing.T) {
 	d, m := domain(t)
 	job, err := m.Mirror(patience(t), "vda", blockjob.MirrorOptions{
@@ -304,6 +347,54 @@ func TestB70WaitsGoOnThroughARestart(t *testing.T) {
 	a := <-pivot
 	ends(t, blockjob.Pivoted)(a.outcome, a.err)
 	if source := d.Source("vda"); source != d.Path("copy") {
+		t.Error("the domain runs on ", source)
+	}
+}
+
+func TestC19ACopyThatEndsWhileWeAreAway(t *testing.T) {
+	outcomes := map[string]blockjob.Outcome{"pivot": blockjob.Pivoted, "abort": blockjob.Lost}
+	for verb, outcome := range outcomes {
+		t.Run(verb, func(t *testing.T) {
+			host := libvirtd.Start(t)
+			d, way := host.Domain(t, "vm-"), host.Way(t)
+			m, events := reconnecting(t, way.URI(d))
+			job, _ := copyDisk(t, d, m, nil)
+			ok(t, job.WaitReady(patience(t)))
+			way.Close(t)
+			host.Kill(t)
+			awaitKind(t, events, blockjob.EventDisconnected)
+			host.Restart(t)
+			if verb == "pivot" {
+				d.Pivot("vda")
+			} else {
+				d.Abort("vda")
+			}
+			way.Open(t)
+			_, _ = job.Wait(patience(t))
+			if job.Outcome() != outcome {
+				t.Errorf("ended %v, want %v", job.Outcome(), outcome)
+			}
+		})
+	}
+}
+
+func TestC130AnotherClientsNextCopyIsNotPivoted(t *testing.T) {
+	host := libvirtd.Start(t)
+	d, way := host.Domain(t, "vm-"), host.Way(t)
+	m, events := reconnecting(t, way.URI(d))
+	job := haltedCopy(t, d, m)
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	way.Close(t)
+	host.Kill(t)
+	awaitKind(t, events, blockjob.EventDisconnected)
+	host.Restart(t)
+	d.Abort("vda")
+	d.Copy("vda", "theirs", false)
+	d.AwaitReady("vda")
+	way.Open(t)
+	a := <-pivot
+	fails(t, a.err, blockjob.ErrJobLost)
+	if source := d.Source("vda"); source != d.Path("vda") {
 		t.Error("the domain runs on ", source)
 	}
 }

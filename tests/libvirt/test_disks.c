@@ -164,6 +164,23 @@ static void b64_a_mirror_is_ready_when_libvirt_takes_a_pivot(void **state)
     check_mirror(MIRRORED("file='/copy' format='raw' ready='yes'"), true, false);
 }
 
+static void check_ending(const char *xml, bool is_ending)
+{
+    struct disks disks = parse(xml);
+    assert_int_equal(disks.count, 1);
+    assert_int_equal(disks.disks[0].is_ending, is_ending);
+    disks_clear(&disks);
+}
+
+static void c30_a_mirror_that_is_being_ended(void **state)
+{
+    (void)state;
+    check_ending(MIRRORED("type='file' job='copy'"), false);
+    check_ending(MIRRORED("type='file' job='copy' ready='yes'"), false);
+    check_ending(MIRRORED("type='file' job='copy' ready='pivot'"), true);
+    check_ending(MIRRORED("type='file' job='active-commit' ready='abort'"), true);
+}
+
 static void b64_a_mirror_of_old_is_read(void **state)
 {
     (void)state;
@@ -313,6 +330,7 @@ int main(void)
         cmocka_unit_test(b50_what_lacks_is_not_there),
         cmocka_unit_test(b56_a_large_domain_is_read),
         cmocka_unit_test(b56_spoilt_xml_does_no_harm),
+        cmocka_unit_test(c30_a_mirror_that_is_being_ended),
     };
     return cmocka_run_group_tests(tests, NULL, forget_parser);
 }

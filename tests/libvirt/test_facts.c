@@ -640,6 +640,46 @@ static void b01_who_is_told_may_act(void **state)
     assert_active(heard, true, false);
 }
 
+static void c19_an_end_that_nobody_saw(void **state)
+{
+    struct heard *heard = *state;
+    assert_int_equal(facts_end_unseen(heard->facts, "vda", false), BJ_OK);
+    assert_told(heard, "vda mirror COMPLETED @0");
+    assert_int_equal(facts_switched(heard->facts, "vda"), SWITCHED);
+    assert_int_equal(facts_end_unseen(heard->facts, "vda", true), BJ_OK);
+    assert_told(heard, "vda commit READY @0; vda commit COMPLETED @0");
+    assert_int_equal(facts_switched(heard->facts, "vda"), SWITCHED);
+    assert_active(heard, false, false);
+}
+
+static void c139_a_disk_has_changed_or_not_since_a_list(void **state)
+{
+    struct heard *heard = *state;
+    uint64_t before = facts_change_count(heard->facts);
+    assert_int_equal(facts_row(heard->facts, "vdb", false), BJ_OK);
+    assert_true(facts_has_changed_since(heard->facts, "vdb", before));
+    assert_false(facts_has_changed_since(heard->facts, "vda", before));
+
+    before = facts_change_count(heard->facts);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_true(facts_has_changed_since(heard->facts, "vda", before));
+    assert_false(facts_has_changed_since(heard->facts, "vdb", before));
+}
+
+static void c139_a_late_end_is_of_the_run_before(void **state)
+{
+    struct heard *heard = *state;
+    qemu_status(heard, "created");
+    assert_false(facts_owes_earlier_end(heard->facts, "vda"));
+    assert_int_equal(facts_start_sent(heard->facts, "vda"), BJ_OK);
+    assert_false(facts_owes_earlier_end(heard->facts, "vda"));
+    facts_start_over(heard->facts, "vda", true);
+    assert_true(facts_owes_earlier_end(heard->facts, "vda"));
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    qemu_status(heard, "created");
+    assert_false(facts_owes_earlier_end(heard->facts, "vda"));
+}
+
 static void b28_a_list_can_tell_whether_it_is_old(void **state)
 {
     struct heard *heard = *state;
@@ -1053,6 +1093,9 @@ int main(void)
         FACTS_TEST(b22_null_comes_before_libvirts_word),
         FACTS_TEST(b01_who_is_told_may_act),
         FACTS_TEST(b28_a_list_can_tell_whether_it_is_old),
+        FACTS_TEST(c19_an_end_that_nobody_saw),
+        FACTS_TEST(c139_a_disk_has_changed_or_not_since_a_list),
+        FACTS_TEST(c139_a_late_end_is_of_the_run_before),
         FACTS_TEST(b69_a_qemu_job_is_its_disks),
         FACTS_TEST(b52_disks_are_apart),
         FACTS_TEST(b56_data_that_is_none_is_no_news),

@@ -393,6 +393,16 @@ static int forget_parser(void **state)
     return 0;
 }
 
+static void c139_speed_beside_bandwidth_names_both(void **state)
+{
+    (void)state;
+    assert_refused("block-stream", "{\"device\": \"vda\", \"bandwidth\": 1, \"speed\": 1}",
+                   BJ_E_INVAL,
+                   "block-stream: \"bandwidth\" and \"speed\" are the same: give one of them");
+    assert_call("block-stream", "{\"device\": \"/d.qcow2\", \"bandwidth\": null, \"speed\": 5}",
+                "stream", "pull vda 5 64");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +419,7 @@ int main(void)
         cmocka_unit_test(b01_every_member_has_its_kind),
         cmocka_unit_test(b01_words_and_flags_are_listed),
         cmocka_unit_test(b01_what_does_not_go_together),
+        cmocka_unit_test(c139_speed_beside_bandwidth_names_both),
     };
     return cmocka_run_group_tests(tests, NULL, forget_parser);
 }

@@ -5,6 +5,7 @@
  * valgrind and the sanitizers: strndup() is not counted in heap.h, and libxml2 keeps its last
  * error.
  */
+#include "copies.h"
 #include "disks.h"
 #include "facts.h"
 #include "start_calls.h"
@@ -68,6 +69,28 @@ static void b56_disks(void **state)
 {
     (void)state;
     check_memory(read_disks);
+}
+
+/* ---------------------------------------------------------------------- copies */
+
+static int note_copies(void)
+{
+    struct disk disks[] = {
+        {.target = "vda", .source = "/a", .mirror = "/b", .has_mirror = true},
+        {.target = "vdb", .source = "/c", .mirror = "/d", .has_mirror = true},
+    };
+    struct copies copies = {0};
+    int r = copies_note(&copies, &(struct disks){2, disks});
+    if (r == BJ_OK)
+        assert_string_equal(copies_mirror(&copies, "vdb"), "/d");
+    copies_clear(&copies);
+    return r;
+}
+
+static void b56_copies(void **state)
+{
+    (void)state;
+    check_memory(note_copies);
 }
 
 /* ----------------------------------------------------------------------- facts */
@@ -214,6 +237,7 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(b56_copies),
         cmocka_unit_test(b56_disks),
         cmocka_unit_test(b56_facts),
         cmocka_unit_test(b56_starts),

@@ -122,6 +122,13 @@ class Domain:
         """Starts a network store for a copy, and returns it as a disk of libvirt's XML."""
         return str(self._do("store", failing=failing)["xml"])
 
+    def stop_store(self) -> None:
+        """Stops the store: its QEMU waits for it, and a copy into it can't end."""
+        self._do("signal", name="STOP", store=True)
+
+    def go_on_store(self) -> None:
+        self._do("signal", name="CONT", store=True)
+
     # --------------------------------------------------------- what libvirt reports
 
     def source(self, target: str) -> str:
@@ -154,6 +161,10 @@ class Domain:
 
     def abort(self, target: str) -> None:
         self._do("job", disk=target, action="abort")
+
+    def begin_to(self, verb: str, target: str) -> None:
+        """Has libvirt take "pivot" or "abort", and waits for no end."""
+        self.host.virsh("blockjob", self.name, target, f"--{verb}", "--async")
 
     def release(self, target: str) -> None:
         """Lets a halted job go on."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import blockjob
 import pytest
-from blockjob import Outcome, RecordKind
+from blockjob import Limit, Outcome, RecordKind
 from libvirtd import HALTED, Domain, Libvirtd
 
 Connect = Callable[..., Awaitable[Any]]
@@ -70,6 +71,30 @@ async def test_b15_another_clients_verb_is_told(
         await job.ready()
         await asyncio.to_thread(getattr(domain, verb), "vda")
         assert await job.done() is outcome
+
+
+@pytest.mark.parametrize("theirs", ["pivot", "abort"])
+@pytest.mark.parametrize("ours", ["pivot", "abort"])
+async def test_c30_a_verb_beside_another_clients(
+    connect: Connect, domain: Domain, ours: str, theirs: str
+) -> None:
+    outcome = Outcome.PIVOTED if theirs == "pivot" else Outcome.COPIED
+    async with await connect(domain.uri, limits={Limit.STALL: 0.01}) as monitor:
+        job = await monitor.mirror("vda", target=domain.store(), reuse=True)
+        await job.ready()
+        domain.stop_store()
+        domain.begin_to(theirs, "vda")
+
+        verb = asyncio.ensure_future(getattr(job, ours)())
+        assert not (await asyncio.wait([verb], timeout=0.2))[0]
+        domain.go_on_store()
+
+        if (ours, theirs) == ("pivot", "abort"):
+            with pytest.raises(blockjob.JobEnded):
+                await verb
+        else:
+            assert await verb is outcome
+        assert job.outcome is outcome
 
 
 async def test_b69_path_and_target_are_the_same_job(connect: Connect, domain: Domain) -> None:
@@ -160,6 +185,65 @@ async def test_b70_a_restart_of_libvirtd_is_waited_through(
         await asyncio.to_thread(domain.host.start)
         await asyncio.to_thread(domain.release, "vda")
         assert await waiting is Outcome.PIVOTED
+
+
+class Way:
+    """A way to a libvirtd that can be closed: then no monitor comes back by it."""
+
+    def __init__(self, host: Libvirtd, folder: Path) -> None:
+        self._host = host
+        self._path = folder / "way"
+        self._socket = host.connection.partition("socket=")[2]
+        self.open()
+
+    def open(self) -> None:
+        self._path.symlink_to(self._socket)
+
+    def uri(self, domain: Domain) -> str:
+        return domain.uri.replace(self._socket, str(self._path))
+
+    def lose(self) -> None:
+        """Libvirtd dies and is started again, behind the back of those who came by the way."""
+        self._path.unlink()
+        self._host.kill()
+        self._host.start()
+
+
+@pytest.mark.parametrize(
+    ("verb", "outcome"), [("pivot", Outcome.PIVOTED), ("abort", Outcome.LOST)]
+)
+async def test_c19_a_copy_that_ends_while_we_are_away(
+    connect: Connect, domain: Domain, tmp_path: Path, verb: str, outcome: Outcome
+) -> None:
+    way = Way(domain.host, tmp_path)
+    async with await connect(way.uri(domain), reconnect=60) as monitor:
+        job = await copy(monitor, domain)
+        await job.ready()
+        await asyncio.to_thread(way.lose)
+        await asyncio.to_thread(getattr(domain, verb), "vda")
+        way.open()
+        if outcome is Outcome.LOST:
+            with pytest.raises(blockjob.JobLost):
+                await job.done()
+        else:
+            await job.done()
+        assert job.outcome is outcome
+
+
+async def test_c130_another_clients_next_copy_is_not_pivoted(
+    connect: Connect, domain: Domain, tmp_path: Path
+) -> None:
+    way = Way(domain.host, tmp_path)
+    async with await connect(way.uri(domain), reconnect=60) as monitor:
+        pivot = asyncio.ensure_future((await halted_copy(monitor, domain)).pivot())
+        await asyncio.to_thread(way.lose)
+        domain.abort("vda")
+        domain.copy("vda", "theirs")
+        domain.await_mirror("vda", "ready")
+        way.open()
+        with pytest.raises(blockjob.JobLost):
+            await pivot
+        assert domain.mirror("vda") == "ready"
 
 
 async def test_b45_a_dead_libvirtd_answers_all(connect: Connect, domain: Domain) -> None:

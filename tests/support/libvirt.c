@@ -100,12 +100,11 @@ const char *virsh(world *w, const char *words)
 
 /* -------------------------------------------------------------- the domains */
 
-static domain *make_domain(world *w, const char *step)
+static domain *keep_domain(world *w, json_t *made)
 {
     domain *d = calloc(1, sizeof(*d));
     assert_non_null(d);
     world_keeps(w, d, free);
-    json_t *made = helper_do(host, "%s", step);
     d->name = text_in(w, json_incref(made), "name");
     d->uri = text_in(w, json_incref(made), "uri");
     d->prefix = text_in(w, made, "prefix");
@@ -114,12 +113,18 @@ static domain *make_domain(world *w, const char *step)
 
 domain *add_domain(world *w)
 {
-    return make_domain(w, JSON({"do": "domain"}));
+    return keep_domain(w, helper_do(host, JSON({"do": "domain"})));
 }
 
 domain *add_large_domain(world *w)
 {
-    return make_domain(w, JSON({"do": "domain", "targets": ["vda"], "large": true}));
+    return keep_domain(
+        w, helper_do(host, JSON({"do": "domain", "targets": ["vda"], "large": true})));
+}
+
+domain *add_domain_named(world *w, const char *name)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain", "name": "%s"}), name));
 }
 
 domain *domain_of(world *w)
@@ -312,4 +317,19 @@ const char *network_store(world *w, bool failing)
 void kill_store(domain *d)
 {
     step(JSON({"do": "kill_store", "domain": "%s"}), d->name);
+}
+
+static void signal_store(const domain *d, const char *name)
+{
+    step(JSON({"do": "signal", "domain": "%s", "name": "%s", "store": true}), d->name, name);
+}
+
+void stop_store(domain *d)
+{
+    signal_store(d, "STOP");
+}
+
+void go_on_store(domain *d)
+{
+    signal_store(d, "CONT");
 }

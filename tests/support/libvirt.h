@@ -36,6 +36,8 @@ int world_domain_unconnected(void **state);
 /* Makes another domain. It runs until the program ends: while libvirtd clears up after a domain,
  * for a second or two, it reports no events of the others. */
 domain *add_domain(world *w);
+/* The same, by a name that no other has now. */
+domain *add_domain_named(world *w, const char *name);
 void define_inactive_domain(const char *name);
 /* The world's own domain; the URI of one that may not exist. */
 domain *domain_of(world *w);
@@ -99,5 +101,8 @@ bool abort_migration(domain *d); /* false: there is none any more */
  * XML; to a failing one no write succeeds. */
 const char *network_store(world *w, bool failing);
 void kill_store(domain *d);
+/* While it is stopped, its QEMU waits for it: a copy into it can't end. */
+void stop_store(domain *d);
+void go_on_store(domain *d);
 
 #endif

@@ -39,6 +39,8 @@ void monitor_unref_memory(bj_monitor *monitor)
         text_unref(monitor->versions[i]);
     text_unref(monitor->over_text);
     text_unref(monitor->away_text);
+    if (monitor->legacy)
+        monitor->legacy->free(monitor->legacy);
     ctx_unref(monitor->ctx);
     free(monitor);
 }
@@ -68,12 +70,22 @@ static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int e
         watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
 }
 
+static bool inherit(bj_monitor *monitor)
+{
+    struct driver *driver = monitor->driver;
+    struct driver_legacy *legacy = monitor->legacy;
+
+    monitor->legacy = NULL;
+    return !driver->ops->inherit || driver->ops->inherit(driver, legacy);
+}
+
 static void come_back(bj_monitor *monitor, bool is_another_version)
 {
     const struct driver *driver = monitor->driver;
     bool is_another_process =
         driver->peer != 0 && monitor->peer != 0 && driver->peer != monitor->peer;
 
+    is_another_process |= !inherit(monitor);
     monitor->peer = driver->peer;
     tracker_up(&monitor->tracker, driver->capabilities.has_status,
                is_another_process || is_another_version ? OTHER_QEMU : SAME_QEMU);
@@ -255,6 +267,8 @@ static bool go_away(bj_monitor *monitor, struct text *text)
         return false;
     text_unref(monitor->away_text);
     monitor->away_text = text_ref(text);
+    monitor->legacy = monitor->driver->legacy;
+    monitor->driver->legacy = NULL;
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_AWAY;
     monitor->driver = NULL;

@@ -46,9 +46,10 @@ struct bj_monitor {
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
     struct ctx_member member;
-    bool in_ctx;           /* from its first dialling until it is over */
-    struct driver *driver; /* NULL while there is no connection */
-    int64_t peer;          /* the process at the other end; 0: not known */
+    bool in_ctx;                  /* from its first dialling until it is over */
+    struct driver *driver;        /* NULL while there is no connection */
+    int64_t peer;                 /* the process at the other end; 0: not known */
+    struct driver_legacy *legacy; /* of the last that was up; NULL: none */
     struct reconnect *reconnect;
     struct text
         *away_text;     /* why the connection ended that was, or is being, made again; or NULL */

@@ -15,6 +15,7 @@
 
 struct job_list;
 struct json_t;
+struct driver_legacy;
 struct driver_snapshot; /* what used a job's disk when it was taken; the driver's */
 
 /* Text in it is only valid during the call. */
@@ -112,6 +113,11 @@ struct driver_ops {
     /* enum driver_takes; -1: not known before a probe. */
     int (*takes)(struct driver *driver, const char *command);
 
+    /* What the driver of an earlier connection has left, before anything is asked of this one:
+     * whether both speak to the same peer. Takes it over; NULL: there was none. NULL: only `peer`
+     * tells. */
+    bool (*inherit)(struct driver *driver, struct driver_legacy *legacy);
+
     /* Answers all requests but dismissals with `error`; none comes after. What was not written yet
      * is not sent any more. For a monitor that lingers. */
     void (*abandon)(struct driver *driver, int error, const char *text);
@@ -126,12 +132,18 @@ struct driver_ops {
     void (*close)(struct driver *driver, int error, const char *text);
 };
 
+/* What a driver knows of its peer and of the jobs there that no later list shows. */
+struct driver_legacy {
+    void (*free)(struct driver_legacy *legacy);
+};
+
 struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone; /* from before `down` on: what it spoke to is no more */
+    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
 

@@ -6,6 +6,7 @@ package libvirtd
 
 import (
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,42 @@ func (h *Host) Kill(t testing.TB) {
 func (h *Host) Restart(t testing.TB) {
 	t.Helper()
 	h.do(t, "start", nil, nil)
+}
+
+// A Way leads to a libvirtd, as long as it is open.
+type Way struct {
+	host         *Host
+	path, socket string
+}
+
+// Way makes one, which is open.
+func (h *Host) Way(t testing.TB) *Way {
+	t.Helper()
+	_, socket, _ := strings.Cut(h.Connection, "socket=")
+	way := &Way{h, filepath.Join(t.TempDir(), "way"), socket}
+	way.Open(t)
+	return way
+}
+
+// Open opens it.
+func (w *Way) Open(t testing.TB) {
+	t.Helper()
+	if err := os.Symlink(w.socket, w.path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Close closes it: no monitor comes back by it.
+func (w *Way) Close(t testing.TB) {
+	t.Helper()
+	if err := os.Remove(w.path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// URI is the address of the domain's monitor by this way.
+func (w *Way) URI(d *Domain) string {
+	return strings.Replace(d.URI, w.socket, w.path, 1)
 }
 
 // Suspend stops the daemon: it is there, but silent.
@@ -234,6 +271,24 @@ func (d *Domain) MakeEmpty(name string) string {
 	return d.do("image", helper.Fields{"name": name}).Path
 }
 
+// Store starts a network store, and returns it as a disk of libvirt's XML.
+func (d *Domain) Store() string {
+	d.t.Helper()
+	return d.do("store", nil).XML
+}
+
+// StopStore stops it: its QEMU waits for it, and a copy into it can't end.
+func (d *Domain) StopStore() {
+	d.t.Helper()
+	d.do("signal", helper.Fields{"name": "STOP", "store": true})
+}
+
+// GoOnStore ends a StopStore.
+func (d *Domain) GoOnStore() {
+	d.t.Helper()
+	d.do("signal", helper.Fields{"name": "CONT", "store": true})
+}
+
 // FailingStore starts a network store to which no write succeeds, and returns it as a disk of
 // libvirt's XML.
 func (d *Domain) FailingStore() string {
@@ -303,6 +358,20 @@ func (d *Domain) AbortMigration() {
 	if d.do("migrated", nil).Reason == "" {
 		d.t.Fatal("it has migrated")
 	}
+}
+
+// BeginTo has libvirt take another client's "pivot" or "abort", and waits for no end.
+func (d *Domain) BeginTo(verb, target string) {
+	d.t.Helper()
+	if _, err := d.Host.Virsh("blockjob", d.Name, target, "--"+verb, "--async"); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// AwaitReady waits until a copy or an active commit is ready, by libvirt's XML.
+func (d *Domain) AwaitReady(target string) {
+	d.t.Helper()
+	d.do("await_mirror", helper.Fields{"disk": target, "state": "ready"})
 }
 
 // Until asks until it is so.
