@@ -209,9 +209,7 @@ class Way:
         self._host.start()
 
 
-@pytest.mark.parametrize(
-    ("verb", "outcome"), [("pivot", Outcome.PIVOTED), ("abort", Outcome.LOST)]
-)
+@pytest.mark.parametrize(("verb", "outcome"), [("pivot", Outcome.PIVOTED), ("abort", Outcome.LOST)])
 async def test_c19_a_copy_that_ends_while_we_are_away(
     connect: Connect, domain: Domain, tmp_path: Path, verb: str, outcome: Outcome
 ) -> None:
