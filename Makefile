@@ -267,6 +267,7 @@ $(BUILD)/tests/libvirt/test_service: $(call libvirt_units,service)
 $(BUILD)/tests/libvirt/test_disks: $(call libvirt_units,disks)
 $(BUILD)/tests/libvirt/test_facts: $(call libvirt_units,facts)
 $(BUILD)/tests/libvirt/test_start_calls: $(call libvirt_units,start_calls)
+$(BUILD)/tests/libvirt/test_uri: $(call libvirt_units,uri)
 $(BUILD)/tests/libvirt/test_units: $(call libvirt_units,disks facts start_calls)
 
 $(stress): $(stress_objects) $(support_objects) $(STATIC)

@@ -6,6 +6,7 @@
 #include "base/container_of.h"
 #include "connection.h"
 #include "service.h"
+#include "uri.h"
 
 #include <blockjob/blockjob.h>
 
@@ -22,56 +23,6 @@ struct session {
     struct connection *connection;
     virDomainPtr domain;
 };
-
-/* ------------------------------------------------------------------------- URI */
-
-static int hex_of(char c)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *found = c ? strchr(digits, c | 0x20) : NULL;
-    return found ? (int)(found - digits) : -1;
-}
-
-/* %20 and the like, in place. False: something that is no such. */
-static bool decode(char *text)
-{
-    char *out = text;
-    for (const char *in = text; *in; out++) {
-        if (*in != '%') {
-            *out = *in++;
-            continue;
-        }
-        int high = hex_of(in[1]);
-        int low = high < 0 ? -1 : hex_of(in[2]);
-        if (low < 0 || (high == 0 && low == 0))
-            return false;
-        *out = (char)(high * 16 + low);
-        in += 3;
-    }
-    *out = '\0';
-    return true;
-}
-
-int session_parse(const char *uri, char **ret_connection, char **ret_name)
-{
-    static const char by_default[] = "libvirt:";
-    bool is_default = strncmp(uri, by_default, strlen(by_default)) == 0;
-    const char *hash = strrchr(uri, '#');
-    const char *name = is_default ? uri + strlen(by_default) : hash ? hash + 1 : "";
-
-    if (*name == '\0')
-        return BJ_E_INVAL;
-    *ret_connection = is_default ? NULL : strndup(uri, (size_t)(hash - uri));
-    *ret_name = strdup(name);
-    int r = (is_default || *ret_connection) && *ret_name ? BJ_OK : BJ_E_NOMEM;
-    if (r == BJ_OK && !decode(*ret_name))
-        r = BJ_E_INVAL;
-    if (r != BJ_OK) {
-        free(*ret_connection);
-        free(*ret_name);
-    }
-    return r;
-}
 
 /* ---------------------------------------------------------------------- events */
 
@@ -117,37 +68,34 @@ void session_close(struct session *session)
     free(session);
 }
 
+/* `uri` of NULL is libvirt's default. */
 static bool join_ours(struct session *session, const char *uri, const char *name,
                       struct session_failure *failure)
 {
-    session->connection = connection_join(uri, name, &session->connection_user, &session->domain,
-                                          &failure->is_gone, &failure->why);
+    char *unattended = uri ? uri_unattended(uri) : NULL;
+    session->connection = NULL;
+    if (!uri || unattended)
+        session->connection = connection_join(unattended, name, &session->connection_user,
+                                              &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
+    free(unattended);
     return session->connection != NULL;
 }
 
 static bool join_by_uri(struct session *session, const char *uri, struct session_failure *failure)
 {
-    char *connection = NULL;
-    char *name = NULL;
-    if (session_parse(uri, &connection, &name) != BJ_OK)
+    struct domain_address address;
+    if (domain_address_parse(uri, &address) != BJ_OK)
         return false; /* it was checked: no memory */
-    bool joined = join_ours(session, connection, name, failure);
-    free(connection);
-    free(name);
+    bool joined = join_ours(session, address.connection, address.name, failure);
+    domain_address_clear(&address);
     return joined;
 }
 
 static void ask_if_active(void *domain)
 {
     virDomainIsActive(domain);
-}
-
-/* A driver in this process has no connection that could be deaf. */
-static bool is_remote(const char *uri)
-{
-    return strncmp(uri, "test:", 5) != 0 && !strstr(uri, "/embed");
 }
 
 /* The program's connection was opened before there was a loop, and never hears an event: then one
@@ -160,7 +108,7 @@ static bool replace_if_deaf(struct session *session, struct session_failure *fai
     if (service_watches_connection(ask_if_active, theirs))
         return true;
     char *uri = virConnectGetURI(virDomainGetConnect(theirs));
-    if (!uri || !is_remote(uri) || virDomainGetUUIDString(theirs, uuid) != 0) {
+    if (!uri || uri_is_in_process(uri) || virDomainGetUUIDString(theirs, uuid) != 0) {
         free(uri);
         return true;
     }

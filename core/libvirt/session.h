@@ -46,8 +46,4 @@ bool session_is_alive(const struct session *session);
 /* False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
 
-/* The URI in its parts: the connection's, malloc'ed, NULL for libvirt's default; and the domain's
- * name, malloc'ed. BJ_OK, BJ_E_INVAL, BJ_E_NOMEM. Any thread; asks nobody. */
-int session_parse(const char *uri, char **ret_connection, char **ret_name);
-
 #endif

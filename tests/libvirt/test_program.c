@@ -241,6 +241,22 @@ static int domain_without_any_loop(struct stage *s)
     return 0;
 }
 
+/* The socket's path has the name of a driver in it that works in this process. */
+static int domain_of_an_embedded_socket(struct stage *s)
+{
+    char directory[] = "/tmp/blockjob-XXXXXX", link[64], uri[256];
+    const char *socket = strstr(s->uri, "socket=") + strlen("socket=");
+    must(110, mkdtemp(directory));
+    snprintf(link, sizeof(link), "%s/embedded", directory);
+    must(111, symlink(socket, link) == 0);
+    snprintf(uri, sizeof(uri), "%.*s%s", (int)(socket - s->uri), s->uri, link);
+    s->uri = uri;
+    int step = domain_without_any_loop(s);
+    unlink(link);
+    rmdir(directory);
+    return step;
+}
+
 static int domain_of_our_loop(struct stage *s)
 {
     bj_monitor *first = connect_by_uri(s); /* from now on there is a loop */
@@ -318,6 +334,7 @@ static const struct {
     {"domain_of_the_program", domain_of_the_program},
     {"domain_without_any_loop", domain_without_any_loop},
     {"domain_of_our_loop", domain_of_our_loop},
+    {"domain_of_an_embedded_socket", domain_of_an_embedded_socket},
     {"domain_let_go_of", domain_let_go_of},
     {"no_domain", no_domain},
     {"domain_of_a_reader", domain_of_a_reader},
@@ -384,6 +401,11 @@ static void b68_a_domain_of_the_program(void **state)
 static void b68_a_domain_without_any_loop(void **state)
 {
     in_a_process_of_its_own(*state, "domain_without_any_loop");
+}
+
+static void c136_a_socket_whose_path_says_embed(void **state)
+{
+    in_a_process_of_its_own(*state, "domain_of_an_embedded_socket");
 }
 
 static void b68_a_domain_that_our_loop_serves(void **state)
@@ -466,6 +488,7 @@ int main(int argc, char **argv)
         UNCONNECTED_DOMAIN_TEST(b68_a_loop_registered_before_us),
         UNCONNECTED_DOMAIN_TEST(b68_no_domain),
         UNCONNECTED_DOMAIN_TEST(b68_no_loop_but_a_connection),
+        UNCONNECTED_DOMAIN_TEST(c136_a_socket_whose_path_says_embed),
         UNCONNECTED_DOMAIN_TEST(b75_connecting_and_closing_leaves_nothing),
     };
     return run_on_libvirt(tests);
