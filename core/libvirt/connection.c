@@ -3,12 +3,12 @@
  * Connections to libvirt; see connection.h.
  */
 #include "connection.h"
+#include "registration.h"
 #include "service.h"
 
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,12 +16,17 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_COUNT 3
 
+/* An event that libvirt reports. */
+struct listening {
+    int id; /* -1: it does not */
+    struct registration *registration;
+};
+
 struct connection {
-    atomic_uint refs; /* its users', and one of each registration */
     virConnectPtr handle;
     struct nudge *nudge;
-    bool reports_end;
-    int lifecycle, block_job, qemu_event; /* callback ids; -1: none */
+    struct registration *closing; /* NULL: libvirt does not report the end */
+    struct listening lifecycle, block_job, qemu_event;
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -51,17 +56,13 @@ static struct connection *connection_new(void)
     struct connection *connection = calloc(1, sizeof *connection);
     if (!connection)
         return NULL;
-    atomic_init(&connection->refs, 1);
     pthread_mutex_init(&connection->lock, NULL);
-    connection->lifecycle = connection->block_job = connection->qemu_event = -1;
+    connection->lifecycle.id = connection->block_job.id = connection->qemu_event.id = -1;
     return connection;
 }
 
-static void unref(void *opaque)
+static void connection_free(struct connection *connection)
 {
-    struct connection *connection = opaque;
-    if (atomic_fetch_sub(&connection->refs, 1) != 1)
-        return;
     pthread_mutex_destroy(&connection->lock);
     free(connection->error);
     free(connection);
@@ -81,92 +82,139 @@ static bool is_about(const struct connection_user *user, virDomainPtr domain)
     return virDomainGetUUID(domain, uuid) == 0 && memcmp(uuid, user->uuid, sizeof uuid) == 0;
 }
 
+static struct connection *enter(void *registration)
+{
+    struct connection *connection = registration_enter(registration);
+    if (connection)
+        pthread_mutex_lock(&connection->lock);
+    return connection;
+}
+
+static void leave(struct connection *connection, void *registration)
+{
+    if (!connection)
+        return;
+    pthread_mutex_unlock(&connection->lock);
+    registration_leave(registration);
+}
+
+static struct connection_user *users_of(struct connection *connection)
+{
+    return connection ? connection->users : NULL;
+}
+
 static void on_block_job(virConnectPtr handle, virDomainPtr domain, const char *disk, int type,
                          int status, void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (is_about(user, domain))
             user->block_job(user, disk, type, status);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
 }
 
 static int on_lifecycle(virConnectPtr handle, virDomainPtr domain, int event, int detail,
                         void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (event == VIR_DOMAIN_EVENT_STOPPED && is_about(user, domain))
             user->stopped(user, detail);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
     return 0;
 }
 
 static void on_qemu_event(virConnectPtr handle, virDomainPtr domain, const char *event,
                           long long seconds, unsigned micros, const char *details, void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (is_about(user, domain))
             user->qemu_event(user, event, details, seconds, micros);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
 }
 
-static void on_closed(virConnectPtr handle, int reason, void *opaque)
+/* The lock is held. */
+static void note_end(struct connection *connection, int reason)
 {
-    struct connection *connection = opaque;
-    (void)handle;
-    pthread_mutex_lock(&connection->lock);
     connection->has_ended = true;
     connection->reason = reason;
     for (struct connection_user *user = connection->users; user; user = user->next)
         user->ended(user, reason);
-    pthread_mutex_unlock(&connection->lock);
+}
+
+static void on_closed(virConnectPtr handle, int reason, void *opaque)
+{
+    struct connection *connection = enter(opaque);
+    (void)handle;
+    if (connection)
+        note_end(connection, reason);
+    leave(connection, opaque);
 }
 
 /* ---------------------------------------------------------------- registrations */
 
-static int listen(struct connection *connection, virDomainPtr filter, int event,
-                  virConnectDomainEventGenericCallback fn)
+/* What libvirt answered when it was asked to report an event: an id, or -1. */
+static void begin(struct listening *listening, struct registration *registration, int id)
 {
-    atomic_fetch_add(&connection->refs, 1);
-    int id =
-        virConnectDomainEventRegisterAny(connection->handle, filter, event, fn, connection, unref);
     if (id < 0)
-        atomic_fetch_sub(&connection->refs, 1); /* its users' are left */
-    return id;
+        registration_drop(registration, REGISTRATION_DOUBTFUL);
+    else
+        *listening = (struct listening){.id = id, .registration = registration};
+}
+
+/* False: *ret_why is libvirt's sentence, or NULL for a lack of memory. */
+static bool listen(struct connection *connection, struct listening *listening, virDomainPtr filter,
+                   int event, virConnectDomainEventGenericCallback fn, char **ret_why)
+{
+    struct registration *registration = registration_new(connection);
+    if (!registration)
+        return false;
+    int id = virConnectDomainEventRegisterAny(connection->handle, filter, event, fn, registration,
+                                              registration_freed);
+    if (id < 0)
+        *ret_why = last_message();
+    begin(listening, registration, id);
+    return id >= 0;
 }
 
 /* Not every driver hands QEMU's events on, nor to everyone: then libvirt's own must do. */
-static int listen_to_qemu(struct connection *connection, virDomainPtr filter)
+static bool listen_to_qemu(struct connection *connection, virDomainPtr filter)
 {
-    atomic_fetch_add(&connection->refs, 1);
-    int id = virConnectDomainQemuMonitorEventRegister(connection->handle, filter, NULL,
-                                                      on_qemu_event, connection, unref, 0);
-    if (id < 0)
-        atomic_fetch_sub(&connection->refs, 1); /* its users' are left */
-    return id;
+    struct registration *registration = registration_new(connection);
+    if (!registration)
+        return false;
+    begin(&connection->qemu_event, registration,
+          virConnectDomainQemuMonitorEventRegister(connection->handle, filter, NULL, on_qemu_event,
+                                                   registration, registration_freed, 0));
+    return true;
 }
 
-/* `filter`: only that domain's; NULL: all. False: virGetLastError() says why. */
-static bool register_all(struct connection *connection, virDomainPtr filter)
+/* Not where the program itself waits for the end: there can be only one who does. */
+static bool listen_to_end(struct connection *connection)
 {
-    connection->reports_end =
-        virConnectRegisterCloseCallback(connection->handle, on_closed, connection, NULL) == 0;
-    connection->qemu_event = listen_to_qemu(connection, filter);
-    connection->lifecycle = listen(connection, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                   VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle));
-    if (connection->lifecycle < 0)
+    struct registration *registration = registration_new(connection);
+    if (!registration)
         return false;
-    connection->block_job = listen(connection, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-                                   VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
-    return connection->block_job >= 0;
+    if (virConnectRegisterCloseCallback(connection->handle, on_closed, registration,
+                                        registration_freed) == 0)
+        connection->closing = registration;
+    else
+        registration_drop(registration, REGISTRATION_GONE);
+    return true;
+}
+
+/* `filter`: only that domain's; NULL: all. False: *ret_why as above. */
+static bool register_all(struct connection *connection, virDomainPtr filter, char **ret_why)
+{
+    return listen_to_end(connection) && listen_to_qemu(connection, filter) &&
+           listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why) &&
+           listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+                  VIR_DOMAIN_EVENT_CALLBACK(on_block_job), ret_why);
 }
 
 static bool has_ended(struct connection *connection)
@@ -177,22 +225,38 @@ static bool has_ended(struct connection *connection)
     return ended;
 }
 
-static void deregister_all(struct connection *connection)
+/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. */
+static void stop_listening(struct connection *connection, struct listening *listening)
 {
-    if (connection->lifecycle >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, connection->lifecycle);
-    if (connection->block_job >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, connection->block_job);
-    if (connection->qemu_event >= 0)
-        virConnectDomainQemuMonitorEventDeregister(connection->handle, connection->qemu_event);
-    if (connection->reports_end && !has_ended(connection)) /* then libvirt has let go of it */
-        virConnectUnregisterCloseCallback(connection->handle, on_closed);
+    if (listening->id >= 0)
+        virConnectDomainEventDeregisterAny(connection->handle, listening->id);
+    registration_drop(listening->registration, REGISTRATION_KEPT);
+}
+
+static void stop_listening_to_qemu(struct connection *connection)
+{
+    struct listening *listening = &connection->qemu_event;
+    if (listening->id >= 0)
+        virConnectDomainQemuMonitorEventDeregister(connection->handle, listening->id);
+    registration_drop(listening->registration, REGISTRATION_KEPT);
+}
+
+/* Where libvirt can't remove it, it frees it when the connection ends; as it has done where it has
+ * reported the end. */
+static void stop_listening_to_end(struct connection *connection)
+{
+    bool removed = connection->closing && !has_ended(connection) &&
+                   virConnectUnregisterCloseCallback(connection->handle, on_closed) == 0;
+    registration_drop(connection->closing, removed ? REGISTRATION_GONE : REGISTRATION_KEPT);
 }
 
 static void close_handle(struct connection *connection)
 {
     if (connection->handle) {
-        deregister_all(connection);
+        stop_listening(connection, &connection->lifecycle);
+        stop_listening(connection, &connection->block_job);
+        stop_listening_to_qemu(connection);
+        stop_listening_to_end(connection);
         virConnectClose(connection->handle);
     }
     nudge_free(connection->nudge);
@@ -244,7 +308,7 @@ static void leave_theirs(struct connection *connection)
     }
     pthread_mutex_unlock(&theirs.lock);
     if (is_last)
-        unref(connection);
+        connection_free(connection);
 }
 
 void connection_leave(struct connection *connection, struct connection_user *user)
@@ -255,7 +319,7 @@ void connection_leave(struct connection *connection, struct connection_user *use
         return;
     }
     close_handle(connection);
-    unref(connection);
+    connection_free(connection);
 }
 
 /* ------------------------------------------------------------------------ ours */
@@ -289,15 +353,18 @@ static bool open_ours(struct connection *connection, const char *uri)
 
 /* Its events are registered before its state is read: nothing is missed. */
 static bool join_ours(struct connection *connection, const char *uri, const char *name,
-                      struct connection_user *user, virDomainPtr *ret_domain)
+                      struct connection_user *user, virDomainPtr *ret_domain, bool *ret_is_gone,
+                      char **ret_why)
 {
-    if (!open_ours(connection, uri))
+    if (open_ours(connection, uri))
+        *ret_domain = look_up(connection->handle, name);
+    if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0) {
+        *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
+        *ret_why = last_message();
         return false;
-    *ret_domain = look_up(connection->handle, name);
-    if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0)
-        return false;
+    }
     link_user(connection, user);
-    return register_all(connection, *ret_domain);
+    return register_all(connection, *ret_domain, ret_why);
 }
 
 struct connection *connection_join(const char *uri, const char *name, struct connection_user *user,
@@ -309,12 +376,10 @@ struct connection *connection_join(const char *uri, const char *name, struct con
     *ret_why = NULL;
     if (!connection)
         return NULL;
-    if (join_ours(connection, uri, name, user, ret_domain)) {
+    if (join_ours(connection, uri, name, user, ret_domain, ret_is_gone, ret_why)) {
         connection_nudge(connection);
         return connection;
     }
-    *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
-    *ret_why = last_message();
     if (*ret_domain)
         virDomainFree(*ret_domain);
     connection_leave(connection, user);
@@ -349,13 +414,15 @@ static void open_theirs(struct connection *connection)
 {
     connection->is_changing = true;
     pthread_mutex_unlock(&theirs.lock);
+    char *error = NULL;
     bool registered = virConnectRef(connection->handle) == 0;
     if (registered) {
         connection->nudge = nudge_new();
-        registered = register_all(connection, NULL);
+        registered = register_all(connection, NULL, &error);
         nudge_loop(connection->nudge);
+    } else {
+        error = last_message();
     }
-    char *error = registered ? NULL : last_message();
     pthread_mutex_lock(&theirs.lock);
     connection->has_failed = !registered;
     connection->error = error;
@@ -411,5 +478,5 @@ bool connection_is_alive(const struct connection *connection)
 
 bool connection_reports_end(const struct connection *connection)
 {
-    return connection->reports_end;
+    return connection->closing != NULL;
 }
