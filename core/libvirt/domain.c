@@ -231,7 +231,7 @@ struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain
     domain->early_last = &domain->early;
     domain->uri = text_new(uri, strlen(uri));
     domain->mailbox = mailbox_new(loop);
-    domain->lane = domain->mailbox ? lane_new(domain->mailbox) : NULL;
+    domain->lane = domain->mailbox ? lane_new(domain->mailbox, NULL) : NULL;
     domain->facts = facts_new(domain_on_fact, domain);
     domain->opening = (struct call){.run = run_open, .done = opened, .dropped = opened_in_vain};
 
