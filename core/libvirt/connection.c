@@ -8,6 +8,7 @@
 
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct connection {
     struct nudge *nudge;
     struct registration *closing; /* NULL: libvirt does not report the end */
     struct listening lifecycle, block_job, qemu_event;
+    bool is_read_only;
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -187,9 +189,10 @@ static bool listen_to_qemu(struct connection *connection, virDomainPtr filter)
     struct registration *registration = registration_new(connection);
     if (!registration)
         return false;
-    begin(&connection->qemu_event, registration,
-          virConnectDomainQemuMonitorEventRegister(connection->handle, filter, NULL, on_qemu_event,
-                                                   registration, registration_freed, 0));
+    int id = virConnectDomainQemuMonitorEventRegister(
+        connection->handle, filter, NULL, on_qemu_event, registration, registration_freed, 0);
+    connection->is_read_only = id < 0 && virGetLastErrorCode() == VIR_ERR_OPERATION_DENIED;
+    begin(&connection->qemu_event, registration, id);
     return true;
 }
 
@@ -339,25 +342,20 @@ static virDomainPtr look_up(virConnectPtr handle, const char *name)
     return may_be_uuid ? virDomainLookupByUUIDString(handle, name) : domain;
 }
 
-static bool open_ours(struct connection *connection, const char *uri)
+static void set_up_ours(struct connection *connection)
 {
-    connection->handle = virConnectOpen(uri); /* asks nobody for a password: auth.conf has it */
-    if (!connection->handle)
-        return false;
     virConnSetErrorFunc(connection->handle, NULL, ignore_error);
     connection->nudge = nudge_new();
     /* Not possible for a driver in this process, which can't get lost either. */
     virConnectSetKeepAlive(connection->handle, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
-    return true;
 }
 
 /* Its events are registered before its state is read: nothing is missed. */
-static bool join_ours(struct connection *connection, const char *uri, const char *name,
-                      struct connection_user *user, virDomainPtr *ret_domain, bool *ret_is_gone,
-                      char **ret_why)
+static bool join_ours(struct connection *connection, const char *name, struct connection_user *user,
+                      virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
 {
-    if (open_ours(connection, uri))
-        *ret_domain = look_up(connection->handle, name);
+    set_up_ours(connection);
+    *ret_domain = look_up(connection->handle, name);
     if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0) {
         *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
         *ret_why = last_message();
@@ -367,16 +365,20 @@ static bool join_ours(struct connection *connection, const char *uri, const char
     return register_all(connection, *ret_domain, ret_why);
 }
 
-struct connection *connection_join(const char *uri, const char *name, struct connection_user *user,
-                                   virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
+struct connection *connection_join(virConnectPtr handle, const char *name,
+                                   struct connection_user *user, virDomainPtr *ret_domain,
+                                   bool *ret_is_gone, char **ret_why)
 {
     struct connection *connection = connection_new();
     *ret_domain = NULL;
     *ret_is_gone = false;
     *ret_why = NULL;
-    if (!connection)
+    if (!connection) {
+        virConnectClose(handle);
         return NULL;
-    if (join_ours(connection, uri, name, user, ret_domain, ret_is_gone, ret_why)) {
+    }
+    connection->handle = handle;
+    if (join_ours(connection, name, user, ret_domain, ret_is_gone, ret_why)) {
         connection_nudge(connection);
         return connection;
     }
@@ -471,9 +473,36 @@ void connection_nudge(const struct connection *connection)
     nudge_loop(connection->nudge);
 }
 
-bool connection_is_alive(const struct connection *connection)
+static void ask_if_active(void *domain)
 {
-    return virConnectIsAlive(connection->handle) != 0;
+    virDomainIsActive(domain);
+}
+
+/* libvirt's client refuses to keep a connection alive that no loop reads. It is asked for an
+ * interval that it can't take from anyone, so that nothing changes: then its RPC code refuses. */
+static bool lacks_loop(virConnectPtr handle)
+{
+    if (virConnectSetKeepAlive(handle, INT_MAX, 1) >= 0)
+        return false;
+    const virError *error = virGetLastError();
+    return error && error->domain == VIR_FROM_REMOTE && error->code == VIR_ERR_INTERNAL_ERROR;
+}
+
+/* The first is a hint: another thread's call on the connection, which may hang, reads it for all
+ * others. The second is certain, but libvirt prints a line. */
+bool connection_is_deaf(const struct connection *connection, virDomainPtr domain)
+{
+    return !service_watches_connection(ask_if_active, domain) && lacks_loop(connection->handle);
+}
+
+bool connection_is_alive(struct connection *connection)
+{
+    return !has_ended(connection) && virConnectIsAlive(connection->handle) == 1;
+}
+
+bool connection_is_read_only(const struct connection *connection)
+{
+    return connection->is_read_only;
 }
 
 bool connection_reports_end(const struct connection *connection)

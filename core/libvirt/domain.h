@@ -10,6 +10,7 @@
 
 #include "calls.h"
 #include "driver/module.h"
+#include "endpoint.h"
 #include "facts.h"
 #include "mailbox.h"
 #include "pool.h"
@@ -40,9 +41,15 @@ struct domain {
     atomic_bool missed;   /* memory was short for one, or they were too many */
     struct loop_task missed_task;
 
-    struct call opening, closing;
+    /* A domain of the program's has its connection; else one is waited for. */
+    struct endpoint *endpoint;
+    struct opening wanted;
+    struct call opening, closing, checking;
+    bool is_alive; /* as the last check found it */
     struct {
         virDomainPtr theirs;
+        virConnectPtr handle;
+        char *name; /* or UUID, on a connection of ours */
         struct session *session;
         struct session_failure failure;
         struct disks disks;

@@ -122,7 +122,7 @@ static void on_called(struct call *call)
     struct domain *domain = domain_ref(request->domain);
     bool is_up = domain->stage == STAGE_UP;
 
-    request->is_lost = is_up && !request->went_well && !session_is_alive(domain->session);
+    request->is_lost &= is_up;
     bool is_over = is_up && (request->is_lost || request->is_gone);
     bool is_gone = request->is_gone && !request->is_lost;
     struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
@@ -146,6 +146,7 @@ static void run_request(struct call *call)
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);
+    request->is_lost = !request->went_well && !session_is_alive(request->domain->session);
     session_called(request->domain->session);
 }
 

@@ -3,6 +3,7 @@
  * What the core finds in this library; see driver/module.h.
  */
 #include "domain.h"
+#include "session.h"
 #include "uri.h"
 
 #include <blockjob/blockjob.h>
@@ -64,17 +65,12 @@ static void ref(struct _virDomain *domain)
     virDomainRef(domain);
 }
 
-static void unref(struct _virDomain *domain)
-{
-    virDomainFree(domain);
-}
-
 extern const struct driver_module blockjob_driver_module;
 const struct driver_module blockjob_driver_module = {
     .version = VERSION_OF(BJ_VERSION_MAJOR, BJ_VERSION_MINOR, BJ_VERSION_PATCH),
     .check = check,
     .uri_of = uri_of,
     .ref = ref,
-    .unref = unref,
+    .unref = session_release_domain,
     .open = domain_open,
 };

@@ -333,9 +333,15 @@ static void begin_child(void)
     pthread_mutex_unlock(&pool.lock);
 }
 
-static void init_pool(void)
+static void register_fork_handlers(void)
 {
     pthread_atfork(before_fork, after_fork, begin_child);
+}
+
+void pool_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handlers);
 }
 
 /* The lock is held. */
@@ -363,8 +369,7 @@ static bool start_thread(void)
 
 bool lane_submit(struct lane *lane, struct call *call)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_pool);
+    pool_init();
 
     call->lane = lane;
 

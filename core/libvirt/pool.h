@@ -35,6 +35,10 @@ struct call {
 struct lane_group;
 struct lane;
 
+/* Any thread. For one who submits calls under a lock that a fork handler takes: before it registers
+ * that. */
+void pool_init(void);
+
 struct lane_group *lane_group_new(void); /* NULL: no memory */
 struct lane_group *lane_group_ref(struct lane_group *group);
 struct lane_group *lane_group_unref(struct lane_group *group); /* takes NULL */
