@@ -51,6 +51,29 @@ static struct {
     struct connection *first;
 } theirs = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+static void before_fork(void)
+{
+    pthread_mutex_lock(&theirs.lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&theirs.lock);
+}
+
+/* What the parent uses, and what its threads were about to do, is the parent's. */
+static void begin_child(void)
+{
+    theirs.first = NULL;
+    pthread_cond_init(&theirs.changed, NULL); /* the parent's may have had waiters */
+    after_fork();
+}
+
+static void init_theirs(void)
+{
+    pthread_atfork(before_fork, after_fork, begin_child);
+}
+
 /* ---------------------------------------------------------------------- memory */
 
 static struct connection *connection_new(void)
@@ -291,9 +314,10 @@ static void unlink_user(struct connection *connection, struct connection_user *u
 static void unlist(struct connection *connection)
 {
     struct connection **link = &theirs.first;
-    while (*link != connection)
+    while (*link && *link != connection)
         link = &(*link)->next;
-    *link = connection->next;
+    if (*link)
+        *link = connection->next;
 }
 
 /* libvirt takes our functions once a connection: who comes now has to wait until they are free. */
@@ -435,9 +459,11 @@ static void open_theirs(struct connection *connection)
 struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     virConnectPtr handle = virDomainGetConnect(domain);
     struct connection *connection;
 
+    pthread_once(&once, init_theirs);
     *ret_why = NULL;
     if (!handle || virDomainGetUUID(domain, user->uuid) != 0) {
         *ret_why = last_message();

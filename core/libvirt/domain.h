@@ -36,9 +36,9 @@ struct domain {
     struct text *uri;
     struct mailbox *mailbox;
     struct lane *lane;
-    atomic_bool given_up; /* down: calls that wait need not go on */
-    atomic_uint events;   /* that wait for the loop */
-    atomic_bool missed;   /* memory was short for one, or they were too many */
+    atomic_bool given_up;      /* down: calls that wait need not go on */
+    atomic_size_t event_bytes; /* of events that wait for the loop */
+    atomic_bool missed;        /* memory was short for one, or they were too many */
     struct loop_task missed_task;
 
     /* A domain of the program's has its connection; else one is waited for. */

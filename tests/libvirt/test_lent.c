@@ -87,11 +87,21 @@ static void free_later(int timer, void *user)
     free(failed);
 }
 
+/* The latest registration for block jobs. */
+static struct {
+    virConnectDomainEventBlockJobCallback cb;
+    void *opaque;
+} listening;
+
 /* As when libvirtd refuses the call while libvirt calls callbacks: -1, and the opaque is freed. */
 int virConnectDomainEventRegisterAny(virConnectPtr conn, virDomainPtr about, int event,
                                      virConnectDomainEventGenericCallback cb, void *opaque,
                                      virFreeCallback ff)
 {
+    if (event == VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2) {
+        listening.cb = (virConnectDomainEventBlockJobCallback)(void (*)(void))cb;
+        listening.opaque = opaque;
+    }
     if (!atomic_load(&trick.registration_fails))
         return NEXT(virConnectDomainEventRegisterAny)(conn, about, event, cb, opaque, ff);
     failure *failed = malloc(sizeof *failed);
@@ -308,6 +318,38 @@ static void c135_a_call_that_hangs_makes_no_connection_deaf(void **state)
     virDomainFree(hung);
 }
 
+static void wait_for(bj_future *future, void *sem)
+{
+    (void)future;
+    while (sem_wait(sem) != 0)
+        continue;
+}
+
+/* While a callback of the program's lasts, what libvirt reports waits in memory. */
+static void c139_events_that_wait_are_bounded_in_bytes(void **state)
+{
+    enum { EVENTS = 80, BYTES = 1024 * 1024 };
+    world *w = *state;
+    lender *l = lend(w);
+    bj_monitor *monitor = hold_monitor(w, bj_future_monitor(answers(connecting(w, l), BJ_OK)));
+    bj_future *closed = hold(w, bj_monitor_closed(monitor));
+    char *disk = calloc(1, BYTES + 1);
+    assert_non_null(disk);
+    memset(disk, 'v', BYTES);
+    sem_t go_on;
+    sem_init(&go_on, 0, 0);
+    bj_future *list = hold(w, bj_monitor_list(monitor, BJ_TIMEOUT_NONE));
+    assert_int_equal(bj_future_on_done(list, (bj_closure){.fn = wait_for, .user = &go_on}), BJ_OK);
+    answers(list, BJ_OK);
+    for (int i = 0; i < EVENTS; i++)
+        listening.cb(l->conn, l->domain, disk, VIR_DOMAIN_BLOCK_JOB_TYPE_COPY,
+                     VIR_DOMAIN_BLOCK_JOB_READY, listening.opaque);
+    sem_post(&go_on);
+    answers(closed, BJ_E_DISCONNECTED);
+    sem_destroy(&go_on);
+    free(disk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +358,7 @@ int main(void)
         DOMAIN_TEST(c133_the_loop_does_not_ask_whether_a_connection_is_alive),
         DOMAIN_TEST(c133_the_loop_frees_no_domain),
         DOMAIN_TEST(c135_a_call_that_hangs_makes_no_connection_deaf),
+        DOMAIN_TEST(c139_events_that_wait_are_bounded_in_bytes),
     };
     sem_init(&trick.begun, 0, 0);
     sem_init(&trick.may_free, 0, 0);
