@@ -160,7 +160,8 @@ static void on_connection(struct opening *opening, virConnectPtr handle, int err
 {
     struct domain *domain = container_of(opening, struct domain, wanted);
     domain->found.handle = handle;
-    domain->found.failure = (struct session_failure){.error = error, .why = why};
+    domain->found.failure.error = error;
+    domain->found.failure.why = why;
     lane_submit(domain->lane, &domain->opening);
 }
 

@@ -49,6 +49,7 @@ int virConnectIsAlive(virConnectPtr conn)
     return NEXT(virConnectIsAlive)(conn);
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): a type here has that name */
 int virDomainFree(virDomainPtr handle)
 {
     note_thread();
@@ -94,19 +95,19 @@ static struct {
 } listening;
 
 /* As when libvirtd refuses the call while libvirt calls callbacks: -1, and the opaque is freed. */
-int virConnectDomainEventRegisterAny(virConnectPtr conn, virDomainPtr about, int event,
+int virConnectDomainEventRegisterAny(virConnectPtr conn, virDomainPtr dom, int eventID,
                                      virConnectDomainEventGenericCallback cb, void *opaque,
-                                     virFreeCallback ff)
+                                     virFreeCallback freecb)
 {
-    if (event == VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2) {
+    if (eventID == VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2) {
         listening.cb = (virConnectDomainEventBlockJobCallback)(void (*)(void))cb;
         listening.opaque = opaque;
     }
     if (!atomic_load(&trick.registration_fails))
-        return NEXT(virConnectDomainEventRegisterAny)(conn, about, event, cb, opaque, ff);
+        return NEXT(virConnectDomainEventRegisterAny)(conn, dom, eventID, cb, opaque, freecb);
     failure *failed = malloc(sizeof *failed);
     check(failed != NULL);
-    *failed = (failure){.ff = ff, .opaque = opaque};
+    *failed = (failure){.ff = freecb, .opaque = opaque};
     check(virEventAddTimeout(0, free_later, failed, NULL) >= 0);
     while (sem_wait(&trick.begun) != 0)
         continue;
