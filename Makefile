@@ -270,6 +270,7 @@ $(BUILD)/tests/libvirt/test_copies: $(call libvirt_units,copies disks)
 $(BUILD)/tests/libvirt/test_verdict: $(call libvirt_units,verdict)
 $(BUILD)/tests/libvirt/test_calls: $(call libvirt_units,calls disks facts start_calls verdict)
 $(BUILD)/tests/libvirt/test_start_calls: $(call libvirt_units,start_calls)
+$(BUILD)/tests/libvirt/test_uri: $(call libvirt_units,uri)
 $(BUILD)/tests/libvirt/test_units: $(call libvirt_units,copies disks facts start_calls)
 
 $(stress): $(stress_objects) $(support_objects) $(STATIC)

@@ -3,12 +3,13 @@
  * Connections to libvirt; see connection.h.
  */
 #include "connection.h"
+#include "registration.h"
 #include "service.h"
 
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
+#include <limits.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,12 +17,18 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_COUNT 3
 
+/* An event that libvirt reports. */
+struct listening {
+    int id; /* -1: it does not */
+    struct registration *registration;
+};
+
 struct connection {
-    atomic_uint refs; /* its users', and one of each registration */
     virConnectPtr handle;
     struct nudge *nudge;
-    bool reports_end;
-    int lifecycle, block_job, qemu_event; /* callback ids; -1: none */
+    struct registration *closing; /* NULL: libvirt does not report the end */
+    struct listening lifecycle, block_job, qemu_event;
+    bool is_read_only;
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -44,6 +51,29 @@ static struct {
     struct connection *first;
 } theirs = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+static void before_fork(void)
+{
+    pthread_mutex_lock(&theirs.lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&theirs.lock);
+}
+
+/* What the parent uses, and what its threads were about to do, is the parent's. */
+static void begin_child(void)
+{
+    theirs.first = NULL;
+    pthread_cond_init(&theirs.changed, NULL); /* the parent's may have had waiters */
+    after_fork();
+}
+
+static void init_theirs(void)
+{
+    pthread_atfork(before_fork, after_fork, begin_child);
+}
+
 /* ---------------------------------------------------------------------- memory */
 
 static struct connection *connection_new(void)
@@ -51,17 +81,13 @@ static struct connection *connection_new(void)
     struct connection *connection = calloc(1, sizeof *connection);
     if (!connection)
         return NULL;
-    atomic_init(&connection->refs, 1);
     pthread_mutex_init(&connection->lock, NULL);
-    connection->lifecycle = connection->block_job = connection->qemu_event = -1;
+    connection->lifecycle.id = connection->block_job.id = connection->qemu_event.id = -1;
     return connection;
 }
 
-static void unref(void *opaque)
+static void connection_free(struct connection *connection)
 {
-    struct connection *connection = opaque;
-    if (atomic_fetch_sub(&connection->refs, 1) != 1)
-        return;
     pthread_mutex_destroy(&connection->lock);
     free(connection->error);
     free(connection);
@@ -81,92 +107,140 @@ static bool is_about(const struct connection_user *user, virDomainPtr domain)
     return virDomainGetUUID(domain, uuid) == 0 && memcmp(uuid, user->uuid, sizeof uuid) == 0;
 }
 
+static struct connection *enter(void *registration)
+{
+    struct connection *connection = registration_enter(registration);
+    if (connection)
+        pthread_mutex_lock(&connection->lock);
+    return connection;
+}
+
+static void leave(struct connection *connection, void *registration)
+{
+    if (!connection)
+        return;
+    pthread_mutex_unlock(&connection->lock);
+    registration_leave(registration);
+}
+
+static struct connection_user *users_of(struct connection *connection)
+{
+    return connection ? connection->users : NULL;
+}
+
 static void on_block_job(virConnectPtr handle, virDomainPtr domain, const char *disk, int type,
                          int status, void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (is_about(user, domain))
             user->block_job(user, disk, type, status);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
 }
 
 static int on_lifecycle(virConnectPtr handle, virDomainPtr domain, int event, int detail,
                         void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (event == VIR_DOMAIN_EVENT_STOPPED && is_about(user, domain))
             user->stopped(user, detail);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
     return 0;
 }
 
 static void on_qemu_event(virConnectPtr handle, virDomainPtr domain, const char *event,
                           long long seconds, unsigned micros, const char *details, void *opaque)
 {
-    struct connection *connection = opaque;
+    struct connection *connection = enter(opaque);
     (void)handle;
-    pthread_mutex_lock(&connection->lock);
-    for (struct connection_user *user = connection->users; user; user = user->next)
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (is_about(user, domain))
             user->qemu_event(user, event, details, seconds, micros);
-    pthread_mutex_unlock(&connection->lock);
+    leave(connection, opaque);
 }
 
-static void on_closed(virConnectPtr handle, int reason, void *opaque)
+/* The lock is held. */
+static void note_end(struct connection *connection, int reason)
 {
-    struct connection *connection = opaque;
-    (void)handle;
-    pthread_mutex_lock(&connection->lock);
     connection->has_ended = true;
     connection->reason = reason;
     for (struct connection_user *user = connection->users; user; user = user->next)
         user->ended(user, reason);
-    pthread_mutex_unlock(&connection->lock);
+}
+
+static void on_closed(virConnectPtr handle, int reason, void *opaque)
+{
+    struct connection *connection = enter(opaque);
+    (void)handle;
+    if (connection)
+        note_end(connection, reason);
+    leave(connection, opaque);
 }
 
 /* ---------------------------------------------------------------- registrations */
 
-static int listen(struct connection *connection, virDomainPtr filter, int event,
-                  virConnectDomainEventGenericCallback fn)
+/* What libvirt answered when it was asked to report an event: an id, or -1. */
+static void begin(struct listening *listening, struct registration *registration, int id)
 {
-    atomic_fetch_add(&connection->refs, 1);
-    int id =
-        virConnectDomainEventRegisterAny(connection->handle, filter, event, fn, connection, unref);
     if (id < 0)
-        atomic_fetch_sub(&connection->refs, 1); /* its users' are left */
-    return id;
+        registration_drop(registration, REGISTRATION_DOUBTFUL);
+    else
+        *listening = (struct listening){.id = id, .registration = registration};
+}
+
+/* False: *ret_why is libvirt's sentence, or NULL for a lack of memory. */
+static bool listen(struct connection *connection, struct listening *listening, virDomainPtr filter,
+                   int event, virConnectDomainEventGenericCallback fn, char **ret_why)
+{
+    struct registration *registration = registration_new(connection);
+    if (!registration)
+        return false;
+    int id = virConnectDomainEventRegisterAny(connection->handle, filter, event, fn, registration,
+                                              registration_freed);
+    if (id < 0)
+        *ret_why = last_message();
+    begin(listening, registration, id);
+    return id >= 0;
 }
 
 /* Not every driver hands QEMU's events on, nor to everyone: then libvirt's own must do. */
-static int listen_to_qemu(struct connection *connection, virDomainPtr filter)
+static bool listen_to_qemu(struct connection *connection, virDomainPtr filter)
 {
-    atomic_fetch_add(&connection->refs, 1);
-    int id = virConnectDomainQemuMonitorEventRegister(connection->handle, filter, NULL,
-                                                      on_qemu_event, connection, unref, 0);
-    if (id < 0)
-        atomic_fetch_sub(&connection->refs, 1); /* its users' are left */
-    return id;
+    struct registration *registration = registration_new(connection);
+    if (!registration)
+        return false;
+    int id = virConnectDomainQemuMonitorEventRegister(
+        connection->handle, filter, NULL, on_qemu_event, registration, registration_freed, 0);
+    connection->is_read_only = id < 0 && virGetLastErrorCode() == VIR_ERR_OPERATION_DENIED;
+    begin(&connection->qemu_event, registration, id);
+    return true;
 }
 
-/* `filter`: only that domain's; NULL: all. False: virGetLastError() says why. */
-static bool register_all(struct connection *connection, virDomainPtr filter)
+/* Not where the program itself waits for the end: there can be only one who does. */
+static bool listen_to_end(struct connection *connection)
 {
-    connection->reports_end =
-        virConnectRegisterCloseCallback(connection->handle, on_closed, connection, NULL) == 0;
-    connection->qemu_event = listen_to_qemu(connection, filter);
-    connection->lifecycle = listen(connection, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                   VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle));
-    if (connection->lifecycle < 0)
+    struct registration *registration = registration_new(connection);
+    if (!registration)
         return false;
-    connection->block_job = listen(connection, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-                                   VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
-    return connection->block_job >= 0;
+    if (virConnectRegisterCloseCallback(connection->handle, on_closed, registration,
+                                        registration_freed) == 0)
+        connection->closing = registration;
+    else
+        registration_drop(registration, REGISTRATION_GONE);
+    return true;
+}
+
+/* `filter`: only that domain's; NULL: all. False: *ret_why as above. */
+static bool register_all(struct connection *connection, virDomainPtr filter, char **ret_why)
+{
+    return listen_to_end(connection) && listen_to_qemu(connection, filter) &&
+           listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why) &&
+           listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+                  VIR_DOMAIN_EVENT_CALLBACK(on_block_job), ret_why);
 }
 
 static bool has_ended(struct connection *connection)
@@ -177,22 +251,38 @@ static bool has_ended(struct connection *connection)
     return ended;
 }
 
-static void deregister_all(struct connection *connection)
+/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. */
+static void stop_listening(struct connection *connection, struct listening *listening)
 {
-    if (connection->lifecycle >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, connection->lifecycle);
-    if (connection->block_job >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, connection->block_job);
-    if (connection->qemu_event >= 0)
-        virConnectDomainQemuMonitorEventDeregister(connection->handle, connection->qemu_event);
-    if (connection->reports_end && !has_ended(connection)) /* then libvirt has let go of it */
-        virConnectUnregisterCloseCallback(connection->handle, on_closed);
+    if (listening->id >= 0)
+        virConnectDomainEventDeregisterAny(connection->handle, listening->id);
+    registration_drop(listening->registration, REGISTRATION_KEPT);
+}
+
+static void stop_listening_to_qemu(struct connection *connection)
+{
+    struct listening *listening = &connection->qemu_event;
+    if (listening->id >= 0)
+        virConnectDomainQemuMonitorEventDeregister(connection->handle, listening->id);
+    registration_drop(listening->registration, REGISTRATION_KEPT);
+}
+
+/* Where libvirt can't remove it, it frees it when the connection ends; as it has done where it has
+ * reported the end. */
+static void stop_listening_to_end(struct connection *connection)
+{
+    bool removed = connection->closing && !has_ended(connection) &&
+                   virConnectUnregisterCloseCallback(connection->handle, on_closed) == 0;
+    registration_drop(connection->closing, removed ? REGISTRATION_GONE : REGISTRATION_KEPT);
 }
 
 static void close_handle(struct connection *connection)
 {
     if (connection->handle) {
-        deregister_all(connection);
+        stop_listening(connection, &connection->lifecycle);
+        stop_listening(connection, &connection->block_job);
+        stop_listening_to_qemu(connection);
+        stop_listening_to_end(connection);
         virConnectClose(connection->handle);
     }
     nudge_free(connection->nudge);
@@ -224,9 +314,10 @@ static void unlink_user(struct connection *connection, struct connection_user *u
 static void unlist(struct connection *connection)
 {
     struct connection **link = &theirs.first;
-    while (*link != connection)
+    while (*link && *link != connection)
         link = &(*link)->next;
-    *link = connection->next;
+    if (*link)
+        *link = connection->next;
 }
 
 /* libvirt takes our functions once a connection: who comes now has to wait until they are free. */
@@ -244,7 +335,7 @@ static void leave_theirs(struct connection *connection)
     }
     pthread_mutex_unlock(&theirs.lock);
     if (is_last)
-        unref(connection);
+        connection_free(connection);
 }
 
 void connection_leave(struct connection *connection, struct connection_user *user)
@@ -255,7 +346,7 @@ void connection_leave(struct connection *connection, struct connection_user *use
         return;
     }
     close_handle(connection);
-    unref(connection);
+    connection_free(connection);
 }
 
 /* ------------------------------------------------------------------------ ours */
@@ -275,46 +366,46 @@ static virDomainPtr look_up(virConnectPtr handle, const char *name)
     return may_be_uuid ? virDomainLookupByUUIDString(handle, name) : domain;
 }
 
-static bool open_ours(struct connection *connection, const char *uri)
+static void set_up_ours(struct connection *connection)
 {
-    connection->handle = virConnectOpen(uri); /* asks nobody for a password: auth.conf has it */
-    if (!connection->handle)
-        return false;
     virConnSetErrorFunc(connection->handle, NULL, ignore_error);
     connection->nudge = nudge_new();
     /* Not possible for a driver in this process, which can't get lost either. */
     virConnectSetKeepAlive(connection->handle, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
-    return true;
 }
 
 /* Its events are registered before its state is read: nothing is missed. */
-static bool join_ours(struct connection *connection, const char *uri, const char *name,
-                      struct connection_user *user, virDomainPtr *ret_domain)
+static bool join_ours(struct connection *connection, const char *name, struct connection_user *user,
+                      virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
 {
-    if (!open_ours(connection, uri))
-        return false;
+    set_up_ours(connection);
     *ret_domain = look_up(connection->handle, name);
-    if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0)
+    if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0) {
+        *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
+        *ret_why = last_message();
         return false;
+    }
     link_user(connection, user);
-    return register_all(connection, *ret_domain);
+    return register_all(connection, *ret_domain, ret_why);
 }
 
-struct connection *connection_join(const char *uri, const char *name, struct connection_user *user,
-                                   virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
+struct connection *connection_join(virConnectPtr handle, const char *name,
+                                   struct connection_user *user, virDomainPtr *ret_domain,
+                                   bool *ret_is_gone, char **ret_why)
 {
     struct connection *connection = connection_new();
     *ret_domain = NULL;
     *ret_is_gone = false;
     *ret_why = NULL;
-    if (!connection)
+    if (!connection) {
+        virConnectClose(handle);
         return NULL;
-    if (join_ours(connection, uri, name, user, ret_domain)) {
+    }
+    connection->handle = handle;
+    if (join_ours(connection, name, user, ret_domain, ret_is_gone, ret_why)) {
         connection_nudge(connection);
         return connection;
     }
-    *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
-    *ret_why = last_message();
     if (*ret_domain)
         virDomainFree(*ret_domain);
     connection_leave(connection, user);
@@ -349,13 +440,15 @@ static void open_theirs(struct connection *connection)
 {
     connection->is_changing = true;
     pthread_mutex_unlock(&theirs.lock);
+    char *error = NULL;
     bool registered = virConnectRef(connection->handle) == 0;
     if (registered) {
         connection->nudge = nudge_new();
-        registered = register_all(connection, NULL);
+        registered = register_all(connection, NULL, &error);
         nudge_loop(connection->nudge);
+    } else {
+        error = last_message();
     }
-    char *error = registered ? NULL : last_message();
     pthread_mutex_lock(&theirs.lock);
     connection->has_failed = !registered;
     connection->error = error;
@@ -366,9 +459,11 @@ static void open_theirs(struct connection *connection)
 struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     virConnectPtr handle = virDomainGetConnect(domain);
     struct connection *connection;
 
+    pthread_once(&once, init_theirs);
     *ret_why = NULL;
     if (!handle || virDomainGetUUID(domain, user->uuid) != 0) {
         *ret_why = last_message();
@@ -404,17 +499,44 @@ void connection_nudge(const struct connection *connection)
     nudge_loop(connection->nudge);
 }
 
-bool connection_is_alive(const struct connection *connection)
+static void ask_if_active(void *domain)
 {
-    return virConnectIsAlive(connection->handle) != 0;
+    virDomainIsActive(domain);
+}
+
+/* libvirt's client refuses to keep a connection alive that no loop reads. It is asked for an
+ * interval that it can't take from anyone, so that nothing changes: then its RPC code refuses. */
+static bool lacks_loop(virConnectPtr handle)
+{
+    if (virConnectSetKeepAlive(handle, INT_MAX, 1) >= 0)
+        return false;
+    const virError *error = virGetLastError();
+    return error && error->domain == VIR_FROM_REMOTE && error->code == VIR_ERR_INTERNAL_ERROR;
+}
+
+/* The first is a hint: another thread's call on the connection, which may hang, reads it for all
+ * others. The second is certain, but libvirt prints a line. */
+bool connection_is_deaf(const struct connection *connection, virDomainPtr domain)
+{
+    return !service_watches_connection(ask_if_active, domain) && lacks_loop(connection->handle);
+}
+
+bool connection_is_alive(struct connection *connection)
+{
+    return !has_ended(connection) && virConnectIsAlive(connection->handle) == 1;
+}
+
+bool connection_is_read_only(const struct connection *connection)
+{
+    return connection->is_read_only;
 }
 
 bool connection_hands_on_qemu_events(const struct connection *connection)
 {
-    return connection->qemu_event >= 0;
+    return connection->qemu_event.id >= 0;
 }
 
 bool connection_reports_end(const struct connection *connection)
 {
-    return connection->reports_end;
+    return connection->closing != NULL;
 }

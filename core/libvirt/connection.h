@@ -31,10 +31,11 @@ struct connection;
 /* These block: threads of the pool. NULL: *ret_why is libvirt's sentence, malloc'ed, or NULL for a
  * lack of memory. */
 
-/* A connection of its own for the domain of that name or UUID; a `uri` of NULL is libvirt's
- * default. *ret_domain is the caller's; *ret_is_gone: there is no such domain. */
-struct connection *connection_join(const char *uri, const char *name, struct connection_user *user,
-                                   virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why);
+/* One of ours, which is taken over, for the domain of that name or UUID. *ret_domain is the
+ * caller's; *ret_is_gone: there is no such domain. */
+struct connection *connection_join(virConnectPtr handle, const char *name,
+                                   struct connection_user *user, virDomainPtr *ret_domain,
+                                   bool *ret_is_gone, char **ret_why);
 /* That of the program's domain; it is kept open while we use it. */
 struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why);
@@ -43,8 +44,13 @@ void connection_leave(struct connection *connection, struct connection_user *use
 /* After each call of libvirt's on it: see service.h. */
 void connection_nudge(const struct connection *connection);
 
-/* Any thread; asks nobody. */
-bool connection_is_alive(const struct connection *connection);
+/* These block, too. libvirt never reads the program's connection but during a call, because it was
+ * opened before there was a loop. */
+bool connection_is_deaf(const struct connection *connection, virDomainPtr domain);
+bool connection_is_alive(struct connection *connection);
+
+/* Any thread; these ask nobody. */
+bool connection_is_read_only(const struct connection *connection);
 /* False: the program itself listens for its end, and there can be only one who does:
  * connection_is_alive() is to be asked now and then. */
 bool connection_hands_on_qemu_events(const struct connection *connection);

@@ -8,6 +8,7 @@
 #include "domain_lists.h"
 #include "domain_operations.h"
 #include "domain_request.h"
+#include "uri.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -28,12 +29,14 @@ void domain_unref(void *user)
     struct domain *domain = user;
     if (atomic_fetch_sub(&domain->refs, 1) != 1)
         return;
-    if (domain->found.theirs)
-        virDomainFree(domain->found.theirs);
-    free(domain->found.failure.why);
+    if (domain->found.theirs) /* it was not opened at all */
+        session_release_domain(domain->found.theirs);
+    free(domain->found.name);
+    session_failure_clear(&domain->found.failure);
     disks_clear(&domain->found.disks);
     text_unref(domain->uri);
     lane_unref(domain->lane);
+    endpoint_unref(domain->endpoint);
     mailbox_unref(domain->mailbox);
     free(domain);
 }
@@ -132,7 +135,7 @@ static void release(struct domain *domain)
         domain->driver.legacy->free(domain->driver.legacy);
     domain->driver.legacy = NULL;
     leave_session(domain);
-    if (lane_withdraw(domain->lane, &domain->opening))
+    if (endpoint_withdraw(domain->endpoint, &domain->wanted))
         domain_unref(domain);
     domain_unref(domain);
 }
@@ -183,14 +186,21 @@ static bool read_domain(struct domain *domain)
     return false;
 }
 
+/* Also where nobody waits any more: what it has to give back may block. */
 static void run_open(struct call *call)
 {
     struct domain *domain = of_opening(call);
-    virDomainPtr theirs = domain->found.theirs;
+    const struct session_source source = {
+        .theirs = domain->found.theirs,
+        .handle = domain->found.handle,
+        .name = domain->found.name,
+    };
 
     domain->found.theirs = NULL;
-    domain->found.session = session_open(text_str(domain->uri), theirs, &domain_session_sink,
-                                         domain, &domain->found.failure);
+    domain->found.handle = NULL;
+    if (source.theirs || source.handle)
+        domain->found.session =
+            session_open(&source, &domain_session_sink, domain, &domain->found.failure);
     if (!domain->found.session)
         return;
     bool is_read = read_domain(domain);
@@ -199,6 +209,16 @@ static void run_open(struct call *call)
         session_close(domain->found.session);
         domain->found.session = NULL;
     }
+}
+
+/* A thread of the pool, so there is one for the call. */
+static void on_connection(struct opening *opening, virConnectPtr handle, int error, char *why)
+{
+    struct domain *domain = container_of(opening, struct domain, wanted);
+    domain->found.handle = handle;
+    domain->found.failure.error = error;
+    domain->found.failure.why = why;
+    lane_submit(domain->lane, &domain->opening);
 }
 
 static void not_opened(struct domain *domain)
@@ -210,13 +230,42 @@ static void not_opened(struct domain *domain)
                    text_printf("%s: %s", text_str(domain->uri), failure->why ? failure->why : why));
 }
 
+static struct domain *of_checking(struct call *call)
+{
+    return container_of(call, struct domain, checking);
+}
+
+static void run_check(struct call *call)
+{
+    struct domain *domain = of_checking(call);
+    domain->is_alive = atomic_load(&domain->given_up) || session_is_alive(domain->session);
+    session_called(domain->session);
+}
+
+static void checked(struct call *call)
+{
+    struct domain *domain = of_checking(call);
+    if (domain->stage == STAGE_UP && domain->is_alive)
+        loop_timer_set(domain->alive_timer, ALIVE_MS);
+    else if (domain->stage == STAGE_UP)
+        domain_on_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
+    domain_unref(domain);
+}
+
+static void checked_in_vain(struct call *call)
+{
+    domain_unref(of_checking(call));
+}
+
+/* Behind what else is on the lane: a call that fails asks the same. */
 static void on_alive_timer(void *user)
 {
-    struct domain *domain = user;
-    if (session_is_alive(domain->session))
-        loop_timer_set(domain->alive_timer, ALIVE_MS);
-    else
-        domain_on_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
+    struct domain *domain = domain_ref(user);
+    domain->checking = (struct call){.run = run_check, .done = checked, .dropped = checked_in_vain};
+    if (lane_submit(domain->lane, &domain->checking))
+        return;
+    loop_timer_set(domain->alive_timer, ALIVE_MS);
+    domain_unref(domain);
 }
 
 static bool make_timers(struct domain *domain)
@@ -248,10 +297,34 @@ static void go_up(struct domain *domain)
     domain_replay_early_events(domain);
 }
 
-static void opened(struct call *call)
+static bool want_connection(struct domain *domain)
 {
-    struct domain *domain = of_opening(call);
+    domain->wanted.opened = on_connection;
+    domain_ref(domain);
+    if (endpoint_open(domain->endpoint, &domain->wanted))
+        return true;
+    domain_unref(domain);
+    return false;
+}
 
+/* The program's connection never reads an event. */
+static bool want_substitute(struct domain *domain)
+{
+    struct session_failure *failure = &domain->found.failure;
+    struct endpoint *endpoint = endpoint_get(failure->substitute, failure->is_read_only);
+    domain->found.name = strdup(failure->uuid);
+    session_failure_clear(failure);
+    if (!endpoint || !domain->found.name) {
+        endpoint_unref(endpoint);
+        return false;
+    }
+    endpoint_unref(domain->endpoint);
+    domain->endpoint = endpoint;
+    return want_connection(domain);
+}
+
+static void take_session(struct domain *domain)
+{
     domain->session = domain->found.session;
     domain->found.session = NULL;
     if (domain->stage == STAGE_DOWN)
@@ -262,6 +335,14 @@ static void opened(struct call *call)
         go_up(domain);
     else
         domain_lose_memory(domain);
+}
+
+static void opened(struct call *call)
+{
+    struct domain *domain = of_opening(call);
+    bool is_deaf = domain->found.failure.substitute && domain->stage != STAGE_DOWN;
+    if (!is_deaf || !want_substitute(domain))
+        take_session(domain);
     domain_unref(domain);
 }
 
@@ -274,13 +355,44 @@ static void opened_in_vain(struct call *call)
     domain_unref(domain);
 }
 
+/* `uri` was checked. */
+static bool equip(struct domain *domain, const char *uri)
+{
+    struct domain_address address = {0};
+    bool is_parsed = domain_address_parse(uri, &address) == BJ_OK;
+    domain->found.name = domain->found.theirs ? NULL : address.name;
+    if (is_parsed && !domain->found.theirs)
+        address.name = NULL;
+    domain->endpoint = is_parsed ? endpoint_get(address.connection, false) : NULL;
+    domain_address_clear(&address);
+
+    domain->uri = text_new(uri, strlen(uri));
+    domain->mailbox = mailbox_new(domain->loop);
+    if (domain->mailbox && domain->endpoint)
+        domain->lane = lane_new(domain->mailbox, endpoint_group(domain->endpoint));
+    domain->facts = facts_new(domain_on_fact, domain);
+    return domain->uri && domain->lane && domain->facts;
+}
+
+static bool begin(struct domain *domain)
+{
+    domain->opening = (struct call){.run = run_open, .done = opened, .dropped = opened_in_vain};
+    if (!domain->found.theirs)
+        return want_connection(domain);
+    domain_ref(domain);
+    if (lane_submit(domain->lane, &domain->opening))
+        return true;
+    domain_unref(domain);
+    return false;
+}
+
 struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
                            const struct driver_sink *sink, void *user)
 {
     struct domain *domain = calloc(1, sizeof *domain);
     if (!domain) {
         if (theirs)
-            virDomainFree(theirs);
+            session_release_domain(theirs);
         return NULL;
     }
     atomic_init(&domain->refs, 1);
@@ -290,19 +402,9 @@ struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain
     domain->user = user;
     domain->found.theirs = theirs;
     domain->early_last = &domain->early;
-    domain->uri = text_new(uri, strlen(uri));
-    domain->mailbox = mailbox_new(loop);
-    domain->lane = domain->mailbox ? lane_new(domain->mailbox) : NULL;
-    domain->facts = facts_new(domain_on_fact, domain);
-    domain->opening = (struct call){.run = run_open, .done = opened, .dropped = opened_in_vain};
-
-    if (domain->uri && domain->lane && domain->facts) {
-        domain_ref(domain);
-        if (lane_submit(domain->lane, &domain->opening)) {
-            loop_hold(loop);
-            return &domain->driver;
-        }
-        domain_unref(domain);
+    if (equip(domain, uri) && begin(domain)) {
+        loop_hold(loop);
+        return &domain->driver;
     }
     facts_free(domain->facts);
     domain_unref(domain);

@@ -11,6 +11,7 @@
 #include "calls.h"
 #include "copies.h"
 #include "driver/module.h"
+#include "endpoint.h"
 #include "facts.h"
 #include "mailbox.h"
 #include "pool.h"
@@ -43,14 +44,20 @@ struct domain {
     struct text *uri;
     struct mailbox *mailbox;
     struct lane *lane;
-    atomic_bool given_up; /* down: calls that wait need not go on */
-    atomic_uint events;   /* that wait for the loop */
-    atomic_bool missed;   /* memory was short for one, or they were too many */
+    atomic_bool given_up;      /* down: calls that wait need not go on */
+    atomic_size_t event_bytes; /* of events that wait for the loop */
+    atomic_bool missed;        /* memory was short for one, or they were too many */
     struct loop_task missed_task;
 
-    struct call opening, closing;
+    /* A domain of the program's has its connection; else one is waited for. */
+    struct endpoint *endpoint;
+    struct opening wanted;
+    struct call opening, closing, checking;
+    bool is_alive; /* as the last check found it */
     struct {
         virDomainPtr theirs;
+        virConnectPtr handle;
+        char *name; /* or UUID, on a connection of ours */
         struct session *session;
         struct session_failure failure;
         struct disks disks;

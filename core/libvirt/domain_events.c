@@ -23,14 +23,16 @@ _Static_assert((int)FACTS_PULL == VIR_DOMAIN_BLOCK_JOB_TYPE_PULL &&
                    (int)FACTS_BACKUP == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP,
                "facts.h has libvirt's numbers");
 
-/* Events that wait for the loop: more are dropped, and the connection with them. */
-#define EVENTS_MAX 65536
+/* The bytes of events that wait for the loop: more are dropped, and the connection with them. One
+ * of libvirt's messages has 32 MiB at most. */
+#define EVENT_BYTES_MAX ((size_t)64 * 1024 * 1024)
 
 /* Something that libvirt tells, on its way to the loop. */
 struct event {
     struct loop_task task; /* first */
     struct event *next;    /* while the session is being made */
     struct domain *domain; /* a reference */
+    size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
     int type, status; /* of a block job; status: why it stopped or ended, too */
     int64_t timestamp_us;
@@ -38,9 +40,14 @@ struct event {
     char *data; /* NULL: none */
 };
 
+static size_t length_of(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
 static void event_free(struct event *event)
 {
-    atomic_fetch_sub(&event->domain->events, 1);
+    atomic_fetch_sub(&event->domain->event_bytes, event->bytes);
     domain_unref(event->domain);
     free(event->name);
     free(event->data);
@@ -78,8 +85,8 @@ static void happen_qemu_event(struct domain *domain, const struct event *event)
 {
     int r = facts_qemu_event(domain->facts, event->name, event->data, event->timestamp_us);
     if (domain->sink->wants_events(domain->user))
-        domain->sink->event(domain->user, event->name, event->data,
-                            event->data ? strlen(event->data) : 0, event->timestamp_us);
+        domain->sink->event(domain->user, event->name, event->data, length_of(event->data),
+                            event->timestamp_us);
     if (r != BJ_OK)
         domain_lose_memory(domain);
 }
@@ -178,7 +185,9 @@ static struct event *event_new(struct domain *domain, const char *name, const ch
     event->happen = happen;
     event->name = name ? strdup(name) : NULL;
     event->data = data ? strdup(data) : NULL;
-    bool fits = atomic_fetch_add(&domain->events, 1) < EVENTS_MAX;
+    event->bytes = sizeof *event + length_of(name) + length_of(data);
+    size_t waiting = atomic_fetch_add(&domain->event_bytes, event->bytes);
+    bool fits = waiting + event->bytes <= EVENT_BYTES_MAX;
     if (fits && (!name || event->name) && (!data || event->data))
         return event;
     event_free(event);

@@ -143,7 +143,7 @@ static void on_called(struct call *call)
     struct domain *domain = domain_ref(request->domain);
     bool is_up = domain->stage == STAGE_UP;
 
-    request->is_lost = is_up && !request->went_well && !session_is_alive(domain->session);
+    request->is_lost &= is_up;
     bool is_over = is_up && (request->is_lost || request->is_gone);
     bool is_gone = request->is_gone && !request->is_lost;
     struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
@@ -168,7 +168,8 @@ static void run_request(struct call *call)
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);
-    if (!request->went_well && !request->is_gone && request->kind->judge)
+    request->is_lost = !request->went_well && !session_is_alive(request->domain->session);
+    if (!request->went_well && !request->is_lost && !request->is_gone && request->kind->judge)
         request->refusal = request->kind->judge(request);
     session_called(request->domain->session);
 }

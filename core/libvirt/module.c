@@ -4,6 +4,9 @@
  */
 #include "domain.h"
 #include "session.h"
+#include "uri.h"
+
+#include <blockjob/blockjob.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +17,10 @@
 
 static int check(const char *uri, struct text **ret_text)
 {
-    char *connection;
-    char *name;
-    int r = session_parse(uri, &connection, &name);
+    struct domain_address address;
+    int r = domain_address_parse(uri, &address);
     if (r == BJ_OK) {
-        free(connection);
-        free(name);
+        domain_address_clear(&address);
     } else if (r == BJ_E_INVAL) {
         *ret_text = text_printf("%s names no domain: use the URI of a connection, # and the "
                                 "domain's name or UUID, as in qemu:///system#vm1",
@@ -30,7 +31,7 @@ static int check(const char *uri, struct text **ret_text)
     return r;
 }
 
-/* The same letters as session_parse() reads: what is odd as %20. */
+/* The same letters as domain_address_parse() reads: what is odd as %20. */
 static void append_encoded(char *out, const char *name)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -64,17 +65,12 @@ static void ref(struct _virDomain *domain)
     virDomainRef(domain);
 }
 
-static void unref(struct _virDomain *domain)
-{
-    virDomainFree(domain);
-}
-
 extern const struct driver_module blockjob_driver_module;
 const struct driver_module blockjob_driver_module = {
     .version = VERSION_OF(BJ_VERSION_MAJOR, BJ_VERSION_MINOR, BJ_VERSION_PATCH),
     .check = check,
     .uri_of = uri_of,
     .ref = ref,
-    .unref = unref,
+    .unref = session_release_domain,
     .open = domain_open,
 };

@@ -16,9 +16,21 @@
 /* libvirt's client needs little, but what it calls into may not: GnuTLS, SASL, the resolver. */
 #define STACK_SIZE (1024 * 1024)
 
+struct lane_group {
+    atomic_uint refs;
+
+    /* Under the pool's lock. */
+    unsigned running; /* calls */
+    unsigned waiting; /* lanes */
+    struct lane *first;
+    struct lane **last;
+    struct lane_group *next; /* that has lanes which wait */
+};
+
 struct lane {
     atomic_uint refs;
-    struct mailbox *mailbox;
+    struct mailbox *mailbox; /* NULL: none */
+    struct lane_group *group;
 
     /* Under the pool's lock. */
     struct lane *next; /* that waits for a thread */
@@ -36,26 +48,53 @@ struct sleeper {
 /* Never destroyed: threads that are stuck in libvirt are there when the process exits. */
 static struct {
     pthread_mutex_t lock;
-    unsigned threads;
-    unsigned free; /* of these; the ones that have just been started, too */
+    unsigned threads; /* the ones that have just been started, too */
+    unsigned running; /* calls */
 
     /* The one that fell asleep last is woken first: those that are not needed sleep on, and go. */
     struct sleeper *sleepers;
 
-    struct lane *first; /* they wait for a thread */
-    struct lane **last;
-    unsigned waiting;
+    struct lane_group *first; /* groups with lanes that wait: each has its turn */
+    struct lane_group **last;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .last = &pool.first};
 
 /* --------------------------------------------------------------------- lanes */
 
-struct lane *lane_new(struct mailbox *mailbox)
+struct lane_group *lane_group_new(void)
+{
+    struct lane_group *group = calloc(1, sizeof *group);
+    if (!group)
+        return NULL;
+    atomic_init(&group->refs, 1);
+    group->last = &group->first;
+    return group;
+}
+
+struct lane_group *lane_group_ref(struct lane_group *group)
+{
+    atomic_fetch_add(&group->refs, 1);
+    return group;
+}
+
+struct lane_group *lane_group_unref(struct lane_group *group)
+{
+    if (group && atomic_fetch_sub(&group->refs, 1) == 1)
+        free(group);
+    return NULL;
+}
+
+struct lane *lane_new(struct mailbox *mailbox, struct lane_group *group)
 {
     struct lane *lane = calloc(1, sizeof *lane);
     if (!lane)
         return NULL;
+    lane->group = group ? lane_group_ref(group) : lane_group_new();
+    if (!lane->group) {
+        free(lane);
+        return NULL;
+    }
     atomic_init(&lane->refs, 1);
-    lane->mailbox = mailbox_ref(mailbox);
+    lane->mailbox = mailbox ? mailbox_ref(mailbox) : NULL;
     lane->last = &lane->first;
     return lane;
 }
@@ -71,6 +110,7 @@ struct lane *lane_unref(struct lane *lane)
     if (!lane || atomic_fetch_sub(&lane->refs, 1) != 1)
         return NULL;
     mailbox_unref(lane->mailbox);
+    lane_group_unref(lane->group);
     free(lane);
     return NULL;
 }
@@ -90,21 +130,64 @@ static struct call *take_call(struct lane *lane)
     return call;
 }
 
-static void append_lane(struct lane *lane)
+/* The pool's lock is held for all that follows. */
+
+static void append_group(struct lane_group *group)
 {
-    lane->next = NULL;
-    *pool.last = lane;
-    pool.last = &lane->next;
-    pool.waiting++;
+    group->next = NULL;
+    *pool.last = group;
+    pool.last = &group->next;
 }
 
-static struct lane *take_lane(void)
+static void append_lane(struct lane *lane)
 {
-    struct lane *lane = pool.first;
-    if (!(pool.first = lane->next))
-        pool.last = &pool.first;
-    pool.waiting--;
+    struct lane_group *group = lane->group;
+    lane->next = NULL;
+    *group->last = lane;
+    group->last = &lane->next;
+    if (group->waiting++ == 0)
+        append_group(group);
+}
+
+static bool has_share(const struct lane_group *group)
+{
+    return group->running < POOL_THREADS_MAX - pool.running;
+}
+
+/* The one whose turn it is; NULL: none may begin a call. */
+static struct lane_group **next_group(void)
+{
+    struct lane_group **at = &pool.first;
+    while (*at && !has_share(*at))
+        at = &(*at)->next;
+    return *at ? at : NULL;
+}
+
+static struct lane *take_lane(struct lane_group **at)
+{
+    struct lane_group *group = *at;
+    struct lane *lane = group->first;
+
+    if (!(*at = group->next))
+        pool.last = at;
+    if (!(group->first = lane->next))
+        group->last = &group->first;
+    if (--group->waiting > 0)
+        append_group(group);
     return lane;
+}
+
+/* How many lanes may begin a call now. Each that does leaves its group one thread more, and all of
+ * them one thread less. */
+static unsigned count_ready(void)
+{
+    unsigned ready = 0;
+    for (const struct lane_group *group = pool.first; group; group = group->next) {
+        unsigned left = POOL_THREADS_MAX - pool.running - ready;
+        unsigned share = left > group->running ? (left - group->running + 1) / 2 : 0;
+        ready += group->waiting < share ? group->waiting : share;
+    }
+    return ready;
 }
 
 /* ------------------------------------------------------------------- threads */
@@ -119,25 +202,60 @@ static void run_call(struct lane *lane, struct call *call)
 {
     call->run(call);
     call->task.run = run_done;
-    if (!mailbox_post(lane->mailbox, &call->task))
+    if (!lane->mailbox || !mailbox_post(lane->mailbox, &call->task))
         call->dropped(call);
 }
 
-/* The lock is held. Runs one call of the lane that has waited longest. */
-static void serve_lane(void)
+/* The lock is held. */
+static void wake_sleeper(void)
 {
-    struct lane *lane = take_lane();
-    struct call *call = take_call(lane); /* NULL: it was withdrawn */
+    struct sleeper *sleeper = pool.sleepers;
+    if (!sleeper)
+        return; /* who is free has not fallen asleep yet */
+    pool.sleepers = sleeper->next;
+    pthread_cond_signal(&sleeper->woken);
+}
 
-    if (call) {
-        pool.free--;
-        pthread_mutex_unlock(&pool.lock);
-        run_call(lane, call);
-        pthread_mutex_lock(&pool.lock);
-        pool.free++;
-    }
+static bool start_thread(void);
+
+/* The lock is held. */
+static void start_threads(void)
+{
+    unsigned ready = count_ready();
+    while (pool.threads - pool.running < ready && pool.threads < POOL_THREADS_MAX && start_thread())
+        continue;
+}
+
+/* The lock is held. This thread takes one of the lanes; another may take the next. */
+static void share_out(void)
+{
+    if (count_ready() < 2)
+        return;
+    start_threads();
+    wake_sleeper();
+}
+
+/* The lock is held, which is let go of meanwhile. */
+static void run_next(struct lane *lane, struct call *call)
+{
+    lane->group->running++;
+    pool.running++;
+    pthread_mutex_unlock(&pool.lock);
+    run_call(lane, call);
+    pthread_mutex_lock(&pool.lock);
+    lane->group->running--;
+    pool.running--;
+}
+
+/* The lock is held. Runs one call of the lane. */
+static void serve_lane(struct lane *lane)
+{
+    struct call *call = take_call(lane); /* NULL: it was withdrawn */
+    if (call)
+        run_next(lane, call);
     if (lane->first) {
-        append_lane(lane); /* behind the others; this thread takes one of them */
+        append_lane(lane); /* behind the others */
+        share_out();
         return;
     }
     lane->is_busy = false;
@@ -151,16 +269,6 @@ static void init_sleeper(struct sleeper *sleeper)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&sleeper->woken, &attr);
     pthread_condattr_destroy(&attr);
-}
-
-/* The lock is held. */
-static void wake_sleeper(void)
-{
-    struct sleeper *sleeper = pool.sleepers;
-    if (!sleeper)
-        return; /* who is free has not fallen asleep yet */
-    pool.sleepers = sleeper->next;
-    pthread_cond_signal(&sleeper->woken);
 }
 
 /* The lock is held. Answers as pthread_cond_timedwait(). */
@@ -178,14 +286,15 @@ static int fall_asleep(struct sleeper *sleeper, const struct timespec *until)
     return r;
 }
 
-/* The lock is held. False: nothing came for long. */
-static bool await_lane(struct sleeper *sleeper)
+/* The lock is held. NULL: nothing came for long. */
+static struct lane *await_lane(struct sleeper *sleeper)
 {
     struct timespec until = clock_deadline(POOL_IDLE_MS);
+    struct lane_group **group;
     int r = 0;
-    while (!pool.first && r != ETIMEDOUT)
+    while (!(group = next_group()) && r != ETIMEDOUT)
         r = fall_asleep(sleeper, &until);
-    return pool.first != NULL;
+    return group ? take_lane(group) : NULL;
 }
 
 static void *serve(void *unused)
@@ -195,9 +304,8 @@ static void *serve(void *unused)
     init_sleeper(&sleeper);
 
     pthread_mutex_lock(&pool.lock);
-    while (await_lane(&sleeper))
-        serve_lane();
-    pool.free--;
+    for (struct lane *lane; (lane = await_lane(&sleeper));)
+        serve_lane(lane);
     pool.threads--;
     pthread_mutex_unlock(&pool.lock);
 
@@ -218,16 +326,22 @@ static void after_fork(void)
 /* Its threads are not here, and neither is what they do. */
 static void begin_child(void)
 {
-    pool.threads = pool.free = pool.waiting = 0;
+    pool.threads = pool.running = 0;
     pool.first = NULL;
     pool.last = &pool.first;
     pool.sleepers = NULL;
     pthread_mutex_unlock(&pool.lock);
 }
 
-static void init_pool(void)
+static void register_fork_handlers(void)
 {
     pthread_atfork(before_fork, after_fork, begin_child);
+}
+
+void pool_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handlers);
 }
 
 /* The lock is held. */
@@ -247,10 +361,7 @@ static bool start_thread(void)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
 
-    if (started) {
-        pool.threads++;
-        pool.free++;
-    }
+    pool.threads += started;
     return started;
 }
 
@@ -258,21 +369,18 @@ static bool start_thread(void)
 
 bool lane_submit(struct lane *lane, struct call *call)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_pool);
+    pool_init();
 
     call->lane = lane;
 
     pthread_mutex_lock(&pool.lock);
-    unsigned needed = pool.waiting + !lane->is_busy;
-    while (pool.free < needed && pool.threads < POOL_THREADS_MAX && start_thread())
-        continue;
-    bool accepted = pool.threads > 0;
+    bool accepted = pool.threads > 0 || start_thread();
     if (accepted) {
         append_call(lane, call);
         if (!lane->is_busy) {
             lane->is_busy = true;
             append_lane(lane_ref(lane));
+            start_threads();
             wake_sleeper();
         }
     }

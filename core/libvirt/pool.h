@@ -6,13 +6,17 @@
  * none for a while; at most POOL_THREADS_MAX, all signals blocked. Nothing waits for them when the
  * process exits. A child of fork() begins with an empty pool: the calls its parent had submitted
  * are the parent's.
+ *
+ * Lanes that are likely to get stuck together, because they lead to one host, form a group. A group
+ * begins a call only while it has fewer threads than all calls together leave free: one that is
+ * stuck as a whole gets half of them at most, two get a third each, and there is always a thread
+ * for a group that has none.
  */
 #ifndef BJ_POOL_H
 #define BJ_POOL_H
 
 #include "mailbox.h"
 
-/* So many domains may be stuck at once before others wait for a thread. */
 enum { POOL_THREADS_MAX = 256 };
 
 /* A thread goes when it has had nothing to do for so long. */
@@ -28,9 +32,20 @@ struct call {
     void (*dropped)(struct call *call); /* instead, on the pool's: the mailbox was closed before */
 };
 
+struct lane_group;
 struct lane;
 
-struct lane *lane_new(struct mailbox *mailbox); /* NULL: no memory */
+/* Any thread. For one who submits calls under a lock that a fork handler takes: before it registers
+ * that. */
+void pool_init(void);
+
+struct lane_group *lane_group_new(void); /* NULL: no memory */
+struct lane_group *lane_group_ref(struct lane_group *group);
+struct lane_group *lane_group_unref(struct lane_group *group); /* takes NULL */
+
+/* Without a mailbox its calls are always dropped when they have run. Without a group it is one of
+ * its own. NULL: no memory. */
+struct lane *lane_new(struct mailbox *mailbox, struct lane_group *group);
 /* The last reference may go while calls are under way: they are run to their end. */
 struct lane *lane_ref(struct lane *lane);
 struct lane *lane_unref(struct lane *lane); /* takes NULL */

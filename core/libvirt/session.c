@@ -5,7 +5,9 @@
 #include "session.h"
 #include "base/container_of.h"
 #include "connection.h"
+#include "pool.h"
 #include "service.h"
+#include "uri.h"
 
 #include <blockjob/blockjob.h>
 
@@ -22,56 +24,6 @@ struct session {
     struct connection *connection;
     virDomainPtr domain;
 };
-
-/* ------------------------------------------------------------------------- URI */
-
-static int hex_of(char c)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *found = c ? strchr(digits, c | 0x20) : NULL;
-    return found ? (int)(found - digits) : -1;
-}
-
-/* %20 and the like, in place. False: something that is no such. */
-static bool decode(char *text)
-{
-    char *out = text;
-    for (const char *in = text; *in; out++) {
-        if (*in != '%') {
-            *out = *in++;
-            continue;
-        }
-        int high = hex_of(in[1]);
-        int low = high < 0 ? -1 : hex_of(in[2]);
-        if (low < 0 || (high == 0 && low == 0))
-            return false;
-        *out = (char)(high * 16 + low);
-        in += 3;
-    }
-    *out = '\0';
-    return true;
-}
-
-int session_parse(const char *uri, char **ret_connection, char **ret_name)
-{
-    static const char by_default[] = "libvirt:";
-    bool is_default = strncmp(uri, by_default, strlen(by_default)) == 0;
-    const char *hash = strrchr(uri, '#');
-    const char *name = is_default ? uri + strlen(by_default) : hash ? hash + 1 : "";
-
-    if (*name == '\0')
-        return BJ_E_INVAL;
-    *ret_connection = is_default ? NULL : strndup(uri, (size_t)(hash - uri));
-    *ret_name = strdup(name);
-    int r = (is_default || *ret_connection) && *ret_name ? BJ_OK : BJ_E_NOMEM;
-    if (r == BJ_OK && !decode(*ret_name))
-        r = BJ_E_INVAL;
-    if (r != BJ_OK) {
-        free(*ret_connection);
-        free(*ret_name);
-    }
-    return r;
-}
 
 /* ---------------------------------------------------------------------- events */
 
@@ -117,65 +69,45 @@ void session_close(struct session *session)
     free(session);
 }
 
-static bool join_ours(struct session *session, const char *uri, const char *name,
+void session_failure_clear(struct session_failure *failure)
+{
+    free(failure->why);
+    free(failure->substitute);
+    *failure = (struct session_failure){0};
+}
+
+static bool join_ours(struct session *session, const struct session_source *source,
                       struct session_failure *failure)
 {
-    session->connection = connection_join(uri, name, &session->connection_user, &session->domain,
-                                          &failure->is_gone, &failure->why);
+    session->connection = connection_join(source->handle, source->name, &session->connection_user,
+                                          &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
     return session->connection != NULL;
 }
 
-static bool join_by_uri(struct session *session, const char *uri, struct session_failure *failure)
+/* A driver in this process has no connection that could be deaf. It does no harm to go on where
+ * libvirt can't be asked: the next call fails. */
+static bool check_hearing(const struct session *session, struct session_failure *failure)
 {
-    char *connection = NULL;
-    char *name = NULL;
-    if (session_parse(uri, &connection, &name) != BJ_OK)
-        return false; /* it was checked: no memory */
-    bool joined = join_ours(session, connection, name, failure);
-    free(connection);
-    free(name);
-    return joined;
-}
-
-static void ask_if_active(void *domain)
-{
-    virDomainIsActive(domain);
-}
-
-/* A driver in this process has no connection that could be deaf. */
-static bool is_remote(const char *uri)
-{
-    return strncmp(uri, "test:", 5) != 0 && !strstr(uri, "/embed");
-}
-
-/* The program's connection was opened before there was a loop, and never hears an event: then one
- * of ours must do, to the same host. It does no harm where that was an error. */
-static bool replace_if_deaf(struct session *session, struct session_failure *failure)
-{
-    virDomainPtr theirs = session->domain;
-    char uuid[VIR_UUID_STRING_BUFLEN];
-
-    if (service_watches_connection(ask_if_active, theirs))
+    if (!connection_is_deaf(session->connection, session->domain))
         return true;
-    char *uri = virConnectGetURI(virDomainGetConnect(theirs));
-    if (!uri || !is_remote(uri) || virDomainGetUUIDString(theirs, uuid) != 0) {
+    char *uri = virConnectGetURI(virDomainGetConnect(session->domain));
+    if (!uri || uri_is_in_process(uri) ||
+        virDomainGetUUIDString(session->domain, failure->uuid) != 0) {
         free(uri);
         return true;
     }
-    connection_leave(session->connection, &session->connection_user);
-    bool joined = join_ours(session, uri, uuid, failure);
-    virDomainFree(theirs);
-    free(uri);
-    return joined;
+    failure->substitute = uri;
+    failure->is_read_only = connection_is_read_only(session->connection);
+    return false;
 }
 
 static bool join_theirs(struct session *session, struct session_failure *failure)
 {
     session->connection =
         connection_join_theirs(session->domain, &session->connection_user, &failure->why);
-    return session->connection && replace_if_deaf(session, failure);
+    return session->connection && check_hearing(session, failure);
 }
 
 static void note_failure(struct session_failure *failure)
@@ -198,21 +130,29 @@ static bool check_active(const struct session *session, struct session_failure *
 }
 
 /* Its events are registered before its state is read: nothing is missed. */
-static bool set_up(struct session *session, const char *uri, struct session_failure *failure)
+static bool set_up(struct session *session, const struct session_source *source,
+                   struct session_failure *failure)
 {
     bool joined =
-        session->domain ? join_theirs(session, failure) : join_by_uri(session, uri, failure);
+        source->theirs ? join_theirs(session, failure) : join_ours(session, source, failure);
     return joined && check_active(session, failure);
 }
 
-struct session *session_open(const char *uri, virDomainPtr theirs, const struct session_sink *sink,
+static void release(const struct session_source *source)
+{
+    if (source->theirs)
+        virDomainFree(source->theirs);
+    if (source->handle)
+        virConnectClose(source->handle);
+}
+
+struct session *session_open(const struct session_source *source, const struct session_sink *sink,
                              void *user, struct session_failure *ret_failure)
 {
     struct session *session = calloc(1, sizeof *session);
     *ret_failure = (struct session_failure){0};
     if (!session) {
-        if (theirs)
-            virDomainFree(theirs);
+        release(source);
         return NULL;
     }
     session->sink = sink;
@@ -223,13 +163,45 @@ struct session *session_open(const char *uri, virDomainPtr theirs, const struct 
         .stopped = on_stopped,
         .ended = on_ended,
     };
-    session->domain = theirs;
-    int r = service_start();
-    if (r == BJ_OK && set_up(session, uri, ret_failure))
+    session->domain = source->theirs;
+    int r = source->theirs ? service_start() : BJ_OK; /* one of ours has a loop */
+    if (r == BJ_OK && set_up(session, source, ret_failure))
         return session;
     ret_failure->error = r;
     session_close(session);
     return NULL;
+}
+
+/* -------------------------------------------------------------------- releasing */
+
+struct farewell {
+    struct call call; /* first */
+    struct lane *lane;
+    virDomainPtr domain;
+};
+
+static void say_farewell(struct call *call)
+{
+    virDomainFree(((struct farewell *)call)->domain);
+}
+
+static void farewell_free(struct call *call)
+{
+    struct farewell *farewell = (struct farewell *)call;
+    lane_unref(farewell->lane);
+    free(farewell);
+}
+
+void session_release_domain(virDomainPtr domain)
+{
+    struct farewell *farewell = calloc(1, sizeof *farewell);
+    if (!farewell)
+        return;
+    farewell->call = (struct call){.run = say_farewell, .dropped = farewell_free};
+    farewell->domain = domain;
+    farewell->lane = lane_new(NULL, NULL);
+    if (!farewell->lane || !lane_submit(farewell->lane, &farewell->call))
+        farewell_free(&farewell->call);
 }
 
 /* --------------------------------------------------------------------- looking */
@@ -244,9 +216,19 @@ void session_called(const struct session *session)
     connection_nudge(session->connection);
 }
 
+/* A proxy's connection (virtproxyd's) can be there when the one behind it has ended. */
+static bool reaches_driver(virDomainPtr domain)
+{
+    if (virDomainIsActive(domain) >= 0)
+        return true;
+    const virError *error = virGetLastError();
+    return error && error->domain != VIR_FROM_RPC;
+}
+
 bool session_is_alive(const struct session *session)
 {
-    return connection_is_alive(session->connection);
+    return connection_is_alive(session->connection) &&
+           (connection_reports_end(session->connection) || reaches_driver(session->domain));
 }
 
 bool session_hands_on_qemu_events(const struct session *session)

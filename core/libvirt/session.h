@@ -26,29 +26,44 @@ struct session_failure {
     char *why;    /* libvirt's sentence, malloc'ed; NULL: no memory */
     bool is_gone; /* there is no such domain, or it does not run */
     int error;    /* BJ_E_SYSTEM, ...: it came to no call of libvirt's; BJ_OK: it did */
+
+    /* The program's connection never reads an event, as it was opened before there was a loop: one
+     * of ours to this URI, malloc'ed, must do, with the same rights. NULL: that is not why. */
+    char *substitute;
+    bool is_read_only;
+    char uuid[VIR_UUID_STRING_BUFLEN]; /* the domain's */
 };
+
+/* Where a session comes from; all but the name is taken over in any case. */
+struct session_source {
+    virDomainPtr theirs;  /* the program's domain; NULL: */
+    virConnectPtr handle; /* a connection of ours, */
+    const char *name;     /* and the name or UUID of the domain on it */
+};
+
+void session_failure_clear(struct session_failure *failure);
 
 struct session;
 
-/* `uri` as in blockjob.h; or a domain of the program's, whose reference is taken over in any case.
- * NULL: *ret_failure says why. */
-struct session *session_open(const char *uri, virDomainPtr theirs, const struct session_sink *sink,
+/* NULL: *ret_failure says why. */
+struct session *session_open(const struct session_source *source, const struct session_sink *sink,
                              void *user, struct session_failure *ret_failure);
 void session_close(struct session *session);
+
+/* Any thread. Gives back a reference that may be the last one, which closes its connection: a
+ * thread of the pool does it. Without memory or a thread it is kept for good. */
+void session_release_domain(virDomainPtr domain);
 
 virDomainPtr session_domain(const struct session *session);
 
 /* After each call of libvirt's on the domain (service.h says why). */
 void session_called(const struct session *session);
 
-/* Any thread; asks nobody. */
+/* Asks libvirtd where nobody reports the end. */
 bool session_is_alive(const struct session *session);
+/* Any thread; asks nobody. */
 bool session_hands_on_qemu_events(const struct session *session);
-/* False: session_is_alive() is to be asked now and then. */
+/* The same. False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
-
-/* The URI in its parts: the connection's, malloc'ed, NULL for libvirt's default; and the domain's
- * name, malloc'ed. BJ_OK, BJ_E_INVAL, BJ_E_NOMEM. Any thread; asks nobody. */
-int session_parse(const char *uri, char **ret_connection, char **ret_name);
 
 #endif

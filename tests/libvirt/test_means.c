@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Without descriptors the driver can't be loaded, or its loop not begin: that is what the answer
- * says, not that there is no driver or no memory. No libvirtd is needed.
+ * says, not that there is no driver or no memory. An ssh asks nobody for a password. No libvirtd
+ * is needed.
  */
 #include "cmocka_all.h"
 
 #include <blockjob/blockjob.h>
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATIENCE_MS (60 * 1000)
@@ -68,9 +72,57 @@ static void c43_every_number_of_free_descriptors(void **state)
     bj_ctx_unref(ctx);
 }
 
+/* Stands for ssh: it notes how it was called. */
+static void make_ssh(const char *path, const char *arguments)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "#!/bin/sh\necho \"$@\" >%s\nexit 1\n", arguments);
+    fclose(file);
+    assert_int_equal(chmod(path, 0700), 0);
+}
+
+static void read_line(const char *path, char *line, int size)
+{
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(line, size, file));
+    fclose(file);
+}
+
+/* BatchMode: it fails where it would ask. */
+static void c138_ssh_does_not_prompt(void **state)
+{
+    char directory[] = "/tmp/blockjob-XXXXXX";
+    char ssh[64], arguments[64], uri[256], line[1024];
+    bj_ctx *ctx;
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    (void)snprintf(ssh, sizeof ssh, "%s/ssh", directory);
+    (void)snprintf(arguments, sizeof arguments, "%s/arguments", directory);
+    make_ssh(ssh, arguments);
+    assert_int_equal(bj_ctx_new(&ctx), BJ_OK);
+    for (int asks = 0; asks < 2; asks++) {
+        (void)snprintf(uri, sizeof uri, "qemu+ssh://nowhere.invalid/system?command=%s%s#vm1", ssh,
+                       asks ? "&no_tty=0" : "");
+        bj_future *failed = bj_monitor_connect(ctx, uri, PATIENCE_MS);
+        bj_future_wait(failed, BJ_TIMEOUT_NONE);
+        assert_int_equal(bj_future_error(failed), BJ_E_CONNECT);
+        bj_future_unref(failed);
+        read_line(arguments, line, sizeof line);
+        assert_int_equal(strstr(line, "BatchMode=yes") == NULL, asks);
+    }
+    assert_int_equal(bj_ctx_close(ctx), BJ_OK);
+    bj_ctx_unref(ctx);
+    unlink(arguments);
+    unlink(ssh);
+    rmdir(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(c138_ssh_does_not_prompt),
         cmocka_unit_test(c43_every_number_of_free_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

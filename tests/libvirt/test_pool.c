@@ -68,15 +68,20 @@ static void count_dropped(struct call *call)
     sem_post(&r->over);
 }
 
-static void begin_road(road *r, bench *b)
+static void begin_road_in(road *r, bench *b, struct lane_group *group)
 {
     *r = (road){.b = b};
     sem_init(&r->began, 0, 0);
     sem_init(&r->over, 0, 0);
     r->mailbox = mailbox_new(b->ctx->loop);
     assert_non_null(r->mailbox);
-    r->lane = lane_new(r->mailbox);
+    r->lane = lane_new(r->mailbox, group);
     assert_non_null(r->lane);
+}
+
+static void begin_road(road *r, bench *b)
+{
+    begin_road_in(r, b, NULL);
 }
 
 /* None of its calls is under way. */
@@ -196,6 +201,126 @@ static void await_threads(int count)
     const struct timespec while_they_go = {.tv_nsec = 10 * 1000 * 1000};
     while (count_threads() > count)
         nanosleep(&while_they_go, NULL);
+}
+
+/* Roads of one group that is stuck as a whole. */
+typedef struct jam {
+    struct lane_group *group;
+    road roads[POOL_THREADS_MAX];
+    errand_call errands[POOL_THREADS_MAX];
+    sem_t gate;
+} jam;
+
+static jam *begin_jam(bench *b)
+{
+    jam *j = calloc(1, sizeof *j);
+    assert_non_null(j);
+    j->group = lane_group_new();
+    assert_non_null(j->group);
+    sem_init(&j->gate, 0, 0);
+    for (int i = 0; i < POOL_THREADS_MAX; i++)
+        begin_road_in(&j->roads[i], b, j->group);
+    return j;
+}
+
+static int count_begun(const jam *j)
+{
+    int begun = 0;
+    for (int i = 0; i < POOL_THREADS_MAX; i++)
+        begun += atomic_load(&j->roads[i].begun);
+    return begun;
+}
+
+/* All are submitted; `count` of them get a thread. */
+static void get_stuck(jam *j, int count)
+{
+    for (int i = 0; i < POOL_THREADS_MAX; i++)
+        submit(&j->roads[i], &j->errands[i], 1, &j->gate);
+    for (int i = 0; i < count; i++)
+        sem_wait_whole(&j->roads[i].began);
+    settle(j->roads[0].b->ctx);
+    assert_int_equal(count_begun(j), count);
+}
+
+static void end_jam(jam *j)
+{
+    for (int i = 0; i < POOL_THREADS_MAX; i++)
+        sem_post(&j->gate);
+    for (int i = 0; i < POOL_THREADS_MAX; i++) {
+        sem_wait_whole(&j->roads[i].over);
+        end_road(&j->roads[i]);
+    }
+    assert_ptr_equal(lane_group_ref(j->group), j->group);
+    assert_null(lane_group_unref(j->group));
+    assert_null(lane_group_unref(j->group));
+    sem_destroy(&j->gate);
+    free(j);
+}
+
+/* Nor is a thread started for those that wait. */
+static void c131_a_group_that_is_stuck_has_no_more_threads(void **state)
+{
+    await_threads(threads_at_rest);
+    jam *stuck = begin_jam(*state);
+    get_stuck(stuck, POOL_THREADS_MAX / 2);
+    assert_int_equal(count_threads(), threads_at_rest + POOL_THREADS_MAX / 2);
+    end_jam(stuck);
+}
+
+/* Each group that gets stuck takes what leaves as much to the others. */
+static void c131_groups_that_are_stuck_leave_threads_to_others(void **state)
+{
+    jam *first = begin_jam(*state);
+    jam *second = begin_jam(*state);
+    jam *third = begin_jam(*state);
+    road other;
+    errand_call errands[2];
+    begin_road(&other, *state);
+
+    get_stuck(first, POOL_THREADS_MAX / 2);
+    get_stuck(second, POOL_THREADS_MAX / 4);
+    get_stuck(third, POOL_THREADS_MAX / 8);
+    for (int i = 0; i < 2; i++) {
+        submit(&other, &errands[i], i + 1, NULL);
+        sem_wait_whole(&other.over);
+    }
+    end_road(&other);
+    end_jam(first);
+    end_jam(second);
+    end_jam(third);
+    assert_null(lane_group_unref(NULL));
+}
+
+/* A call that ends lets one of the stuck group begin, and the next call of its own lane, too. */
+static void c131_a_lane_goes_on_beside_a_group_that_is_stuck(void **state)
+{
+    await_threads(threads_at_rest); /* one that sleeps would look for work before it goes */
+    jam *stuck = begin_jam(*state);
+    road roads[2];
+    errand_call errands[4];
+    sem_t gates[2];
+    for (int i = 0; i < 2; i++) {
+        sem_init(&gates[i], 0, 0);
+        begin_road(&roads[i], *state);
+        submit(&roads[i], &errands[i], 1, &gates[i]);
+        sem_wait_whole(&roads[i].began);
+    }
+    submit(&roads[0], &errands[2], 2, NULL);
+    submit(&roads[0], &errands[3], 3, NULL);
+
+    get_stuck(stuck, POOL_THREADS_MAX / 2 - 1);
+    sem_post(&gates[0]);
+    for (int i = 0; i < 3; i++)
+        sem_wait_whole(&roads[0].over);
+    settle(roads[0].b->ctx);
+    assert_int_equal(count_begun(stuck), POOL_THREADS_MAX / 2);
+    sem_post(&gates[1]);
+    sem_wait_whole(&roads[1].over);
+    for (int i = 0; i < 2; i++) {
+        end_road(&roads[i]);
+        sem_destroy(&gates[i]);
+    }
+    end_jam(stuck);
 }
 
 static void b75_threads_go_when_there_is_nothing_to_do(void **state)
@@ -432,7 +557,7 @@ static void when_memory_is_short_there_is_no_lane(void **state)
     struct mailbox *mailbox = mailbox_new(b->ctx->loop);
     assert_non_null(mailbox);
     atomic_store(&heap_left, 1);
-    assert_null(lane_new(mailbox));
+    assert_null(lane_new(mailbox, NULL));
     mailbox_unref(mailbox);
 }
 
@@ -578,6 +703,9 @@ int main(void)
         cmocka_unit_test(b67_stuck_threads_do_not_keep_a_process),
         on_bench(b67_a_lane_runs_its_calls_in_order_and_one_at_a_time),
         on_bench(b67_stuck_lanes_delay_no_other_up_to_the_most),
+        on_bench(c131_groups_that_are_stuck_leave_threads_to_others),
+        on_bench(c131_a_group_that_is_stuck_has_no_more_threads),
+        on_bench(c131_a_lane_goes_on_beside_a_group_that_is_stuck),
         on_bench(b75_threads_go_when_there_is_nothing_to_do),
         on_bench(b75_threads_that_are_not_needed_go_while_others_work),
         on_bench(b71_after_the_close_calls_are_dropped_once),

@@ -241,6 +241,43 @@ static int domain_without_any_loop(struct stage *s)
     return 0;
 }
 
+/* The socket's path has the name of a driver in it that works in this process. */
+static int domain_of_an_embedded_socket(struct stage *s)
+{
+    char directory[] = "/tmp/blockjob-XXXXXX", link[64], uri[256];
+    const char *socket = strstr(s->uri, "socket=") + strlen("socket=");
+    must(110, mkdtemp(directory));
+    snprintf(link, sizeof(link), "%s/embedded", directory);
+    must(111, symlink(socket, link) == 0);
+    snprintf(uri, sizeof(uri), "%.*s%s", (int)(socket - s->uri), s->uri, link);
+    s->uri = uri;
+    int step = domain_without_any_loop(s);
+    unlink(link);
+    rmdir(directory);
+    return step;
+}
+
+/* Neither does what is used instead of a connection that never hears give more rights. */
+static int domain_of_a_deaf_reader(struct stage *s)
+{
+    s->conn = virConnectOpenReadOnly(s->uri);
+    must(120, s->conn);
+    s->domain = virDomainLookupByName(s->conn, s->name);
+    must(121, s->domain);
+    bj_monitor *monitor =
+        monitor_of(bj_monitor_connect_domain(s->ctx, s->domain, BJ_TIMEOUT_DEFAULT));
+    must(122, monitor);
+    bj_future *refused =
+        bj_monitor_mirror(monitor, "vda", s->copy, "full", REUSE, BJ_TIMEOUT_DEFAULT);
+    bj_future_wait(refused, BJ_TIMEOUT_NONE);
+    must(123, bj_future_error(refused) == BJ_E_REFUSED);
+    must(124, strstr(bj_future_text(refused), "read only"));
+    bj_future_unref(refused);
+    bj_monitor_unref(monitor);
+    close_own_connection(s);
+    return 0;
+}
+
 static int domain_of_our_loop(struct stage *s)
 {
     bj_monitor *first = connect_by_uri(s); /* from now on there is a loop */
@@ -318,9 +355,11 @@ static const struct {
     {"domain_of_the_program", domain_of_the_program},
     {"domain_without_any_loop", domain_without_any_loop},
     {"domain_of_our_loop", domain_of_our_loop},
+    {"domain_of_an_embedded_socket", domain_of_an_embedded_socket},
     {"domain_let_go_of", domain_let_go_of},
     {"no_domain", no_domain},
     {"domain_of_a_reader", domain_of_a_reader},
+    {"domain_of_a_deaf_reader", domain_of_a_deaf_reader},
 };
 
 static int run_case(const char *name, struct stage *s)
@@ -386,6 +425,11 @@ static void b68_a_domain_without_any_loop(void **state)
     in_a_process_of_its_own(*state, "domain_without_any_loop");
 }
 
+static void c136_a_socket_whose_path_says_embed(void **state)
+{
+    in_a_process_of_its_own(*state, "domain_of_an_embedded_socket");
+}
+
 static void b68_a_domain_that_our_loop_serves(void **state)
 {
     in_a_process_of_its_own(*state, "domain_of_our_loop");
@@ -404,6 +448,11 @@ static void b68_no_domain(void **state)
 static void b39_a_domain_of_a_connection_that_may_only_read(void **state)
 {
     in_a_process_of_its_own(*state, "domain_of_a_reader");
+}
+
+static void c135_a_deaf_connection_that_may_only_read(void **state)
+{
+    in_a_process_of_its_own(*state, "domain_of_a_deaf_reader");
 }
 
 static void b67_many_domains_at_once(void **state)
@@ -457,6 +506,7 @@ int main(int argc, char **argv)
         /* First: libev makes the last fd of libvirt's loop when a first timer of it runs. */
         UNCONNECTED_DOMAIN_TEST(b67_many_domains_at_once),
         UNCONNECTED_DOMAIN_TEST(b39_a_domain_of_a_connection_that_may_only_read),
+        UNCONNECTED_DOMAIN_TEST(c135_a_deaf_connection_that_may_only_read),
         UNCONNECTED_DOMAIN_TEST(b68_a_connection_from_before_any_loop),
         UNCONNECTED_DOMAIN_TEST(b68_a_domain_of_the_program),
         UNCONNECTED_DOMAIN_TEST(b68_a_domain_that_our_loop_serves),
@@ -466,6 +516,7 @@ int main(int argc, char **argv)
         UNCONNECTED_DOMAIN_TEST(b68_a_loop_registered_before_us),
         UNCONNECTED_DOMAIN_TEST(b68_no_domain),
         UNCONNECTED_DOMAIN_TEST(b68_no_loop_but_a_connection),
+        UNCONNECTED_DOMAIN_TEST(c136_a_socket_whose_path_says_embed),
         UNCONNECTED_DOMAIN_TEST(b75_connecting_and_closing_leaves_nothing),
     };
     return run_on_libvirt(tests);

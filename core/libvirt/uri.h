@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The address of a domain: the URI of a connection, as libvirt has it, and the domain's name. Pure.
+ */
+#ifndef BJ_URI_H
+#define BJ_URI_H
+
+#include <stdbool.h>
+
+struct domain_address {
+    char *connection; /* libvirt's URI; NULL: its default */
+    char *name;       /* or the UUID */
+};
+
+/* BJ_OK, BJ_E_INVAL, BJ_E_NOMEM. */
+int domain_address_parse(const char *uri, struct domain_address *ret);
+void domain_address_clear(struct domain_address *address);
+
+/* The driver works in this process: there is no connection that could miss events. */
+bool uri_is_in_process(const char *uri);
+
+/* The same connection, whose ssh asks nobody for a password at the terminal, unless the URI itself
+ * decides about that. malloc'ed; NULL: no memory. */
+char *uri_unattended(const char *uri);
+
+#endif
