@@ -17,6 +17,7 @@ enum { SKIPPED = 77 };
 
 static helper *host;
 static char uri[256];
+static json_t *abilities;
 static int sockets_of_helpers;
 
 static int count_sockets(void)
@@ -36,6 +37,7 @@ static int host_begin(void **state)
     host = helper_start(program);
     json_t *answer = helper_do(host, JSON({"do": "host"}));
     snprintf(uri, sizeof(uri), "%s", json_string_value(json_object_get(answer, "uri")));
+    abilities = json_incref(json_object_get(answer, "can"));
     json_decref(answer);
     (void)qemus(); /* so that its socket is counted, too */
     sockets_of_helpers = count_sockets();
@@ -45,6 +47,7 @@ static int host_begin(void **state)
 static int host_end(void **state)
 {
     (void)state;
+    json_decref(abilities);
     helper_end(host);
     return 0;
 }
@@ -75,6 +78,20 @@ static const char *text_in(world *w, json_t *answer, const char *result)
 const char *host_uri(void)
 {
     return uri;
+}
+
+bool libvirt_can(const char *ability)
+{
+    size_t i;
+    json_t *each;
+    json_array_foreach(abilities, i,
+                       each) if (strcmp(json_string_value(each), ability) == 0) return true;
+    return false;
+}
+
+bj_outcome aborted_when_ready(void)
+{
+    return libvirt_can("abort softly") ? BJ_OUTCOME_COPIED : BJ_OUTCOME_CANCELLED;
 }
 
 const char *domain_uri(world *w, const char *fragment)

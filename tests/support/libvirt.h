@@ -43,6 +43,17 @@ const char *domain_uri(world *w, const char *fragment);
 /* libvirt's own URI of the daemon. */
 const char *host_uri(void);
 
+/* What not every libvirt can do, or not with every QEMU: "back up"; "abort softly", so that a ready
+ * copy stays good. A test that needs another is skipped. */
+bool libvirt_can(const char *ability);
+#define needs_libvirt_that_can(ability)                                                            \
+    do {                                                                                           \
+        if (!libvirt_can(ability))                                                                 \
+            skip_because("this libvirt, or its QEMU, cannot " ability);                            \
+    } while (0)
+/* How a ready copy ends that is aborted. */
+bj_outcome aborted_when_ready(void);
+
 /* How many more fds than `before` there are once all connections are closed: libvirt's calls block,
  * so that happens some time after the last monitor has gone. */
 int fds_left_by_libvirt(int before);
