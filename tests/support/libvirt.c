@@ -109,6 +109,17 @@ void start_libvirtd(void)
     step(JSON({"do": "start"}));
 }
 
+const char *remote_uri(world *w, const char *transport, const char **ret_lack)
+{
+    json_t *answer = helper_do(host, JSON({"do": "listen", "transport": "%s"}), transport);
+    const char *base = json_string_value(json_object_get(answer, "uri"));
+    const char *lack = json_string_value(json_object_get(answer, "lack"));
+    const char *found = base ? text_of(w, "%s#%s", base, domain_of(w)->name) : NULL;
+    *ret_lack = lack ? text_of(w, "%s", lack) : NULL;
+    json_decref(answer);
+    return found;
+}
+
 const char *virsh(world *w, const char *words)
 {
     return ask(w, "output", JSON({"do": "virsh", "words": "%s"}), words);

@@ -70,6 +70,10 @@ void signal_libvirtd(const char *name);
 #define stop_libvirtd() signal_libvirtd("TERM")
 void start_libvirtd(void);
 
+/* The URI of a monitor of the world's domain over "tcp" or "tls" on loopback; NULL, and *ret_lack,
+ * where there is none. A daemon that has been started again listens elsewhere. */
+const char *remote_uri(world *w, const char *transport, const char **ret_lack);
+
 /* What virsh prints for a command, whose words are separated by spaces. */
 const char *virsh(world *w, const char *words);
 
