@@ -20,6 +20,9 @@
 #   make check-matrix    the tests that run a real QEMU, on that of each Debian release (.ci/matrix)
 #   make check-roots     builds on other Debian releases and as i386, runs the tests that need no other
 #                        program; ROOTS='bullseye sid' (.ci/roots)
+#   make check-libvirt-matrix
+#                        the tests with a real libvirtd, on the libvirt and the QEMU of each Debian
+#                        release; ROOTS='bullseye sid' (.ci/roots)
 #   make check-nova      OpenStack's Nova with blockjob.nova, on real domains (docs/nova.md)
 #   make bench-nova      how long Nova's methods take without and with it
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
@@ -30,7 +33,7 @@
 #   make install, uninstall
 #                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
-#   make examples, bench-programs, test-programs
+#   make examples, bench-programs, test-programs, libvirt-test-programs
 #                        only builds them
 #   make clean           removes build/
 #
@@ -315,6 +318,7 @@ $(heap_programs): private override LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,m
 
 examples: $(example_programs)
 bench-programs: $(bench_programs) $(libvirt_bench_programs)
+libvirt-test-programs: $(libvirt_programs)
 test-programs: $(test_programs) $(stress) $(explorer) $(tracker_explorer)
 
 # ------------------------------------------------------------------------------------- Python
@@ -455,7 +459,12 @@ check-matrix:
 # Builds in a root folder of each release; root only.
 check-roots:
 	@.ci/dependencies roots
-	@.ci/roots
+	@.ci/roots core
+
+# The same with libvirt and QEMU in them; root only.
+check-libvirt-matrix:
+	@.ci/dependencies roots
+	@.ci/roots libvirt
 
 # A sanitizer must see the whole program: each has a build of its own.
 check-sanitize: check-asan check-tsan check-race
@@ -676,9 +685,10 @@ format: $(venv)/.lint-tools
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs python-install \
+.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs \
+	libvirt-test-programs python-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
-	check-matrix check-roots check-nova bench-nova check-sanitize check-asan check-tsan check-race \
+	check-matrix check-roots check-libvirt-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race \
 	check-valgrind check-fuzz check-instructions demo bench format clean \
 	lint lint-format lint-layers lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
 	lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format lint-behaviours lint-go lint-gofmt \

@@ -3,7 +3,9 @@
  * Jobs that another client of libvirt starts, pivots or aborts.
  */
 #include "libvirt.h"
+
 #include "records.h"
+#include <libvirt/libvirt.h>
 
 static void b51_attach_to_a_job_that_runs(void **state)
 {
@@ -32,7 +34,7 @@ static void b51_attach_to_a_job_that_is_ready(void **state)
     w->monitor = connect_to(w, w->domain->uri);
     bj_job *job = attach(w, "vda");
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
-    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COPIED);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, aborted_when_ready());
 }
 
 static void b51_attach_to_an_active_commit(void **state)
@@ -97,7 +99,7 @@ static void b66_another_clients_abort_of_a_ready_copy(void **state)
 
     their_verb(w->domain, "vda", "abort");
 
-    ends(done, BJ_OK, BJ_OUTCOME_COPIED);
+    ends(done, BJ_OK, aborted_when_ready());
     assert_true(same_image(image_path(w, "vda"), image_path(w, "copy")));
 }
 
@@ -156,6 +158,28 @@ static void b53_two_monitors_two_contexts_tell_the_same(void **state)
     bj_ctx_unref(ctx);
 }
 
+/* A connection that may only read hears nothing of QEMU's own events. */
+static void c16_a_reader_learns_what_an_aborted_copy_is_worth(void **state)
+{
+    world *w = *state;
+    bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE);
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    virConnectPtr theirs = virConnectOpenReadOnly(host_uri());
+    assert_non_null(theirs);
+    virDomainPtr lent = virDomainLookupByName(theirs, w->domain->name);
+    bj_future *connected = bj_monitor_connect_domain(w->ctx, lent, BJ_TIMEOUT_NONE);
+    bj_monitor *reader = hold_monitor(w, bj_future_monitor(expect(w, connected, BJ_OK)));
+    bj_future *attached = expect(w, bj_monitor_attach(reader, "vda", BJ_TIMEOUT_NONE), BJ_OK);
+    bj_job *seen = hold_job(w, bj_future_job(attached));
+    bj_future *done = hold(w, bj_job_done(seen, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+
+    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, aborted_when_ready());
+
+    ends(done, BJ_OK, aborted_when_ready());
+    virDomainFree(lent);
+    virConnectClose(theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +193,7 @@ int main(void)
         DOMAIN_TEST(b66_another_clients_abort_of_a_running_copy),
         DOMAIN_TEST(b69_a_start_by_path_is_known_by_its_target),
         DOMAIN_TEST(b69_the_path_leads_to_the_same_job),
+        DOMAIN_TEST(c16_a_reader_learns_what_an_aborted_copy_is_worth),
     };
     return run_on_libvirt(tests);
 }

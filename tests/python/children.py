@@ -17,10 +17,10 @@ HANG_SECONDS = 60.0
 
 
 @contextmanager
-def running(program: str) -> Iterator[subprocess.Popen[str]]:
+def running(program: str, *, python: str = sys.executable) -> Iterator[subprocess.Popen[str]]:
     """A Python that runs the program; it is gone after the `with`."""
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [python, "-c", textwrap.dedent(program)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,9 +51,9 @@ def end_child(child: subprocess.Popen[str]) -> str:
     return output
 
 
-def run_child(program: str) -> str:
+def run_child(program: str, *, python: str = sys.executable) -> str:
     """Runs the program to its end and returns its output."""
-    with running(program) as child:
+    with running(program, python=python) as child:
         return end_child(child)
 
 

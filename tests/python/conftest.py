@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import inspect
 import os
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +87,19 @@ def fake() -> Iterator[FakeQemu]:
         yield qemu
 
 
+def _make_glibs_context() -> None:
+    """GLib's default main context, which libvirt makes for the whole process when a thread first
+    wants to wake it: its eventfd is no leak of the test that was running."""
+    with suppress(OSError):
+        ctypes.CDLL("libglib-2.0.so.0").g_main_context_default()
+
+
 @pytest.fixture(scope="session")
 def libvirtd() -> Iterator[Libvirtd]:
     """A libvirtd of our own, for tests that leave it as they find it."""
     if lack := missing():
         pytest.skip(f"libvirt: {lack}")
+    _make_glibs_context()
     with Libvirtd() as host:
         # What the first monitor makes for the whole process, libvirt's event loop, is no leak.
         domain = host.domain()
@@ -104,6 +114,7 @@ def own_libvirtd() -> Iterator[Libvirtd]:
     """A libvirtd for one test."""
     if lack := missing():
         pytest.skip(f"libvirt: {lack}")
+    _make_glibs_context()
     with Libvirtd() as host:
         yield host
 

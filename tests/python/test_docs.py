@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: MIT
-# What the documents name is there.
+# What the documents name is there, and what they print runs.
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import indent
+
+import pytest
+from libvirtd import Libvirtd
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +40,27 @@ def test_the_architecture_names_functions_that_exist() -> None:
         for function in re.findall(r"`(\w+)`", functions):
             # Defined, not only called: at the beginning of a line, after its type.
             assert re.search(rf"^\w[^;=\n]*\b{function}(\(|\[)", sources, re.M), question
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/libvirt.md"])
+def test_c56_the_first_copy_of_a_page_runs_on_a_persistent_domain(
+    libvirtd: Libvirtd, page: str
+) -> None:
+    domain = libvirtd.domain(persistent=True)
+    target = domain.path("copy")
+    blocks: list[str] = re.findall(r"^```py\w*\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    program = next(block for block in blocks if "qemu:///system#vm1" in block)
+    for printed, ours in (("qemu:///system#vm1", domain.uri), ("/new/vm1.qcow2", target)):
+        assert printed in program
+        program = program.replace(printed, ours)
+    program = f"import asyncio, blockjob\nasync def main():\n{indent(program, '    ')}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nasyncio.run(main())"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "PIVOTED\n"
+    assert domain.source("vda") == target

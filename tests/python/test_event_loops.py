@@ -7,9 +7,15 @@ In each, a copy is pivoted by the library while libvirt-python tells the program
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 from textwrap import dedent, indent
 
+import blockjob
 import pytest
 from children import run_child
 from libvirtd import Domain
@@ -48,15 +54,18 @@ async def all_is_told():
 async def main():
 {main}
 
-asyncio.run(main())
+{run}
 """
 
 
-def run_program(domain: Domain, main: str) -> None:
+def run_program(
+    domain: Domain, main: str, run: str = "asyncio.run(main())", *, python: str = sys.executable
+) -> None:
     host = domain.host
     main = dedent(main).format(connection=host.connection, name=domain.name, uri=domain.uri)
     target = domain.path("copy")
-    run_child(PROGRAM.format(target=target, main=indent(main, "    ")))
+    program = PROGRAM.format(target=target, main=indent(main, "    "), run=dedent(run))
+    run_child(program, python=python)
 
 
 def test_b68_no_loop_of_the_programs(domain: Domain) -> None:
@@ -160,3 +169,77 @@ def test_b68_a_connection_from_before_any_loop(domain: Domain) -> None:
             await pivot(monitor)
     """
     run_program(domain, main)
+
+
+# ------------------------------------------------------------------------------------- GLib
+
+# libvirt's events come on GLib's main loop, in the main thread, as in virt-manager. The coroutine
+# runs on a thread, or, where PyGObject has asyncio (3.50), in the main loop itself.
+GLIB = """
+import gi
+gi.require_version("LibvirtGLib", "1.0")
+from gi.repository import GLib, LibvirtGLib
+LibvirtGLib.init(None)
+LibvirtGLib.event_register()
+main_loop = GLib.MainLoop()
+"""
+ON_A_THREAD = """
+def work():
+    try:
+        asyncio.run(main())
+    finally:
+        GLib.idle_add(main_loop.quit)
+
+thread = threading.Thread(target=work)
+thread.start()
+main_loop.run()
+thread.join()
+"""
+IN_THE_MAIN_LOOP = """
+import gi.events, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of policies, by Python 3.14
+asyncio.set_event_loop_policy(gi.events.GLibEventLoopPolicy())
+task = asyncio.get_event_loop_policy().get_event_loop().create_task(main())
+task.add_done_callback(lambda _: main_loop.quit())
+main_loop.run()
+task.result()
+"""
+
+
+@functools.cache
+def python_with(modules: str) -> str:
+    """This Python, or the system's, which alone has PyGObject where this one is of an environment;
+    "" if neither can import them."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        command = [python, "-c", f"import blockjob, libvirt{GLIB}import {modules}"]
+        null = subprocess.DEVNULL
+        if Path(python).exists() and subprocess.run(command, stderr=null).returncode == 0:
+            return python
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("run", "modules"),
+    [
+        pytest.param(ON_A_THREAD, "gi", id="on-a-thread"),
+        pytest.param(IN_THE_MAIN_LOOP, "gi.events", id="in-the-main-loop"),
+    ],
+)
+def test_b68_a_glib_program(
+    domain: Domain, run: str, modules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [str(Path(blockjob.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
+    if not (python := python_with(modules)):
+        pytest.skip(f"no Python has libvirt, LibvirtGLib and {modules}")
+    main = """
+        connection = await asyncio.to_thread(libvirt.open, {connection!r})
+        listening = listen(connection)
+        async with await blockjob.connect(connection.lookupByName({name!r})) as monitor:
+            await pivot(monitor)
+            await all_is_told()
+            assert all(told)
+        connection.domainEventDeregisterAny(listening)
+        connection.close()
+    """
+    run_program(domain, main, GLIB + run, python=python)

@@ -13,6 +13,13 @@
 
 #include <cmocka.h>
 
+/* In a test itself: skips it; .ci/check reports why. */
+#define skip_because(reason)                                                                       \
+    do {                                                                                           \
+        print_message("skipped %s: %s\n", __func__, reason);                                       \
+        skip();                                                                                    \
+    } while (0)
+
 /* cmocka 2.0 has this instead of assert_in_range(), which it calls deprecated. */
 #ifndef assert_int_in_range
 #define assert_int_in_range assert_in_range

@@ -45,6 +45,17 @@ const char *domain_uri(world *w, const char *fragment);
 /* libvirt's own URI of the daemon. */
 const char *host_uri(void);
 
+/* What not every libvirt can do, or not with every QEMU: "back up"; "abort softly", so that a ready
+ * copy stays good. A test that needs another is skipped. */
+bool libvirt_can(const char *ability);
+#define needs_libvirt_that_can(ability)                                                            \
+    do {                                                                                           \
+        if (!libvirt_can(ability))                                                                 \
+            skip_because("this libvirt, or its QEMU, cannot " ability);                            \
+    } while (0)
+/* How a ready copy ends that is aborted. */
+bj_outcome aborted_when_ready(void);
+
 /* How many more fds than `before` there are once all connections are closed: libvirt's calls block,
  * so that happens some time after the last monitor has gone. */
 int fds_left_by_libvirt(int before);
@@ -60,6 +71,10 @@ void signal_libvirtd(const char *name);
 #define kill_libvirtd() signal_libvirtd("KILL")
 #define stop_libvirtd() signal_libvirtd("TERM")
 void start_libvirtd(void);
+
+/* The URI of a monitor of the world's domain over "tcp" or "tls" on loopback; NULL, and *ret_lack,
+ * where there is none. A daemon that has been started again listens elsewhere. */
+const char *remote_uri(world *w, const char *transport, const char **ret_lack);
 
 /* What virsh prints for a command, whose words are separated by spaces. */
 const char *virsh(world *w, const char *words);
