@@ -59,11 +59,12 @@ def plan(nova: Path) -> dict[Path, tuple[str, str]]:
     changes = {}
     for name, hunks in read_patch(PATCH.read_text(encoding="utf-8")).items():
         path = nova.parent / name
+        is_new = not with_context(hunks[0], CONTEXT[0])[0]
         is_code = name.startswith("nova/") and not name.startswith("nova/tests/")
-        if not is_code and not path.parent.is_dir():
+        if not is_code and not (path.parent if is_new else path).exists():
             continue  # not installed
         try:
-            before = path.read_text(encoding="utf-8") if path.exists() or is_code else ""
+            before = "" if is_new and not path.exists() else path.read_text(encoding="utf-8")
             after = functools.reduce(patched, hunks, before)
         except (OSError, ValueError) as error:
             sys.exit(f"{path}: nothing is changed: {error}")

@@ -110,5 +110,9 @@ def test_what_was_applied_by_half_is_completed(nova: Path) -> None:
 
 
 def test_tests_need_not_be_installed(nova: Path) -> None:
-    shutil.rmtree(nova / "tests")
+    fixture, unit = nova.glob("tests/**/*.py")
+    fixture.unlink()
+    shutil.rmtree(unit.parent)
     assert apply(nova).returncode == 0
+    assert not fixture.exists()
+    assert not unit.parent.exists()
