@@ -233,10 +233,11 @@ class _ReportedJob:
         if self._status is None:
             raise Timeout(f"no report of {self._disk} in {timeout} s", code=ErrorCode.TIMEOUT)
         if self._status == vars(self._libvirt)["VIR_DOMAIN_BLOCK_JOB_FAILED"]:
-            raise JobFailed(f"the block job of {self._disk} failed", code=ErrorCode.JOB_FAILED)
+            text = f"the block job of {self._disk} failed"
+            raise JobFailed(text, code=ErrorCode.JOB_FAILED, outcome=Outcome.FAILED)
         if self._status == vars(self._libvirt)["VIR_DOMAIN_BLOCK_JOB_CANCELED"]:
             text = f"the block job of {self._disk} was cancelled"
-            raise JobEnded(text, code=ErrorCode.JOB_ENDED)
+            raise JobEnded(text, code=ErrorCode.JOB_ENDED, outcome=Outcome.CANCELLED)
 
 
 def _note_report(

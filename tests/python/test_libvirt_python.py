@@ -114,16 +114,22 @@ def test_a_report_during_the_start_is_not_missed(statuses: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "code"),
-    [([FAILED], OPERATION_FAILED), ([READY, CANCELED], OPERATION_ABORTED)],
+    ("statuses", "code", "outcome"),
+    [
+        ([FAILED], OPERATION_FAILED, blockjob.Outcome.FAILED),
+        ([READY, CANCELED], OPERATION_ABORTED, blockjob.Outcome.CANCELLED),
+    ],
 )
-def test_c58_errors_are_of_the_double(statuses: list[int], code: int) -> None:
+def test_c58_errors_are_of_the_double(
+    statuses: list[int], code: int, outcome: blockjob.Outcome
+) -> None:
     jobs = start(Domain(*statuses))
     for _ in range(2):
         with pytest.raises(LibvirtError) as caught:
             jobs.wait("vda")
         assert caught.value.err[0] == code
         assert isinstance(caught.value.__cause__, blockjob.Error)
+        assert caught.value.__cause__.outcome is outcome
 
 
 def test_c58_a_wait_whose_time_is_over_is_no_error() -> None:
