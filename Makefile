@@ -23,7 +23,7 @@
 #   make check-libvirt-matrix
 #                        the tests with a real libvirtd, on the libvirt and the QEMU of each Debian
 #                        release; ROOTS='bullseye sid' (.ci/roots)
-#   make check-nova      OpenStack's Nova with blockjob.nova, on real domains (docs/nova.md)
+#   make check-nova      OpenStack's Nova with the patch of examples/nova, on real domains
 #   make bench-nova      how long Nova's methods take without and with it
 #   make check-fuzz      libFuzzer for FUZZ_SECONDS=60, with clang
 #   make bench           the benchmarks
@@ -374,12 +374,13 @@ $(nova_venv)/.tools: Makefile
 	$(quiet)$(nova_venv)/bin/python -m pip --disable-pip-version-check install --quiet $(nova_tools)
 	@touch $@
 
-# As it was built for the tests.
+# As it was built for the tests; beside Nova's environment, as Nova must do without it, too.
 $(nova_venv)/.package: $(nova_venv)/.tools $(venv)/.package
-	@$(nova_venv)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >$@.path
-	@rm -rf "$$(cat $@.path)/blockjob"
-	@cp -r $(venv)/lib/python3*/site-packages/blockjob "$$(cat $@.path)/"
+	@rm -rf $(nova_venv)/package
+	@mkdir $(nova_venv)/package
+	@cp -r $(venv)/lib/python3*/site-packages/blockjob $(nova_venv)/package/
 	@touch $@
+with_nova = $(with_tools) PATH="$(abspath $(nova_venv))/bin:$$PATH" PYTHONPATH=$(abspath $(nova_venv))/package
 
 # ---------------------------------------------------------------------------------------- Go
 
@@ -442,7 +443,7 @@ ROUNDS ?= 3
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
 ifeq ($(has_libvirt),yes)
 .check-nova: $(built) $(nova_venv)/.package
-	@$(with_tools) PATH="$(abspath $(nova_venv))/bin:$$PATH" $(PYTHON) .ci/check --long nova
+	@$(with_nova) $(PYTHON) .ci/check --long nova
 else
 .check-nova:
 	@echo 'check-nova: skipped, no libvirt 7.0 or newer, or no libxml2'
@@ -540,7 +541,7 @@ bench:
 
 bench_scripts = $(shell find bench -maxdepth 1 -type f -perm -100 | sort)
 bench-nova: $(built) $(nova_venv)/.package
-	@$(with_tools) $(nova_venv)/bin/python tests/nova/measure.py
+	@$(with_nova) python tests/nova/measure.py
 
 .bench: library bench-programs $(venv)/.package
 	@failed=; for script in $(bench_scripts); do \

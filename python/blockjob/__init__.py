@@ -13,6 +13,7 @@
     asyncio.run(main())
 
 A monitor may also be a libvirt domain: `blockjob.connect("qemu:///system#vm1")`, or a `virDomain`.
+Programs that keep libvirt-python's calls for block jobs can await them with `blockjob.libvirt`.
 Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
 `reconnect` carries waits through the end of its connection.
 

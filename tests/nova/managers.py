@@ -51,9 +51,14 @@ def awaiting(folder: Path) -> Path:
     return tree
 
 
-def environment(tree: Path) -> dict[str, str]:
-    """In which a Python finds that Nova first."""
-    return {**os.environ, "PYTHONPATH": str(tree.parent), "PYTHONWARNINGS": "ignore"}
+def environment(tree: Path, blockjob: bool = True) -> dict[str, str]:
+    """In which a Python finds that Nova first, and blockjob or not."""
+    folders = [str(tree.parent)]
+    if blockjob:
+        spec = find_spec("blockjob")
+        assert spec is not None and spec.origin is not None
+        folders.append(str(Path(spec.origin).parents[1]))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONWARNINGS": "ignore"}
 
 
 class Failure(Exception):

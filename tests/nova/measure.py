@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(_TESTS / folder) for folder in ("nova", "python", "support")]
+sys.path[:0] = [str(_TESTS / folder) for folder in ("nova", "python", "support", "fakeqemu")]
 from libvirtd import Domain, Libvirtd  # noqa: E402
 from managers import VOLUME, Compute, awaiting, installed, make_instance  # noqa: E402
 
