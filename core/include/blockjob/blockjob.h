@@ -607,7 +607,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
                            CLOSED */
     BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
-    BJ_RECORD_CLOSED    /* the last of every watch: error and text say why; BJ_OK: the job ended */
+    BJ_RECORD_CLOSED,   /* the last of every watch: error and text say why; BJ_OK: the job ended */
+    BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started` */
+    BJ_RECORD_RELEASED  /* all jobs: QEMU has let go of the job, whose id may be used again */
 } bj_record_kind;
 
 typedef struct bj_record {
@@ -621,6 +623,13 @@ typedef struct bj_record {
     int64_t timestamp_us; /* QEMU's, microseconds since 1970; 0 if it gave none */
     const char *name;     /* never NULL */
     const char *text;     /* never NULL */
+
+    bj_job *job;          /* bj_monitor_watch_jobs(): whose it is; valid as the strings are, so take
+                             a reference to keep it. Else NULL */
+    uint64_t sequence;    /* watches: 1 for a watch's first record, and one more for each, those
+                             that were lost included; 0 for LAGGED */
+    uint64_t lost_ends;   /* LAGGED: how many ENDED are among the lost */
+    bool started;         /* APPEARED: this library started the job */
 } bj_record;
 
 typedef struct bj_watch_closure {

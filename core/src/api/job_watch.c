@@ -55,7 +55,7 @@ static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, s
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job_event_us(job),
                },
-               name, text);
+               &(struct record_refs){.name = name, .text = text});
 }
 
 static void push_all(const bj_job *job, bj_record_kind kind, struct text *name, struct text *text)
@@ -97,7 +97,8 @@ static void push_convergence(struct job_watch *progress, bool stalled, struct te
 {
     progress->reported_stalled = stalled;
     watch_push(&progress->watch,
-               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL, text);
+               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED},
+               &(struct record_refs){.text = text});
 }
 
 /* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
@@ -149,7 +150,7 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
                        .current = row->current,
                        .total = row->total,
                    },
-                   NULL, NULL);
+                   &(struct record_refs){0});
     }
     if (watch->listed)
         loop_timer_set(progress->timer, progress->progress_ms);

@@ -65,7 +65,8 @@ static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int e
                            struct text *text)
 {
     for (bj_watch *watch = monitor->watches; watch; watch = watch->next)
-        watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
+        watch_push(watch, &(bj_record){.kind = kind, .error = error},
+                   &(struct record_refs){.text = text});
 }
 
 static void come_back(bj_monitor *monitor, bool is_another_version)
@@ -156,7 +157,7 @@ static void on_event(void *user, const char *name, const char *data, size_t data
     for (bj_watch *watch = monitor->watches; watch; watch = watch->next) {
         if (whole)
             watch_push(watch, &(bj_record){.kind = BJ_RECORD_EVENT, .timestamp_us = timestamp_us},
-                       name_text, data_text);
+                       &(struct record_refs){.name = name_text, .text = data_text});
         else
             watch_miss(watch);
     }
@@ -652,7 +653,7 @@ static void begin_watch(bj_watch *watch)
     watch_link(watch, &monitor->watches);
     if (monitor->state == MONITOR_AWAY || monitor->tracker.is_returning) /* it will hear the rest */
         watch_push(watch, &(bj_record){.kind = BJ_RECORD_DISCONNECTED, .error = BJ_E_DISCONNECTED},
-                   NULL, monitor->away_text);
+                   &(struct record_refs){.text = monitor->away_text});
 }
 
 static void leave_watch(bj_watch *watch)
