@@ -225,7 +225,7 @@ static void assert_bounded(bj_watch *watch, size_t limit)
     ctx_lock(watch->ctx);
     size_t count = watch->ring.count + watch->kept.count;
     ctx_unlock(watch->ctx);
-    assert_true(count <= limit + WATCH_RESERVED + 1);
+    assert_true(count <= limit + WATCH_ONCE + 2);
 }
 
 static void b61_stalls_and_resumes_without_end_stay_bounded(void **state)

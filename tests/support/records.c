@@ -24,6 +24,8 @@ const char *kind_name(bj_record_kind kind)
         [BJ_RECORD_ENDED] = "ENDED",
         [BJ_RECORD_LAGGED] = "LAGGED",
         [BJ_RECORD_CLOSED] = "CLOSED",
+        [BJ_RECORD_APPEARED] = "APPEARED",
+        [BJ_RECORD_RELEASED] = "RELEASED",
     };
     assert_true((size_t)kind < sizeof(names) / sizeof(names[0]));
     return names[kind];

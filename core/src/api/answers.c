@@ -34,12 +34,17 @@ bj_monitor *bj_future_monitor(bj_future *future)
 
 /* ------------------------------------------------------------------------ job */
 
+static void ref_job(void *data)
+{
+    bj_job_ref(data);
+}
+
 static void unref_job(void *data)
 {
     bj_job_unref(data);
 }
 
-static const struct value_kind job_kind = {.unref = unref_job};
+static const struct value_kind job_kind = {.ref = ref_job, .unref = unref_job};
 
 struct value job_value(bj_job *job)
 {

@@ -321,11 +321,11 @@ static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
     struct watch_entry *entry;
 
     if (kind == BJ_RECORD_CLOSED)
-        entry = &watch->reserved[0];
-    else if (kind == BJ_RECORD_READY && watch->kept_limit == 0)
-        entry = &watch->reserved[1];
-    else if (kind == BJ_RECORD_ENDED && watch->kept_limit == 0)
-        entry = &watch->reserved[2];
+        entry = &watch->closed;
+    else if (kind == BJ_RECORD_READY && watch->once)
+        entry = &watch->once[0];
+    else if (kind == BJ_RECORD_ENDED && watch->once)
+        entry = &watch->once[1];
     else
         return calloc(1, sizeof *entry);
     *entry = (struct watch_entry){.reserved = true};

@@ -15,7 +15,7 @@ struct watch_entry {
     struct watch_entry *next;
     bj_record record;
     struct record_refs refs;
-    bool reserved; /* lies in the watch, so that it needs no memory when its time comes */
+    bool reserved; /* it lies in the watch, so that it needs no memory when its time comes */
 };
 
 /* First in, first out. */
@@ -26,8 +26,8 @@ struct watch_line {
     size_t bytes; /* of the entries' strings */
 };
 
-/* For READY, ENDED and CLOSED, each of which comes once to the watch of one job. */
-enum { WATCH_RESERVED = 3 };
+/* For READY and ENDED, each of which comes once to the watch of one job. */
+enum { WATCH_ONCE = 2 };
 
 struct bj_watch {
     atomic_uint refs;
@@ -40,12 +40,13 @@ struct bj_watch {
     struct watch_line kept; /* READY, the latest STALLED, ENDED, CLOSED */
     size_t limit;           /* of the ring */
     size_t byte_limit;
-    size_t kept_limit;           /* 0: none is dropped, as it is the watch of one job */
+    size_t kept_limit;           /* of many jobs; 0: none is dropped */
     uint64_t pushed, read;       /* the last sequence of each */
     uint64_t lost_ends;          /* that no LAGGED has reported yet */
     struct watch_entry *stalled; /* the latest, until it is read */
     bool stalled_is_kept;        /* it is too old for the ring */
-    struct watch_entry reserved[WATCH_RESERVED];
+    struct watch_entry *once;    /* WATCH_ONCE of its owner's, for the watch of one job; or NULL */
+    struct watch_entry closed;
     bool closing; /* bj_watch_close() was here */
     bool ended;   /* CLOSED was pushed: nothing comes after it */
     bool drained; /* CLOSED was read */
