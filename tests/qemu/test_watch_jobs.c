@@ -7,14 +7,6 @@
 
 #include <string.h>
 
-static bj_watch *watch_jobs(world *w, int64_t progress_ms)
-{
-    bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = progress_ms};
-    bj_watch *watch;
-    assert_int_equal(bj_monitor_watch_jobs(w->monitor, &options, &watch), BJ_OK);
-    return hold_watch(w, watch);
-}
-
 static void their_backup(world *w, const char *id)
 {
     qmp(w, "blockdev-backup",

@@ -45,6 +45,14 @@ bj_watch *watch_monitor(world *w)
     return hold_watch(w, watch);
 }
 
+bj_watch *watch_jobs(world *w, int64_t progress_ms)
+{
+    bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = progress_ms};
+    bj_watch *watch;
+    assert_int_equal(bj_monitor_watch_jobs(w->monitor, &options, &watch), BJ_OK);
+    return hold_watch(w, watch);
+}
+
 const bj_record *next_record(bj_watch *watch)
 {
     const bj_record *record;

@@ -68,8 +68,7 @@ static void push_all(const bj_job *job, bj_record_kind kind, const struct record
 
 void job_end_watches(bj_job *job)
 {
-    push_all(job, BJ_RECORD_ENDED,
-             &(struct record_refs){.text = machine_text(&job->run.machine)});
+    push_all(job, BJ_RECORD_ENDED, &(struct record_refs){.text = machine_text(&job->run.machine)});
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -81,12 +80,9 @@ void job_end_watches(bj_job *job)
 bj_record_kind job_record_of(enum report news)
 {
     static const bj_record_kind kinds[] = {
-        [REPORT_STATUS] = BJ_RECORD_STATUS,
-        [REPORT_READY] = BJ_RECORD_READY,
-        [REPORT_STALLED] = BJ_RECORD_STALLED,
-        [REPORT_RESUMED] = BJ_RECORD_RESUMED,
-        [REPORT_ENDED] = BJ_RECORD_ENDED,
-        [REPORT_RELEASED] = BJ_RECORD_RELEASED,
+        [REPORT_STATUS] = BJ_RECORD_STATUS,   [REPORT_READY] = BJ_RECORD_READY,
+        [REPORT_STALLED] = BJ_RECORD_STALLED, [REPORT_RESUMED] = BJ_RECORD_RESUMED,
+        [REPORT_ENDED] = BJ_RECORD_ENDED,     [REPORT_RELEASED] = BJ_RECORD_RELEASED,
     };
     return kinds[news];
 }

@@ -64,8 +64,8 @@ static bj_future *future_of_source(struct queue_source *source)
 }
 
 /* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
-static int take_record(struct queue_source *source, bj_record *record,
-                       struct record_refs *refs, int max, bool *ret_more)
+static int take_record(struct queue_source *source, bj_record *record, struct record_refs *refs,
+                       int max, bool *ret_more)
 {
     (void)max;
     const struct future_result *result = &future_of_source(source)->result;

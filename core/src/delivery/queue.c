@@ -23,9 +23,9 @@ struct bj_queue {
     bool dead;                  /* nobody will read it any more */
 
     /* The reader's own. */
-    bj_record *records;            /* before they are given out in the caller's size */
-    struct record_refs *held; /* of the last batch, until the next one */
-    struct queue_source **done;    /* read, to be given back without the lock */
+    bj_record *records;         /* before they are given out in the caller's size */
+    struct record_refs *held;   /* of the last batch, until the next one */
+    struct queue_source **done; /* read, to be given back without the lock */
     size_t held_count;
     size_t done_count;
     size_t capacity; /* of these */

@@ -27,8 +27,8 @@ static bool has_record(const bj_watch *watch)
 }
 
 /* Keeps what they refer to and not the entries, which may lie in the watch. */
-static int take_records(struct queue_source *source, bj_record *records,
-                        struct record_refs *refs, int max, bool *ret_more)
+static int take_records(struct queue_source *source, bj_record *records, struct record_refs *refs,
+                        int max, bool *ret_more)
 {
     bj_watch *watch = watch_of(source);
     struct watch_entry *entry;

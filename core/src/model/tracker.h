@@ -15,8 +15,7 @@
  *     id at both ends; a run that began in between is not in doubt. Absence from a list is proof
  *     for the same runs, unless the list was cut.
  *   - A row makes a run for those who attach only if no event of that id came since they asked;
- *     for those who observe all jobs, if no run of that id was known since the list was asked for,
- *     and none that was not known has ended.
+ *     for those who observe all jobs, if no run of that id was known since the list was asked for.
  *
  * A run is in `runs` until QEMU has let go of it and no order that names it is on its way: that is
  * what is walked when the connection ends. In `by_id` is the last run of each id, so that it is
@@ -173,7 +172,7 @@ struct tracker {
     bool is_observed;   /* somebody observes all jobs */
     bool seeks_all;     /* the next list is to tell of jobs that are not known */
     bool all_asked;     /* so is the list on its way */
-    bool all_in_doubt;  /* but one that is not known has ended since */
+    bool all_in_doubt;  /* but since then one has begun that could not be followed */
 };
 
 void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit);

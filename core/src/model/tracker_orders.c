@@ -238,7 +238,6 @@ void tracker_note_ended(struct tracker *t, const char *id)
     for (struct attachment *a = t->attachments; a; a = a->next)
         if (strcmp(a->id, id) == 0)
             a->was_ended = true;
-    t->all_in_doubt |= t->all_asked;
 }
 
 /* Whoever attaches may end the job at once, or have another client end it: without a snapshot of
@@ -350,6 +349,7 @@ void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct 
         hand_on_start(start, run);
     hand_on_raws(t, id, run);
     hand_on_attachments(t, id, run, how);
+    t->all_in_doubt |= t->all_asked && !run; /* the list may show the one before */
 }
 
 /* ---------------------------------------------------------------------- lists */

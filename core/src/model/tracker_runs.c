@@ -291,12 +291,18 @@ static void pursue_comparison(struct run *run)
     }
 }
 
-/* Of a job whose type no event has told the list is asked. */
+/* The list, or that of the next connection, tells what no event has. */
+static bool waits_for_type(const struct run *run)
+{
+    bool will_tell = run->wants_row || run->row_asked || run->tracker->link == LINK_DOWN ||
+                     machine_is(&run->machine, IS_AWAY);
+    return will_tell && !run->has_type && !machine_is_over(&run->machine);
+}
+
 static bool waits_to_be_announced(const struct run *run)
 {
     return !run->tracker->is_observed || run->announcement != UNANNOUNCED ||
-           machine_traits(&run->machine)->undecided ||
-           (!run->has_type && (run->wants_row || run->row_asked));
+           machine_traits(&run->machine)->undecided || waits_for_type(run);
 }
 
 static void announce(struct run *run)
@@ -427,7 +433,8 @@ void run_absent(struct run *run)
 
 void tracker_seek(struct tracker *t)
 {
-    t->seeks_all = t->list_wanted = t->is_observed;
+    t->seeks_all = t->is_observed;
+    t->list_wanted |= t->is_observed;
     tracker_settle(t);
 }
 
