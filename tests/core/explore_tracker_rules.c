@@ -458,6 +458,9 @@ static void judge_announcements(struct world *w, int id)
     bool excused = past->unfollowed[id] || past->list_cut || past->list_failed;
     uint8_t due = past->observed[id];
 
+    for (int run = 1; run <= RUNS_OF_ID; run++)
+        if (fate_of(w, id, run) & ENDED_UNHEARD) /* the next one was taken for it */
+            due &= (uint8_t) ~(1 << run);
     if (job->run > 0)
         due |= (uint8_t)(1 << job->run);
     must(w, excused || !(due & ~past->announced[id]), "every job is announced");

@@ -213,7 +213,8 @@ const struct scenario scenarios[] = {
     {
         .name = "10.0 all jobs are observed, one is there",
         .age = &age_10_0,
-        .may = CALLERS | OTHERS | ACCIDENTS | MAY_OBSERVE | OTHERS_START | OTHER_HAS,
+        .may = MAY_START | MAY_ATTACH | MAY_CLOSE | OTHERS | ACCIDENTS | MAY_OBSERVE |
+               OTHERS_START | OTHER_HAS,
         .ids = 1,
         .setup = observing_unknown,
     },

@@ -611,7 +611,7 @@ void world_name_slots(struct world *w)
 {
     for (int i = 0; i < SLOTS; i++) {
         struct slot *slot = &w->slots[i];
-        if (!w->runs[i].tracked || slot->run > 0 || slot->id != w->now_id)
+        if (!w->runs[i].tracked || !w->runs[i].has_id || slot->run > 0 || slot->id != w->now_id)
             continue;
         slot->run = (uint8_t)w->now_run;
         slot->is_guess = slot->is_guess || w->is_hanging_up;
