@@ -246,8 +246,8 @@ KEEPS_THE_FIRST = (
 OF_THE_TRACKER = [
     Mutation(
         "a-run-is-let-go-of-while-a-verb-waits",
-        " &&\n           !machine_is_awaited(&run->machine);",
-        ";",
+        "all_asked && !machine_is_awaited(&run->machine);",
+        "all_asked;",
         "nobody hangs when the connection ends: verb",
     ),
     Mutation(
@@ -390,7 +390,7 @@ OF_THE_TRACKER = [
         "t->list_wanted && !t->list_is_out && t->link != LINK_DOWN",
         "nothing but dismissals once it is closed",
         also=(
-            "    t->is_returning = t->list_wanted = false;\n"
+            "    t->is_returning = t->list_wanted = t->seeks_all = false;\n"
             "    tracker_answer_attachments(t, BJ_E_CLOSED);\n",
             "    tracker_answer_attachments(t, BJ_E_CLOSED);\n",
         ),
@@ -413,6 +413,42 @@ OF_THE_TRACKER = [
         "    t->port->over(run);\n    t->port->drop(run);",
         "    t->port->over(run);",
         "each hold has its drop",
+    ),
+    Mutation(
+        "a-run-that-ended-is-listed-again",
+        "!run->tracker->all_asked && !machine_is_awaited(&run->machine);",
+        "!machine_is_awaited(&run->machine);",
+        "no run is announced twice",
+    ),
+    Mutation(
+        "a-run-that-is-not-followed-leaves-no-doubt",
+        "t->all_in_doubt |= t->all_asked && !run;",
+        "(void)run;",
+        "no run is announced twice",
+    ),
+    Mutation(
+        "a-doubtful-list-is-not-repeated",
+        "    if (is_to_repeat)\n        tracker_seek(t);\n",
+        "    (void)is_to_repeat;\n",
+        "every job is announced",
+    ),
+    Mutation(
+        "who-began-in-a-gap-is-not-looked-for",
+        "    t->seeks_all = t->is_observed;\n    if (another)",
+        "    if (another)",
+        "every job is announced",
+    ),
+    Mutation(
+        "announced-before-it-is-known-whose",
+        "           machine_traits(&run->machine)->undecided ||\n",
+        "",
+        "what is announced is known to be whose",
+    ),
+    Mutation(
+        "the-type-of-a-run-is-not-asked-for",
+        "    if (!run->has_type)\n        run_mark_row_wanted(run);\n}",
+        "}",
+        "the type is asked for",
     ),
     Mutation(
         "that-it-is-back-is-not-told",

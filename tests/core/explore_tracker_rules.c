@@ -25,13 +25,31 @@ static uint32_t fate_of(const struct world *w, int id, int run)
 
 /* ------------------------------------------------- which run it is about */
 
+static bool is_mistaken(const struct world *w, int id, int run);
+
+/* Not called for a run that the explorer does not know yet. */
+void check_announced(struct world *w, int number)
+{
+    const struct slot *slot = &w->slots[number];
+    uint8_t bit = (uint8_t)(1 << slot->run);
+
+    if (!slot->announced || slot->run == 0)
+        return;
+    const struct past *past = &w->rest.past;
+    bool excused = past->list_failed || past->list_cut || is_mistaken(w, slot->id, slot->run);
+    must(w, excused || !(past->announced[slot->id] & bit), "no run is announced twice");
+    w->rest.past.announced[slot->id] |= bit;
+}
+
 /* Where the beginning of the next run went unheard, nothing tells it from the one before. */
 static void check_identity(struct world *w, int number, const char *newer, const char *older)
 {
     struct slot *slot = &w->slots[number];
 
-    if (slot->run == 0)
+    if (slot->run == 0) {
         slot->run = (uint8_t)w->now_run;
+        check_announced(w, number);
+    }
     if (slot->run == w->now_run)
         return;
     must(w, !(world_fate(w, number) & ELSEWHERE), "a job of another QEMU is another job");
@@ -418,12 +436,34 @@ static void judge_ours(struct world *w, int id)
         must(w, job->status != STATUS_CONCLUDED, "ours are dismissed");
 }
 
+/* Its beginning fell into a gap, and its row was taken for the run before. */
+static bool is_mistaken(const struct world *w, int id, int run)
+{
+    return fate_of(w, id, run) & BEGAN_UNHEARD;
+}
+
 static bool has_mistaken(const struct world *w)
 {
     for (int i = 0; i < SLOTS; i++)
         if (w->slots[i].refs > 0 && w->slots[i].is_mistaken)
             return true;
     return false;
+}
+
+/* Every job that QEMU has, and every one whose beginning was read. */
+static void judge_announcements(struct world *w, int id)
+{
+    const struct past *past = &w->rest.past;
+    const struct real_job *job = &w->rest.qemu.jobs[id];
+    bool excused = past->unfollowed[id] || past->list_cut || past->list_failed;
+    uint8_t due = past->observed[id];
+
+    for (int run = 1; run <= RUNS_OF_ID; run++)
+        if (fate_of(w, id, run) & ENDED_UNHEARD) /* the next one was taken for it */
+            due &= (uint8_t) ~(1 << run);
+    if (job->run > 0)
+        due |= (uint8_t)(1 << job->run);
+    must(w, excused || !(due & ~past->announced[id]), "every job is announced");
 }
 
 void world_judge(struct world *w, const struct step *steps, int count)
@@ -446,6 +486,8 @@ void world_judge(struct world *w, const struct step *steps, int count)
         judge_run(w, i);
     for (int id = 0; id < IDS; id++)
         judge_ours(w, id);
+    for (int id = 0; id < IDS && w->tracker.is_observed; id++)
+        judge_announcements(w, id);
 }
 
 /* ------------------------------------------------------------------ the last */

@@ -57,6 +57,24 @@ static const struct step two_runs_awaited[] = {
     {STEP_ASK, DONE_OF_B}, {STEP_NONE, 0},
 };
 
+static const struct step observing[] = {{STEP_OBSERVE, 1}, {STEP_SETTLE, 0}, {STEP_NONE, 0}};
+static const struct step observing_unknown[] = {
+    {STEP_OTHERS_START, A},
+    {STEP_MISS, 0},
+    {STEP_OBSERVE, 1},
+    {STEP_NONE, 0},
+};
+static const struct step observing_b[] = {
+    {STEP_OTHERS_START, B}, {STEP_GO_ON, B}, {STEP_MISS, 0}, {STEP_OBSERVE, 1}, {STEP_NONE, 0},
+};
+static const struct step observing_late[] = {
+    {STEP_OTHERS_START, A}, {STEP_GO_ON, A}, {STEP_MISS, 0}, {STEP_OBSERVE, 1}, {STEP_NONE, 0},
+};
+static const struct step observing_the_end[] = {
+    {STEP_OTHERS_START, A}, {STEP_GO_ON, A},   {STEP_MISS, 0}, {STEP_OTHERS_VERB, COMPLETE_A},
+    {STEP_MISS, 0},         {STEP_OBSERVE, 1}, {STEP_NONE, 0},
+};
+
 /* ------------------------------------------------------ and what may happen */
 
 #define CALLERS (MAY_ASK | MAY_START | MAY_ATTACH | MAY_RAW | MAY_CLOSE)
@@ -184,6 +202,61 @@ const struct scenario scenarios[] = {
         .may = ONE_RUN,
         .ids = 1,
         .setup = starting_a,
+    },
+    {
+        .name = "10.0 all jobs are observed",
+        .age = &age_10_0,
+        .may = CALLERS | OTHERS | ACCIDENTS | MAY_OBSERVE,
+        .ids = 1,
+        .setup = observing,
+    },
+    {
+        .name = "10.0 all jobs are observed, one is there",
+        .age = &age_10_0,
+        .may = MAY_START | MAY_ATTACH | MAY_CLOSE | OTHERS | ACCIDENTS | MAY_OBSERVE |
+               OTHERS_START | OTHER_HAS,
+        .ids = 1,
+        .setup = observing_unknown,
+    },
+    {
+        .name = "10.0 all jobs are observed, one ends",
+        .age = &age_10_0,
+        .may = MAY_ATTACH | MAY_CLOSE | MAY_OBSERVE | OTHERS_MAY_ACT | ACCIDENTS | OTHERS_START,
+        .ids = 1,
+        .setup = observing_the_end,
+    },
+    {
+        .name = "10.0 all jobs are observed, one is kept",
+        .age = &age_10_0,
+        .may = MAY_ATTACH | MAY_CLOSE | MAY_OBSERVE | OTHERS | ACCIDENTS,
+        .ids = 1,
+        .others_plain = true,
+        .others_kept = true,
+        .setup = observing_late,
+    },
+    {
+        .name = "10.0 two ids are observed, at most one job",
+        .age = &age_10_0,
+        .may = MAY_START | MAY_ATTACH | MAY_CLOSE | MAY_OBSERVE | OTHERS_MAY_START | MAY_CUT,
+        .ids = 2,
+        .limit = 1,
+        .plain = true,
+        .others_plain = true,
+        .setup = observing_unknown,
+    },
+    {
+        .name = "10.0 two ids are observed",
+        .age = &age_10_0,
+        .may = MAY_LACK_MEMORY | MAY_OBSERVE | OTHERS_MAY_START | MAY_CUT,
+        .ids = 2,
+        .setup = observing_b,
+    },
+    {
+        .name = "2.12 all jobs are observed",
+        .age = &age_2_12,
+        .may = ONE_RUN | MAY_OBSERVE,
+        .ids = 1,
+        .setup = observing_unknown,
     },
     /* Two runs are alive, and nothing is ruled out. These are the deep ones. */
     {

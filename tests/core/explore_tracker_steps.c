@@ -74,6 +74,27 @@ static bool may_be(const struct world *w, unsigned what)
     return w->scenario->may & what;
 }
 
+static bool has_slots(const struct world *w, int count)
+{
+    for (int i = 0; i < SLOTS; i++)
+        count -= w->slots[i].refs == 0;
+    return count <= 0;
+}
+
+/* The clock goes on and on; what matters is when QEMU has what is not known. */
+static bool seeks(const struct world *w)
+{
+    const struct tracker *t = &w->tracker;
+    bool asks = t->is_observed && t->link == LINK_UP && (!t->reports_created || t->seeks_all);
+    bool finds = false;
+
+    for (int id = 0; id < IDS; id++) {
+        int run = w->rest.qemu.jobs[id].run;
+        finds |= run > 0 && !(w->rest.past.announced[id] >> run & 1) && has_slots(w, 1);
+    }
+    return asks && finds && !t->list_is_out && t->count < t->limit;
+}
+
 static void list_own_steps(const struct world *w, struct steps *steps)
 {
     struct qemu *q = (struct qemu *)&w->rest.qemu; /* asked only, not touched */
@@ -91,6 +112,7 @@ static void list_own_steps(const struct world *w, struct steps *steps)
         may(steps, w->slots[i].timer, STEP_TICK, i);
     may(steps, away, STEP_BACK, 0);
     may(steps, away && may_be(w, MAY_CHANGE), STEP_BACK, 1);
+    may(steps, room && seeks(w), STEP_SEEK, 0);
     may(steps, room && again && qemu_starts_others(q, age, 0, others_job(w), false), STEP_OWN_START,
         0);
 }
@@ -101,13 +123,6 @@ static int first_free(const bool *taken, int count)
     while (i < count && taken[i])
         i++;
     return i < count ? i : -1;
-}
-
-static bool has_slots(const struct world *w, int count)
-{
-    for (int i = 0; i < SLOTS; i++)
-        count -= w->slots[i].refs == 0;
-    return count <= 0;
 }
 
 static bool can_wait(const struct world *w)
@@ -157,6 +172,7 @@ static void list_callers_steps(const struct world *w, struct steps *steps)
     }
     for (int i = 0; i < ATTACHMENTS; i++)
         may(steps, w->attaching[i], STEP_UNATTACH, i);
+    may(steps, open && may_be(w, MAY_OBSERVE), STEP_OBSERVE, !w->tracker.is_observed);
     may(steps, open && may_be(w, MAY_CLOSE), STEP_CLOSE, 0);
 }
 
@@ -307,6 +323,10 @@ static void callers_act(struct world *w, struct step step)
     case STEP_RAW:
         world_raw(w, low(step), (enum verb)high(step));
         break;
+    case STEP_OBSERVE:
+        memset(w->rest.past.observed, 0, sizeof w->rest.past.observed);
+        tracker_observe(&w->tracker, step.which);
+        break;
     case STEP_CLOSE:
         close_monitor(w);
         break;
@@ -380,6 +400,9 @@ static void happen(struct world *w, struct step step)
         break;
     case STEP_BACK:
         come_back(w, step.which);
+        break;
+    case STEP_SEEK:
+        tracker_seek(&w->tracker);
         break;
     case STEP_OWN_START:
         w->rest.started_again = true;
@@ -508,11 +531,13 @@ static const char *const words[] = {
     [STEP_GO_ON] = "the job goes on:",
     [STEP_TICK] = "the timer fires: run",
     [STEP_BACK] = "the connection is made again, 1 to another QEMU:",
+    [STEP_SEEK] = "the clock asks for all jobs",
     [STEP_OWN_START] = "another client starts a job:",
     [STEP_LEAVE] = "nobody waits any more: waiter",
     [STEP_START] = "we start",
     [STEP_ATTACH] = "we attach to",
     [STEP_UNATTACH] = "we no longer attach: number",
+    [STEP_OBSERVE] = "we observe all jobs, 0 no more:",
     [STEP_CLOSE] = "we close the monitor",
     [STEP_OTHERS_START] = "another client starts a job:",
     [STEP_FAIL] = "the job fails:",

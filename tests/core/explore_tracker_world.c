@@ -69,6 +69,7 @@ static void give_slot_back(struct world *w, int slot)
     check_outcome(w, slot);
     must(w, w->slots[slot].is_spare || machine_is(&w->runs[slot].machine, IS_RELEASED),
          "no run is dropped before it is released");
+    must(w, !w->slots[slot].announced || w->slots[slot].told_end, "what is announced has an end");
     must(w, !w->runs[slot].tracked, "what is tracked is held");
     must(w, !w->runs[slot].machine.waiters, "nobody waits for a run that is gone");
     machine_clear(&w->runs[slot].machine);
@@ -110,6 +111,7 @@ static struct run *port_new_run(struct tracker *t, const char *id, const char *t
     if (w->rest.no_memory) {
         w->rest.no_memory = false;
         w->rest.past.memory_failed = true;
+        w->rest.past.unfollowed[id_of(id)] = true;
         world_say(w, "has", "no memory for a run");
         return NULL;
     }
@@ -141,6 +143,7 @@ static void port_ignored(struct tracker *t, const char *id)
     struct world *w = world_of(t);
     world_say(w, "does not follow", id);
     w->rest.past.memory_failed = true;
+    w->rest.past.unfollowed[id_of(id)] = true;
     must(w, t->count >= t->limit, "nothing is ignored below the limit");
 }
 
@@ -314,6 +317,26 @@ static void port_report(struct run *run, enum report report, const char *text)
     if (report == REPORT_ENDED)
         text = bj_outcome_name(run->machine.outcome);
     world_say(w, words[report], text ? text : "");
+    if (report == REPORT_ENDED)
+        w->slots[slot_of(w, run)].told_end = w->slots[slot_of(w, run)].announced;
+}
+
+static void port_announce(struct run *run)
+{
+    struct world *w = world_of(run->tracker);
+    struct slot *slot = &w->slots[slot_of(w, run)];
+
+    world_say(w, "announces", run->node.id);
+    must(w, w->tracker.is_observed, "nothing is announced to nobody");
+    must(w, !slot->announced, "each run is announced once");
+    must(w, !machine_traits(&run->machine)->undecided, "what is announced is known to be whose");
+    must(w,
+         run->has_type || machine_is_over(&run->machine) || w->rest.past.list_failed ||
+             w->rest.past.list_cut,
+         "the type is asked for");
+    slot->announced = true;
+    slot->told_end = machine_is_over(&run->machine);
+    check_announced(w, slot_of(w, run));
 }
 
 static void port_attached(struct tracker *t, struct attachment *attachment, int error)
@@ -369,6 +392,7 @@ const struct tracker_port world_port = {
     .set_timer = port_set_timer,
     .answer = port_answer,
     .report = port_report,
+    .announce = port_announce,
     .attached = port_attached,
     .name = port_name,
     .is_back = port_is_back,
@@ -570,11 +594,14 @@ static void hear_event(struct world *w, const struct line *line)
 
     if (line->run > w->rest.past.heard[line->command.id])
         w->rest.past.heard[line->command.id] = line->run;
+    if (line->kind == LINE_STATUS && line->command.verb == STATUS_CREATED &&
+        w->tracker.is_observed && w->tracker.link == LINK_UP)
+        w->rest.past.observed[line->command.id] |= (uint8_t)(1 << line->run);
     tracker_fact(&w->tracker,
                  &(struct fact){
                      .kind = kinds[line->kind],
                      .id = ids[line->command.id],
-                     .type = type_of(mirror),
+                     .type = line->kind == LINE_STATUS ? "" : type_of(mirror),
                      .status = (enum status)line->command.verb,
                      .error = line->kind == LINE_FAILED ? "No space left on device" : NULL,
                  });
@@ -584,11 +611,12 @@ void world_name_slots(struct world *w)
 {
     for (int i = 0; i < SLOTS; i++) {
         struct slot *slot = &w->slots[i];
-        if (!w->runs[i].tracked || slot->run > 0 || slot->id != w->now_id)
+        if (!w->runs[i].tracked || !w->runs[i].has_id || slot->run > 0 || slot->id != w->now_id)
             continue;
         slot->run = (uint8_t)w->now_run;
         slot->is_guess = slot->is_guess || w->is_hanging_up;
         slot->is_spare = false;
+        check_announced(w, i);
     }
 }
 

@@ -24,6 +24,7 @@ enum step_kind {
     STEP_GO_ON,     /* which: the id */
     STEP_TICK,      /* which: the slot */
     STEP_BACK,      /* the connection is made again: 0 to the same QEMU, 1 to another */
+    STEP_SEEK,      /* the clock asks for what is not known */
     STEP_OWN_START, /* where that is no act: another client starts a job */
     /* What comes from outside. */
     STEP_ASK,   /* which: the slot, and the question */
@@ -32,6 +33,7 @@ enum step_kind {
     STEP_ATTACH,
     STEP_UNATTACH, /* which: the attachment */
     STEP_RAW,      /* which: the id, and the verb */
+    STEP_OBSERVE,  /* we observe all jobs, or no more */
     STEP_CLOSE,
     STEP_OTHERS_START,
     STEP_OTHERS_VERB, /* which: the id, and the verb */
@@ -62,7 +64,8 @@ enum may {
     MAY_CUT = 1 << 11,      /* and the connection is made again, to the same QEMU */
     MAY_CHANGE = 1 << 12,   /* or to another one */
     OTHERS_START = 1 << 13, /* by themselves, id a, as soon as it is free again */
-    OTHER_HAS = 1 << 14     /* that other one has a job of id a */
+    OTHER_HAS = 1 << 14,    /* that other one has a job of id a */
+    MAY_OBSERVE = 1 << 15
 };
 
 struct scenario {
@@ -88,7 +91,8 @@ struct slot {
     bool saw_void;       /* the graph did not show it any more */
     uint8_t snapshot_of; /* the run that the snapshot shows */
     bool timer;
-    uint8_t outcome; /* for which it was judged */
+    bool announced, told_end; /* to those who observe all jobs */
+    uint8_t outcome;          /* for which it was judged */
 };
 
 struct past {
@@ -97,6 +101,9 @@ struct past {
     bool returning;         /* it was not told yet that it is back */
     uint32_t accepted[IDS]; /* bit n: the reply to the start of run n was read */
     uint8_t heard[IDS];     /* the last run of the id whose beginning was read */
+    uint8_t announced[IDS]; /* bit n: run n was */
+    uint8_t observed[IDS];  /* bit n: we observed when its beginning was read */
+    bool unfollowed[IDS];   /* a run of the id could not be followed */
 };
 
 /* All of it that has no pointers. */
@@ -173,6 +180,7 @@ extern const char *const order_words[];
 void must(struct world *w, bool holds, const char *rule);
 uint32_t world_fate(const struct world *w, int slot);
 void check_sending(struct world *w, int number, enum verb verb, const struct waiter *waiter);
+void check_announced(struct world *w, int slot);
 void check_event(struct world *w, int slot);
 void check_row(struct world *w, int slot);
 void check_answer(struct world *w, int slot, const struct waiter *asked,

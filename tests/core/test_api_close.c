@@ -134,7 +134,8 @@ static int look_around_in_child(world *w, bj_job *job, bj_future *pending)
     if (bj_future_error(connect) != BJ_E_FORKED)
         return 6;
     bj_watch *watch;
-    if (bj_monitor_watch(w->monitor, &watch) != BJ_E_FORKED)
+    if (bj_monitor_watch(w->monitor, &watch) != BJ_E_FORKED ||
+        bj_monitor_watch_jobs(w->monitor, NULL, &watch) != BJ_E_FORKED)
         return 7;
     bj_queue *queue;
     if (bj_queue_new(w->ctx, &queue) != BJ_E_FORKED)

@@ -276,6 +276,47 @@ static void b71_watch_callbacks_end_with_the_context(void **state)
     assert_int_equal(t.error, BJ_E_CLOSED);
 }
 
+static void bad_options_for_all_jobs(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = NULL;
+    const bj_watch_jobs_options unknown_size = {.progress_ms = 1};
+    const bj_watch_jobs_options negative = {.size = sizeof negative, .progress_ms = -1};
+    assert_int_equal(bj_monitor_watch_jobs(w->monitor, &unknown_size, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_jobs(w->monitor, &negative, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_jobs(w->monitor, NULL, NULL), BJ_E_INVAL);
+    assert_null(watch);
+}
+
+static void b60_all_jobs_of_a_monitor_that_is_over(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_jobs(w, 1);
+    bj_monitor_close(w->monitor);
+    expect(w, bj_monitor_closed(w->monitor), BJ_E_CLOSED);
+    assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "CLOSED");
+    assert_string_equal(news(w, watch_jobs(w, 1), BJ_RECORD_CLOSED), "CLOSED");
+}
+
+/* A list that QEMU does not give is asked for again. */
+static void b60_all_jobs_in_spite_of_a_list_that_fails(void **state)
+{
+    world *w = *state;
+    step(w, JSON({"do": "execute", "command": "blockdev-mirror",
+                  "arguments": {"job-id": "theirs", "device": "drive0", "target": "copy",
+                                "sync": "full"}}));
+    bj_ctx_set_limit(w->ctx, BJ_LIMIT_POLL_MS, 1);
+    w->monitor = connect_to(w, fake_path(w));
+    step(w, JSON({"do": "answer", "command": "query-jobs", "count": 2,
+                  "error": {"class": "GenericError", "desc": "not now"}}));
+    bj_watch *watch = watch_jobs(w, 0);
+
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_APPEARED);
+    assert_string_equal(bj_job_id(record->job), "theirs");
+    assert_int_equal(times_sent(w, "query-jobs"), 3);
+}
+
 static void the_last_reference_closes_a_watch(void **state)
 {
     world *w = *state;
@@ -377,6 +418,9 @@ int main(void)
         FAKE_TEST(b61_a_stall_is_never_lost),
         FAKE_TEST(b27_bouncing_is_no_news),
         FAKE_TEST(b04_a_watch_begins_with_what_is_true),
+        UNCONNECTED_TEST(b60_all_jobs_in_spite_of_a_list_that_fails),
+        FAKE_TEST(b60_all_jobs_of_a_monitor_that_is_over),
+        FAKE_TEST(bad_options_for_all_jobs),
         FAKE_TEST(b62_the_end_says_how),
         FAKE_TEST(b62_a_lost_connection_ends_with_the_reason),
         FAKE_TEST(b62_a_closed_watch_ends),

@@ -124,7 +124,9 @@ static void do_nothing(program *p)
 static void pivot_and_watch(program *p)
 {
     bj_watch *watch = NULL;
+    const bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = 1000000};
     keep_watch(p, bj_monitor_watch(p->monitor, &watch), &watch);
+    keep_watch(p, bj_monitor_watch_jobs(p->monitor, &options, &watch), &watch);
     bj_job *job = start_mirror(p);
     if (!job)
         return;
@@ -210,6 +212,8 @@ static void come_back(program *p)
     bj_job *job = start_mirror(p);
     if (!job || !watch)
         return;
+    bj_watch *jobs = NULL;
+    keep_watch(p, bj_monitor_watch_jobs(p->monitor, NULL, &jobs), &jobs);
     keep_watch(p, bj_job_watch(job, 0, &watch), &watch);
     watch = p->watches[0];
     if (!get(p, bj_job_ready(job, PATIENCE_MS)) ||

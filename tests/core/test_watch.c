@@ -73,7 +73,8 @@ static bj_watch *watch_on(bench *b, uint64_t ring)
 static void push(bj_watch *watch, bj_record_kind kind, int64_t number)
 {
     struct text *text = text_printf("%lld", (long long)number);
-    watch_push(watch, &(bj_record){.kind = kind, .current = number}, NULL, text);
+    watch_push(watch, &(bj_record){.kind = kind, .current = number},
+               &(struct record_refs){.text = text});
     text_unref(text);
 }
 
@@ -218,15 +219,68 @@ static void b61_a_stall_that_was_read_is_no_longer_kept(void **state)
     end(w);
 }
 
+/* ------------------------------------------------------------ of many jobs */
+
+static bj_watch *watch_of_many(bench *b, uint64_t ring, size_t kept)
+{
+    bj_watch *watch = watch_on(b, ring);
+    watch->once = NULL;
+    watch->kept_limit = kept;
+    return watch;
+}
+
+static void b61_ready_and_ends_of_many_jobs_are_kept(void **state)
+{
+    bj_watch *w = watch_of_many(*state, 1, 8);
+    for (int i = 1; i <= 4; i++) {
+        push(w, BJ_RECORD_READY, 10 * i);
+        push(w, BJ_RECORD_STALLED, 10 * i + 1);
+        push(w, BJ_RECORD_ENDED, 10 * i + 2);
+    }
+    assert_string_equal(read_all(w), "R10 L1 X12 R20 L1 X22 R30 L1 X32 R40 S41 X42");
+    end(w);
+}
+
+static void b61_ends_beyond_the_limit_are_counted_by_themselves(void **state)
+{
+    bj_watch *w = watch_of_many(*state, 2, 3);
+    const bj_record *record;
+    push_events(w, 1, 3);
+    for (int i = 4; i <= 8; i++)
+        push(w, BJ_RECORD_ENDED, i);
+    uint64_t lost = 0, lost_ends = 0, sequence = 0;
+    while (bj_watch_next(w, 0, &record) == BJ_OK) {
+        lost += record->lost;
+        lost_ends += record->lost_ends;
+        if (record->kind == BJ_RECORD_LAGGED)
+            continue;
+        assert_int_equal(record->sequence, record->current);
+        assert_true(record->sequence > sequence);
+        sequence = record->sequence;
+    }
+    assert_int_equal(sequence, 8);
+    assert_int_equal(lost, 3);
+    assert_int_equal(lost_ends, 2);
+    end(w);
+}
+
+static void b61_texts_of_ends_are_bounded(void **state)
+{
+    bj_watch *w = watch_of_many(*state, 2, 1000);
+    w->byte_limit = 8;
+    for (int i = 1000; i < 1009; i++) /* four bytes each */
+        push(w, BJ_RECORD_ENDED, i);
+    assert_string_equal(read_all(w), "L7 X1007 X1008");
+    end(w);
+}
+
 /* The ring's limit, and the three that come once, and one stall. */
 static void assert_bounded(bj_watch *watch, size_t limit)
 {
-    size_t count = 0;
     ctx_lock(watch->ctx);
-    for (const struct watch_entry *e = watch->first; e; e = e->next)
-        count++;
+    size_t count = watch->ring.count + watch->kept.count;
     ctx_unlock(watch->ctx);
-    assert_true(count <= limit + WATCH_RESERVED + 1);
+    assert_true(count <= limit + WATCH_ONCE + 2);
 }
 
 static void b61_stalls_and_resumes_without_end_stay_bounded(void **state)
@@ -239,6 +293,11 @@ static void b61_stalls_and_resumes_without_end_stay_bounded(void **state)
     assert_bounded(w, 4);
     for (int i = 0; i < 1000; i++)
         push(w, BJ_RECORD_STALLED, i);
+    assert_bounded(w, 4);
+    for (int i = 0; i < 100; i++) {
+        push(w, BJ_RECORD_STALLED, i);
+        push_events(w, 1, 9);
+    }
     assert_bounded(w, 4);
     end(w);
 }
@@ -767,6 +826,9 @@ int main(void)
         with_watches(b61_large_records_are_bounded_by_their_bytes),
         with_watches(b61_ready_ended_and_closed_are_never_lost),
         with_watches(b61_what_was_lost_last_is_told_with_what_comes_next),
+        with_watches(b61_ready_and_ends_of_many_jobs_are_kept),
+        with_watches(b61_ends_beyond_the_limit_are_counted_by_themselves),
+        with_watches(b61_texts_of_ends_are_bounded),
         with_watches(b61_the_latest_stall_is_never_lost),
         with_watches(b61_a_stall_that_is_history_can_be_lost),
         with_watches(b61_a_stall_that_was_read_is_no_longer_kept),

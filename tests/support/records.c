@@ -24,6 +24,8 @@ const char *kind_name(bj_record_kind kind)
         [BJ_RECORD_ENDED] = "ENDED",
         [BJ_RECORD_LAGGED] = "LAGGED",
         [BJ_RECORD_CLOSED] = "CLOSED",
+        [BJ_RECORD_APPEARED] = "APPEARED",
+        [BJ_RECORD_RELEASED] = "RELEASED",
     };
     assert_true((size_t)kind < sizeof(names) / sizeof(names[0]));
     return names[kind];
@@ -40,6 +42,14 @@ bj_watch *watch_monitor(world *w)
 {
     bj_watch *watch;
     assert_int_equal(bj_monitor_watch(w->monitor, &watch), BJ_OK);
+    return hold_watch(w, watch);
+}
+
+bj_watch *watch_jobs(world *w, int64_t progress_ms)
+{
+    bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = progress_ms};
+    bj_watch *watch;
+    assert_int_equal(bj_monitor_watch_jobs(w->monitor, &options, &watch), BJ_OK);
     return hold_watch(w, watch);
 }
 

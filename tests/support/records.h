@@ -12,6 +12,8 @@ const char *kind_name(bj_record_kind kind); /* "READY", ... */
 /* A watch on the job, or the world's monitor, that the world holds. */
 bj_watch *watch_job(world *w, bj_job *job, int64_t progress_ms);
 bj_watch *watch_monitor(world *w);
+/* On all jobs of the world's monitor. */
+bj_watch *watch_jobs(world *w, int64_t progress_ms);
 
 /* The next record, which must come; valid until the next call. */
 const bj_record *next_record(bj_watch *watch);

@@ -177,8 +177,8 @@ typedef enum bj_limit {
     BJ_LIMIT_STALL_MS,          /* how long a job may stand still, with nobody known to have paused
                                    it, before a waiting pivot is told BJ_E_STALLED; and may go on
                                    before a refused one is told BJ_E_REFUSED; 1,000 */
-    BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6) is
-                            asked instead, while someone waits (B58); 500 */
+    BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6; a new
+                            job before 3.0) is asked instead, while someone waits (B58); 500 */
     BJ_LIMIT_CONVERGE_MS /* how long what is left to copy may fail to shrink before a watch with
                             progress is told so (B30); 10,000 */
 } bj_limit;
@@ -608,7 +608,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
                            CLOSED */
     BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
-    BJ_RECORD_CLOSED    /* the last of every watch: error and text say why; BJ_OK: the job ended */
+    BJ_RECORD_CLOSED,   /* the last of every watch: error and text say why; BJ_OK: the job ended */
+    BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started` */
+    BJ_RECORD_RELEASED  /* all jobs: QEMU has let go of the job, whose id may be used again */
 } bj_record_kind;
 
 typedef struct bj_record {
@@ -622,6 +624,13 @@ typedef struct bj_record {
     int64_t timestamp_us; /* QEMU's, microseconds since 1970; 0 if it gave none */
     const char *name;     /* never NULL */
     const char *text;     /* never NULL */
+
+    bj_job *job;          /* bj_monitor_watch_jobs(): whose it is; valid as the strings are, so take
+                             a reference to keep it. Else NULL */
+    uint64_t sequence;    /* watches: 1 for a watch's first record, and one more for each, those
+                             that were lost included; 0 for LAGGED */
+    uint64_t lost_ends;   /* LAGGED: how many ENDED are among the lost */
+    bool started;         /* APPEARED: this library started the job */
 } bj_record;
 
 typedef struct bj_watch_closure {
@@ -644,6 +653,33 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 /* All events of this QEMU from now on; what is sent after this call is seen. A watch of a monitor
  * whose connection is just being made again begins with DISCONNECTED. */
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
+
+/* How to watch all jobs. */
+typedef struct bj_watch_jobs_options {
+    size_t size;         /* sizeof(bj_watch_jobs_options) */
+    int64_t progress_ms; /* how often progress is asked for; 0: never */
+} bj_watch_jobs_options;
+
+/* All jobs of this QEMU, whoever started them: those that it has already, then those to come. Of
+ * each run of a job the watch has APPEARED, first; READY, STALLED and RESUMED, as a watch of the
+ * job has them; ENDED, with its outcome, however short it was; and RELEASED, last, when QEMU has
+ * let go of the job or the connection has ended for good. record->job is the job: it can be acted
+ * upon, and bj_job_time() has QEMU's times. PROGRESS is asked for, of all jobs together, every
+ * `progress_ms` while the watch is open, and reported of the jobs where it has changed.
+ *
+ * READY and ENDED are kept for a reader that does not read, of up to BJ_LIMIT_JOBS runs (two
+ * records a run) and BJ_LIMIT_MESSAGE_BYTES of text; of the other kinds the ring is kept. What was
+ * lost is counted, the ENDED among it separately. So are jobs that appear while QEMU has more than
+ * BJ_LIMIT_JOBS: those are not followed.
+ *
+ * Where the monitor connects again the watch has DISCONNECTED, what became of each job, those that
+ * began meanwhile, and RECONNECTED. CLOSED comes when the monitor is over.
+ *
+ * QEMU reports a new job from 3.0 on. One before that, and libvirt, are asked for their list every
+ * BJ_LIMIT_POLL_MS while such a watch is open: a job that begins and ends in between appears with
+ * its end, if that is reported. `options` may be NULL. BJ_E_INVAL, BJ_E_NOMEM, BJ_E_FORKED. */
+int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *options,
+                          bj_watch **ret_watch);
 
 bj_watch *bj_watch_ref(bj_watch *watch);
 /* The last reference closes the watch, unless a callback reads it or a queue that someone holds. */

@@ -20,11 +20,11 @@ static void unref_monitor(void *data)
     bj_monitor_unref(data);
 }
 
-static const struct future_value_kind monitor_kind = {.unref = unref_monitor};
+static const struct value_kind monitor_kind = {.unref = unref_monitor};
 
-struct future_value monitor_value(bj_monitor *monitor)
+struct value monitor_value(bj_monitor *monitor)
 {
-    return (struct future_value){.kind = &monitor_kind, .data = monitor};
+    return (struct value){.kind = &monitor_kind, .data = monitor};
 }
 
 bj_monitor *bj_future_monitor(bj_future *future)
@@ -34,16 +34,21 @@ bj_monitor *bj_future_monitor(bj_future *future)
 
 /* ------------------------------------------------------------------------ job */
 
+static void ref_job(void *data)
+{
+    bj_job_ref(data);
+}
+
 static void unref_job(void *data)
 {
     bj_job_unref(data);
 }
 
-static const struct future_value_kind job_kind = {.unref = unref_job};
+static const struct value_kind job_kind = {.ref = ref_job, .unref = unref_job};
 
-struct future_value job_value(bj_job *job)
+struct value job_value(bj_job *job)
 {
-    return (struct future_value){.kind = &job_kind, .data = job};
+    return (struct value){.kind = &job_kind, .data = job};
 }
 
 bj_job *bj_future_job(bj_future *future)
@@ -58,11 +63,11 @@ static void unref_jobs(void *data)
     job_array_free(data);
 }
 
-static const struct future_value_kind jobs_kind = {.unref = unref_jobs};
+static const struct value_kind jobs_kind = {.unref = unref_jobs};
 
-struct future_value jobs_value(struct job_array *jobs)
+struct value jobs_value(struct job_array *jobs)
 {
-    return (struct future_value){.kind = &jobs_kind, .data = jobs};
+    return (struct value){.kind = &jobs_kind, .data = jobs};
 }
 
 size_t bj_future_job_count(bj_future *future)
@@ -84,11 +89,11 @@ static void free_job_list(void *data)
     job_list_free(data);
 }
 
-static const struct future_value_kind job_list_kind = {.unref = free_job_list};
+static const struct value_kind job_list_kind = {.unref = free_job_list};
 
-struct future_value job_list_value(struct job_list *list)
+struct value job_list_value(struct job_list *list)
 {
-    return (struct future_value){.kind = &job_list_kind, .data = list};
+    return (struct value){.kind = &job_list_kind, .data = list};
 }
 
 size_t bj_future_info_count(bj_future *future)

@@ -16,9 +16,9 @@ struct job_array {
 void job_array_free(struct job_array *array); /* takes NULL */
 
 /* For a future's result; each takes over what it is given. */
-struct future_value monitor_value(bj_monitor *monitor);
-struct future_value job_value(bj_job *job);
-struct future_value jobs_value(struct job_array *jobs);
-struct future_value job_list_value(struct job_list *list);
+struct value monitor_value(bj_monitor *monitor);
+struct value job_value(bj_job *job);
+struct value jobs_value(struct job_array *jobs);
+struct value job_list_value(struct job_list *list);
 
 #endif

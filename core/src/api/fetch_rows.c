@@ -5,6 +5,7 @@
 #include "api/fetch_rows.h"
 #include "api/job.h"
 #include "api/monitor.h"
+#include "api/watch_jobs.h"
 #include "base/container_of.h"
 #include "driver/job_list.h"
 
@@ -54,6 +55,7 @@ static void rows_fetched(bj_monitor *monitor, const struct driver_reply *reply)
         feed_row(monitor, &reply->list->rows[i]);
     tracker_list_over(&monitor->tracker, end);
     monitor->rows_reply = NULL;
+    watch_jobs_listed(monitor);
     monitor_unref_memory(monitor);
 }
 

@@ -99,7 +99,8 @@ static bool needs_polling(const bj_job *job)
     const struct machine_traits *traits = machine_traits(machine);
     bool misses_ready =
         job->has_no_ready_event && !machine_is(machine, IS_READY) && !traits->never_ready;
-    bool is_wanted = machine_is_awaited(machine) || job->watches;
+    bool is_wanted =
+        machine_is_awaited(machine) || job->watches || job->monitor->tracker.is_observed;
     bool misses_pause =
         job->hides_pauses && !traits->has_status && machine_awaits_movement(machine);
     return (((traits->silent || misses_ready) && is_wanted) || misses_pause) &&

@@ -101,7 +101,11 @@ void job_add_listener(bj_job *job, struct job_listener *listener);
 void job_remove_listener(bj_job *job, struct job_listener *listener); /* one that was added */
 void job_notify_listeners(bj_job *job);
 
-/* The loop's thread: job_watch.c. */
+/* The loop's thread: job_watch.c. One record about the job, for one watch; and what kind of record
+ * a report is. */
+void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
+              const struct record_refs *refs);
+bj_record_kind job_record_of(enum report news);
 void job_notify_watches(bj_job *job, enum report news, const char *words);
 void job_end_watches(bj_job *job);
 

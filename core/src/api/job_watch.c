@@ -11,6 +11,7 @@
 
 struct job_watch {
     bj_watch watch; /* first */
+    struct watch_entry once[WATCH_ONCE];
 
     /* Progress; the loop's own. */
     int64_t progress_ms;      /* how often; 0: never */
@@ -43,8 +44,8 @@ static void unlink_watch(bj_watch *watch)
 
 /* ----------------------------------------------------------------------- news */
 
-static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *name,
-                      struct text *text)
+void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
+              const struct record_refs *refs)
 {
     const struct machine *machine = &job->run.machine;
     bool ended = kind == BJ_RECORD_ENDED;
@@ -54,19 +55,20 @@ static void push_news(const bj_job *job, bj_watch *watch, bj_record_kind kind, s
                    .error = ended ? machine_error(machine) : BJ_OK,
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job_event_us(job),
+                   .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
                },
-               name, text);
+               refs);
 }
 
-static void push_all(const bj_job *job, bj_record_kind kind, struct text *name, struct text *text)
+static void push_all(const bj_job *job, bj_record_kind kind, const struct record_refs *refs)
 {
     for (bj_watch *watch = job->watches; watch; watch = watch->next)
-        push_news(job, watch, kind, name, text);
+        job_push(job, watch, kind, refs);
 }
 
 void job_end_watches(bj_job *job)
 {
-    push_all(job, BJ_RECORD_ENDED, NULL, machine_text(&job->run.machine));
+    push_all(job, BJ_RECORD_ENDED, &(struct record_refs){.text = machine_text(&job->run.machine)});
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -75,19 +77,27 @@ void job_end_watches(bj_job *job)
     }
 }
 
-void job_notify_watches(bj_job *job, enum report news, const char *words)
+bj_record_kind job_record_of(enum report news)
 {
     static const bj_record_kind kinds[] = {
-        [REPORT_STATUS] = BJ_RECORD_STATUS,
-        [REPORT_READY] = BJ_RECORD_READY,
-        [REPORT_STALLED] = BJ_RECORD_STALLED,
-        [REPORT_RESUMED] = BJ_RECORD_RESUMED,
+        [REPORT_STATUS] = BJ_RECORD_STATUS,   [REPORT_READY] = BJ_RECORD_READY,
+        [REPORT_STALLED] = BJ_RECORD_STALLED, [REPORT_RESUMED] = BJ_RECORD_RESUMED,
+        [REPORT_ENDED] = BJ_RECORD_ENDED,     [REPORT_RELEASED] = BJ_RECORD_RELEASED,
     };
+    return kinds[news];
+}
+
+void job_notify_watches(bj_job *job, enum report news, const char *words)
+{
     if (!job->watches)
         return;
     struct text *text = words ? text_printf("%s", words) : NULL;
-    bool is_status = news == REPORT_STATUS;
-    push_all(job, kinds[news], is_status ? text : NULL, is_status ? NULL : text);
+    struct record_refs refs = {0};
+    if (news == REPORT_STATUS)
+        refs.name = text;
+    else
+        refs.text = text;
+    push_all(job, job_record_of(news), &refs);
     text_unref(text);
 }
 
@@ -97,7 +107,8 @@ static void push_convergence(struct job_watch *progress, bool stalled, struct te
 {
     progress->reported_stalled = stalled;
     watch_push(&progress->watch,
-               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED}, NULL, text);
+               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED},
+               &(struct record_refs){.text = text});
 }
 
 /* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
@@ -149,7 +160,7 @@ static void on_progress(struct driver_request *request, struct driver_reply *rep
                        .current = row->current,
                        .total = row->total,
                    },
-                   NULL, NULL);
+                   &(struct record_refs){0});
     }
     if (watch->listed)
         loop_timer_set(progress->timer, progress->progress_ms);
@@ -193,9 +204,10 @@ static void begin_watch(bj_watch *watch)
 
     watch_link(watch, &job->watches);
     if (machine_is(machine, IS_READY))
-        push_news(job, watch, BJ_RECORD_READY, NULL, NULL);
+        job_push(job, watch, BJ_RECORD_READY, &(struct record_refs){0});
     if (machine_is_stalled(machine))
-        push_news(job, watch, BJ_RECORD_STALLED, NULL, machine_text(machine));
+        job_push(job, watch, BJ_RECORD_STALLED,
+                 &(struct record_refs){.text = machine_text(machine)});
     if (machine_is_over(machine)) {
         job_end_watches(job);
         return;
@@ -226,6 +238,7 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
     if (!watch)
         return BJ_E_NOMEM;
     watch->progress_ms = progress_ms;
+    watch->watch.once = watch->once;
     watch->current = watch->total = -1;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;

@@ -63,11 +63,18 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor)
 
 /* -------------------------------------------------------------------- upcalls */
 
+static void notify_list(bj_watch *list, bj_record_kind kind, int error, struct text *text)
+{
+    for (bj_watch *watch = list; watch; watch = watch->next)
+        watch_push(watch, &(bj_record){.kind = kind, .error = error},
+                   &(struct record_refs){.text = text});
+}
+
 static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
                            struct text *text)
 {
-    for (bj_watch *watch = monitor->watches; watch; watch = watch->next)
-        watch_push(watch, &(bj_record){.kind = kind, .error = error}, NULL, text);
+    notify_list(monitor->watches, kind, error, text);
+    notify_list(monitor->jobs_watches, kind, error, text);
 }
 
 static bool inherit(bj_monitor *monitor)
@@ -168,7 +175,7 @@ static void on_event(void *user, const char *name, const char *data, size_t data
     for (bj_watch *watch = monitor->watches; watch; watch = watch->next) {
         if (whole)
             watch_push(watch, &(bj_record){.kind = BJ_RECORD_EVENT, .timestamp_us = timestamp_us},
-                       name_text, data_text);
+                       &(struct record_refs){.name = name_text, .text = data_text});
         else
             watch_miss(watch);
     }
@@ -178,11 +185,11 @@ static void on_event(void *user, const char *name, const char *data, size_t data
 
 /* --------------------------------------------------------------------- ending */
 
-static void end_watches(bj_monitor *monitor, int error, struct text *text)
+static void end_watches(bj_watch **list, int error, struct text *text)
 {
-    while (monitor->watches) {
-        bj_watch *watch = watch_ref_memory(monitor->watches);
-        watch_unlink(watch, &monitor->watches);
+    while (*list) {
+        bj_watch *watch = watch_ref_memory(*list);
+        watch->ops->leave(watch);
         watch_end(watch, error, text_ref(text));
         watch_unref_memory(watch);
     }
@@ -219,7 +226,8 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text, b
     else
         tracker_over(&monitor->tracker, error, text_str(text));
     monitor->ending = NULL;
-    end_watches(monitor, error, text);
+    end_watches(&monitor->watches, error, text);
+    end_watches(&monitor->jobs_watches, error, text);
     answer_closed(monitor, error, text);
 }
 
@@ -244,7 +252,8 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     reconnect_free(monitor->reconnect);
     monitor->reconnect = NULL;
     loop_timer_free(monitor->linger);
-    monitor->linger = NULL;
+    loop_timer_free(monitor->seek_timer);
+    monitor->linger = monitor->seek_timer = NULL;
     monitor->lingering = false;
     if (was_over)
         tracker_over(&monitor->tracker, error, text_str(text)); /* for what it lingered for */
@@ -653,20 +662,26 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command)
 
 /* -------------------------------------------------------------------- watches */
 
-static void begin_watch(bj_watch *watch)
+bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch **list)
 {
-    bj_monitor *monitor = watch->owner;
     struct text *text;
 
     int r = check_over(monitor, &text);
     if (r != BJ_OK) {
         watch_end(watch, r, text);
-        return;
+        return false;
     }
-    watch_link(watch, &monitor->watches);
+    watch_link(watch, list);
     if (monitor->state == MONITOR_AWAY || monitor->tracker.is_returning) /* it will hear the rest */
         watch_push(watch, &(bj_record){.kind = BJ_RECORD_DISCONNECTED, .error = BJ_E_DISCONNECTED},
-                   NULL, monitor->away_text);
+                   &(struct record_refs){.text = monitor->away_text});
+    return true;
+}
+
+static void begin_watch(bj_watch *watch)
+{
+    bj_monitor *monitor = watch->owner;
+    monitor_begin_watch(monitor, watch, &monitor->watches);
 }
 
 static void leave_watch(bj_watch *watch)
@@ -675,9 +690,9 @@ static void leave_watch(bj_watch *watch)
     watch_unlink(watch, &monitor->watches);
 }
 
-static void disown_monitor(void *owner)
+void monitor_disown(void *monitor)
 {
-    monitor_unref_memory(owner);
+    monitor_unref_memory(monitor);
 }
 
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
@@ -685,7 +700,7 @@ int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
     static const struct watch_ops ops = {
         .begin = begin_watch,
         .leave = leave_watch,
-        .disown = disown_monitor,
+        .disown = monitor_disown,
     };
     if (!monitor || !ret_watch)
         return BJ_E_INVAL;

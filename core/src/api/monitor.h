@@ -63,6 +63,8 @@ struct bj_monitor {
     const bj_job *fed;                     /* which is fed an event; NULL: none */
     int64_t event_us, seen_us;             /* the event's timestamp, and when it was read */
     bj_watch *watches;
+    bj_watch *jobs_watches;        /* those of all its jobs */
+    struct loop_timer *seek_timer; /* for them; NULL: there was no need */
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 
@@ -76,6 +78,11 @@ bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *conne
 /* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. */
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
 int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
+
+/* The loop's thread: puts it into the list, and reports that the connection is away; false: the
+ * monitor is over, and so is the watch. */
+bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch **list);
+void monitor_disown(void *monitor); /* of its memory */
 
 /* NULL; or a failed future for the caller: no monitor, after fork(), a bad timeout. Any thread. */
 bj_future *monitor_refuse(bj_monitor *monitor, int64_t timeout_ms);

@@ -9,6 +9,7 @@
 #include "api/job_waits.h"
 #include "api/monitor.h"
 #include "api/start.h"
+#include "api/watch_jobs.h"
 #include "base/container_of.h"
 
 static struct job_waiter *job_waiter_of(struct waiter *waiter)
@@ -370,6 +371,8 @@ static void port_report(struct run *run, enum report news, const char *text)
         job_notify_watches(job, news, text);
         break;
     }
+    if (run->announcement == ANNOUNCED)
+        watch_jobs_report(job, news, text);
 }
 
 /* ----------------------------------------------------------------------- runs */
@@ -400,9 +403,15 @@ static void port_over(struct run *run)
     job_retire(job_of(run));
 }
 
+static void port_announce(struct run *run)
+{
+    watch_jobs_announce(job_of(run));
+}
+
 static void port_ignored(struct tracker *tracker, const char *id)
 {
     bj_monitor *monitor = monitor_of(tracker);
+    watch_jobs_miss(monitor);
     ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
             text_str(monitor->uri), id);
 }
@@ -443,6 +452,7 @@ const struct tracker_port monitor_port = {
     .set_timer = port_set_timer,
     .answer = port_answer,
     .report = port_report,
+    .announce = port_announce,
     .attached = attach_answered,
     .name = attach_name,
     .is_back = port_is_back,

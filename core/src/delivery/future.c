@@ -64,20 +64,22 @@ static bj_future *future_of_source(struct queue_source *source)
 }
 
 /* Keeps the strings and not the future, whose result may be all that holds a monitor open. */
-static int take_record(struct queue_source *source, bj_record *record,
-                       struct queue_strings *strings, int max, bool *ret_more)
+static int take_record(struct queue_source *source, bj_record *record, struct record_refs *refs,
+                       int max, bool *ret_more)
 {
     (void)max;
     const struct future_result *result = &future_of_source(source)->result;
 
-    strings->name = text_ref(result->error_class);
-    strings->text = text_ref(result->json ? result->json : result->text);
+    *refs = (struct record_refs){
+        .name = text_ref(result->error_class),
+        .text = text_ref(result->json ? result->json : result->text),
+    };
     *record = (bj_record){
         .kind = BJ_RECORD_FUTURE,
         .error = result->error,
         .outcome = result->outcome,
-        .name = text_str(strings->name),
-        .text = text_str(strings->text),
+        .name = text_str(refs->name),
+        .text = text_str(refs->text),
     };
     *ret_more = false;
     return 1;
@@ -591,7 +593,7 @@ const char *bj_future_json(bj_future *future)
     return result && result->json ? text_str(result->json) : NULL;
 }
 
-void *future_value_of(bj_future *future, const struct future_value_kind *kind)
+void *future_value_of(bj_future *future, const struct value_kind *kind)
 {
     const struct future_result *result = answer_of(future);
     return result && result->value.kind == kind ? result->value.data : NULL;

@@ -17,17 +17,6 @@
 
 #include <blockjob/blockjob.h>
 
-/* What a future may be answered with besides its texts: something that a layer above knows, and
- * knows again by its kind. */
-struct future_value_kind {
-    void (*unref)(void *data); /* any thread, without the context's lock; takes NULL */
-};
-
-struct future_value {
-    const struct future_value_kind *kind; /* NULL: none */
-    void *data;                           /* a reference */
-};
-
 /* All references in it belong to it. */
 struct future_result {
     int error;
@@ -35,7 +24,7 @@ struct future_result {
     struct text *text;
     struct text *error_class;
     struct text *json;
-    struct future_value value;
+    struct value value; /* what it may be answered with besides its texts */
 };
 
 /* Lets go of what is in it. */
@@ -98,7 +87,7 @@ void future_fail(bj_future *future, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Any thread: what it was answered with, if that is of this kind; else NULL. Belongs to it. */
-void *future_value_of(bj_future *future, const struct future_value_kind *kind);
+void *future_value_of(bj_future *future, const struct value_kind *kind);
 
 bj_future *future_ref_memory(bj_future *future);
 void future_unref_memory(bj_future *future);

@@ -3,7 +3,6 @@
  * Completion queues; see queue.h.
  */
 #include "delivery/queue.h"
-#include "base/text.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -24,10 +23,10 @@ struct bj_queue {
     bool dead;                  /* nobody will read it any more */
 
     /* The reader's own. */
-    bj_record *records;            /* before they are given out in the caller's size */
-    struct queue_strings *strings; /* of the last batch, until the next one */
-    struct queue_source **done;    /* read, to be given back without the lock */
-    size_t strings_count;
+    bj_record *records;         /* before they are given out in the caller's size */
+    struct record_refs *held;   /* of the last batch, until the next one */
+    struct queue_source **done; /* read, to be given back without the lock */
+    size_t held_count;
     size_t done_count;
     size_t capacity; /* of these */
 };
@@ -135,7 +134,7 @@ void queue_unref_memory(bj_queue *queue)
         return;
     ctx_unref(queue->ctx);
     free(queue->records);
-    free(queue->strings);
+    free(queue->held);
     free(queue->done);
     free(queue);
 }
@@ -147,13 +146,11 @@ bj_queue *bj_queue_ref(bj_queue *queue)
     return queue;
 }
 
-static void release_strings(bj_queue *queue)
+static void release_held(bj_queue *queue)
 {
-    for (size_t i = 0; i < queue->strings_count; i++) {
-        text_unref(queue->strings[i].name);
-        text_unref(queue->strings[i].text);
-    }
-    queue->strings_count = 0;
+    for (size_t i = 0; i < queue->held_count; i++)
+        record_refs_clear(&queue->held[i]);
+    queue->held_count = 0;
 }
 
 /* Returns the sources that were bound, with their references. */
@@ -195,7 +192,7 @@ bj_queue *bj_queue_unref(bj_queue *queue)
         source = next;
     }
     forsake_all(bound);
-    release_strings(queue);
+    release_held(queue);
     close(queue->fd);
     queue_unref_memory(queue);
     return NULL;
@@ -218,13 +215,13 @@ static int make_room(bj_queue *queue, int max)
     bj_record *records = reallocarray(queue->records, capacity, sizeof *records);
     if (records)
         queue->records = records;
-    struct queue_strings *strings = reallocarray(queue->strings, capacity, sizeof *strings);
-    if (strings)
-        queue->strings = strings;
+    struct record_refs *held = reallocarray(queue->held, capacity, sizeof *held);
+    if (held)
+        queue->held = held;
     struct queue_source **done = reallocarray(queue->done, capacity, sizeof(struct queue_source *));
     if (done)
         queue->done = done;
-    if (!records || !strings || !done)
+    if (!records || !held || !done)
         return BJ_E_NOMEM;
     queue->capacity = capacity;
     return BJ_OK;
@@ -241,9 +238,9 @@ static void release_done(bj_queue *queue)
 static int read_source(bj_queue *queue, struct queue_source *source, bj_record *records, int max)
 {
     bool more = false;
-    int n = source->ops->take(source, records, queue->strings + queue->strings_count, max, &more);
+    int n = source->ops->take(source, records, queue->held + queue->held_count, max, &more);
 
-    queue->strings_count += (size_t)n;
+    queue->held_count += (size_t)n;
     for (int i = 0; i < n; i++)
         records[i].token = source->token;
     if (more)
@@ -285,7 +282,7 @@ int bj_queue_read(bj_queue *queue, bj_record *records, size_t record_size, int m
     if (ctx_is_forked(queue->ctx))
         return BJ_E_FORKED;
 
-    release_strings(queue);
+    release_held(queue);
     if (make_room(queue, max) != BJ_OK)
         return BJ_E_NOMEM;
 

@@ -8,23 +8,17 @@
 #define BJ_DELIVERY_QUEUE_H
 
 #include "base/ctx.h"
+#include "delivery/record.h"
 
 #include <blockjob/blockjob.h>
 
-struct text;
 struct queue_source;
-
-/* What a record's strings lie in: references. */
-struct queue_strings {
-    struct text *name;
-    struct text *text;
-};
 
 struct queue_source_ops {
     /* Under the context's lock: takes out up to `max` records and returns how many; their tokens
      * are filled in for it. *ret_more: it has others. */
-    int (*take)(struct queue_source *source, bj_record *records, struct queue_strings *strings,
-                int max, bool *ret_more);
+    int (*take)(struct queue_source *source, bj_record *records, struct record_refs *refs, int max,
+                bool *ret_more);
     void (*ref)(struct queue_source *source);     /* under the lock: of its memory */
     void (*unref)(struct queue_source *source);   /* without the lock, unless it is not the last */
     void (*forsake)(struct queue_source *source); /* without the lock: nobody reads any more */

@@ -23,23 +23,23 @@ static bj_watch *watch_of(struct queue_source *source)
 /* Losses are a record, too. */
 static bool has_record(const bj_watch *watch)
 {
-    return watch->first || watch->lost > 0;
+    return watch->read < watch->pushed;
 }
 
-/* Keeps the strings and not the entries, which may lie in the watch. */
-static int take_records(struct queue_source *source, bj_record *records,
-                        struct queue_strings *strings, int max, bool *ret_more)
+/* Keeps what they refer to and not the entries, which may lie in the watch. */
+static int take_records(struct queue_source *source, bj_record *records, struct record_refs *refs,
+                        int max, bool *ret_more)
 {
     bj_watch *watch = watch_of(source);
     struct watch_entry *entry;
     int n = 0;
 
     for (; n < max && watch_take(watch, &records[n], &entry); n++) {
-        strings[n] = (struct queue_strings){0};
+        refs[n] = (struct record_refs){0};
         if (!entry)
             continue;
-        strings[n] = (struct queue_strings){.name = entry->name, .text = entry->text};
-        entry->name = entry->text = NULL;
+        refs[n] = entry->refs;
+        entry->refs = (struct record_refs){0};
         watch_entry_free(entry);
     }
     *ret_more = has_record(watch);
@@ -70,6 +70,40 @@ static const struct queue_source_ops source_ops = {
     .unref = unref_source,
     .forsake = forsake_source,
 };
+
+/* -------------------------------------------------------------------- lines */
+
+static void line_clear(struct watch_line *line)
+{
+    *line = (struct watch_line){.last = &line->first};
+}
+
+static size_t size_of(const struct watch_entry *entry)
+{
+    return strlen(text_str(entry->refs.name)) + strlen(text_str(entry->refs.text));
+}
+
+static void line_insert(struct watch_line *line, struct watch_entry **place,
+                        struct watch_entry *entry)
+{
+    entry->next = *place;
+    *place = entry;
+    if (line->last == place)
+        line->last = &entry->next;
+    line->count++;
+    line->bytes += size_of(entry);
+}
+
+static struct watch_entry *line_remove(struct watch_line *line, struct watch_entry **place)
+{
+    struct watch_entry *entry = *place;
+    *place = entry->next;
+    if (line->last == &entry->next)
+        line->last = place;
+    line->count--;
+    line->bytes -= size_of(entry);
+    return entry;
+}
 
 /* ------------------------------------------------------------------- memory */
 
@@ -111,7 +145,8 @@ bj_watch *watch_new(bj_ctx *ctx, size_t size, const struct watch_ops *ops, void 
     atomic_init(&watch->refs, 2); /* all handles' and the begin task's */
     atomic_init(&watch->handles, 1);
     watch->ctx = ctx_ref(ctx);
-    watch->last = &watch->first;
+    line_clear(&watch->ring);
+    line_clear(&watch->kept);
     watch->limit = (size_t)ctx_limit(ctx, BJ_LIMIT_WATCH_RING);
     watch->byte_limit = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES);
     watch->source.ops = &source_ops;
@@ -142,8 +177,7 @@ void watch_entry_free(struct watch_entry *entry)
 {
     if (!entry)
         return;
-    entry->name = text_unref(entry->name);
-    entry->text = text_unref(entry->text);
+    record_refs_clear(&entry->refs);
     if (!entry->reserved)
         free(entry);
 }
@@ -161,7 +195,8 @@ void watch_unref_memory(bj_watch *watch)
 {
     if (atomic_fetch_sub(&watch->refs, 1) != 1)
         return;
-    free_entries(watch->first);
+    free_entries(watch->ring.first);
+    free_entries(watch->kept.first);
     watch_entry_free(watch->pulled);
     queue_unref_memory(watch->source.queue);
     watch->ops->disown(watch->owner);
@@ -213,87 +248,88 @@ void watch_unlink(bj_watch *watch, bj_watch **list)
     watch_unref_memory(watch);
 }
 
-/* --------------------------------------------------------------------- ring */
-
-static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
-{
-    struct watch_entry *entry;
-
-    if (kind == BJ_RECORD_READY)
-        entry = &watch->reserved[0];
-    else if (kind == BJ_RECORD_ENDED)
-        entry = &watch->reserved[1];
-    else if (kind == BJ_RECORD_CLOSED)
-        entry = &watch->reserved[2];
-    else
-        return calloc(1, sizeof *entry);
-    *entry = (struct watch_entry){.reserved = true, .kept = true};
-    return entry;
-}
-
-static size_t size_of(const struct watch_entry *entry)
-{
-    return strlen(text_str(entry->name)) + strlen(text_str(entry->text));
-}
+/* -------------------------------------------------------------------- losses */
 
 static bool is_too_full(const bj_watch *watch)
 {
-    return watch->ring > watch->limit || (watch->bytes > watch->byte_limit && watch->ring > 1);
+    const struct watch_line *ring = &watch->ring;
+    return ring->count > watch->limit ||
+           (ring->bytes + watch->kept.bytes > watch->byte_limit && ring->count > 1);
 }
 
-/* The oldest record that may be lost goes; the one after it will say so. */
-static struct watch_entry *drop_oldest(bj_watch *watch)
+static bool keeps_too_many(const bj_watch *watch)
 {
-    struct watch_entry **link = &watch->first;
-    while ((*link)->kept)
-        link = &(*link)->next;
-
-    struct watch_entry *entry = *link;
-    *link = entry->next;
-    if (entry->next)
-        entry->next->lost_before += entry->lost_before + 1;
-    else
-        watch->lost += entry->lost_before + 1;
-    if (watch->last == &entry->next)
-        watch->last = link;
-    watch->ring--;
-    watch->bytes -= size_of(entry);
-    return entry;
+    const struct watch_line *kept = &watch->kept;
+    return watch->kept_limit > 0 && kept->count > 1 &&
+           (kept->count > watch->kept_limit || kept->bytes > watch->byte_limit);
 }
 
-/* Returns what is to be freed without the lock. */
-static struct watch_entry *make_room(bj_watch *watch)
+/* Only the latest stall is worth keeping at any price. */
+static struct watch_entry **place_of_stalled(bj_watch *watch)
 {
-    struct watch_entry *dropped = NULL;
-    while (is_too_full(watch)) {
-        struct watch_entry *entry = drop_oldest(watch);
+    struct watch_entry **place = &watch->kept.first;
+    while (*place && (*place)->record.sequence < watch->stalled->record.sequence)
+        place = &(*place)->next;
+    return place;
+}
+
+static void keep_stalled(bj_watch *watch)
+{
+    line_insert(&watch->kept, place_of_stalled(watch), watch->stalled);
+    watch->stalled_is_kept = true;
+}
+
+/* Another is the latest. Returns what is to be freed without the lock. */
+static struct watch_entry *set_stalled(bj_watch *watch, struct watch_entry *stalled)
+{
+    struct watch_entry *dropped =
+        watch->stalled_is_kept ? line_remove(&watch->kept, place_of_stalled(watch)) : NULL;
+    if (dropped)
+        dropped->next = NULL;
+    watch->stalled = stalled;
+    watch->stalled_is_kept = false;
+    return dropped;
+}
+
+/* What can't be kept is gone, which the gap in the sequence shows. Returns what is to be freed
+ * without the lock. */
+static struct watch_entry *make_room(bj_watch *watch, struct watch_entry *dropped)
+{
+    while (is_too_full(watch) || keeps_too_many(watch)) {
+        struct watch_line *line = is_too_full(watch) ? &watch->ring : &watch->kept;
+        struct watch_entry *entry = line_remove(line, &line->first);
+        if (entry == watch->stalled) {
+            keep_stalled(watch);
+            continue;
+        }
+        watch->lost_ends += entry->record.kind == BJ_RECORD_ENDED;
         entry->next = dropped;
         dropped = entry;
     }
     return dropped;
 }
 
-static void append(bj_watch *watch, struct watch_entry *entry)
+/* --------------------------------------------------------------------- pushing */
+
+static bool is_to_keep(bj_record_kind kind)
 {
-    entry->next = NULL;
-    entry->lost_before = watch->lost;
-    watch->lost = 0;
-    *watch->last = entry;
-    watch->last = &entry->next;
-    watch->bytes += size_of(entry);
-    if (!entry->kept)
-        watch->ring++;
+    return kind == BJ_RECORD_READY || kind == BJ_RECORD_ENDED || kind == BJ_RECORD_CLOSED;
 }
 
-/* Only the latest stall is worth keeping at any price. */
-static void keep_stalled(bj_watch *watch, struct watch_entry *entry)
+static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
 {
-    if (watch->stalled) {
-        watch->stalled->kept = false;
-        watch->ring++;
-    }
-    watch->stalled = entry;
-    entry->kept = true;
+    struct watch_entry *entry;
+
+    if (kind == BJ_RECORD_CLOSED)
+        entry = &watch->closed;
+    else if (kind == BJ_RECORD_READY && watch->once)
+        entry = &watch->once[0];
+    else if (kind == BJ_RECORD_ENDED && watch->once)
+        entry = &watch->once[1];
+    else
+        return calloc(1, sizeof *entry);
+    *entry = (struct watch_entry){.reserved = true};
+    return entry;
 }
 
 static void post_callback(bj_watch *watch);
@@ -309,43 +345,47 @@ static void wake_reader(bj_watch *watch)
 }
 
 /* Under the lock. After bj_watch_close() nothing comes but CLOSED. */
-static void miss(bj_watch *watch)
+static bool takes(const bj_watch *watch, bj_record_kind kind)
 {
-    if (watch->ended || watch->closing)
-        return;
-    watch->lost++;
+    return !watch->ended && (!watch->closing || kind == BJ_RECORD_CLOSED);
+}
+
+static void miss(bj_watch *watch, bj_record_kind kind)
+{
+    watch->pushed++;
+    watch->lost_ends += kind == BJ_RECORD_ENDED;
     wake_reader(watch);
 }
 
 /* Under the lock; returns what is to be freed without it. */
-static struct watch_entry *push(bj_watch *watch, const bj_record *record, struct text *name,
-                                struct text *text)
+static struct watch_entry *push(bj_watch *watch, const bj_record *record,
+                                const struct record_refs *refs)
 {
-    if (watch->ended || (watch->closing && record->kind != BJ_RECORD_CLOSED))
-        return NULL;
     struct watch_entry *entry = new_entry(watch, record->kind);
     if (!entry) {
-        miss(watch);
+        miss(watch, record->kind);
         return NULL;
     }
+    struct watch_line *line = is_to_keep(record->kind) ? &watch->kept : &watch->ring;
     entry->record = *record;
-    entry->name = text_ref(name);
-    entry->text = text_ref(text);
-    if (record->kind == BJ_RECORD_STALLED)
-        keep_stalled(watch, entry);
+    entry->record.sequence = ++watch->pushed;
+    entry->refs = (struct record_refs){text_ref(refs->name), text_ref(refs->text), refs->job};
+    value_ref(&refs->job);
+    line_insert(line, line->last, entry);
+    bool is_latest_stall = record->kind == BJ_RECORD_STALLED && watch->kept_limit == 0;
+    struct watch_entry *dropped = is_latest_stall ? set_stalled(watch, entry) : NULL;
 
-    append(watch, entry);
     watch->ended = record->kind == BJ_RECORD_CLOSED;
     wake_reader(watch);
     if (watch->ended)
         queue_unbind(&watch->source);
-    return make_room(watch);
+    return make_room(watch, dropped);
 }
 
-void watch_push(bj_watch *watch, const bj_record *record, struct text *name, struct text *text)
+void watch_push(bj_watch *watch, const bj_record *record, const struct record_refs *refs)
 {
     ctx_lock(watch->ctx);
-    struct watch_entry *dropped = push(watch, record, name, text);
+    struct watch_entry *dropped = takes(watch, record->kind) ? push(watch, record, refs) : NULL;
     ctx_unlock(watch->ctx);
     free_entries(dropped);
 }
@@ -353,49 +393,67 @@ void watch_push(bj_watch *watch, const bj_record *record, struct text *name, str
 void watch_miss(bj_watch *watch)
 {
     ctx_lock(watch->ctx);
-    miss(watch);
+    if (takes(watch, BJ_RECORD_EVENT))
+        miss(watch, BJ_RECORD_EVENT);
     ctx_unlock(watch->ctx);
 }
 
 void watch_end(bj_watch *watch, int error, struct text *text)
 {
-    watch_push(watch, &(bj_record){.kind = BJ_RECORD_CLOSED, .error = error}, NULL, text);
+    watch_push(watch, &(bj_record){.kind = BJ_RECORD_CLOSED, .error = error},
+               &(struct record_refs){.text = text});
     text_unref(text);
 }
 
-static bool take_lost(bj_watch *watch, bj_record *record)
+/* --------------------------------------------------------------------- taking */
+
+static struct watch_line *line_of_next(bj_watch *watch)
 {
-    uint64_t *lost = watch->first ? &watch->first->lost_before : &watch->lost;
-    if (*lost == 0)
+    const struct watch_entry *ring = watch->ring.first, *kept = watch->kept.first;
+    bool is_kept = !ring || (kept && kept->record.sequence < ring->record.sequence);
+    return is_kept ? &watch->kept : &watch->ring;
+}
+
+static bool take_lost(bj_watch *watch, const struct watch_entry *next, bj_record *record)
+{
+    uint64_t last = next ? next->record.sequence - 1 : watch->pushed;
+    if (watch->read == last)
         return false;
-    *record = (bj_record){.kind = BJ_RECORD_LAGGED, .lost = *lost, .name = "", .text = ""};
-    *lost = 0;
+    *record = (bj_record){
+        .kind = BJ_RECORD_LAGGED,
+        .lost = last - watch->read,
+        .lost_ends = watch->lost_ends,
+        .name = "",
+        .text = "",
+    };
+    watch->read = last;
+    watch->lost_ends = 0;
     return true;
 }
 
 bool watch_take(bj_watch *watch, bj_record *record, struct watch_entry **ret_entry)
 {
+    struct watch_line *line = line_of_next(watch);
+
     *ret_entry = NULL;
-    if (take_lost(watch, record))
+    if (take_lost(watch, line->first, record))
         return true;
-    struct watch_entry *entry = watch->first;
-    if (!entry)
+    if (!line->first)
         return false;
 
-    watch->first = entry->next;
-    if (!watch->first)
-        watch->last = &watch->first;
-    watch->bytes -= size_of(entry);
-    if (!entry->kept)
-        watch->ring--;
-    if (watch->stalled == entry)
+    struct watch_entry *entry = line_remove(line, &line->first);
+    watch->read = entry->record.sequence;
+    if (watch->stalled == entry) {
         watch->stalled = NULL;
+        watch->stalled_is_kept = false;
+    }
     if (entry->record.kind == BJ_RECORD_CLOSED)
         watch->drained = true;
 
     *record = entry->record;
-    record->name = text_str(entry->name);
-    record->text = text_str(entry->text);
+    record->name = text_str(entry->refs.name);
+    record->text = text_str(entry->refs.text);
+    record->job = entry->refs.job.data;
     *ret_entry = entry;
     return true;
 }
@@ -541,13 +599,13 @@ static int pull(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_recor
         watch->reader = WATCH_PULL;
         r = sleep_for_record(watch, timeout_ms);
     }
+    struct watch_entry *before = r == BJ_OK ? watch->pulled : NULL;
     if (r == BJ_OK) {
-        struct watch_entry *before = watch->pulled;
         watch_take(watch, &watch->pulled_record, &watch->pulled);
-        watch_entry_free(before);
         *ret_record = &watch->pulled_record;
     }
     ctx_unlock(watch->ctx);
+    watch_entry_free(before);
     return r;
 }
 
@@ -563,13 +621,15 @@ int bj_watch_next(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_rec
 /* Under the lock: takes out all that was not read. */
 static struct watch_entry *take_all(bj_watch *watch)
 {
-    struct watch_entry *entries = watch->first;
-    watch->first = NULL;
-    watch->last = &watch->first;
-    watch->ring = 0;
-    watch->bytes = 0;
-    watch->lost = 0;
+    struct watch_entry *entries = watch->ring.first;
+
+    *watch->ring.last = watch->kept.first;
+    line_clear(&watch->ring);
+    line_clear(&watch->kept);
+    watch->read = watch->pushed;
+    watch->lost_ends = 0;
     watch->stalled = NULL;
+    watch->stalled_is_kept = false;
     return entries;
 }
 

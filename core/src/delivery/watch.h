@@ -6,39 +6,47 @@
 #define BJ_DELIVERY_WATCH_H
 
 #include "base/ctx.h"
-#include "base/text.h"
 #include "delivery/queue.h"
+#include "delivery/record.h"
 
 #include <blockjob/blockjob.h>
 
 struct watch_entry {
     struct watch_entry *next;
     bj_record record;
-    struct text *name;
-    struct text *text;
-    uint64_t lost_before; /* records dropped between the one before and this one */
-    bool kept;            /* READY, the latest STALLED, ENDED, CLOSED: never dropped */
-    bool reserved;        /* lies in the watch, so that it needs no memory when its time comes */
+    struct record_refs refs;
+    bool reserved; /* it lies in the watch, so that it needs no memory when its time comes */
 };
 
-/* For READY, ENDED and CLOSED, each of which comes once. */
-enum { WATCH_RESERVED = 3 };
+/* First in, first out. */
+struct watch_line {
+    struct watch_entry *first;
+    struct watch_entry **last;
+    size_t count;
+    size_t bytes; /* of the entries' strings */
+};
+
+/* For READY and ENDED, each of which comes once to the watch of one job. */
+enum { WATCH_ONCE = 2 };
 
 struct bj_watch {
     atomic_uint refs;
     atomic_uint handles;
     bj_ctx *ctx;
 
-    /* Under the context's lock. */
-    struct watch_entry *first;
-    struct watch_entry **last;
-    size_t ring; /* entries that count against the limit */
-    size_t limit;
-    size_t bytes; /* of all entries' strings */
+    /* Under the context's lock. Records are read in the order of their sequence, which the two
+     * lines share; those that are missing from it were lost. */
+    struct watch_line ring; /* the oldest of them are dropped */
+    struct watch_line kept; /* READY, the latest STALLED, ENDED, CLOSED */
+    size_t limit;           /* of the ring */
     size_t byte_limit;
-    uint64_t lost;               /* since the last entry */
-    struct watch_entry *stalled; /* the latest, while it is in the ring */
-    struct watch_entry reserved[WATCH_RESERVED];
+    size_t kept_limit;           /* of many jobs; 0: none is dropped */
+    uint64_t pushed, read;       /* the last sequence of each */
+    uint64_t lost_ends;          /* that no LAGGED has reported yet */
+    struct watch_entry *stalled; /* the latest, until it is read */
+    bool stalled_is_kept;        /* it is too old for the ring */
+    struct watch_entry *once;    /* WATCH_ONCE of its owner's, for the watch of one job; or NULL */
+    struct watch_entry closed;
     bool closing; /* bj_watch_close() was here */
     bool ended;   /* CLOSED was pushed: nothing comes after it */
     bool drained; /* CLOSED was read */
@@ -81,9 +89,9 @@ void watch_unlink(bj_watch *watch, bj_watch **list);
 bj_watch *watch_ref_memory(bj_watch *watch);
 void watch_unref_memory(bj_watch *watch);
 
-/* Any thread. Copies the record but for its strings, which it takes references to (NULL is "").
+/* Any thread. Copies the record, and takes references to what its pointers are to point to.
  * Never fails: what can't be kept is counted as lost. */
-void watch_push(bj_watch *watch, const bj_record *record, struct text *name, struct text *text);
+void watch_push(bj_watch *watch, const bj_record *record, const struct record_refs *refs);
 
 /* A record that could not even be made. */
 void watch_miss(bj_watch *watch);
@@ -91,8 +99,9 @@ void watch_miss(bj_watch *watch);
 /* The last record; takes over the reference to `text`. */
 void watch_end(bj_watch *watch, int error, struct text *text);
 
-/* Under the context's lock: takes out one record. False if there is none. The strings of *record
- * belong to *ret_entry, which watch_entry_free() gives back (NULL for LAGGED). */
+/* Under the context's lock: takes out one record. False if there is none. What *record points to
+ * belongs to *ret_entry, which watch_entry_free() gives back, without the lock (NULL for LAGGED).
+ */
 bool watch_take(bj_watch *watch, bj_record *record, struct watch_entry **ret_entry);
 void watch_entry_free(struct watch_entry *entry);
 

@@ -96,6 +96,7 @@ void tracker_fact(struct tracker *t, const struct fact *fact)
 {
     struct run *run = run_of(t, fact);
     if (run) {
+        run->has_type |= *fact->type != '\0';
         t->port->heard(run, fact);
         feed(run, fact);
         run_touch(run);
@@ -172,6 +173,7 @@ static void come_back(struct tracker *t, bool another)
 {
     t->is_returning = true;
     t->list_wanted = true;
+    t->seeks_all = t->is_observed;
     if (another)
         lose_all(t, BJ_E_JOB_LOST,
                  "the socket belongs to another QEMU now, and its end was not seen");
@@ -244,7 +246,7 @@ static void close_run(struct run *run, const char *text)
 void tracker_close(struct tracker *t, const char *text)
 {
     t->link = LINK_CLOSING;
-    t->is_returning = t->list_wanted = false;
+    t->is_returning = t->list_wanted = t->seeks_all = false;
     tracker_answer_attachments(t, BJ_E_CLOSED);
     for (struct run *run = t->runs; run; run = run->next)
         close_run(run, text);

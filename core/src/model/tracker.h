@@ -14,7 +14,8 @@
  *   - A row is from some moment between the question and its reply. It speaks of a run that had its
  *     id at both ends; a run that began in between is not in doubt. Absence from a list is proof
  *     for the same runs, unless the list was cut.
- *   - A row makes a run for those who attach only if no event of that id came since they asked.
+ *   - A row makes a run for those who attach only if no event of that id came since they asked;
+ *     for those who observe all jobs, if no run of that id was known since the list was asked for.
  *
  * A run is in `runs` until QEMU has let go of it and no order that names it is on its way: that is
  * what is walked when the connection ends. In `by_id` is the last run of each id, so that it is
@@ -41,6 +42,13 @@ enum snapshot {
     SNAPSHOT_VOID /* the graph does not show the job */
 };
 
+/* To those who observe all jobs. */
+enum announcement {
+    UNANNOUNCED,
+    ANNOUNCED,
+    UNOBSERVED /* it was over and gone before anybody observed */
+};
+
 struct tracker;
 struct attachment;
 
@@ -56,8 +64,10 @@ struct run {
     bool has_id;        /* and has it still */
     bool is_superseded; /* another run was given its id */
     bool is_mute;       /* a verb of its was not sent, as there is no connection */
+    bool has_type;      /* QEMU or the start has told its type */
     bool wants_row;     /* the next list is to tell */
     bool row_asked;     /* the list on its way is to tell */
+    enum announcement announcement;
     enum snapshot snapshot;
     bool compares;                  /* the machine waits for the comparison of the graph */
     bool is_comparing;              /* which is on its way */
@@ -132,6 +142,9 @@ struct tracker_port {
     void (*set_timer)(struct run *run, int64_t ms);      /* run_tick() */
     void (*answer)(struct run *run, struct waiter *waiter, const struct answer *answer);
     void (*report)(struct run *run, enum report report, const char *text);
+    /* To those who observe all jobs: it is known what it is and whose. Once a run, before any of
+     * its reports that they are to have. */
+    void (*announce)(struct run *run);
 
     /* It is out of the tracker's list; with its run, or with why there is none. */
     void (*attached)(struct tracker *t, struct attachment *attachment, int error);
@@ -155,6 +168,11 @@ struct tracker {
     struct raw *raws;
     struct attachment *attachments;
     bool list_wanted, list_is_out;
+
+    bool is_observed;   /* somebody observes all jobs */
+    bool seeks_all;     /* the next list is to tell of jobs that are not known */
+    bool all_asked;     /* so is the list on its way */
+    bool all_in_doubt;  /* but since then one has begun that could not be followed */
 };
 
 void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit);
@@ -196,6 +214,11 @@ void tracker_raw_replied(struct tracker *t, struct raw *raw, enum order_reply re
 /* Then port->attached(), maybe at once; or tracker_unattach(). */
 void tracker_attach(struct tracker *t, struct attachment *attachment);
 void tracker_unattach(struct tracker *t, struct attachment *attachment);
+
+/* From now on every run is announced, also those that QEMU has already; or no more. */
+void tracker_observe(struct tracker *t, bool observe);
+/* A new run may have begun, and no event says so. */
+void tracker_seek(struct tracker *t);
 
 /* --------------------------------------------------------------------- facts */
 

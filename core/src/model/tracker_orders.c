@@ -70,6 +70,7 @@ static void give_start(struct tracker *t, struct start *start)
     if (!start->run)
         return;
     t->port->own(start->run, start);
+    start->run->has_type |= *start->type != '\0';
     run_want_snapshot(start->run);
 }
 
@@ -348,6 +349,7 @@ void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct 
         hand_on_start(start, run);
     hand_on_raws(t, id, run);
     hand_on_attachments(t, id, run, how);
+    t->all_in_doubt |= t->all_asked && !run; /* the list may show the one before */
 }
 
 /* ---------------------------------------------------------------------- lists */
@@ -371,6 +373,14 @@ bool tracker_wants_row(const struct tracker *t, const char *id)
     return tracker_find(t, id) != NULL;
 }
 
+static struct run *begin_listed(struct tracker *t, const char *id, const char *type)
+{
+    struct run *run = tracker_begin(t, id, type, NULL, LISTED);
+    if (run)
+        run->row_asked = true;
+    return run;
+}
+
 /* The list shows it to those who attach, and no event of the id came since they asked: it is that
  * very run. */
 static struct run *begin_by_row(struct tracker *t, const char *id, const char *type)
@@ -381,10 +391,8 @@ static struct run *begin_by_row(struct tracker *t, const char *id, const char *t
             continue;
         a->is_listed = true;
         if (!run)
-            run = tracker_begin(t, id, type, NULL, LISTED); /* and gives it to all of them */
+            run = begin_listed(t, id, type); /* and gives it to all of them */
     }
-    if (run)
-        run->row_asked = true;
     return run;
 }
 
@@ -415,6 +423,7 @@ void tracker_row(struct tracker *t, const char *id, const char *type, const stru
     struct run *run = last && last->has_id ? last : NULL;
 
     if (run && run->row_asked) {
+        run->has_type |= *type != '\0';
         feed_row(run, row);
         if (run->has_id)
             return;
@@ -425,6 +434,8 @@ void tracker_row(struct tracker *t, const char *id, const char *type, const stru
         show_what_is_left(t, last, row);
     if (!run)
         run = begin_by_row(t, id, type);
+    if (!run && !last && t->all_asked && !t->all_in_doubt)
+        run = begin_listed(t, id, type);
     if (run && run->row_asked)
         feed_row(run, row);
 }
@@ -449,12 +460,17 @@ static void finish_row(struct run *run, enum list_end end)
 
 void tracker_list_over(struct tracker *t, enum list_end end)
 {
-    t->list_is_out = false;
+    bool is_to_repeat = t->all_asked && t->all_in_doubt && end == LIST_WHOLE;
+
+    t->seeks_all |= t->all_asked && end == LIST_FAILED; /* by the next list that there is */
+    t->list_is_out = t->all_asked = false;
     if (end == LIST_LOST)
         tracker_note_lost(t);
-    for (struct run *run = t->runs; run; run = run->next)
+    for (struct run *run = t->runs; run; run = run->next) {
         if (run->row_asked)
             finish_row(run, end);
+        run_touch(run);
+    }
 
     struct attachment *next;
     for (struct attachment *a = end == LIST_LOST ? NULL : t->attachments; a; a = next) {
@@ -462,6 +478,8 @@ void tracker_list_over(struct tracker *t, enum list_end end)
         if (a->is_asked)
             finish_attachment(t, a, end);
     }
+    if (is_to_repeat)
+        tracker_seek(t);
     tracker_settle(t);
     if (t->is_returning && end != LIST_LOST && !t->list_is_out) {
         t->is_returning = false;

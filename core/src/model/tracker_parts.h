@@ -39,6 +39,8 @@ void run_touch(struct run *run);
 /* The last act of every entry: what follows from what has happened. */
 void tracker_settle(struct tracker *t);
 
+/* Those who observe all jobs are to have it. */
+void run_observe(struct run *run);
 void run_want_snapshot(struct run *run);
 void run_mark_row_wanted(struct run *run);
 

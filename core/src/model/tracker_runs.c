@@ -32,6 +32,7 @@ static bool has_after_work(const struct run *run)
 {
     return !run->has_id || run->is_superseded || run->is_mute || run->compares ||
            run->attachments || run->snapshot == SNAPSHOT_WANTED ||
+           (run->tracker->is_observed && run->announcement == UNANNOUNCED) ||
            (run->wants_row && run->tracker->link == LINK_CLOSING);
 }
 
@@ -142,10 +143,13 @@ struct run *tracker_begin(struct tracker *t, const char *id, const char *type, s
         track(run);
         enter_tree(run);
         run->has_id = true;
+        run->has_type = *type != '\0';
         t->count++;
         run_touch(run);
     }
     tracker_hand_on(t, id, run, start, how);
+    if (run && t->is_observed)
+        run_observe(run);
     return run;
 }
 
@@ -287,6 +291,37 @@ static void pursue_comparison(struct run *run)
     }
 }
 
+/* The list, or that of the next connection, tells what no event has. */
+static bool waits_for_type(const struct run *run)
+{
+    bool will_tell = run->wants_row || run->row_asked || run->tracker->link == LINK_DOWN ||
+                     machine_is(&run->machine, IS_AWAY);
+    return will_tell && !run->has_type && !machine_is_over(&run->machine);
+}
+
+static bool waits_to_be_announced(const struct run *run)
+{
+    return !run->tracker->is_observed || run->announcement != UNANNOUNCED ||
+           machine_traits(&run->machine)->undecided || waits_for_type(run);
+}
+
+static void announce(struct run *run)
+{
+    if (waits_to_be_announced(run))
+        return;
+    run->announcement = ANNOUNCED;
+    run->tracker->port->announce(run);
+}
+
+void run_observe(struct run *run)
+{
+    if (!run->has_id && machine_is_over(&run->machine) && run->announcement == UNANNOUNCED)
+        run->announcement = UNOBSERVED;
+    run_want_snapshot(run);
+    if (!run->has_type)
+        run_mark_row_wanted(run);
+}
+
 /* Nothing is sent any more but dismissals: what only a list could tell is let go of. */
 static void forgo_row(struct run *run)
 {
@@ -297,7 +332,7 @@ static void forgo_row(struct run *run)
 static bool is_done_with(const struct run *run)
 {
     return !run->has_id && run->in_flight == 0 && !run->compares && !run->is_dirty &&
-           !machine_is_awaited(&run->machine);
+           !run->tracker->all_asked && !machine_is_awaited(&run->machine);
 }
 
 static void after_work(struct run *run)
@@ -311,6 +346,7 @@ static void after_work(struct run *run)
     pursue_comparison(run);
     if (run->tracker->link == LINK_CLOSING && run->wants_row)
         forgo_row(run);
+    announce(run);
     if (run->tracked && is_done_with(run))
         untrack(run);
 }
@@ -323,6 +359,8 @@ static void ask_list(struct tracker *t)
     }
     for (struct attachment *a = t->attachments; a; a = a->next)
         a->is_asked = true;
+    t->all_asked = t->seeks_all;
+    t->seeks_all = t->all_in_doubt = false;
     t->list_wanted = false;
     t->list_is_out = true;
     t->port->ask_list(t);
@@ -391,4 +429,22 @@ void run_absent(struct run *run)
     if (run->has_id)
         machine_absent(&run->machine);
     settle_run(run);
+}
+
+void tracker_seek(struct tracker *t)
+{
+    t->seeks_all = t->is_observed;
+    t->list_wanted |= t->is_observed;
+    tracker_settle(t);
+}
+
+void tracker_observe(struct tracker *t, bool observe)
+{
+    bool begins = observe && !t->is_observed;
+
+    t->is_observed = observe;
+    for (struct run *run = begins ? t->runs : NULL; run; run = run->next)
+        run_observe(run);
+    if (begins)
+        tracker_seek(t);
 }

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Watches of all jobs of a monitor; see watch_jobs.h.
+ */
+#include "api/watch_jobs.h"
+#include "api/answers.h"
+#include "base/container_of.h"
+#include "driver/job_list.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Progress is asked for by the clock, for one watch. */
+struct progress {
+    bj_watch *watch; /* a reference while it is asking */
+    int64_t every_ms;
+    struct loop_timer *timer;
+    struct driver_request request;
+    bool asking;
+    bool is_over;          /* nobody reads it any more: it goes with the reply */
+    struct job_list *last; /* what the watch was given last; NULL: nothing */
+};
+
+struct jobs_watch {
+    bj_watch watch; /* first */
+    int64_t progress_ms;
+    struct progress *progress; /* NULL: nobody has asked for it */
+};
+
+static bj_monitor *watched_monitor(const bj_watch *watch)
+{
+    return watch->owner;
+}
+
+static struct jobs_watch *jobs_watch_of(bj_watch *watch)
+{
+    return (struct jobs_watch *)watch;
+}
+
+/* -------------------------------------------------------------------- changes */
+
+static void push(bj_job *job, bj_watch *watch, bj_record_kind kind, struct text *text)
+{
+    bool appears = kind == BJ_RECORD_APPEARED;
+    job_push(job, watch, kind,
+             &(struct record_refs){
+                 .name = appears ? job->type : NULL,
+                 .text = text,
+                 .job = job_value(job),
+             });
+}
+
+/* What is true already. */
+static void introduce(bj_job *job, bj_watch *watch)
+{
+    const struct machine *machine = &job->run.machine;
+
+    push(job, watch, BJ_RECORD_APPEARED, NULL);
+    if (machine_is(machine, IS_READY))
+        push(job, watch, BJ_RECORD_READY, NULL);
+    if (machine_is_stalled(machine))
+        push(job, watch, BJ_RECORD_STALLED, machine_text(machine));
+    if (!machine_is_over(machine))
+        return;
+    push(job, watch, BJ_RECORD_ENDED, machine_text(machine));
+    if (machine_is(machine, IS_RELEASED))
+        push(job, watch, BJ_RECORD_RELEASED, NULL);
+}
+
+void watch_jobs_announce(bj_job *job)
+{
+    for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
+        introduce(job, watch);
+    job_note_observer(job);
+}
+
+static void push_all(bj_job *job, bj_record_kind kind, struct text *text)
+{
+    for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
+        push(job, watch, kind, text);
+}
+
+/* An outcome that the block graph decides may come after QEMU has let go of the job. */
+void watch_jobs_report(bj_job *job, enum report news, const char *words)
+{
+    const struct machine *machine = &job->run.machine;
+    bool is_over = machine_is_over(machine);
+
+    if (news == REPORT_STATUS || (news == REPORT_RELEASED && !is_over))
+        return;
+    struct text *text = news == REPORT_ENDED ? text_ref(machine_text(machine))
+                        : words              ? text_printf("%s", words)
+                                             : NULL;
+    push_all(job, job_record_of(news), text);
+    text_unref(text);
+    if (news == REPORT_ENDED && machine_is(machine, IS_RELEASED))
+        push_all(job, BJ_RECORD_RELEASED, NULL);
+}
+
+void watch_jobs_miss(bj_monitor *monitor)
+{
+    for (bj_watch *watch = monitor->jobs_watches; watch; watch = watch->next)
+        watch_miss(watch);
+}
+
+/* -------------------------------------------------------------------- seeking */
+
+/* Before 3.0 QEMU says nothing of a new job, nor does libvirt; and a list can be refused. */
+static bool needs_seeking(const bj_monitor *monitor)
+{
+    const struct tracker *t = &monitor->tracker;
+    return t->link == LINK_UP && t->is_observed && (!t->reports_created || t->seeks_all);
+}
+
+static void on_seek_timer(void *user)
+{
+    bj_monitor *monitor = user;
+    if (needs_seeking(monitor))
+        tracker_seek(&monitor->tracker);
+}
+
+void watch_jobs_listed(bj_monitor *monitor)
+{
+    if (!needs_seeking(monitor))
+        return;
+    if (!monitor->seek_timer)
+        monitor->seek_timer = loop_timer_new(monitor->ctx->loop, on_seek_timer, monitor);
+    if (monitor->seek_timer)
+        loop_timer_set(monitor->seek_timer, (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_POLL_MS));
+    else
+        watch_jobs_miss(monitor);
+}
+
+/* ------------------------------------------------------------------- progress */
+
+static void progress_free(struct progress *progress)
+{
+    loop_timer_free(progress->timer);
+    job_list_free(progress->last);
+    free(progress);
+}
+
+/* QEMU's lists keep their order, so that it mostly is the next row. */
+static const bj_job_info *find_row(const struct job_list *list, const char *id, size_t *hint)
+{
+    for (size_t n = 0; list && n < list->count; n++) {
+        size_t i = (*hint + n) % list->count;
+        if (strcmp(list->rows[i].info.id, id) != 0)
+            continue;
+        *hint = i + 1;
+        return &list->rows[i].info;
+    }
+    return NULL;
+}
+
+static void push_progress(const struct progress *progress, const bj_job_info *row,
+                          const bj_job_info *before)
+{
+    bj_watch *watch = progress->watch;
+    struct run *run = tracker_find(&watched_monitor(watch)->tracker, row->id);
+    bool is_news = !before || row->current != before->current || row->total != before->total;
+
+    if (!is_news || !run || run->announcement != ANNOUNCED || machine_is_over(&run->machine))
+        return;
+    watch_push(watch,
+               &(bj_record){
+                   .kind = BJ_RECORD_PROGRESS,
+                   .current = row->current,
+                   .total = row->total,
+               },
+               &(struct record_refs){.job = job_value(job_of(run))});
+}
+
+static void ask_later(const struct progress *progress)
+{
+    loop_timer_set(progress->timer, progress->every_ms);
+}
+
+static void take_list(struct progress *progress, struct driver_reply *reply)
+{
+    size_t hint = 0;
+
+    for (size_t i = 0; reply->list && i < reply->list->count; i++) {
+        const bj_job_info *row = &reply->list->rows[i].info;
+        push_progress(progress, row, find_row(progress->last, row->id, &hint));
+    }
+    if (!reply->list)
+        return;
+    job_list_free(progress->last);
+    progress->last = reply->list;
+    reply->list = NULL;
+}
+
+static void on_progress(struct driver_request *request, struct driver_reply *reply)
+{
+    struct progress *progress = container_of(request, struct progress, request);
+    bj_watch *watch = progress->watch;
+
+    progress->asking = false;
+    if (progress->is_over) {
+        progress_free(progress);
+    } else {
+        take_list(progress, reply);
+        ask_later(progress);
+    }
+    watch_unref_memory(watch);
+}
+
+static void ask_progress(void *user)
+{
+    struct progress *progress = user;
+    struct driver *driver = watched_monitor(progress->watch)->driver;
+
+    progress->request.done = on_progress;
+    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
+        ask_later(progress);
+        return;
+    }
+    progress->asking = true;
+    watch_ref_memory(progress->watch);
+}
+
+static void begin_progress(struct jobs_watch *watch)
+{
+    struct progress *progress = calloc(1, sizeof *progress);
+    struct loop_timer *timer =
+        progress ? loop_timer_new(watch->watch.ctx->loop, ask_progress, progress) : NULL;
+
+    if (!timer) {
+        free(progress);
+        watch_miss(&watch->watch);
+        return;
+    }
+    progress->watch = &watch->watch;
+    progress->every_ms = watch->progress_ms;
+    progress->timer = timer;
+    watch->progress = progress;
+    ask_progress(progress);
+}
+
+static void end_progress(struct jobs_watch *watch)
+{
+    struct progress *progress = watch->progress;
+
+    watch->progress = NULL;
+    if (!progress)
+        return;
+    progress->is_over = true;
+    if (progress->asking)
+        loop_timer_stop(progress->timer);
+    else
+        progress_free(progress);
+}
+
+/* -------------------------------------------------------------------- watches */
+
+static void begin_watch(bj_watch *watch)
+{
+    bj_monitor *monitor = watched_monitor(watch);
+
+    if (!monitor_begin_watch(monitor, watch, &monitor->jobs_watches))
+        return;
+    for (struct run *run = monitor->tracker.runs; run; run = run->next)
+        if (run->announcement == ANNOUNCED && (run->has_id || !machine_is_over(&run->machine)))
+            introduce(job_of(run), watch);
+    tracker_observe(&monitor->tracker, true);
+    if (jobs_watch_of(watch)->progress_ms > 0)
+        begin_progress(jobs_watch_of(watch));
+}
+
+static void leave_watch(bj_watch *watch)
+{
+    bj_monitor *monitor = watched_monitor(watch);
+
+    end_progress(jobs_watch_of(watch));
+    watch_unlink(watch, &monitor->jobs_watches);
+    if (!monitor->jobs_watches)
+        tracker_observe(&monitor->tracker, false);
+}
+
+static bool is_valid(const bj_watch_jobs_options *options)
+{
+    return !options || (options->size >= sizeof *options && options->progress_ms >= 0);
+}
+
+int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *options,
+                          bj_watch **ret_watch)
+{
+    static const struct watch_ops ops = {
+        .begin = begin_watch,
+        .leave = leave_watch,
+        .disown = monitor_disown,
+    };
+    if (!monitor || !ret_watch || !is_valid(options))
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+    struct jobs_watch *watch = (struct jobs_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
+                                                              monitor_ref_memory(monitor));
+    if (!watch)
+        return BJ_E_NOMEM;
+    watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
+    watch->progress_ms = options ? options->progress_ms : 0;
+    *ret_watch = watch_launch(&watch->watch);
+    return BJ_OK;
+}
