@@ -252,6 +252,7 @@ static void b61_ends_beyond_the_limit_are_counted_by_themselves(void **state)
     while (bj_watch_next(w, 0, &record) == BJ_OK) {
         lost += record->lost;
         lost_ends += record->lost_ends;
+        assert_true(record->lost_ends <= record->lost);
         if (record->kind == BJ_RECORD_LAGGED)
             continue;
         assert_int_equal(record->sequence, record->current);

@@ -282,8 +282,8 @@ static void keep_stalled(bj_watch *watch)
 /* Another is the latest. Returns what is to be freed without the lock. */
 static struct watch_entry *set_stalled(bj_watch *watch, struct watch_entry *stalled)
 {
-    struct watch_entry *dropped =
-        watch->stalled_is_kept ? line_remove(&watch->kept, place_of_stalled(watch)) : NULL;
+    struct watch_entry **place = watch->stalled_is_kept ? place_of_stalled(watch) : NULL;
+    struct watch_entry *dropped = place && *place ? line_remove(&watch->kept, place) : NULL;
     if (dropped)
         dropped->next = NULL;
     watch->stalled = stalled;
@@ -417,17 +417,19 @@ static struct watch_line *line_of_next(bj_watch *watch)
 static bool take_lost(bj_watch *watch, const struct watch_entry *next, bj_record *record)
 {
     uint64_t last = next ? next->record.sequence - 1 : watch->pushed;
-    if (watch->read == last)
+    uint64_t lost = last - watch->read;
+    uint64_t lost_ends = watch->lost_ends < lost ? watch->lost_ends : lost;
+    if (lost == 0)
         return false;
     *record = (bj_record){
         .kind = BJ_RECORD_LAGGED,
-        .lost = last - watch->read,
-        .lost_ends = watch->lost_ends,
+        .lost = lost,
+        .lost_ends = lost_ends,
         .name = "",
         .text = "",
     };
     watch->read = last;
-    watch->lost_ends = 0;
+    watch->lost_ends -= lost_ends;
     return true;
 }
 
