@@ -35,7 +35,8 @@ func TestB60AllJobsInALoop(t *testing.T) {
 	for change := range m.AllJobs(patience(t), blockjob.WatchJobsOptions{}) {
 		t.Errorf("%v", change)
 	}
-	for change := range m.AllJobs(nil, blockjob.WatchJobsOptions{}) { //lint:ignore SA1012 that is the test
+	//lint:ignore SA1012 that is the test
+	for change := range m.AllJobs(nil, blockjob.WatchJobsOptions{}) {
 		t.Errorf("%v", change)
 	}
 }

@@ -395,6 +395,7 @@ func openAndCancel(m *blockjob.Monitor, stop <-chan struct{}) error {
 		ctx, cancel := context.WithCancel(context.Background())
 		changes, err := m.WatchJobs(ctx, blockjob.WatchJobsOptions{})
 		if err != nil {
+			cancel()
 			return err
 		}
 		runtime.Gosched()
