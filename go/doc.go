@@ -68,7 +68,8 @@
 // # Events
 //
 // [Monitor.Events] delivers all events of a QEMU, [Job.Watch] everything that happens to one job, and [Job.Progress]
-// how far it is. Each call opens a stream of its own, which has every event once and in order, whoever caused
+// how far it is. [Monitor.WatchJobs] delivers what happens to all jobs of a QEMU, whoever starts them: each with its outcome,
+// however short it was. Each call opens a stream of its own, which has every event once and in order, whoever caused
 // it. The channel is closed when nothing more will come. What waits for a slow receiver is bounded, in
 // number and in bytes; the receiver learns how much was dropped, and other receivers are not affected.
 //

@@ -181,6 +181,28 @@ func ExampleMonitor_Events() {
 	fmt.Println(monitor.Err())
 }
 
+// An observer sees every job, whoever starts it, with its outcome.
+func ExampleMonitor_WatchJobs() {
+	var ctx context.Context
+	var monitor *blockjob.Monitor
+
+	changes, err := monitor.WatchJobs(ctx, blockjob.WatchJobsOptions{Progress: time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for change := range changes {
+		switch change.Kind {
+		case blockjob.JobAppeared:
+			fmt.Println(change.Job.ID(), change.Type)
+		case blockjob.JobProgress:
+			fmt.Println(change.Job.ID(), change.Current, "of", change.Total)
+		case blockjob.JobEnded:
+			fmt.Println(change.Job.ID(), change.Outcome, change.Err)
+		}
+	}
+	fmt.Println(monitor.Err())
+}
+
 // Any command; integers are exact.
 func ExampleMonitor_Execute() {
 	var ctx context.Context

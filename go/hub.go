@@ -19,6 +19,7 @@ type hub struct {
 	limits   limits
 	ring     uint64 // of a stream
 	bytes    uint64 // of a stream, too
+	jobs     uint64 // of a monitor
 	monitors int    // guarded by hubs
 
 	ctx   core.Ctx
@@ -93,13 +94,15 @@ func newHub(l limits) (*hub, error) {
 		return nil, &Error{Code: ErrSystem, Text: "polling the library's queue: " + err.Error()}
 	}
 
-	var ring, bytes uint64
+	var ring, bytes, jobs uint64
 	core.CtxGetLimit(ctx, core.LimitWatchRing, &ring)
 	core.CtxGetLimit(ctx, core.LimitMessageBytes, &bytes)
+	core.CtxGetLimit(ctx, core.LimitJobs, &jobs)
 	h := &hub{
 		limits: l,
 		ring:   ring,
 		bytes:  bytes,
+		jobs:   jobs,
 		ctx:    core.CtxRef(ctx),
 		queue:  core.QueueRef(queue),
 		fd:     fd,

@@ -267,7 +267,7 @@ func (m *Monitor) Err() error {
 }
 
 // Close closes the connection. All waits on it end with ErrClosed, and the channels of
-// Events, Watch and Progress are closed. No goroutine of the monitor is left when Close returns.
+// Events, WatchJobs, Watch and Progress are closed. No goroutine of the monitor is left when Close returns.
 // Closing twice is harmless.
 //
 // Jobs go on in QEMU, and Attach finds them again; one that this program has started stays listed as

@@ -18,17 +18,17 @@ type Limit int
 
 // The limits, and what they are without WithLimit.
 const (
-	LimitMessageBytes   Limit = core.LimitMessageBytes   // of one message from QEMU, and of all events or updates that wait for a receiver; 16 MiB
+	LimitMessageBytes   Limit = core.LimitMessageBytes   // of one message from QEMU, and of all that waits for a receiver of events, updates or changes; 16 MiB
 	LimitMessageTokens  Limit = core.LimitMessageTokens  // of one message; 1,048,576
 	LimitMessageNesting Limit = core.LimitMessageNesting // of one message; 256, at most 1,024
 	LimitInFlight       Limit = core.LimitInFlight       // commands sent and not answered, per monitor; 64
 	LimitQueued         Limit = core.LimitQueued         // commands not sent yet, per monitor; 1,024
 	LimitJobs           Limit = core.LimitJobs           // jobs that are followed, per monitor; 4,096
-	LimitWatchRing      Limit = core.LimitWatchRing      // events or updates that wait for a receiver; 256
+	LimitWatchRing      Limit = core.LimitWatchRing      // events, updates or changes that wait for a receiver; 256
 	LimitConnectMS      Limit = core.LimitConnectMS      // connect, greeting and negotiation; 10,000
 	LimitCommandMS      Limit = core.LimitCommandMS      // a command, where the context has no deadline; 60,000
 	LimitStallMS        Limit = core.LimitStallMS        // how long a job may be paused before a pivot fails with ErrStalled; 1,000
-	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6) is polled; 500
+	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6; a new job before 3.0) is polled; 500
 	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long what is left to copy may fail to shrink before a Watch with an interval reports UpdateStalled; 10,000
 )
 

@@ -42,6 +42,31 @@ func (k UpdateKind) String() string {
 	return fmt.Sprintf("UpdateKind(%d)", int(k))
 }
 
+// String returns the kind as "APPEARED", "READY", ...
+func (k JobChangeKind) String() string {
+	switch k {
+	case JobAppeared:
+		return "APPEARED"
+	case JobReady:
+		return "READY"
+	case JobStalled:
+		return "STALLED"
+	case JobResumed:
+		return "RESUMED"
+	case JobProgress:
+		return "PROGRESS"
+	case JobEnded:
+		return "ENDED"
+	case JobReleased:
+		return "RELEASED"
+	case JobsDisconnected:
+		return "DISCONNECTED"
+	case JobsReconnected:
+		return "RECONNECTED"
+	}
+	return fmt.Sprintf("JobChangeKind(%d)", int(k))
+}
+
 // String returns what is known of the job without asking QEMU, as "job bj-1 (mirror, ready)".
 func (j *Job) String() string {
 	if j.use() == nil {
@@ -152,6 +177,23 @@ func (u Update) String() string {
 		what += " " + u.Outcome.String()
 	}
 	return after(u.Dropped, join(": ", what, u.Text))
+}
+
+// String returns the change as "job bj-1: APPEARED mirror", "job bj-1: ENDED FAILED: ...", "DISCONNECTED: ...".
+func (c JobChange) String() string {
+	what := c.Kind.String()
+	switch c.Kind {
+	case JobAppeared:
+		what = join(" ", what, c.Type)
+	case JobProgress:
+		what += " " + c.Progress.String()
+	case JobEnded:
+		what += " " + c.Outcome.String()
+	}
+	if c.Job != nil {
+		what = "job " + c.Job.ID() + ": " + what
+	}
+	return after(c.Dropped, join(": ", what, c.Reason))
 }
 
 // titled adds what is known of a thing to its name.

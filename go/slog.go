@@ -26,6 +26,11 @@ func (k UpdateKind) LogValue() slog.Value {
 	return slog.StringValue(k.String())
 }
 
+// LogValue returns what String does.
+func (k JobChangeKind) LogValue() slog.Value {
+	return slog.StringValue(k.String())
+}
+
 // LogValue returns what is known of the job without asking QEMU: id, type, ready, outcome, error.
 func (j *Job) LogValue() slog.Value {
 	return group(
@@ -107,6 +112,29 @@ func (u Update) LogValue() slog.Value {
 		all = append(all, slog.Int64("current", u.Progress.Current), slog.Int64("total", u.Progress.Total))
 	case UpdateEnded:
 		all = append(all, slog.Any("outcome", u.Outcome))
+	}
+	return group(all...)
+}
+
+// LogValue returns kind, the job's id (job) and type, what goes with the kind (started, current and total, outcome,
+// reason), event_time, dropped and dropped_ends.
+func (c JobChange) LogValue() slog.Value {
+	all := []slog.Attr{
+		slog.Any("kind", c.Kind),
+		slog.String("job", c.Job.ID()),
+		slog.String("type", c.Type),
+		slog.String("reason", c.Reason),
+		slog.Time("event_time", c.Time),
+		slog.Uint64("dropped", c.Dropped),
+		slog.Uint64("dropped_ends", c.DroppedEnds),
+	}
+	switch c.Kind {
+	case JobAppeared:
+		all = append(all, slog.Bool("started", c.Started))
+	case JobProgress:
+		all = append(all, slog.Int64("current", c.Current), slog.Int64("total", c.Total))
+	case JobEnded:
+		all = append(all, slog.Any("outcome", c.Outcome))
 	}
 	return group(all...)
 }

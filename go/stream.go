@@ -13,9 +13,9 @@ import (
 
 // A notice is a record, copied.
 type notice struct {
-	next   *notice
-	number uint64 // counts the records of the watch, those that were dropped included
-	kept   bool   // never dropped
+	before, after *notice // in the stream
+	line          *line   // that it belongs to
+	number        uint64  // counts the records of the watch, those that were dropped included
 
 	kind           int
 	code           int
@@ -23,39 +23,58 @@ type notice struct {
 	current, total int64
 	time           time.Time
 	name, text     string
+	job            core.Job // a reference, of all jobs; else nil
+	started        bool
 	dropped        uint64 // records lost just before this one; set when it is taken
+	droppedEnds    uint64 // how many of them were ends
 }
 
 func (n *notice) size() uint64 {
 	return uint64(len(n.name) + len(n.text))
 }
 
+// free is for a notice that nobody will read.
+func (n *notice) free() {
+	if n.job != nil {
+		core.JobUnref(n.job)
+	}
+}
+
+// A line is those of a stream's notices that are dropped, the oldest first, when there are too many of them.
+type line struct {
+	from  *notice // before it there is none of them; nil: look from the first notice on
+	count uint64
+	bytes uint64
+}
+
 // A stream keeps the records of one watch until the receiver takes them. The reader of the queue must
 // not wait for a slow receiver: the oldest beyond the limits are dropped, in constant time, and the
-// receiver learns how many from the numbers (B61). Never dropped, and not counted, is the latest of each
-// kind that says where a job or the connection stands.
+// receiver learns how many from the numbers (B61). Of one job, or of QEMU's events, the latest of each kind
+// that says where the job or the connection stands is never dropped, and not counted. Of all jobs, so many READY and
+// ENDED are kept that only a receiver who is thousands of jobs behind loses one.
 type stream struct {
 	keep      func(kind int) bool // which records the receiver wants
+	ofJobs    bool                // of all jobs
 	limit     uint64              // of notices
+	keptLimit uint64              // of READY and ENDED, of all jobs
 	byteLimit uint64              // of their texts
 	wake      chan struct{}       // room for one
 
-	mu     sync.Mutex
-	first  *notice // a list: what was taken is not referred to any more
-	last   **notice
-	latest map[int]*notice // the kept ones, by kind
-	count  uint64          // of those that may be dropped
-	bytes  uint64          // of all
-	number uint64          // of the record that came last
-	taken  uint64          // the number of the notice that was taken last
-	ended  bool
+	mu       sync.Mutex
+	first    *notice // a list: what was taken is not referred to any more
+	last     *notice
+	ring     line            // those that may be dropped
+	kept     line            // the others
+	latest   map[int]*notice // of the kept ones, by kind
+	lostEnds uint64          // since the last notice
+	taken    uint64          // the number of the notice that was taken last
+	ended    bool
+	closed   bool // nobody receives any more
 }
 
 // newStream makes one for so many notices; 0 stands for the monitor's limit.
 func newStream(limit uint64, keep func(kind int) bool) *stream {
-	s := &stream{keep: keep, limit: limit, wake: make(chan struct{}, 1), latest: make(map[int]*notice)}
-	s.last = &s.first
-	return s
+	return &stream{keep: keep, limit: limit, wake: make(chan struct{}, 1), latest: make(map[int]*notice)}
 }
 
 func (s *stream) receive(record core.Record) bool {
@@ -63,21 +82,13 @@ func (s *stream) receive(record core.Record) bool {
 
 	s.mu.Lock()
 	switch {
+	case s.closed:
 	case kind == core.RecordClosed:
 		s.ended = true
 	case kind == core.RecordLagged:
-		s.number += record.Lost()
+		s.lostEnds += record.LostEnds()
 	case s.keep(kind):
-		s.push(&notice{
-			kind:    kind,
-			code:    record.Error(),
-			outcome: Outcome(record.Outcome()),
-			current: record.Current(),
-			total:   record.Total(),
-			time:    fromMicroseconds(record.TimestampUS()),
-			name:    record.Name(),
-			text:    record.Text(),
-		})
+		s.push(copyOf(record))
 	}
 	s.mu.Unlock()
 
@@ -88,61 +99,144 @@ func (s *stream) receive(record core.Record) bool {
 	return kind != core.RecordClosed
 }
 
-func (s *stream) push(n *notice) {
-	s.number++
-	n.number = s.number
-	*s.last = n
-	s.last = &n.next
-	s.bytes += n.size()
-
-	if !matters(n.kind) {
-		s.count++
-	} else {
-		if before := s.latest[n.kind]; before != nil {
-			before.kept = false
-			s.count++
-		}
-		s.latest[n.kind] = n
-		n.kept = true
+func copyOf(record core.Record) *notice {
+	n := &notice{
+		number:  record.Sequence(),
+		kind:    record.Kind(),
+		code:    record.Error(),
+		outcome: Outcome(record.Outcome()),
+		current: record.Current(),
+		total:   record.Total(),
+		time:    fromMicroseconds(record.TimestampUS()),
+		name:    record.Name(),
+		text:    record.Text(),
+		started: record.Started(),
 	}
-	for s.count > s.limit || s.bytes > s.byteLimit && s.count > 1 {
-		s.drop()
-	}
-}
-
-// drop passes by what is kept, which is one of a kind.
-func (s *stream) drop() {
-	link := &s.first
-	for (*link).kept {
-		link = &(*link).next
-	}
-	s.remove(link)
-}
-
-func (s *stream) remove(link **notice) *notice {
-	n := *link
-	*link = n.next
-	if s.last == &n.next {
-		s.last = link
-	}
-	n.next = nil
-	s.bytes -= n.size()
-	if n.kept {
-		delete(s.latest, n.kind)
-	} else {
-		s.count--
+	if job := record.Job(); job != nil {
+		n.job = core.JobRef(job)
 	}
 	return n
+}
+
+func (s *stream) push(n *notice) {
+	n.droppedEnds = s.lostEnds
+	s.lostEnds = 0
+	if n.before = s.last; n.before != nil {
+		n.before.after = n
+	} else {
+		s.first = n
+	}
+	s.last = n
+
+	s.enter(n, s.lineOf(n))
+	for s.ring.count > s.limit || s.ring.bytes+s.kept.bytes > s.byteLimit && s.ring.count > 1 {
+		s.drop(&s.ring)
+	}
+	for s.ofJobs && s.kept.count > 1 && (s.kept.count > s.keptLimit || s.kept.bytes > s.byteLimit) {
+		s.drop(&s.kept)
+	}
+}
+
+// lineOf is the line for a new notice. One that was the latest of its kind until now may be dropped.
+func (s *stream) lineOf(n *notice) *line {
+	if s.ofJobs {
+		if n.kind == core.RecordReady || n.kind == core.RecordEnded {
+			return &s.kept
+		}
+		return &s.ring
+	}
+	if !matters(n.kind) {
+		return &s.ring
+	}
+	if before := s.latest[n.kind]; before != nil {
+		s.leave(before)
+		s.enter(before, &s.ring)
+	}
+	s.latest[n.kind] = n
+	return &s.kept
+}
+
+func (s *stream) enter(n *notice, l *line) {
+	n.line = l
+	l.count++
+	l.bytes += n.size()
+	if l.from != nil && n.number < l.from.number {
+		l.from = n
+	}
+}
+
+func (s *stream) leave(n *notice) {
+	n.line.count--
+	n.line.bytes -= n.size()
+	if s.latest[n.kind] == n {
+		delete(s.latest, n.kind)
+	}
+}
+
+// drop looks at each notice once, but for those few that are the latest of their kind.
+func (s *stream) drop(l *line) {
+	n := l.from
+	if n == nil {
+		n = s.first
+	}
+	for n.line != l {
+		n = n.after
+	}
+	l.from = n
+
+	ends := n.droppedEnds
+	if n.kind == core.RecordEnded {
+		ends++
+	}
+	if n.after != nil {
+		n.after.droppedEnds += ends
+	} else {
+		s.lostEnds += ends
+	}
+	s.remove(n)
+	n.free()
+}
+
+func (s *stream) remove(n *notice) {
+	if n.before != nil {
+		n.before.after = n.after
+	} else {
+		s.first = n.after
+	}
+	if n.after != nil {
+		n.after.before = n.before
+	} else {
+		s.last = n.before
+	}
+	for _, l := range []*line{&s.ring, &s.kept} {
+		if l.from == n {
+			l.from = n.after
+		}
+	}
+	s.leave(n)
+	n.before, n.after = nil, nil
 }
 
 func (s *stream) take() *notice {
-	if s.first == nil {
+	n := s.first
+	if n == nil {
 		return nil
 	}
-	n := s.remove(&s.first)
+	s.remove(n)
 	n.dropped = n.number - s.taken - 1
 	s.taken = n.number
 	return n
+}
+
+// close forgets what was not taken.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.closed = true
+	for n := s.take(); n != nil; n = s.take() {
+		n.free()
+	}
 }
 
 func matters(kind int) bool {
@@ -204,6 +298,7 @@ func open[T any](ctx context.Context, m *Monitor, s *stream, watch func(core.Mon
 		forward(ctx.Done(), m.closing, s, out, convert)
 		core.WatchClose(handle)
 		m.hub.forget(token)
+		s.close()
 	}()
 	return out, nil
 }
@@ -226,6 +321,7 @@ func (m *Monitor) connect(s *stream, watch core.Watch) (token uint64, err error)
 	if s.limit == 0 {
 		s.limit = m.hub.ring
 	}
+	s.keptLimit = 2 * m.hub.jobs
 	s.byteLimit = m.hub.bytes
 
 	token, ok := m.hub.deliver(s, func(queue core.Queue, token uint64) int {

@@ -630,3 +630,22 @@ func TestLibvirtExample(t *testing.T) {
 		t.Errorf("it says %q", output)
 	}
 }
+
+func TestB60AllJobsOfADomain(t *testing.T) {
+	d, m := domain(t)
+	changes := watchJobs(t, m, blockjob.WatchJobsOptions{})
+	job, _ := copyDisk(t, d, m, nil)
+	appeared := nextChange(t, changes, blockjob.JobAppeared)
+	if appeared.Job.ID() != "vda" || appeared.Type != "mirror" || !appeared.Started {
+		t.Errorf("%+v", appeared)
+	}
+	nextChange(t, changes, blockjob.JobReady)
+	ends(t, blockjob.Pivoted)(appeared.Job.Pivot(patience(t)))
+	if ended := nextChange(t, changes, blockjob.JobEnded); ended.Outcome != blockjob.Pivoted || ended.Err != nil {
+		t.Errorf("%+v", ended)
+	}
+	nextChange(t, changes, blockjob.JobReleased)
+	if job.Outcome() != blockjob.Pivoted {
+		t.Errorf("%v", job)
+	}
+}

@@ -25,24 +25,24 @@ const noWatches = `
 int bj_job_watch(void *job, int64_t progress_ms, void **ret_watch)
 {
     int (*real)(void *, int64_t, void **) = (int (*)(void *, int64_t, void **))dlsym(RTLD_NEXT, "bj_job_watch");
-    return access(getenv("NO_WATCHES"), F_OK) == 0 ? -2 : real(job, progress_ms, ret_watch);
+    return access(getenv("INTERPOSED"), F_OK) == 0 ? -2 : real(job, progress_ms, ret_watch);
 }
 `
 
-// without runs a test once more, in a process in which noWatches is loaded, and returns the path of the file.
-// It is "" in the test that is not to go on, as it has been run.
-func without(t *testing.T) string {
+// interposed runs a test once more, in a process in which that C code stands before the library, and returns the path
+// of a file, INTERPOSED to the code, by which they talk. It is "" in the test that is not to go on, as it has been run.
+func interposed(t *testing.T, code string) string {
 	t.Helper()
-	if path := os.Getenv("NO_WATCHES"); path != "" {
+	if path := os.Getenv("INTERPOSED"); path != "" {
 		return path
 	}
 	dir := qemu.TempDir(t)
-	source, library := filepath.Join(dir, "no_watches.c"), filepath.Join(dir, "no_watches.so")
-	ok(t, os.WriteFile(source, []byte(noWatches), 0o600))
+	source, library := filepath.Join(dir, "interposed.c"), filepath.Join(dir, "interposed.so")
+	ok(t, os.WriteFile(source, []byte(code), 0o600))
 	run(t, dir, nil, "cc", "-shared", "-fPIC", "-o", library, source)
 
 	test := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	test.Env = append(os.Environ(), "LD_PRELOAD="+library, "NO_WATCHES="+filepath.Join(dir, "memory is short"))
+	test.Env = append(os.Environ(), "LD_PRELOAD="+library, "INTERPOSED="+filepath.Join(dir, "word"))
 	if output, err := test.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}
@@ -50,7 +50,7 @@ func without(t *testing.T) string {
 }
 
 func TestC108DoneWithoutMemoryIsNotDone(t *testing.T) {
-	file := without(t)
+	file := interposed(t, noWatches)
 	if file == "" {
 		return
 	}
@@ -74,7 +74,7 @@ func TestC108DoneWithoutMemoryIsNotDone(t *testing.T) {
 }
 
 func TestC108DoneWithoutMemoryOfAClosedMonitor(t *testing.T) {
-	file := without(t)
+	file := interposed(t, noWatches)
 	if file == "" {
 		return
 	}

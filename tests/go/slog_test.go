@@ -64,6 +64,18 @@ func TestC54Logged(t *testing.T) {
 			`{"kind":"PROGRESS","current":1,"total":2}`,
 		},
 		{
+			logged(blockjob.JobChange{Kind: blockjob.JobAppeared, Job: job, Type: "mirror", Time: noon}),
+			`{"kind":"APPEARED","job":"copy","type":"mirror","event_time":"2026-01-02T12:00:00Z","started":false}`,
+		},
+		{
+			logged(blockjob.JobChange{Kind: blockjob.JobProgress, Progress: blockjob.Progress{Current: 1, Total: 2}, Dropped: 3, DroppedEnds: 2}),
+			`{"kind":"PROGRESS","dropped":3,"dropped_ends":2,"current":1,"total":2}`,
+		},
+		{
+			logged(blockjob.JobChange{Kind: blockjob.JobEnded, Outcome: blockjob.Lost, Reason: "QEMU has gone"}),
+			`{"kind":"ENDED","reason":"QEMU has gone","outcome":"LOST"}`,
+		},
+		{
 			logged(blockjob.JobInfo{ID: "copy", Type: "mirror", Current: 0, Total: 2, Speed: -1}),
 			`{"id":"copy","type":"mirror","current":0,"total":2,"ready":false,"paused":false}`,
 		},

@@ -151,6 +151,33 @@ func TestB61WhatMattersIsNeverLost(t *testing.T) {
 	}
 }
 
+func TestB61OldestUpdatesAreDroppedFirst(t *testing.T) {
+	fake := fakeqemu.Start(t, "7.2")
+	m := dial(t, fake.URI, blockjob.WithLimit(blockjob.LimitWatchRing, 2))
+	ctx := patience(t)
+	job := fakeMirror(t, m, "copy0")
+	updates, err := job.Watch(ctx, 0)
+	ok(t, err)
+	ok(t, job.Pause(ctx))
+	for i := 0; i < 2; i++ {
+		ok(t, job.Resume(ctx))
+		ok(t, job.Pause(ctx))
+	}
+	fake.Do("die", nil)
+	<-m.Done()
+
+	// One may be on its way already, and the latest is kept.
+	seen := 0
+	for u := range updates {
+		if u.Kind == blockjob.UpdateStalled {
+			seen++
+		}
+	}
+	if seen < 1 || seen > 2 {
+		t.Errorf("saw %d stalls", seen)
+	}
+}
+
 func TestB62StreamEndsAndSaysWhy(t *testing.T) {
 	fake := fakeqemu.Start(t, "7.2")
 	m := dial(t, fake.URI)

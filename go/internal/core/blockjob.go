@@ -175,6 +175,7 @@ extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_t
 extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_60 arg3);
 extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_61 arg2, swig_voidp arg3);
 extern swig_intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
+extern swig_intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_voidp arg3);
 extern swig_voidp _wrap_WatchRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_WatchUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_62 arg3);
@@ -950,6 +951,15 @@ func MonitorWatch(arg1 Monitor, arg2 *Watch) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	swig_r = (int)(C._wrap_MonitorWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	return swig_r
+}
+
+func MonitorWatchJobs(arg1 Monitor, arg2 unsafe.Pointer, arg3 *Watch) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (int)(C._wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 

@@ -1400,6 +1400,23 @@ intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_watch 
 }
 
 
+intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_watch_jobs_options *_swig_go_1, bj_watch **_swig_go_2) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  bj_watch_jobs_options *arg2 = (bj_watch_jobs_options *) 0 ;
+  bj_watch **arg3 = (bj_watch **) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  arg2 = *(bj_watch_jobs_options **)&_swig_go_1; 
+  arg3 = *(bj_watch ***)&_swig_go_2; 
+  
+  result = (int)bj_monitor_watch_jobs(arg1,(struct bj_watch_jobs_options const *)arg2,arg3);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 bj_watch *_wrap_WatchRef_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_watch *result = 0 ;

@@ -100,6 +100,8 @@ const (
 	RecordEnded        = C.BJ_RECORD_ENDED
 	RecordLagged       = C.BJ_RECORD_LAGGED
 	RecordClosed       = C.BJ_RECORD_CLOSED
+	RecordAppeared     = C.BJ_RECORD_APPEARED
+	RecordReleased     = C.BJ_RECORD_RELEASED
 )
 
 // String copies a string of the library; "" for NULL.
@@ -122,6 +124,10 @@ func (r Record) Total() int64       { return int64(r.record.total) }
 func (r Record) TimestampUS() int64 { return int64(r.record.timestamp_us) }
 func (r Record) Name() string       { return C.GoString(r.record.name) }
 func (r Record) Text() string       { return C.GoString(r.record.text) }
+func (r Record) Job() Job           { return Job(r.record.job) }
+func (r Record) Sequence() uint64   { return uint64(r.record.sequence) }
+func (r Record) LostEnds() uint64   { return uint64(r.record.lost_ends) }
+func (r Record) Started() bool      { return bool(r.record.started) }
 
 const batchSize = 128
 
@@ -149,6 +155,15 @@ func (b Batch) Record(i int) Record {
 // Free gives the memory back.
 func (b Batch) Free() {
 	C.free(unsafe.Pointer(b.records))
+}
+
+// WatchJobs is MonitorWatchJobs with the options one by one.
+func WatchJobs(monitor Monitor, progressMS int64, watch *Watch) int {
+	options := C.bj_watch_jobs_options{
+		size:        C.sizeof_bj_watch_jobs_options,
+		progress_ms: C.int64_t(progressMS),
+	}
+	return MonitorWatchJobs(monitor, unsafe.Pointer(&options), watch)
 }
 
 // Info is a bj_job_info.
