@@ -14,7 +14,8 @@
 
 A monitor may also be a libvirt domain: `blockjob.connect("qemu:///system#vm1")`, or a `virDomain`.
 Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
-`reconnect` carries waits through the end of its connection.
+`reconnect` carries waits through the end of its connection. `Monitor.watch_jobs()` tells of every
+job of a QEMU, whoever started it.
 
 This is the asyncio front-end; `blockjob.sync` has the same names for plain threads. Nothing is
 polled: QEMU's own events decide.
@@ -64,8 +65,10 @@ from ._errors import (
     UsageError,
 )
 from ._records import (
+    ChangeKind,
     Event,
     EventKind,
+    JobChange,
     JobInfo,
     Limit,
     Outcome,
@@ -79,6 +82,7 @@ __version__ = _version()
 
 __all__ = [
     "Busy",
+    "ChangeKind",
     "Closed",
     "ConnectError",
     "Connecting",
@@ -90,6 +94,7 @@ __all__ = [
     "Group",
     "InvalidArgument",
     "Job",
+    "JobChange",
     "JobEnded",
     "JobFailed",
     "JobInfo",

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-# What the documents name is there.
+# What the documents name is there, and the guide's program does what it says.
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+from qemu import Qemu
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +38,29 @@ def test_the_architecture_names_functions_that_exist() -> None:
         for function in re.findall(r"`(\w+)`", functions):
             # Defined, not only called: at the beginning of a line, after its type.
             assert re.search(rf"^\w[^;=\n]*\b{function}(\(|\[)", sources, re.M), question
+
+
+def test_the_guides_program_logs_all_jobs(daemon: Qemu) -> None:
+    found = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/guide.md").read_text(), re.M | re.S)
+    assert len(found) == 1
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.add_guest("drive")
+    job = {"device": "drive", "target": "copy", "sync": "full"}
+    daemon.do("blockdev-mirror", job | {"speed": 1, "buf-size": 65536}, job_id="theirs")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", found[0], daemon.uri], stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "theirs mirror APPEARED\n"
+            daemon.release("theirs")
+            assert program.stdout.readline() == "theirs mirror READY\n"
+            daemon.do("job-complete", id="theirs")
+            assert program.stdout.readline() == "theirs mirror PIVOTED \n"
+            assert program.stdout.readline() == "theirs mirror RELEASED\n"
+            daemon.kill()
+            assert "connection" in program.stdout.read()
+        finally:
+            program.kill()
+    assert program.returncode == 0
