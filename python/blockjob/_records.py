@@ -145,7 +145,7 @@ class Limit(enum.Enum):
     JOBS = _core.LIMIT_JOBS
     """Runs of jobs that are kept track of; 4,096."""
     WATCH_RING = _core.LIMIT_WATCH_RING
-    """Events, or records of a job, that are kept for a stream's reader; 256."""
+    """Events, or records of jobs, that are kept for a stream's reader; 256."""
     CONNECT = _core.LIMIT_CONNECT_MS
     """Each try to connect again, greeting and negotiation included; 10 s."""
     COMMAND = _core.LIMIT_COMMAND_MS
@@ -155,7 +155,7 @@ class Limit(enum.Enum):
     is told `Stalled`; 1 s."""
     POLL = _core.LIMIT_POLL_MS
     """How often a QEMU that has no event for what is awaited (RHEL 6) is asked instead, while
-    someone waits; 0.5 s."""
+    someone waits; and libvirt for new jobs, while someone watches all; 0.5 s."""
     CONVERGE = _core.LIMIT_CONVERGE_MS
     """How long what is left to copy may fail to shrink before a stream with progress reports it; 10
     seconds."""

@@ -13,7 +13,8 @@ from typing import Any
 import blockjob
 import blockjob.sync
 import pytest
-from blockjob import ChangeKind, JobChange, Limit, Outcome
+from blockjob import ChangeKind, JobChange, Limit, Outcome, _core
+from blockjob._streams import JobsReader
 from control import FakeQemu
 from qemu import DISK_BYTES, HALTED_MIRROR, Qemu
 
@@ -301,6 +302,17 @@ async def test_a_stream_that_is_closed_early(connect: Connect, disks: Qemu) -> N
         assert repr(stream) == f"<Stream of the jobs of {disks.uri}, over>"
         # Of another, nothing is missing.
         assert kinds(await until(other, RELEASED)) == [APPEARED, ENDED, RELEASED]
+
+
+def test_what_comes_after_a_close_is_nothing() -> None:
+    """A close() in one thread may overtake what another is just reading."""
+    reader: JobsReader[Any] = JobsReader(lambda handle: handle)
+    released = (0, _core.RECORD_RELEASED, 0, 0, 0, 0, 0, 0, "", "", None, 3, 0, False)
+    reader.records.append(released)
+    reader.close()
+    reader.records.append(released)
+    assert reader.take() is None
+    assert reader.over
 
 
 async def test_aclosing(disks: Qemu) -> None:
