@@ -15,7 +15,8 @@
 A monitor may also be a libvirt domain: `blockjob.connect("qemu:///system#vm1")`, or a `virDomain`.
 Programs that keep libvirt-python's calls for block jobs can await them with `blockjob.libvirt`.
 Several jobs are awaited, pivoted or given up together by a `Group`; a monitor connected with
-`reconnect` carries waits through the end of its connection.
+`reconnect` carries waits through the end of its connection. `Monitor.watch_jobs()` tells of every
+job of a QEMU, whoever started it.
 
 This is the asyncio front-end; `blockjob.sync` has the same names for plain threads. Nothing is
 polled: QEMU's own events decide.
@@ -65,8 +66,10 @@ from ._errors import (
     UsageError,
 )
 from ._records import (
+    ChangeKind,
     Event,
     EventKind,
+    JobChange,
     JobInfo,
     Limit,
     Outcome,
@@ -80,6 +83,7 @@ __version__ = _version()
 
 __all__ = [
     "Busy",
+    "ChangeKind",
     "Closed",
     "ConnectError",
     "Connecting",
@@ -91,6 +95,7 @@ __all__ = [
     "Group",
     "InvalidArgument",
     "Job",
+    "JobChange",
     "JobEnded",
     "JobFailed",
     "JobInfo",

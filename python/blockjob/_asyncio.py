@@ -9,6 +9,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
@@ -24,8 +25,15 @@ from ._calls import (
 )
 from ._errors import Error, ErrorCode, UsageError
 from ._objects import GroupBase, JobBase, MonitorBase, require_jobs
-from ._records import Event, JobInfo, Limit, Outcome, Progress, Record
-from ._streams import EventReader, ProgressReader, Reader, RecordReader, StreamBase
+from ._records import Event, JobChange, JobInfo, Limit, Outcome, Progress, Record
+from ._streams import (
+    EventReader,
+    JobsReader,
+    ProgressReader,
+    Reader,
+    RecordReader,
+    StreamBase,
+)
 
 T = TypeVar("T")
 
@@ -595,6 +603,35 @@ class Monitor(MonitorBase):
         """
         what = f"events of {self.uri}"
         return Stream(what, self, self._context, self._open_watch, EventReader())
+
+    def watch_jobs(self, progress: float | None = None) -> Stream[JobChange[Job]]:
+        """All jobs of this QEMU, whoever started them: those that it has already, then those to
+        come:
+
+            async for change in monitor.watch_jobs():
+                if change.kind is ChangeKind.ENDED:
+                    print(change.job.id, change.outcome)
+
+        Each run of a job has APPEARED, first; READY, STALLED and RESUMED; ENDED with its outcome,
+        however short it was; and RELEASED, last. `JobChange.job` can be acted upon. With
+        `progress`, that of all jobs is asked for every so many seconds while the stream is open,
+        and PROGRESS comes for those where it has changed.
+
+        For a reader that is slow READY and ENDED are kept, of up to `Limit.JOBS` runs; of the other
+        kinds the latest are. What was lost is counted in the change after it, ENDED separately. So
+        are jobs that appear while QEMU has more than `Limit.JOBS`: those are not followed.
+
+        It ends as `events()` does, once the end of each job has been told. While a monitor
+        reconnects it goes on: DISCONNECTED, what became of each job, those that began meanwhile,
+        RECONNECTED.
+
+        QEMU reports a new job since 3.0. An older one, and libvirt, are asked for their list every
+        `Limit.POLL` while such a stream is open: a job that begins and ends in between appears with
+        its end, if that is reported.
+        """
+        what = f"jobs of {self.uri}"
+        reader = JobsReader(partial(Job, self))
+        return Stream(what, self, self._context, lambda: self._open_jobs_watch(progress), reader)
 
 
 class Connecting(Coroutine[Any, Any, Monitor]):

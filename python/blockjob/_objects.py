@@ -180,10 +180,10 @@ class MonitorBase:
         return self._why_not_open() == _core.E_FORKED
 
     def _open_watch(self) -> _core.bj_watch:
-        error, watch = _core.monitor_watch(self._handle)
-        check(error)
-        assert watch is not None
-        return watch
+        return _opened(_core.monitor_watch(self._handle))
+
+    def _open_jobs_watch(self, progress: float | None) -> _core.bj_watch:
+        return _opened(_core.monitor_watch_jobs(self._handle, _interval(progress)))
 
 
 class JobBase:
@@ -302,16 +302,7 @@ class JobBase:
         return Call(lambda: _core.job_query(self._handle, limit), take_info)
 
     def _open_watch(self, progress: float | None) -> _core.bj_watch:
-        """`progress` is the least time between two progress records, None for no such records."""
-        interval = 0
-        if progress is not None:
-            interval = milliseconds(progress, "interval")
-            if interval <= 0:
-                raise InvalidArgument(f"interval must be more than 0 seconds, not {progress!r}")
-        error, watch = _core.job_watch(self._handle, interval)
-        check(error)
-        assert watch is not None
-        return watch
+        return _opened(_core.job_watch(self._handle, _interval(progress)))
 
 
 def require_jobs(kind: type[J], jobs: Iterable[J]) -> tuple[J, ...]:
@@ -416,6 +407,23 @@ class GroupCall(Call[T]):
         except Error as error:
             error.job = self._find_decider(future)
             raise
+
+
+def _opened(answer: tuple[int, _core.bj_watch | None]) -> _core.bj_watch:
+    error, watch = answer
+    check(error)
+    assert watch is not None
+    return watch
+
+
+def _interval(progress: float | None) -> int:
+    """The least time between two records of a job's progress; 0 for None, no such records."""
+    if progress is None:
+        return 0
+    interval = milliseconds(progress, "interval")
+    if interval <= 0:
+        raise InvalidArgument(f"interval must be more than 0 seconds, not {progress!r}")
+    return interval
 
 
 def _done_flags(released: bool) -> int:

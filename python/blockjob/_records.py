@@ -7,12 +7,15 @@ Plain values that never change. Times are seconds since 1970, sizes are in bytes
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from . import _core
 
 if TYPE_CHECKING:
     from ._errors import Error
+
+J = TypeVar("J")
 
 
 class Outcome(enum.Enum):
@@ -142,7 +145,7 @@ class Limit(enum.Enum):
     JOBS = _core.LIMIT_JOBS
     """Runs of jobs that are kept track of; 4,096."""
     WATCH_RING = _core.LIMIT_WATCH_RING
-    """Events, or records of a job, that are kept for a stream's reader; 256."""
+    """Events, or records of jobs, that are kept for a stream's reader; 256."""
     CONNECT = _core.LIMIT_CONNECT_MS
     """Each try to connect again, greeting and negotiation included; 10 s."""
     COMMAND = _core.LIMIT_COMMAND_MS
@@ -152,7 +155,7 @@ class Limit(enum.Enum):
     is told `Stalled`; 1 s."""
     POLL = _core.LIMIT_POLL_MS
     """How often a QEMU that has no event for what is awaited (RHEL 6) is asked instead, while
-    someone waits; 0.5 s."""
+    someone waits; and libvirt for new jobs, while someone watches all; 0.5 s."""
     CONVERGE = _core.LIMIT_CONVERGE_MS
     """How long what is left to copy may fail to shrink before a stream with progress reports it; 10
     seconds."""
@@ -213,6 +216,69 @@ class Record(NamedTuple):
     lost: int = 0
     timestamp: float = 0.0
     """QEMU's own clock; 0.0 if it gave none."""
+
+
+class ChangeKind(enum.Enum):
+    """What a `JobChange` reports."""
+
+    APPEARED = _core.RECORD_APPEARED
+    """There is this job: `started` says whether this library started it. The first of each run."""
+    READY = _core.RECORD_READY
+    """The job is ready; comes once."""
+    STALLED = _core.RECORD_STALLED
+    """The job stands still: `text` says why."""
+    RESUMED = _core.RECORD_RESUMED
+    """It goes on after a stall."""
+    PROGRESS = _core.RECORD_PROGRESS
+    """How far it is has changed: `progress`."""
+    ENDED = _core.RECORD_ENDED
+    """It is over: `outcome`, and `error` as `Job.done()` would raise it."""
+    RELEASED = _core.RECORD_RELEASED
+    """QEMU has let go of the job, whose id may be used again, or the connection has ended for good.
+    The last of each run."""
+    DISCONNECTED = _core.RECORD_DISCONNECTED
+    """The connection has ended, and `error` says why. It will be made again."""
+    RECONNECTED = _core.RECORD_RECONNECTED
+    """There is a connection again, and what became of the jobs has been told."""
+
+    def __repr__(self) -> str:
+        return f"ChangeKind.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange(Generic[J]):
+    """One thing that happened to one of a monitor's jobs; or, of a monitor that reconnects, the end
+    of its connection and the beginning of the next. Which fields mean something depends on `kind`.
+    """
+
+    job: J | None
+    """The job, to be acted upon: the same run is equal to itself. None for the two kinds of the
+    connection."""
+    kind: ChangeKind
+    type: str = ""
+    """The job's type, "mirror" for example; "" if QEMU does not report it."""
+    started: bool = False
+    """APPEARED: this library started the job."""
+    outcome: Outcome | None = None
+    """ENDED: how."""
+    error: Error | None = None
+    """ENDED: what `Job.done()` would raise, if it would; DISCONNECTED: why."""
+    text: str = ""
+    """Why the job stands still, FAILED or was LOST; of one that COMPLETED, that it is unknown
+    whether the disk was switched."""
+    progress: Progress | None = None
+    """PROGRESS: how far the job is."""
+    timestamp: float = 0.0
+    """QEMU's own clock; 0.0 if it gave none."""
+    sequence: int = 0
+    """1 for the stream's first change, and one more for each, those that were lost included."""
+    lost: int = 0
+    """How many changes were dropped just before this one because nobody read them."""
+    lost_ends: int = 0
+    """How many ENDED are among the lost."""
 
 
 def make_outcome(outcome: int) -> Outcome | None:

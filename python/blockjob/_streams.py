@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of a watch's records: events, records or progress, the same for both front-ends.
+"""What becomes of a watch's records: events, changes, records or progress, the same for both
+front-ends.
 
 A reader has the records that the watch's queue gave, and an iterator takes items out of it. It
 knows neither asyncio nor threads.
@@ -13,16 +14,25 @@ from typing import Any, Generic, TypeVar
 from . import _core
 from ._calls import Inbox, decode
 from ._errors import Error, make_error
-from ._records import Event, EventKind, Progress, Record, RecordKind, make_outcome
+from ._records import (
+    ChangeKind,
+    Event,
+    EventKind,
+    JobChange,
+    Progress,
+    Record,
+    RecordKind,
+    make_outcome,
+)
 
 T = TypeVar("T")
+J = TypeVar("J")
 
 
 def _after(lagged: _core._Record, record: _core._Record) -> _core._Record:
     """The record, with what was lost before it."""
-    token, kind, error, outcome, lost, current, total, timestamp_us, name, text = record
-    lost += lagged[4]
-    return token, kind, error, outcome, lost, current, total, timestamp_us, name, text
+    lost, lost_ends = record[4] + lagged[4], record[12] + lagged[12]
+    return *record[:4], lost, *record[5:12], lost_ends, record[13]
 
 
 class Reader(Generic[T]):
@@ -65,9 +75,9 @@ class Reader(Generic[T]):
         raise NotImplementedError
 
 
-class EventReader(Reader[Event]):
-    """Of a monitor's watch: every event of QEMU, and where a connection ended and the next began.
-    One that ended for good is an error."""
+class MonitorReader(Reader[T]):
+    """Of a monitor's watch, which ends with the monitor. A connection that ended for good is an
+    error."""
 
     def _has_record(self) -> bool:
         """What was lost is counted in the record after it."""
@@ -76,8 +86,17 @@ class EventReader(Reader[Event]):
             records[:2] = [_after(records[0], records[1])]
         return bool(records) and records[0][1] != _core.RECORD_LAGGED
 
+    def _end(self, error: int, text: str) -> None:
+        if error not in (_core.OK, _core.E_CLOSED):
+            self._error = make_error(error, text)
+        self.over = True
+
+
+class EventReader(MonitorReader[Event]):
+    """Every event of QEMU, and where a connection ended and the next began."""
+
     def _read(self, record: _core._Record) -> Event | None:
-        _, kind, error, _, lost, _, _, timestamp_us, name, text = record
+        _, kind, error, _, lost, _, _, timestamp_us, name, text, *_ = record
         if kind == _core.RECORD_EVENT:
             data: dict[str, Any] = decode(text) if text else {}
             return Event(name, data, timestamp_us / 1e6, lost)
@@ -85,17 +104,59 @@ class EventReader(Reader[Event]):
             why = make_error(error, text) if error else None
             return Event("", {}, 0.0, lost, EventKind(kind), why)
         if kind == _core.RECORD_CLOSED:
-            if error not in (_core.OK, _core.E_CLOSED):
-                self._error = make_error(error, text)
-            self.over = True
+            self._end(error, text)
         return None
+
+
+class JobsReader(MonitorReader[JobChange[J]]):
+    """What happens to all jobs of a monitor, which it keeps until it is over."""
+
+    def __init__(self, make_job: Callable[[_core.bj_job], J]) -> None:
+        super().__init__()
+        self._make_job: Callable[[_core.bj_job], J] | None = make_job
+
+    def close(self) -> None:
+        super().close()
+        self._make_job = None
+
+    def _end(self, error: int, text: str) -> None:
+        super()._end(error, text)
+        self._make_job = None
+
+    def _read(self, record: _core._Record) -> JobChange[J] | None:
+        _, kind, error, outcome, lost, _, _, timestamp_us, _, text, *_ = record
+        handle, sequence, lost_ends, started = record[10:]
+        if kind == _core.RECORD_CLOSED:
+            self._end(error, text)
+        make_job = self._make_job
+        if make_job is None:  # over, perhaps by a close() in another thread
+            return None
+        how = make_outcome(outcome)
+        return JobChange(
+            None if handle is None else make_job(handle),
+            ChangeKind(kind),
+            _core.job_type(handle),
+            started,
+            how,
+            make_error(error, text, outcome=how) if error else None,
+            text,
+            _progress(record) if kind == _core.RECORD_PROGRESS else None,
+            timestamp_us / 1e6,
+            sequence,
+            lost,
+            lost_ends,
+        )
+
+
+def _progress(record: _core._Record) -> Progress:
+    return Progress(record[5], record[6], ready=_core.job_is_ready(record[10]))
 
 
 class RecordReader(Reader[Record]):
     """Of a job's watch: all that happens to it, to the end."""
 
     def _read(self, record: _core._Record) -> Record | None:
-        _, kind, error, outcome, lost, current, total, timestamp_us, name, text = record
+        _, kind, error, outcome, lost, current, total, timestamp_us, name, text, *_ = record
         if kind == _core.RECORD_CLOSED:
             self.over = True
             return None
@@ -124,7 +185,7 @@ class ProgressReader(Reader[Progress]):
         self._last = Progress(0, 0)
 
     def _read(self, record: _core._Record) -> Progress | None:
-        _, kind, _, outcome, _, current, total, _, _, text = record
+        _, kind, _, outcome, _, current, total, _, _, text, *_ = record
         last = self._last
         if kind in (_core.RECORD_READY, _core.RECORD_ENDED, _core.RECORD_CLOSED):
             self.over = True
@@ -176,7 +237,8 @@ class StreamBase(Generic[T]):
 
     def _take(self) -> T | None:
         """The next item; None when there is none yet, or none any more."""
-        item = self._reader.take()
-        if item is None and self._reader.over:
-            self._owner = None
-        return item
+        try:
+            return self._reader.take()
+        finally:
+            if self._reader.over:
+                self._owner = None

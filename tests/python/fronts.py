@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import blockjob
@@ -48,7 +49,7 @@ class Threaded:
         value = getattr(self.inner, name)
         if not callable(value) or name in ("has_command", "set_reconnect"):
             return value
-        if name in ("events", "progress", "watch"):
+        if name in ("events", "progress", "watch", "watch_jobs"):
             return lambda *args, **keywords: Threaded(value(*args, **keywords))
 
         async def call(*args: Any, **keywords: Any) -> Any:
@@ -72,7 +73,7 @@ class Threaded:
         item = await in_thread(next, self.inner, _END)
         if item is _END:
             raise StopAsyncIteration
-        return item
+        return _wrap(item)
 
     async def __aenter__(self) -> Threaded:
         self.inner.__enter__()
@@ -85,6 +86,8 @@ class Threaded:
 def _wrap(value: Any) -> Any:
     if isinstance(value, list):
         return [_wrap(item) for item in value]
+    if isinstance(value, blockjob.JobChange):
+        return replace(value, job=_wrap(value.job))
     kinds = (blockjob.sync.Monitor, blockjob.sync.Job)
     return Threaded(value) if isinstance(value, kinds) else value
 

@@ -20,7 +20,7 @@ from typing import Any
 import blockjob
 import blockjob.sync
 import pytest
-from blockjob import Event, Outcome, _asyncio, _core
+from blockjob import ChangeKind, Event, Outcome, _asyncio, _core
 from children import run_child
 from control import FakeQemu
 from fronts import in_thread
@@ -215,6 +215,40 @@ def test_c101_an_interrupt_loses_no_event_but_the_one_being_returned(fake: FakeQ
                 got.append(events.get(timeout=HANG_SECONDS))
             assert [event.data["number"] for event in got] in (list(numbers), list(numbers)[1:])
             assert not any(event.lost for event in got)
+            if not was_interrupted:
+                assert number > 50
+                break
+
+
+def test_c101_an_interrupt_loses_no_change_but_the_one_being_returned(fake: FakeQemu) -> None:
+    arguments = {"device": "drive0", "target": "copy0", "sync": "full"}
+    with (
+        blockjob.sync.connect(fake.path) as monitor,
+        monitor.watch_jobs() as changes,
+        monitor.watch_jobs() as later,
+    ):
+
+        def interrupted(number: int) -> tuple[list[Any], bool]:
+            with raising_at(number):
+                try:
+                    return [changes.get(timeout=HANG_SECONDS)], False
+                except Signal:
+                    return [], True
+
+        for number in itertools.count():
+            job_id = {"job-id": f"job{number}"}
+            fake.do("execute", command="blockdev-backup", arguments=arguments | job_id)
+            fake.do("finish")
+            while later.get(timeout=HANG_SECONDS).kind is not ChangeKind.RELEASED:
+                pass  # all are there, so that they come as one batch
+            got, was_interrupted = interrupted(number)
+            while not got or got[-1].kind is not ChangeKind.RELEASED:
+                got.append(changes.get(timeout=HANG_SECONDS))
+            kinds = [change.kind for change in got]
+            every = [ChangeKind.APPEARED, ChangeKind.ENDED, ChangeKind.RELEASED]
+            assert kinds in (every, every[1:])
+            assert {change.job.id for change in got} == {f"job{number}"}
+            assert not any(change.lost for change in got)
             if not was_interrupted:
                 assert number > 50
                 break

@@ -12,6 +12,8 @@ from textwrap import indent
 import pytest
 from libvirtd import Libvirtd
 
+from qemu import Qemu
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,3 +66,29 @@ def test_c56_the_first_copy_of_a_page_runs_on_a_persistent_domain(
     )
     assert done.stdout == "PIVOTED\n"
     assert domain.source("vda") == target
+
+
+def test_the_guides_program_logs_all_jobs(daemon: Qemu) -> None:
+    found = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/guide.md").read_text(), re.M | re.S)
+    assert len(found) == 1
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.add_guest("drive")
+    job = {"device": "drive", "target": "copy", "sync": "full"}
+    daemon.do("blockdev-mirror", job | {"speed": 1, "buf-size": 65536}, job_id="theirs")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", found[0], daemon.uri], stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "theirs mirror APPEARED\n"
+            daemon.release("theirs")
+            assert program.stdout.readline() == "theirs mirror READY\n"
+            daemon.do("job-complete", id="theirs")
+            assert program.stdout.readline() == "theirs mirror PIVOTED \n"
+            assert program.stdout.readline() == "theirs mirror RELEASED\n"
+            daemon.kill()
+            assert "connection" in program.stdout.read()
+        finally:
+            program.kill()
+    assert program.returncode == 0

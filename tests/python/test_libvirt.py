@@ -10,7 +10,7 @@ from typing import Any
 
 import blockjob
 import pytest
-from blockjob import Limit, Outcome, RecordKind
+from blockjob import ChangeKind, Limit, Outcome, RecordKind
 from libvirtd import HALTED, Domain, Libvirtd
 
 Connect = Callable[..., Awaitable[Any]]
@@ -139,6 +139,24 @@ async def test_b60_a_watch_sees_all(connect: Connect, domain: Domain) -> None:
             RecordKind.READY,
             RecordKind.ENDED,
         ]
+
+
+async def test_b60_every_job_of_a_domain(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        changes = monitor.watch_jobs()
+        domain.copy("vda", "theirs")
+        seen: list[Any] = []
+        async for change in changes:
+            seen.append(change)
+            if change.kind is ChangeKind.READY:
+                assert await change.job.pivot() is Outcome.PIVOTED
+            if change.kind is ChangeKind.RELEASED:
+                break
+    assert [change.kind.name for change in seen] == ["APPEARED", "READY", "ENDED", "RELEASED"]
+    assert {(change.job.id, change.type) for change in seen} == {("vda", "mirror")}
+    assert not seen[0].started
+    assert seen[2].outcome is Outcome.PIVOTED
+    assert domain.source("vda") == domain.path("theirs")
 
 
 @pytest.mark.parametrize("end", ["kill", "destroy"])

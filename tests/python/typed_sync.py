@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blockjob import Error, Event, JobInfo, Outcome, Progress, Record, sync
+from blockjob import Error, Event, JobChange, JobInfo, Outcome, Progress, Record, sync
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type  # part of typing only since Python 3.11
@@ -30,6 +30,10 @@ def monitors() -> None:
         assert_type(monitor.attach("job0"), sync.Job)
         assert_type(monitor.jobs(), list[JobInfo])
         assert_type(monitor.events(), sync.Stream[Event])
+        assert_type(monitor.watch_jobs(), sync.Stream[JobChange[sync.Job]])
+        for change in monitor.watch_jobs(progress=0.5):
+            assert_type(change.job, sync.Job | None)
+            assert_type(change.progress, Progress | None)
         assert_type(monitor.closed(), Error)
         assert_type(monitor.close(), None)
 
