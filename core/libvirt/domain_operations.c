@@ -220,7 +220,10 @@ static int domain_execute(struct driver *driver, struct driver_request *asker, c
         r = arguments ? read_error(command, &error, &text) : BJ_E_NOMEM;
     json_decref(object);
     if (r == BJ_OK)
+        r = start_prepare(start, &domain_of(driver)->disks, &text);
+    if (r == BJ_OK)
         return launch_start(driver, asker, start);
+    start_free(start);
     return r == BJ_E_NOMEM ? r : request_answer_later(driver, asker, r, text);
 }
 

@@ -14,6 +14,7 @@
 #define BJ_START_CALLS_H
 
 #include "base/text.h"
+#include "disks.h"
 
 #include <jansson.h>
 #include <libvirt/libvirt.h>
@@ -33,6 +34,10 @@ void start_free(struct start *start); /* takes NULL */
 
 const char *start_disk(const struct start *start); /* as given: a target or a path */
 const char *start_type(const struct start *start); /* QEMU's word; "" if it is unknown */
+
+/* What is wrong with it for a domain of these disks; once, before start_call(). As start_parse().
+ */
+int start_prepare(struct start *start, const struct disks *disks, struct text **ret_text);
 
 /* Blocks: a thread of the pool. 0; -1, and virGetLastError() says why; BJ_E_NOMEM. `target` is the
  * disk's. */

@@ -79,6 +79,22 @@ static json_t *load(const char *arguments)
     return value;
 }
 
+static int prepare(struct start *start, struct text **ret_text)
+{
+    struct disks disks;
+    assert_int_equal(
+        disks_parse("<domain><devices>"
+                    "<disk type='file'><source file='/d.qcow2'/><target dev='vda'/></disk>"
+                    "<disk type='file'><source file='/e.qcow2'/><target dev='vdb'/></disk>"
+                    "<disk type='file'><source file='/cd'/><target dev='sda'/><readonly/></disk>"
+                    "</devices></domain>",
+                    &disks),
+        BJ_OK);
+    int r = start_prepare(start, &disks, ret_text);
+    disks_clear(&disks);
+    return r;
+}
+
 /* The disk of vda is given by its path, and called by its target. */
 static void assert_call(const char *command, const char *arguments, const char *type,
                         const char *expected)
@@ -88,6 +104,8 @@ static void assert_call(const char *command, const char *arguments, const char *
     struct text *text = NULL;
     int r = start_parse(command, value, &start, &text);
     json_decref(value);
+    if (r == BJ_OK)
+        r = prepare(start, &text);
     if (r != BJ_OK)
         fail_msg("%s", text_str(text));
 

@@ -137,11 +137,29 @@ int virDomainBackupBegin(virDomainPtr domain, const char *backupXML, const char 
 }
 
 /* A sentence is "out of memory" where there is none for it. */
+static int prepare(struct start *start, struct text **ret_text)
+{
+    struct disks disks;
+    int r = disks_parse("<domain><devices><disk type='file'><source file='/v'/>"
+                        "<target dev='vda'/></disk></devices></domain>",
+                        &disks);
+    if (r != BJ_OK)
+        return r;
+    r = start_prepare(start, &disks, ret_text);
+    disks_clear(&disks);
+    return r;
+}
+
 static int start_as(const char *command, const json_t *arguments, const char *expected)
 {
     struct start *start;
     struct text *text = NULL;
     int r = start_parse(command, arguments, &start, &text);
+    if (r == BJ_OK) {
+        r = prepare(start, &text);
+        if (r != BJ_OK)
+            start_free(start);
+    }
     text_unref(text);
     if (r != BJ_OK)
         return r;

@@ -99,16 +99,20 @@ const char *virsh(world *w, const char *words)
 
 /* -------------------------------------------------------------- the domains */
 
-domain *add_domain(world *w)
+static domain *keep_domain(world *w, json_t *made)
 {
     domain *d = calloc(1, sizeof(*d));
     assert_non_null(d);
     world_keeps(w, d, free);
-    json_t *made = helper_do(host, JSON({"do": "domain"}));
     d->name = text_in(w, json_incref(made), "name");
     d->uri = text_in(w, json_incref(made), "uri");
     d->prefix = text_in(w, made, "prefix");
     return d;
+}
+
+domain *add_domain(world *w)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain"})));
 }
 
 domain *domain_of(world *w)
@@ -129,6 +133,17 @@ int world_domain(void **state)
 {
     world_domain_unconnected(state);
     world *w = *state;
+    w->monitor = connect_to(w, w->domain->uri);
+    return 0;
+}
+
+int world_stored_domain(void **state)
+{
+    world_alone(state);
+    world *w = *state;
+    w->domain = keep_domain(
+        w,
+        helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc"], "stored": "vdc"})));
     w->monitor = connect_to(w, w->domain->uri);
     return 0;
 }
@@ -170,6 +185,13 @@ const char *empty_image(world *w, const char *name)
 {
     return ask(w, "path",
                JSON({"do": "image", "domain": "%s", "name": "%s"}), domain_of(w)->name, name);
+}
+
+const char *unwritable_image(world *w, const char *name)
+{
+    return ask(w, "path",
+               JSON({"do": "unwritable_image", "domain": "%s", "name": "%s"}), domain_of(w)->name,
+                    name);
 }
 
 bool same_image(const char *one, const char *other)
@@ -251,4 +273,9 @@ const char *network_store(world *w, bool failing)
 void kill_store(domain *d)
 {
     step(JSON({"do": "kill_store", "domain": "%s"}), d->name);
+}
+
+void signal_store(const domain *d, const char *name)
+{
+    step(JSON({"do": "signal_store", "domain": "%s", "name": "%s"}), d->name, name);
 }

@@ -33,6 +33,15 @@ int world_domain_unconnected(void **state);
 #define UNCONNECTED_DOMAIN_TEST(name)                                                              \
     cmocka_unit_test_setup_teardown(name, world_domain_unconnected, world_end)
 
+/* The same with a third disk, vdc, whose data are in a network store: a job that reads them halts
+ * while the store is stopped, and fails when it is killed. */
+int world_stored_domain(void **state);
+#define STORED_DOMAIN_TEST(name)                                                                   \
+    cmocka_unit_test_setup_teardown(name, world_stored_domain, world_end)
+#define halt_store(d) signal_store(d, "STOP")
+#define release_store(d) signal_store(d, "CONT")
+void signal_store(const domain *d, const char *name);
+
 /* Makes another domain. It runs until the program ends: while libvirtd clears up after a domain,
  * for a second or two, it reports no events of the others. */
 domain *add_domain(world *w);
@@ -65,6 +74,8 @@ const char *virsh(world *w, const char *words);
 /* An empty qcow2 image of the disks' size, for a copy; the path of an image that may not exist. */
 const char *empty_image(world *w, const char *name);
 const char *image_path(world *w, const char *name);
+/* One that can be opened, and to which no write succeeds. */
+const char *unwritable_image(world *w, const char *name);
 bool same_image(const char *one, const char *other);
 
 /* What libvirt reports: the image that is the disk now, and the length of its chain; the state of a
