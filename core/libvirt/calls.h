@@ -38,12 +38,17 @@ bool call_pivot(virDomainPtr domain, const char *disk, const atomic_bool *given_
 bool call_abort(virDomainPtr domain, const char *disk, struct call_error *ret_error);
 bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_second,
                     struct call_error *ret_error);
+/* The same of the backup. Where there is none libvirt's error is that of a disk without a job. The
+ * speed is each disk's. */
+bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error);
+bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
+                           struct call_error *ret_error);
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error);
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error);
-/* The jobs on those disks. */
-bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
+/* The jobs on those disks; and which of them the backup is of, if one runs. */
+bool call_rows(virDomainPtr domain, struct disks *disks, struct job_list **ret,
                struct call_error *ret_error);
 
 #endif

@@ -21,7 +21,7 @@ struct connection {
     virConnectPtr handle;
     struct nudge *nudge;
     bool reports_end;
-    int lifecycle, block_job, qemu_event; /* callback ids; -1: none */
+    int lifecycle, block_job, job_completed, qemu_event; /* callback ids; -1: none */
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -53,7 +53,8 @@ static struct connection *connection_new(void)
         return NULL;
     atomic_init(&connection->refs, 1);
     pthread_mutex_init(&connection->lock, NULL);
-    connection->lifecycle = connection->block_job = connection->qemu_event = -1;
+    connection->lifecycle = connection->block_job = connection->job_completed =
+        connection->qemu_event = -1;
     return connection;
 }
 
@@ -90,6 +91,27 @@ static void on_block_job(virConnectPtr handle, virDomainPtr domain, const char *
     for (struct connection_user *user = connection->users; user; user = user->next)
         if (is_about(user, domain))
             user->block_job(user, disk, type, status);
+    pthread_mutex_unlock(&connection->lock);
+}
+
+static void on_job_completed(virConnectPtr handle, virDomainPtr domain,
+                             virTypedParameterPtr parameters, int count, void *opaque)
+{
+    struct connection *connection = opaque;
+    int operation = VIR_DOMAIN_JOB_OPERATION_UNKNOWN;
+    int succeeded = 0;
+    const char *error = NULL;
+
+    (void)handle;
+    virTypedParamsGetInt(parameters, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+    virTypedParamsGetBoolean(parameters, count, VIR_DOMAIN_JOB_SUCCESS, &succeeded);
+    virTypedParamsGetString(parameters, count, VIR_DOMAIN_JOB_ERRMSG, &error);
+    if (operation != VIR_DOMAIN_JOB_OPERATION_BACKUP)
+        return;
+    pthread_mutex_lock(&connection->lock);
+    for (struct connection_user *user = connection->users; user; user = user->next)
+        if (is_about(user, domain))
+            user->backup_result(user, succeeded != 0, error);
     pthread_mutex_unlock(&connection->lock);
 }
 
@@ -166,7 +188,11 @@ static bool register_all(struct connection *connection, virDomainPtr filter)
         return false;
     connection->block_job = listen(connection, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                                    VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
-    return connection->block_job >= 0;
+    if (connection->block_job < 0)
+        return false;
+    connection->job_completed = listen(connection, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
+                                       VIR_DOMAIN_EVENT_CALLBACK(on_job_completed));
+    return connection->job_completed >= 0;
 }
 
 static bool has_ended(struct connection *connection)
@@ -183,6 +209,8 @@ static void deregister_all(struct connection *connection)
         virConnectDomainEventDeregisterAny(connection->handle, connection->lifecycle);
     if (connection->block_job >= 0)
         virConnectDomainEventDeregisterAny(connection->handle, connection->block_job);
+    if (connection->job_completed >= 0)
+        virConnectDomainEventDeregisterAny(connection->handle, connection->job_completed);
     if (connection->qemu_event >= 0)
         virConnectDomainQemuMonitorEventDeregister(connection->handle, connection->qemu_event);
     if (connection->reports_end && !has_ended(connection)) /* then libvirt has let go of it */

@@ -221,6 +221,7 @@ void disks_clear(struct disks *disks)
     for (size_t i = 0; i < disks->count; i++)
         clear_disk(&disks->disks[i]);
     free(disks->disks);
+    free(disks->backup);
     *disks = (struct disks){0};
 }
 

@@ -22,6 +22,7 @@ struct disk {
 struct disks {
     size_t count;
     struct disk *disks;
+    char *backup; /* the list of those that the running backup is of; NULL: none */
 };
 
 /* BJ_OK; BJ_E_NOMEM; BJ_E_PROTOCOL: it is not a domain's XML. Nothing to clear then. */

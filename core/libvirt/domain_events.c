@@ -31,10 +31,10 @@ struct event {
     struct event *next;    /* while the session is being made */
     struct domain *domain; /* a reference */
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job; status: why it stopped or ended, too */
+    int type, status; /* of a block job; status: why it stopped or ended, or whether it succeeded */
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
-    char *data; /* NULL: none */
+    char *data; /* of QEMU's; or an error; NULL: none */
 };
 
 static void event_free(struct event *event)
@@ -59,6 +59,12 @@ static void happen_block_job(struct domain *domain, const struct event *event)
     if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
         domain_release_lists(domain);
     else
+        domain_lose_memory(domain);
+}
+
+static void happen_backup_result(struct domain *domain, const struct event *event)
+{
+    if (facts_backup_result(domain->facts, event->status != 0, event->data) != BJ_OK)
         domain_lose_memory(domain);
 }
 
@@ -192,6 +198,15 @@ static void on_block_job(void *user, const char *disk, int type, int status)
     post_event(domain, event);
 }
 
+static void on_backup_result(void *user, bool succeeded, const char *error)
+{
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, error, happen_backup_result);
+    if (event)
+        event->status = succeeded;
+    post_event(domain, event);
+}
+
 static void on_qemu_event(void *user, const char *name, const char *data, long long seconds,
                           unsigned micros)
 {
@@ -223,6 +238,7 @@ void domain_on_disconnected(void *user, int reason)
 
 const struct session_sink domain_session_sink = {
     .block_job = on_block_job,
+    .backup_result = on_backup_result,
     .qemu_event = on_qemu_event,
     .stopped = on_stopped,
     .disconnected = domain_on_disconnected,

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <libvirt/virterror.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,11 @@ struct driver_snapshot {
 
 /* ------------------------------------------------------------------------ verbs */
 
+static bool is_backup(const struct request *request)
+{
+    return strcmp(request->disk, BACKUP_ID) == 0;
+}
+
 static bool run_pivot(struct request *request)
 {
     return call_pivot(request_handle(request), request->disk, &request->domain->given_up,
@@ -29,13 +35,17 @@ static bool run_pivot(struct request *request)
 
 static bool run_abort(struct request *request)
 {
-    return call_abort(request_handle(request), request->disk, &request->call_error);
+    virDomainPtr handle = request_handle(request);
+    return is_backup(request) ? call_abort_backup(handle, &request->call_error)
+                              : call_abort(handle, request->disk, &request->call_error);
 }
 
 static bool run_set_speed(struct request *request)
 {
-    return call_set_speed(request_handle(request), request->disk, request->speed,
-                          &request->call_error);
+    virDomainPtr handle = request_handle(request);
+    return is_backup(request)
+               ? call_set_backup_speed(handle, request->speed, &request->call_error)
+               : call_set_speed(handle, request->disk, request->speed, &request->call_error);
 }
 
 static int refuse_verb(struct driver *driver, struct driver_request *asker, const char *what)
@@ -139,10 +149,32 @@ static int domain_probe(struct driver *driver, struct driver_request *asker)
     return request_launch(request_new(driver, &kind, asker, NULL));
 }
 
-static const char *domain_id_of(struct driver *driver, const char *name)
+static const char *target_of(struct driver *driver, const char *name)
 {
     const struct disk *disk = disks_find(&domain_of(driver)->disks, name);
     return disk ? disk->target : name;
+}
+
+static const char *domain_id_of(struct driver *driver, const char *name)
+{
+    const char *target = target_of(driver, name);
+    return disks_list_has(domain_of(driver)->disks.backup, target) ? BACKUP_ID : target;
+}
+
+/* The id of the job that it starts. */
+static const char *start_id(struct driver *driver, const struct start *start)
+{
+    return start_is_backup(start) ? BACKUP_ID : target_of(driver, start_disk(start));
+}
+
+/* malloc'ed; NULL: no memory. */
+static char *list_start(const struct start *start, const char *id)
+{
+    const char *disks = start ? start_disks(start) : "";
+    char *line = NULL;
+    if (disks)
+        return strdup(disks);
+    return asprintf(&line, "%s\n", id) < 0 ? NULL : line;
 }
 
 /* What is wrong with the arguments is said when it is to be started. */
@@ -153,19 +185,26 @@ static int domain_plan_start(struct driver *driver, const char *command,
     struct text *text = NULL;
     int r = start_parse(command, arguments, &start, &text);
     text_unref(text);
-    if (r == BJ_E_NOMEM)
+    text = NULL;
+    if (r == BJ_OK)
+        r = start_prepare(start, &domain_of(driver)->disks, &text);
+    text_unref(text);
+    if (r == BJ_E_NOMEM) {
+        start_free(start);
         return r;
+    }
 
-    const char *disk = start ? domain_id_of(driver, start_disk(start)) : "";
+    const char *id = start ? start_id(driver, start) : "";
     *ret = (struct start_plan){
         .command = command,
-        .id = strdup(disk),
+        .id = strdup(id),
         .members = strdup(""),
-        .device = strdup(disk),
+        .device = strdup(id),
+        .disks = list_start(start, id),
         .type = start ? start_type(start) : "",
     };
     start_free(start);
-    if (ret->id && ret->members && ret->device)
+    if (ret->id && ret->members && ret->device && ret->disks)
         return BJ_OK;
     start_plan_clear(ret);
     return BJ_E_NOMEM;
@@ -179,8 +218,7 @@ static bool run_start(struct request *request)
 static int launch_start(struct driver *driver, struct driver_request *asker, struct start *start)
 {
     static const struct request_kind kind = {.call = run_start};
-    const char *disk = domain_id_of(driver, start_disk(start));
-    struct request *request = request_new(driver, &kind, asker, disk);
+    struct request *request = request_new(driver, &kind, asker, start_id(driver, start));
     if (request)
         request->start = start;
     else
@@ -234,17 +272,20 @@ static bool is_listed(const struct request *request, const char *disk)
     return job_list_find(request->list, disk) != NULL;
 }
 
+static bool lacks(const struct request *request, const char *id)
+{
+    return facts_is_active(request->domain->facts, id) && !is_listed(request, id);
+}
+
 /* libvirt has reported the job, and not its end, and its list lacks it: the end is on its
  * way, and it tells more (a list never overrules an event, B28). */
 static bool is_ahead(const struct request *request)
 {
     const struct domain *domain = request->domain;
-    for (size_t i = 0; i < domain->disks.count; i++) {
-        const char *disk = domain->disks.disks[i].target;
-        if (facts_is_active(domain->facts, disk) && !is_listed(request, disk))
-            return true;
-    }
-    return false;
+    bool is_ahead = lacks(request, BACKUP_ID);
+    for (size_t i = 0; i < domain->disks.count && !is_ahead; i++)
+        is_ahead = lacks(request, domain->disks.disks[i].target);
+    return is_ahead;
 }
 
 static bool run_list(struct request *request)
@@ -336,10 +377,13 @@ void domain_release_lists(struct domain *domain)
 void domain_on_hold_timer(void *user)
 {
     struct domain *domain = user;
-    for (struct request *request = domain->requests; request; request = request->next)
+    for (struct request *request = domain->requests; request; request = request->next) {
+        if (request->held && !is_listed(request, BACKUP_ID))
+            facts_forget(domain->facts, BACKUP_ID);
         for (size_t i = 0; request->held && i < domain->disks.count; i++)
             if (!is_listed(request, domain->disks.disks[i].target))
                 facts_forget(domain->facts, domain->disks.disks[i].target);
+    }
     release_held(domain, true);
 }
 

@@ -23,7 +23,7 @@ enum {
 
 enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED };
 
-/* The job of a disk. Lives as long as the facts. */
+/* The job of a disk, or the backup. Lives as long as the facts. */
 struct run {
     bool active; /* it is there, and libvirt has not reported its end */
     bool ready;
@@ -41,7 +41,8 @@ struct run {
     bool taken;      /* libvirt has taken one, and nothing of its run was reported before */
 
     enum disk_switch switched; /* of the last that is over */
-    char disk[];
+    struct backup_run backup;
+    char disk[]; /* or BACKUP_ID */
 };
 
 struct facts {
@@ -88,6 +89,7 @@ void facts_free(struct facts *facts)
         return;
     for (size_t i = 0; i < facts->count; i++) {
         free(facts->runs[i]->error);
+        backup_run_clear(&facts->runs[i]->backup);
         free(facts->runs[i]);
     }
     free(facts->runs);
@@ -163,6 +165,7 @@ static void clear(struct run *run)
 {
     free(run->error);
     run->error = NULL;
+    backup_run_clear(&run->backup);
     run->active = run->ready = run->ready_emitted = run->pivot_sent = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
@@ -285,21 +288,71 @@ static bool has_been_ready(const struct fact *fact, int type)
     return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
 }
 
+static void finish(struct facts *facts, struct run *run, const char *type, struct fact *fact,
+                   enum disk_switch switched)
+{
+    bool is_news = address(facts, run, type, fact);
+    char *error = run->error; /* the fact's, until it was emitted */
+    fact->timestamp_us = run->end_us;
+    run->switched = switched;
+    run->error = NULL;
+    forget(facts, run);
+    if (is_news)
+        facts->emit(facts->user, fact);
+    free(error);
+}
+
 static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
     struct fact fact = end_of(run, type, status);
     if (has_been_ready(&fact, type))
         emit_ready(facts, run, facts_type_name(type));
+    finish(facts, run, facts_type_name(type), &fact, switch_of(run, type, status));
+}
 
-    bool is_news = address(facts, run, facts_type_name(type), &fact);
-    char *error = run->error; /* the fact's, until it was emitted */
-    fact.timestamp_us = run->end_us;
-    run->switched = switch_of(run, type, status);
-    run->error = NULL;
-    forget(facts, run);
-    if (is_news)
-        facts->emit(facts->user, &fact);
+static void emit_backup_end(struct facts *facts, struct run *run)
+{
+    char *error;
+    enum backup_end end = backup_run_end(&run->backup, &error);
+    struct fact fact = {
+        .kind = end == BACKUP_CANCELLED ? FACT_CANCELLED : FACT_COMPLETED,
+        .error = end != BACKUP_FAILED ? NULL
+                 : error              ? error
+                                      : "it failed",
+    };
+    finish(facts, run, facts_type_name(FACTS_BACKUP), &fact, SWITCH_UNKNOWN);
     free(error);
+}
+
+/* QEMU has said more of the part, and before, if libvirt hands it on. The last part to end ends the
+ * backup: its result has come then. */
+static int note_part(struct facts *facts, const char *disk, int status)
+{
+    struct run *run;
+    int r = get_run(facts, BACKUP_ID, &run);
+    if (!run)
+        return r;
+    note_run(facts, run);
+    if (run->end == QEMU_SAYS_NOTHING)
+        backup_run_part_ended(&run->backup, disk,
+                              status == FACTS_FAILED     ? BACKUP_FAILED
+                              : status == FACTS_CANCELED ? BACKUP_CANCELLED
+                                                         : BACKUP_COMPLETED,
+                              NULL);
+    if (run->backup.result != BACKUP_GOES_ON)
+        emit_backup_end(facts, run);
+    return BJ_OK;
+}
+
+int facts_backup_result(struct facts *facts, bool succeeded, const char *error)
+{
+    struct run *run;
+    int r = get_run(facts, BACKUP_ID, &run);
+    if (!run)
+        return r;
+    note_run(facts, run);
+    backup_run_result(&run->backup, succeeded, error);
+    return BJ_OK;
 }
 
 int facts_block_job(struct facts *facts, const char *disk, int type, int status)
@@ -308,6 +361,8 @@ int facts_block_job(struct facts *facts, const char *disk, int type, int status)
     bool is_end = status == FACTS_COMPLETED || status == FACTS_FAILED || status == FACTS_CANCELED;
     if (!is_end && status != FACTS_READY)
         return BJ_OK; /* one of a later libvirt */
+    if (type == FACTS_BACKUP)
+        return note_part(facts, disk, status);
 
     int r = get_run(facts, disk, &run);
     if (!run)
@@ -354,6 +409,11 @@ static int disk_of(const char *job, char **ret)
     return node && !*ret ? BJ_E_NOMEM : BJ_OK;
 }
 
+static bool is_part(const char *job)
+{
+    return strncmp(job, "backup-", strlen("backup-")) == 0;
+}
+
 /* QEMU's sentences are short. Not cut inside of a character. */
 static char *copy_error(const char *error)
 {
@@ -384,6 +444,27 @@ static const char *type_in(const json_t *data)
     return "";
 }
 
+static bool is_backup(const struct run *run)
+{
+    return strcmp(run->disk, BACKUP_ID) == 0;
+}
+
+/* The jobs of a backup are all created before one ends. */
+static void note_created(struct facts *facts, struct run *run)
+{
+    if (!run->active || run->backup.jobs == 0)
+        begin(facts, run);
+    run->backup.jobs += is_backup(run);
+}
+
+/* True: no job of the run is left. */
+static bool note_null(struct run *run)
+{
+    bool was_counted = run->backup.jobs > 0;
+    run->backup.jobs -= was_counted;
+    return run->backup.jobs == 0 && was_counted == is_backup(run);
+}
+
 /* A run begins with created; one that libvirt will never speak of ends with null alone (B41).
  * libvirt acts on the status "ready", so that its own word may come before BLOCK_JOB_READY. */
 static void note_status(struct facts *facts, struct run *run, const char *status,
@@ -391,20 +472,28 @@ static void note_status(struct facts *facts, struct run *run, const char *status
 {
     facts->has_statuses = true;
     if (strcmp(status, "created") == 0)
-        begin(facts, run);
+        note_created(facts, run);
     else if (strcmp(status, "ready") == 0 && run->ready_us == 0)
         run->ready_us = timestamp_us;
-    else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
+    else if (strcmp(status, "null") == 0 && note_null(run) && run->end == QEMU_SAYS_NOTHING &&
              !is_of_earlier_run(facts, run))
         clear(run);
 }
 
-static void note_end(struct run *run, enum qemu_end end, const char *error, int64_t timestamp_us)
+/* `disk` is only needed for a part of a backup. */
+static void note_end(struct run *run, const char *disk, enum qemu_end end, const char *error,
+                     int64_t timestamp_us)
 {
     free(run->error);
     run->error = end == QEMU_FAILED ? copy_error(error) : NULL;
     run->end = end;
     run->end_us = timestamp_us;
+    if (is_backup(run))
+        backup_run_part_ended(&run->backup, disk,
+                              end == QEMU_FAILED      ? BACKUP_FAILED
+                              : end == QEMU_CANCELLED ? BACKUP_CANCELLED
+                                                      : BACKUP_COMPLETED,
+                              error);
 }
 
 static void note_error(const struct facts *facts, const struct run *run, const json_t *data,
@@ -420,8 +509,8 @@ static void note_error(const struct facts *facts, const struct run *run, const j
         facts->emit(facts->user, &fact);
 }
 
-static void note_event(struct facts *facts, struct run *run, const char *event, const json_t *data,
-                       int64_t timestamp_us)
+static void note_event(struct facts *facts, struct run *run, const char *disk, const char *event,
+                       const json_t *data, int64_t timestamp_us)
 {
     const char *error = json_string_value(json_object_get(data, "error"));
 
@@ -433,9 +522,9 @@ static void note_event(struct facts *facts, struct run *run, const char *event, 
     if (strcmp(event, "BLOCK_JOB_READY") == 0)
         run->ready_us = timestamp_us;
     else if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0)
-        note_end(run, error ? QEMU_FAILED : QEMU_COMPLETED, error, timestamp_us);
+        note_end(run, disk, error ? QEMU_FAILED : QEMU_COMPLETED, error, timestamp_us);
     else if (strcmp(event, "BLOCK_JOB_CANCELLED") == 0)
-        note_end(run, QEMU_CANCELLED, NULL, timestamp_us);
+        note_end(run, disk, QEMU_CANCELLED, NULL, timestamp_us);
     else
         note_error(facts, run, data, timestamp_us);
 }
@@ -470,9 +559,9 @@ int facts_qemu_event(struct facts *facts, const char *event, const char *data, i
     if (object)
         r = disk_of(string_at(object, key), &disk);
     if (disk)
-        r = get_run(facts, disk, &run);
+        r = get_run(facts, is_part(string_at(object, key)) ? BACKUP_ID : disk, &run);
     if (run)
-        note_event(facts, run, event, object, timestamp_us);
+        note_event(facts, run, disk, event, object, timestamp_us);
     free(disk);
     json_decref(object);
     return r;

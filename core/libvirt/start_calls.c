@@ -560,6 +560,16 @@ const char *start_type(const struct start *start)
     return is_copy ? "mirror" : start->command->type;
 }
 
+bool start_is_backup(const struct start *start)
+{
+    return start->command->call == start_call_backup;
+}
+
+const char *start_disks(const struct start *start)
+{
+    return start->disks;
+}
+
 int start_prepare(struct start *start, const struct disks *disks, struct text **ret_text)
 {
     const struct command *command = start->command;

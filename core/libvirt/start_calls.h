@@ -34,6 +34,9 @@ void start_free(struct start *start); /* takes NULL */
 
 const char *start_disk(const struct start *start); /* as given: a target or a path */
 const char *start_type(const struct start *start); /* QEMU's word; "" if it is unknown */
+bool start_is_backup(const struct start *start);
+/* Of a backup that was prepared: see disks_in_backup(). NULL: it is none, or was not. */
+const char *start_disks(const struct start *start);
 
 /* What is wrong with it for a domain of these disks; once, before start_call(). As start_parse().
  */

@@ -127,8 +127,65 @@ func TestB64BackupCompletes(t *testing.T) {
 	job, err := m.Backup(patience(t), "vdb", blockjob.BackupOptions{Target: target})
 	ok(t, err)
 	ends(t, blockjob.Completed)(job.Wait(patience(t)))
-	if job.ID() != "vdb" || job.Type() != "backup" || !d.SameData(d.Path("vdb"), target) {
+	if job.ID() != "backup" || job.Type() != "backup" || !d.SameData(d.Path("vdb"), target) {
 		t.Errorf("the %s of %s is no copy", job.Type(), job.ID())
+	}
+}
+
+// storedDomain is one whose disk vdc halts and fails the jobs that read it, and its monitor.
+func storedDomain(t testing.TB) (*libvirtd.Domain, *blockjob.Monitor) {
+	t.Helper()
+	d := libvirtd.Shared(t).StoredDomain(t)
+	return d, dial(t, d.URI)
+}
+
+func backupXML(d *libvirtd.Domain, targets ...string) string {
+	xml := "<domainbackup><disks>"
+	for _, target := range targets {
+		xml += "<disk name='" + target + "' type='file'><target file='" + d.Path("backup-"+target) + "'/></disk>"
+	}
+	return xml + "</disks></domainbackup>"
+}
+
+func TestC05BackupThatLeavesOutTheDiskIsNotStarted(t *testing.T) {
+	d, m := domain(t)
+	_, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vdb", "backupxml": backupXML(d, "vda")})
+	fails(t, err, blockjob.ErrInvalid)
+	if !strings.Contains(err.Error(), "vdb") {
+		t.Error("it does not name the disk: ", err)
+	}
+}
+
+func TestC12BackupIsOneJob(t *testing.T) {
+	d, m := storedDomain(t)
+	d.HaltStore()
+	d.BeginBackup(backupXML(d, "vdb", "vdc"))
+	job, err := m.Attach(patience(t), "vdc")
+	ok(t, err)
+	same, err := m.Attach(patience(t), "backup")
+	ok(t, err)
+	if disks := strings.Join(job.Disks(), " "); same.ID() != "backup" || job.ID() != "backup" || disks != "vdb vdc" {
+		t.Errorf("%v is of %s", job, disks)
+	}
+	rows, err := m.Jobs(patience(t))
+	ok(t, err)
+	if len(rows) != 1 || rows[0].ID != "backup" {
+		t.Error("the jobs are ", rows)
+	}
+	d.ReleaseStore()
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestC12DiskThatFailsFailsTheBackup(t *testing.T) {
+	d, m := storedDomain(t)
+	d.HaltStore()
+	job, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vda", "backupxml": backupXML(d, "vda", "vdc")})
+	ok(t, err)
+	d.KillStore()
+	outcome, err := job.Wait(patience(t))
+	fails(t, err, blockjob.ErrJobFailed)
+	if outcome != blockjob.Failed || !strings.Contains(err.Error(), "vdc: Input/output error") {
+		t.Error("it ended ", outcome, ": ", err)
 	}
 }
 

@@ -120,6 +120,17 @@ class Domain:
         """Starts a network store for a copy, and returns it as a disk of libvirt's XML."""
         return str(self._do("store", failing=failing)["xml"])
 
+    def halt_store(self) -> None:
+        """Halts the jobs that read a disk whose data are in the store."""
+        self._do("signal_store", name="STOP")
+
+    def release_store(self) -> None:
+        self._do("signal_store", name="CONT")
+
+    def kill_store(self) -> None:
+        """Fails the jobs that read a disk whose data are in the store."""
+        self._do("signal_store", name="KILL")
+
     # --------------------------------------------------------- what libvirt reports
 
     def source(self, target: str) -> str:
@@ -146,6 +157,9 @@ class Domain:
     def copy(self, target: str, name: str, *, halted: bool = False) -> str:
         """Starts a copy into an empty image of that name."""
         return str(self._do("copy", disk=target, name=name, halted=halted)["path"])
+
+    def begin_backup(self, xml: str) -> None:
+        self._do("begin_backup", xml=xml)
 
     def pivot(self, target: str) -> None:
         self._do("job", disk=target, action="pivot")

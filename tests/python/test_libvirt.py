@@ -103,6 +103,57 @@ async def test_b09_commit_and_pull(connect: Connect, domain: Domain) -> None:
         assert domain.chain("vda") == [over]
 
 
+def backup_xml(domain: Domain, *targets: str) -> str:
+    disks = "".join(
+        f"<disk name='{target}' type='file'><target file='{domain.path('backup-' + target)}'/></disk>"
+        for target in targets
+    )
+    return f"<domainbackup><disks>{disks}</disks></domainbackup>"
+
+
+@pytest.fixture
+def stored(libvirtd: Libvirtd) -> Domain:
+    """A domain whose vdc halts and fails the jobs that read it."""
+    return libvirtd.domain(None, "vda", "vdb", "vdc", stored="vdc")
+
+
+async def test_c05_a_backup_that_leaves_out_the_disk_is_not_started(
+    connect: Connect, domain: Domain
+) -> None:
+    async with await connect(domain.uri) as monitor:
+        with pytest.raises(blockjob.InvalidArgument, match="vdb"):
+            await monitor.start(
+                "virDomainBackupBegin", disk="vdb", backupxml=backup_xml(domain, "vda")
+            )
+        assert await monitor.jobs() == []
+
+
+async def test_c12_a_backup_is_one_job(connect: Connect, stored: Domain) -> None:
+    stored.halt_store()
+    stored.begin_backup(backup_xml(stored, "vdb", "vdc"))
+    async with await connect(stored.uri) as monitor:
+        job = await monitor.attach("vdc")
+        assert (job.id, job.type, job.disks) == ("backup", "backup", ["vdb", "vdc"])
+        assert job == await monitor.attach("backup")
+        assert [row.id for row in await monitor.jobs()] == ["backup"]
+        stored.release_store()
+        assert await job.done() is Outcome.COMPLETED
+        assert stored.same_data(stored.path("vdb"), stored.path("backup-vdb"))
+
+
+async def test_c12_a_disk_that_fails_fails_the_backup(connect: Connect, stored: Domain) -> None:
+    stored.halt_store()
+    async with await connect(stored.uri) as monitor:
+        job = await monitor.start(
+            "virDomainBackupBegin", disk="vda", backupxml=backup_xml(stored, "vda", "vdc")
+        )
+        assert job.disks == ["vda", "vdc"]
+        stored.kill_store()
+        with pytest.raises(blockjob.JobFailed, match="vdc: Input/output error"):
+            await job.done()
+        assert job.outcome is Outcome.FAILED
+
+
 async def test_b60_a_watch_sees_all(connect: Connect, domain: Domain) -> None:
     async with await connect(domain.uri) as monitor:
         job = await halted_copy(monitor, domain)

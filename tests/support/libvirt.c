@@ -251,6 +251,11 @@ void their_copy(domain *d, const char *name, bool halted)
               name, halted ? "true" : "false");
 }
 
+void their_backup(domain *d, const char *xml)
+{
+    step(JSON({"do": "begin_backup", "domain": "%s", "xml": "%s"}), d->name, xml);
+}
+
 void their_verb(domain *d, const char *disk, const char *verb)
 {
     step(JSON({"do": "job", "domain": "%s", "disk": "%s", "action": "%s"}), d->name, disk, verb);

@@ -86,10 +86,12 @@ const char *mirror_of(world *w, domain *d, const char *disk);
 void await_mirror(domain *d, const char *disk, const char *state);
 
 /* What another client does: it puts a new overlay on top of vda, and its path is returned; it
- * copies vda, and a halted copy stops until it is released; it does "pivot", "abort" or "release".
+ * copies vda, and a halted copy stops until it is released; it begins a backup; it does "pivot",
+ * "abort" or "release".
  */
 const char *snapshot_vda(world *w, const char *name);
 void their_copy(domain *d, const char *name, bool halted);
+void their_backup(domain *d, const char *xml);
 void their_verb(domain *d, const char *disk, const char *verb);
 void destroy_domain(domain *d);
 

@@ -434,7 +434,8 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
                                   int64_t timeout_ms);
 
 /* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
- * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(), the
+ * device's name; of a libvirt domain it is the disk's target, "backup" of a backup, to which each of
+ * its disks leads as well. Such a job is never dismissed by us unless asked. Answer: bj_future_job(), the
  * same bj_job for the same run, however often it is asked. It comes when what uses the job's disk
  * has been recorded as well, so that the outcome is known whoever ends the job. Errors:
  * BJ_E_NO_JOB, also if it ends meanwhile and QEMU forgets it; BJ_E_BUSY: more jobs than
@@ -453,6 +454,11 @@ bj_job *bj_job_unref(bj_job *job);
 /* Belong to the job and don't change. The type is "" until QEMU or the start has told it. */
 const char *bj_job_id(bj_job *job);
 const char *bj_job_type(bj_job *job);
+
+/* The disks of a libvirt domain that the job works on, by their targets ("vda"): one, or those of a
+ * backup, which is one job. NULL past the last. Belongs to the job and does not change. Of a job in
+ * QEMU there are none. */
+const char *bj_job_disk(bj_job *job, size_t index);
 
 /* What is known now, without asking QEMU. bj_job_text() says why it FAILED or was LOST, and of one
  * that COMPLETED that it is unknown whether it has switched the disk, where it is; else "". */

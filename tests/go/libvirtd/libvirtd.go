@@ -152,6 +152,12 @@ func (h *Host) Domain(t testing.TB, beginning string) *Domain {
 	return h.makeDomain(t, helper.Fields{"beginning": beginning})
 }
 
+// StoredDomain makes one with a third disk, vdc, whose data are in a network store.
+func (h *Host) StoredDomain(t testing.TB) *Domain {
+	t.Helper()
+	return h.makeDomain(t, helper.Fields{"targets": []string{"vda", "vdb", "vdc"}, "stored": "vdc"})
+}
+
 // InactiveDomain defines one that does not run.
 func (h *Host) InactiveDomain(t testing.TB) *Domain {
 	t.Helper()
@@ -228,6 +234,30 @@ func (d *Domain) MakeEmpty(name string) string {
 func (d *Domain) FailingStore() string {
 	d.t.Helper()
 	return d.do("store", helper.Fields{"failing": true}).XML
+}
+
+// HaltStore halts the jobs that read a disk whose data are in the store.
+func (d *Domain) HaltStore() {
+	d.t.Helper()
+	d.do("signal_store", helper.Fields{"name": "STOP"})
+}
+
+// ReleaseStore ends a HaltStore.
+func (d *Domain) ReleaseStore() {
+	d.t.Helper()
+	d.do("signal_store", helper.Fields{"name": "CONT"})
+}
+
+// KillStore fails the jobs that read a disk whose data are in the store.
+func (d *Domain) KillStore() {
+	d.t.Helper()
+	d.do("signal_store", helper.Fields{"name": "KILL"})
+}
+
+// BeginBackup is what another client does.
+func (d *Domain) BeginBackup(xml string) {
+	d.t.Helper()
+	d.do("begin_backup", helper.Fields{"xml": xml})
 }
 
 // SameData tells whether two images have the same content; QEMU may have them open.
