@@ -57,6 +57,7 @@ static const struct word mirror_syncs[] = {
 static const struct word backup_syncs[] = {{"full", 0}, {NULL, 0}};
 static const struct word copy_modes[] = {
     {"background", 0}, {"write-blocking", SYNCHRONOUS_WRITES}, {NULL, 0}};
+static const struct word backup_modes[] = {{"push", 0}, {"pull", 0}, {NULL, 0}};
 static const struct word target_types[] = {{"file", 0}, {"block", 0}, {NULL, 0}};
 
 enum kind {
@@ -64,6 +65,7 @@ enum kind {
     IS_WORD,    /* the same, or NOT_KEPT; one of `words` */
     IS_NUMBER,  /* 0 to `max`; `place` is an enum number */
     IS_BOOLEAN, /* whether `flag` is set */
+    IS_PATHS,   /* an object, of disks and their paths */
     IS_FLAGS    /* an array of `words` */
 };
 
@@ -121,6 +123,17 @@ static const struct member blockdev_backup_members[] = {
     {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
     {.name = NULL},
 };
+static const struct member backup_members[] = {
+    {"disks", IS_PATHS, .required = true},
+    {"mode", IS_WORD, .place = MODE, .words = backup_modes},
+    {"server", IS_STRING, .place = SERVER},
+    {"incremental", IS_STRING, .place = INCREMENTAL},
+    {"checkpoint", IS_STRING, .place = CHECKPOINT},
+    {"target-type", IS_WORD, .place = TARGET_TYPE, .words = target_types},
+    {"format", IS_STRING, .place = FORMAT},
+    {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
+    {.name = NULL},
+};
 static const struct member copy_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
     {"destxml", IS_STRING, .place = XML, .required = true},
@@ -150,10 +163,10 @@ static const struct member rebase_members[] = {
     {"flags", IS_FLAGS, .words = rebase_flags},
     {.name = NULL},
 };
-static const struct member backup_members[] = {
-    {"disk", IS_STRING, .place = DISK, .required = true},
+static const struct member backup_begin_members[] = {
+    {"disk", IS_STRING, .place = DISK},
     {"backupxml", IS_STRING, .place = XML, .required = true},
-    {"checkpointxml", IS_STRING, .place = CHECKPOINT},
+    {"checkpointxml", IS_STRING, .place = CHECKPOINT_XML},
     {"flags", IS_FLAGS, .words = backup_flags},
     {.name = NULL},
 };
@@ -163,7 +176,7 @@ static const struct member backup_members[] = {
 static void write_copy(FILE *out, const void *start)
 {
     (void)fputs("<disk", out);
-    start_write_place(out, start, "source");
+    start_write_place(out, start, "source", ((const struct start *)start)->strings[TARGET]);
 }
 
 /* --------------------------------------------------------------------- calls */
@@ -277,13 +290,15 @@ static const struct command commands[] = {
     {"blockdev-mirror", "mirror", mirror_members, check_mirror, NULL, call_mirror},
     {"block-commit", "commit", block_commit_members, check_commit, NULL, call_commit},
     {"block-stream", "stream", stream_members, check_stream, NULL, call_stream},
-    {"blockdev-backup", "backup", blockdev_backup_members, start_check_backup, start_prepare_backup,
+    {"blockdev-backup", "backup", blockdev_backup_members, start_check_disk_backup,
+     start_prepare_backup, start_call_backup},
+    {"backup", "backup", backup_members, start_check_backup, start_prepare_backup,
      start_call_backup},
     {"virDomainBlockCopy", "mirror", copy_members, NULL, NULL, call_copy},
     {"virDomainBlockCommit", "commit", commit_members, NULL, NULL, call_commit},
     {"virDomainBlockPull", "stream", pull_members, NULL, NULL, call_pull},
     {"virDomainBlockRebase", "stream", rebase_members, NULL, NULL, call_rebase},
-    {"virDomainBackupBegin", "backup", backup_members, NULL, start_prepare_backup_xml,
+    {"virDomainBackupBegin", "backup", backup_begin_members, NULL, start_prepare_backup_xml,
      start_call_backup},
 };
 
@@ -416,6 +431,25 @@ static int read_boolean(struct start *start, const struct member *member, const 
     return BJ_OK;
 }
 
+static int read_paths(struct start *start, const struct member *member, const json_t *value,
+                      struct text **ret_text)
+{
+    const char *disk;
+    json_t *path;
+    bool is_good = json_object_size(value) > 0;
+
+    json_object_foreach((json_t *)value, disk, path)
+    {
+        const char *string = string_of(path);
+        is_good &= *disk && string && *string == '/';
+    }
+    if (!is_good)
+        return refuse_value(start, member, "an object of disks and absolute paths, not empty", "",
+                            ret_text);
+    start->paths = json_incref((json_t *)value);
+    return BJ_OK;
+}
+
 static int read_flags(struct start *start, const struct member *member, const json_t *value,
                       struct text **ret_text)
 {
@@ -443,6 +477,8 @@ static int read_member(struct start *start, const struct member *member, const j
         return read_number(start, member, value, ret_text);
     case IS_BOOLEAN:
         return read_boolean(start, member, value, ret_text);
+    case IS_PATHS:
+        return read_paths(start, member, value, ret_text);
     default:
         return read_flags(start, member, value, ret_text);
     }
@@ -543,8 +579,10 @@ void start_free(struct start *start)
 {
     for (int i = 0; start && i < STRINGS; i++)
         free(start->strings[i]);
-    if (start)
+    if (start) {
         free(start->disks);
+        json_decref(start->paths);
+    }
     free(start);
 }
 

@@ -3,12 +3,13 @@
  * The commands that start a domain's jobs, as JSON, and the calls of libvirt that they are.
  *
  *   block-commit, block-stream, blockdev-mirror, blockdev-backup: the usual jobs of blockjob.h
+ *   backup: a backup of several disks, with its options
  *   virDomainBlockCopy, virDomainBlockCommit, virDomainBlockPull, virDomainBlockRebase,
  *   virDomainBackupBegin: libvirt's own words
  *
  * A "bandwidth", of the usual jobs also "speed" as QEMU has it, is in bytes a second, "flags" are
- * words without VIR_DOMAIN_..., and the "disk" of virDomainBackupBegin names which of the jobs that
- * it starts is meant.
+ * words without VIR_DOMAIN_..., and the "disk" of virDomainBackupBegin must be one of those that
+ * the backup is of.
  */
 #ifndef BJ_START_CALLS_H
 #define BJ_START_CALLS_H
@@ -32,7 +33,8 @@ int start_parse(const char *command, const json_t *arguments, struct start **ret
                 struct text **ret_text);
 void start_free(struct start *start); /* takes NULL */
 
-const char *start_disk(const struct start *start); /* as given: a target or a path */
+/* As given: a target or a path. NULL: a backup that does not name one. */
+const char *start_disk(const struct start *start);
 const char *start_type(const struct start *start); /* QEMU's word; "" if it is unknown */
 bool start_is_backup(const struct start *start);
 /* Of a backup that was prepared: see disks_in_backup(). NULL: it is none, or was not. */

@@ -31,12 +31,29 @@ char *start_write_xml(void (*write)(FILE *out, const void *user), const void *us
 }
 
 /* libxml2's writer leaves out in silence what it has no memory for. */
-void start_write_attribute(FILE *out, const char *name, const char *value)
+static void write_text(FILE *out, const char *text, size_t len)
+{
+    for (const char *end = text + len; text < end; text++)
+        (void)(strchr("<>&\"'\t\n\r", *text) ? fprintf(out, "&#%d;", *text) : fputc(*text, out));
+}
+
+void start_write_part(FILE *out, const char *name, const char *value, size_t len)
 {
     (void)fprintf(out, " %s=\"", name);
-    for (; *value; value++)
-        (void)(strchr("<>&\"'\t\n\r", *value) ? fprintf(out, "&#%d;", *value) : fputc(*value, out));
+    write_text(out, value, len);
     (void)fputc('"', out);
+}
+
+void start_write_attribute(FILE *out, const char *name, const char *value)
+{
+    start_write_part(out, name, value, strlen(value));
+}
+
+void start_write_element(FILE *out, const char *name, const char *text)
+{
+    (void)fprintf(out, "<%s>", name);
+    write_text(out, text, strlen(text));
+    (void)fprintf(out, "</%s>", name);
 }
 
 /* An element without content. */
@@ -47,7 +64,7 @@ static void write_empty(FILE *out, const char *name, const char *attribute, cons
     (void)fputs("/>", out);
 }
 
-void start_write_place(FILE *out, const struct start *start, const char *element)
+void start_write_place(FILE *out, const struct start *start, const char *element, const char *path)
 {
     const char *type = start->strings[TARGET_TYPE];
     const char *format = start->strings[FORMAT];
@@ -55,7 +72,7 @@ void start_write_place(FILE *out, const struct start *start, const char *element
 
     start_write_attribute(out, "type", is_block ? "block" : "file");
     (void)fputc('>', out);
-    write_empty(out, element, is_block ? "dev" : "file", start->strings[TARGET]);
+    write_empty(out, element, is_block ? "dev" : "file", path);
     if (format)
         write_empty(out, "driver", "type", format);
     (void)fputs("</disk>", out);

@@ -10,7 +10,21 @@
 #include <blockjob/blockjob.h>
 #include <stdio.h>
 
-enum string { DISK, TARGET, TARGET_TYPE, FORMAT, BASE, TOP, XML, CHECKPOINT, STRINGS };
+enum string {
+    DISK,
+    TARGET,
+    TARGET_TYPE,
+    FORMAT,
+    BASE,
+    TOP,
+    XML,
+    CHECKPOINT_XML,
+    MODE,
+    SERVER,
+    INCREMENTAL,
+    CHECKPOINT,
+    STRINGS
+};
 enum { NOT_KEPT = STRINGS };
 enum number { BANDWIDTH, GRANULARITY, BUF_SIZE, NUMBERS };
 
@@ -20,6 +34,7 @@ struct start {
     unsigned long long numbers[NUMBERS];
     unsigned flags;
     unsigned given; /* those of the flags that were given, as true or as false */
+    json_t *paths;  /* a backup by options: each disk's target or scratch file; else NULL */
     char *disks;    /* a backup, once it is prepared: those it is of, see disks_in_backup() */
 };
 
@@ -41,13 +56,16 @@ int start_refuse(int error, struct text *text, struct text **ret_text);
 /* malloc'ed; NULL: no memory. */
 char *start_write_xml(void (*write)(FILE *out, const void *user), const void *user);
 void start_write_attribute(FILE *out, const char *name, const char *value);
-/* The end of <disk>. `element` is what libvirt calls the place: <source> of a copy, <target> of a
- * backup. */
-void start_write_place(FILE *out, const struct start *start, const char *element);
+void start_write_part(FILE *out, const char *name, const char *value, size_t len);
+void start_write_element(FILE *out, const char *name, const char *text);
+/* The end of <disk>. `element` is what libvirt calls the place: <source> of a copy, <target> or
+ * <scratch> of a backup. */
+void start_write_place(FILE *out, const struct start *start, const char *element, const char *path);
 
 /* -------------------------------------------------------------------- backups */
 
 int start_check_backup(struct start *start, struct text **ret_text);
+int start_check_disk_backup(struct start *start, struct text **ret_text); /* blockdev-backup */
 int start_prepare_backup(struct start *start, const struct disks *disks, struct text **ret_text);
 int start_prepare_backup_xml(struct start *start, const struct disks *disks,
                              struct text **ret_text);

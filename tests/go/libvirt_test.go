@@ -189,6 +189,59 @@ func TestC12DiskThatFailsFailsTheBackup(t *testing.T) {
 	}
 }
 
+func TestW03BackupByOptions(t *testing.T) {
+	d, m := domain(t)
+	disks := map[string]string{"vda": d.Path("backup-vda"), "vdb": d.Path("backup-vdb")}
+	job, err := m.Start(patience(t), "backup", map[string]any{"disks": disks, "checkpoint": "one"})
+	ok(t, err)
+	if names := strings.Join(job.Disks(), " "); job.ID() != "backup" || names != "vda vdb" {
+		t.Errorf("%v is of %s", job, names)
+	}
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+	for target, path := range disks {
+		if !d.SameData(d.Path(target), path) {
+			t.Errorf("%s is no copy of %s", path, target)
+		}
+	}
+	disks = map[string]string{"vda": d.Path("incremental")}
+	job, err = m.Start(patience(t), "backup", map[string]any{"disks": disks, "incremental": "one", "checkpoint": "two"})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestW03PullEndsByAnAbort(t *testing.T) {
+	d, m := domain(t)
+	job, err := m.Start(patience(t), "backup", map[string]any{
+		"mode": "pull", "disks": map[string]string{"vda": d.Path("scratch")}, "server": "unix:" + d.Path("nbd"),
+	})
+	ok(t, err)
+	same, err := m.Attach(patience(t), "vda")
+	ok(t, err)
+	if same.ID() != "backup" {
+		t.Error("vda leads to ", same)
+	}
+	ends(t, blockjob.Completed)(job.Abort(patience(t)))
+}
+
+func TestW03BadOptionsAreNamed(t *testing.T) {
+	d, m := domain(t)
+	good := map[string]any{"vda": d.Path("backup")}
+	for word, arguments := range map[string]map[string]any{
+		"vdz":            {"disks": map[string]any{"vda": d.Path("backup"), "vdz": "/z"}},
+		"disks":          {"disks": map[string]any{"vda": nil}},
+		"no-such-option": {"disks": good, "no-such-option": 1},
+		"server":         {"disks": good, "mode": "pull"},
+	} {
+		_, err := m.Start(patience(t), "backup", arguments)
+		fails(t, err, blockjob.ErrInvalid)
+		if !strings.Contains(err.Error(), word) {
+			t.Error("it does not name ", word, ": ", err)
+		}
+	}
+	_, err := m.Start(patience(t), "backup", map[string]any{"disks": good, "incremental": "nowhere"})
+	fails(t, err, blockjob.ErrRefused)
+}
+
 func TestB64StartInLibvirtsWords(t *testing.T) {
 	d, m := domain(t)
 	d.Snapshot("vda", "overlay")

@@ -5,6 +5,8 @@
 #include "libvirt.h"
 
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define DISK_BYTES (4 << 20)
@@ -226,6 +228,126 @@ static void b65_a_backup_ends_with_its_domain(void **state)
           w->domain->name);
 }
 
+/* ------------------------------------------------------------------------- options */
+
+static bj_future *back_up(world *w, const char *options)
+{
+    return hold(w, bj_monitor_start(w->monitor, "backup", options, BJ_TIMEOUT_NONE));
+}
+
+static bj_job *backup(world *w, const char *options)
+{
+    return hold_job(w, bj_future_job(answers(back_up(w, options), BJ_OK)));
+}
+
+static void w03_options_start_a_backup_of_several_disks(void **state)
+{
+    world *w = *state;
+    const char *prefix = domain_of(w)->prefix;
+    bj_job *job = backup(w, text_of(w, JSON({"disks": {"%s-vda": "%s-a", "vdb": "%s-b"},
+                                          "format": "qcow2", "checkpoint": "one"}),
+                                            prefix, prefix, prefix));
+    assert_string_equal(bj_job_id(job), "backup");
+    has_disks(job, "vda", "vdb");
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+    assert_true(same_image(image_path(w, "a"), image_path(w, "vda")));
+    assert_true(same_image(image_path(w, "b"), image_path(w, "vdb")));
+
+    job = backup(
+        w, text_of(w, JSON({"disks": {"vda": "%s-c"}, "incremental": "one",
+                                  "checkpoint": "two"}),
+                           prefix));
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+    const char *checkpoints = text_of(w, "checkpoint-list %s --name", domain_of(w)->name);
+    assert_non_null(strstr(virsh(w, checkpoints), "one"));
+    assert_non_null(strstr(virsh(w, checkpoints), "two"));
+    assert_true(exists(image_path(w, "c"))); /* of nothing: nobody has written since */
+}
+
+static const char *pull_of(world *w, const char *disks)
+{
+    return text_of(w, JSON({"mode": "pull", "server": "unix:%s-nbd", "disks": %s}),
+                           domain_of(w)->prefix, disks);
+}
+
+static void w03_a_pull_that_its_client_ends_is_complete(void **state)
+{
+    world *w = *state;
+    const char *prefix = domain_of(w)->prefix;
+    const char *disks = text_of(w, JSON({"vda": "%s-s", "vdb": "%s-t"}), prefix, prefix);
+    bj_job *job = backup(w, pull_of(w, disks));
+    has_disks(job, "vda", "vdb");
+    assert_true(exists(image_path(w, "nbd")));
+    assert_ptr_equal(attach(w, "vdb"), job);
+
+    bj_job *theirs = attach_elsewhere(w, "backup");
+    bj_future *done = bj_job_done(theirs, BJ_DONE_OVER, BJ_TIMEOUT_NONE);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+    expect_end(w, done, BJ_OK, BJ_OUTCOME_COMPLETED);
+
+    /* Another client ends the next. */
+    job = backup(w, pull_of(w, text_of(w, JSON({"vda": "%s-s"}), prefix)));
+    virsh(w, text_of(w, "domjobabort %s", domain_of(w)->name));
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+/* A mirror of a disk beside the backup of another is a job of its own. */
+static void c12_a_copy_beside_a_backup(void **state)
+{
+    world *w = *state;
+    const char *disks = text_of(w, JSON({"vda": "%s-s"}), domain_of(w)->prefix);
+    bj_job *pull = backup(w, pull_of(w, disks));
+    bj_job *copy = mirror(w, "vdb", empty_image(w, "copy"), REUSE);
+    assert_string_equal(bj_job_disk(copy, 0), "vdb");
+    assert_null(bj_job_disk(copy, 1));
+    expect_end(w, bj_job_pivot(copy, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    assert_int_equal(bj_job_outcome(pull), BJ_OUTCOME_NONE);
+    expect_end(w, bj_job_abort(pull, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+static void w03_verbs_of_a_backup(void **state)
+{
+    world *w = *state;
+    bj_job *job = begin_halted(w);
+    expect(w, bj_job_set_speed(job, 1 << 20, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_E_STATE);
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_STATE);
+    expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
+    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
+    release_store(w->domain);
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+static void w03_bad_options_are_named(void **state)
+{
+    world *w = *state;
+    const char *path = domain_of(w)->prefix;
+    static const struct {
+        const char *options;
+        int error;
+        const char *word;
+    } bad[] = {
+        {JSON({"disks": {"vda": "%s-backup-vda", "vdz": "/z"}}), BJ_E_INVAL, "vdz"},
+         {JSON({"disks": {"vda": "%s-backup-vda"}, "no-such-option": 1}), BJ_E_INVAL,
+                "no-such-option"},
+          {JSON({"disks": {"vda": "%s-backup-vda", "vdb": null}}), BJ_E_INVAL, "disks"},
+           {JSON({"disks": {"vda": "%s-backup-vda"}, "incremental": "nowhere"}), BJ_E_REFUSED,
+                  "nowhere"},
+            {JSON({"disks": {"vda": "%s-backup-vda", "vdb": "/no/such/folder/b"}}), BJ_E_REFUSED,
+                   "/no/such/folder"},
+             {JSON({"disks": {"vda": "%s-backup-vda"}, "mode": "pull"}), BJ_E_INVAL, "server"},
+            };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char options[512];
+        const char *rest = strstr(bad[i].options, "%s") + 2;
+        snprintf(options, sizeof options, "%.*s%s%s", (int)(rest - 2 - bad[i].options),
+                 bad[i].options, path, rest);
+        names(answers(back_up(w, options), bad[i].error), bad[i].word);
+    }
+    nothing_was_started(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,9 +356,14 @@ int main(void)
         DOMAIN_TEST(c05_a_backup_that_leaves_out_the_disk_is_not_started),
         STORED_DOMAIN_TEST(c12_a_backup_of_another_client),
         STORED_DOMAIN_TEST(c12_a_backup_of_two_disks_is_one_job),
+        DOMAIN_TEST(c12_a_copy_beside_a_backup),
         STORED_DOMAIN_TEST(c12_a_disk_that_fails_fails_the_backup),
         STORED_DOMAIN_TEST(c12_a_good_disk_is_not_a_backup),
+        DOMAIN_TEST(w03_a_pull_that_its_client_ends_is_complete),
         STORED_DOMAIN_TEST(w03_a_push_that_is_aborted_is_cancelled),
+        DOMAIN_TEST(w03_bad_options_are_named),
+        DOMAIN_TEST(w03_options_start_a_backup_of_several_disks),
+        STORED_DOMAIN_TEST(w03_verbs_of_a_backup),
     };
     return run_on_libvirt(tests);
 }

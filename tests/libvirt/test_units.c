@@ -173,7 +173,7 @@ static int start_as(const char *command, const json_t *arguments, const char *ex
     return r;
 }
 
-static json_t *mirror_arguments, *backup_arguments;
+static json_t *mirror_arguments, *disk_arguments, *backup_arguments;
 
 static int start_mirror(void)
 {
@@ -181,11 +181,19 @@ static int start_mirror(void)
                     "<disk type=\"file\"><source file=\"/t\"/><driver type=\"raw\"/></disk>");
 }
 
-static int start_backup(void)
+static int start_disk_backup(void)
 {
-    return start_as("blockdev-backup", backup_arguments,
+    return start_as("blockdev-backup", disk_arguments,
                     "<domainbackup><disks><disk name=\"vda\" backupmode=\"full\" type=\"file\">"
                     "<target file=\"/t\"/></disk></disks></domainbackup>");
+}
+
+static int start_backup(void)
+{
+    return start_as("backup", backup_arguments,
+                    "<domainbackup mode=\"pull\"><incremental>one</incremental>"
+                    "<server transport=\"unix\" socket=\"/s\"/><disks><disk name=\"vda\" "
+                    "type=\"file\"><scratch file=\"/t\"/></disk></disks></domainbackup>");
 }
 
 static int refuse_start(void)
@@ -199,11 +207,15 @@ static void b56_starts(void **state)
     (void)state;
     mirror_arguments = json_pack("{ss, ss, ss, ss}", "device", "vda", "target", "/t", "sync",
                                  "full", "format", "raw");
-    backup_arguments = json_pack("{ss, ss, ss}", "device", "vda", "target", "/t", "sync", "full");
+    disk_arguments = json_pack("{ss, ss, ss}", "device", "vda", "target", "/t", "sync", "full");
+    backup_arguments = json_pack("{s{ss}, ss, ss, ss, ss}", "disks", "vda", "/t", "mode", "pull",
+                                 "server", "unix:/s", "incremental", "one", "checkpoint", "two");
     check_memory(start_mirror);
+    check_memory(start_disk_backup);
     check_memory(start_backup);
     assert_int_equal(refuse_start(), BJ_OK);
     json_decref(mirror_arguments);
+    json_decref(disk_arguments);
     json_decref(backup_arguments);
 }
 
