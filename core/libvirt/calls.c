@@ -276,15 +276,25 @@ static bool no_backup(struct call_error *ret_error)
     return false;
 }
 
-/* libvirt ends whatever job the domain has. */
-bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error)
+static bool lacks_backup(virDomainPtr domain)
 {
     char *xml = virDomainBackupGetXMLDesc(domain, 0);
-    bool is_none = !xml && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_BACKUP;
     free(xml);
-    if (is_none)
+    return !xml && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_BACKUP;
+}
+
+/* libvirt ends whatever job the domain has; and the backup may end meanwhile. */
+bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error)
+{
+    if (lacks_backup(domain))
         return no_backup(ret_error);
-    return xml && virDomainAbortJob(domain) == 0 ? true : failed(ret_error);
+    if (virDomainAbortJob(domain) == 0)
+        return true;
+    failed(ret_error);
+    if (!lacks_backup(domain))
+        return false;
+    call_error_clear(ret_error);
+    return no_backup(ret_error);
 }
 
 /* A part that is over has no speed. */
