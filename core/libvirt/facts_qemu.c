@@ -29,8 +29,9 @@ static bool is_part(const char *job)
     return strncmp(job, "backup-", strlen("backup-")) == 0;
 }
 
-/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". *ret
- * is malloc'ed; NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
+/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". Old
+ * ones, which had no backups yet, have nodes that QEMU has named: "copy-sda-#block145". *ret is
+ * malloc'ed; NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
 static int disk_of(const char *job, char **ret)
 {
     static const char *const kinds[] = {"copy-", "commit-", "pull-", "backup-"};
@@ -40,7 +41,7 @@ static int disk_of(const char *job, char **ret)
         if (strncmp(job, kinds[i], strlen(kinds[i])) == 0)
             disk = job + strlen(kinds[i]);
     const char *node = disk ? last_of(disk, "-libvirt-") : NULL;
-    if (disk && !node)
+    if (disk && !node && !is_part(job))
         node = strrchr(disk, '-');
     *ret = node ? strndup(disk, (size_t)(node - disk)) : NULL;
     return node && !*ret ? BJ_E_NOMEM : BJ_OK;

@@ -728,6 +728,17 @@ static void b69_a_qemu_job_is_its_disks(void **state)
     assert_disk(heard, "", NULL);
 }
 
+/* libvirt's nodes have names of libvirt's wherever it can back up. */
+static void c138_a_foreign_backup_is_none_of_libvirts(void **state)
+{
+    struct heard *heard = *state;
+    assert_disk(heard, "backup-vda-mine", NULL);
+    assert_disk(heard, "backup-vda-#block145", NULL);
+    qemu_says(heard, "JOB_STATUS_CHANGE", "{\"id\": \"backup-vda-mine\", \"status\": \"created\"}",
+              1);
+    assert_false(facts_is_active(heard->facts, BACKUP_ID));
+}
+
 static void b52_disks_are_apart(void **state)
 {
     struct heard *heard = *state;
@@ -1095,6 +1106,7 @@ int main(void)
         FACTS_TEST(c139_a_disk_has_changed_or_not_since_a_list),
         FACTS_TEST(c139_a_late_end_is_of_the_run_before),
         FACTS_TEST(b69_a_qemu_job_is_its_disks),
+        FACTS_TEST(c138_a_foreign_backup_is_none_of_libvirts),
         FACTS_TEST(b52_disks_are_apart),
         FACTS_TEST(b56_data_that_is_none_is_no_news),
         FACTS_TEST(b55_numbers_beyond_64_bits_do_no_harm),
