@@ -99,6 +99,20 @@ func (j *Job) Type() string {
 	return core.String(core.JobType(j.use()))
 }
 
+// Disks returns the disks of a libvirt domain that the job works on, by their targets: one, or those of a
+// backup, which is one job. Of a job in QEMU there are none.
+func (j *Job) Disks() []string {
+	defer runtime.KeepAlive(j)
+	var disks []string
+	for {
+		disk := core.JobDisk(j.use(), int64(len(disks)))
+		if disk == nil {
+			return disks
+		}
+		disks = append(disks, core.String(disk))
+	}
+}
+
 // IsReady reports whether the job has been ready; once true it stays true. It does not ask QEMU.
 func (j *Job) IsReady() bool {
 	defer runtime.KeepAlive(j)

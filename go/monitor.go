@@ -66,7 +66,7 @@ func (m *Monitor) receive(record core.Record) bool {
 // give such a QEMU a second -qmp.
 //
 // The libvirt driver is a separate library, libblockjob-libvirt.so.0, which is loaded for the first
-// domain. The id of a domain's job is its disk ("vda", or a path). Jobs are started with libvirt's arguments;
+// domain. The id of a domain's job is its disk ("vda", or a path), that of a backup "backup". Jobs are started with libvirt's arguments;
 // those without a field go into Extra. There is no Execute, Transaction, Pause, Resume, Finalize or Change, and Force only
 // before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor.
 //
@@ -351,6 +351,11 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 // Start starts a job by any command that starts one ("blockdev-mirror", "block-commit",
 // "blockdev-create", ...). The arguments are as those of Execute.
 //
+// On a libvirt domain also libvirt's own calls ("virDomainBlockCopy", ...), and "backup", a backup of several
+// disks: map[string]any{"disks": map[string]string{"vda": "/b/vda", "vdb": "/b/vdb"}}, and "mode" ("push" or
+// "pull"), "server", "incremental", "checkpoint", "format", "target-type", "reuse". A pull that is aborted is
+// Completed: that is how its client ends it.
+//
 // The library adds what they leave out: a unique "job-id" where this QEMU has ids, and "auto-dismiss":
 // false where it has that; it then dismisses the job itself when the outcome is stored. The job
 // is followed from before the command is sent, so nothing is missed.
@@ -416,8 +421,9 @@ func (m *Monitor) Stream(ctx context.Context, device string, options StreamOptio
 	})
 }
 
-// Backup starts a blockdev-backup: a copy of one point in time to the node options.Target. Errors as
-// of Start.
+// Backup starts a blockdev-backup: a copy of one point in time to the node options.Target. On a libvirt
+// domain the job's id is "backup"; several disks, pull mode and checkpoints are arguments of
+// Start(ctx, "backup", ...). Errors as of Start.
 func (m *Monitor) Backup(ctx context.Context, device string, options BackupOptions) (*Job, error) {
 	if err := isText("the node", device, options.Target, options.Sync); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@
 #include "facts.h"
 
 #include <libvirt/virterror.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -195,6 +196,15 @@ void call_sync(virDomainPtr domain)
         virDomainIsActive(domain);
 }
 
+static bool parsed(int error, struct call_error *ret_error)
+{
+    if (error != BJ_E_PROTOCOL)
+        return error == BJ_OK ? true : no_memory(ret_error);
+    ret_error->code = VIR_ERR_XML_ERROR;
+    ret_error->message = strdup("libvirt's description of the domain can't be read");
+    return false;
+}
+
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error)
 {
     char *xml = virDomainGetXMLDesc(domain, 0);
@@ -202,35 +212,42 @@ bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_e
         return failed(ret_error);
     int r = disks_parse(xml, ret);
     free(xml);
-    if (r != BJ_E_PROTOCOL)
-        return r == BJ_OK ? true : no_memory(ret_error);
-    ret_error->code = VIR_ERR_XML_ERROR;
-    ret_error->message = strdup("libvirt's description of the domain can't be read");
+    return parsed(r, ret_error);
+}
+
+static void free_row(struct job_row *row)
+{
+    struct job_list list = {.count = 1, .rows = row};
+    job_list_free_rows(&list);
+}
+
+/* Takes the row over, whose strings may be NULL for a lack of memory: then the answer is false. */
+static bool add_row(struct job_list *list, struct job_row row)
+{
+    row.info.status = row.info.error = row.info.io_status = "";
+    if (row.info.id && row.info.type && row.disks) {
+        list->rows[list->count++] = row;
+        return true;
+    }
+    free_row(&row);
     return false;
 }
 
-static bool add_row(struct job_list *list, const struct disk *disk, const char *type,
-                    const virDomainBlockJobInfo *info)
+static bool add_disk_row(struct job_list *list, const struct disk *disk, const char *type,
+                         const virDomainBlockJobInfo *info)
 {
-    bj_job_info row = {
-        .id = strdup(disk->target),
-        .type = *type ? strdup(type) : "",
-        .status = "",
-        .error = "",
-        .io_status = "",
-        .current = (int64_t)info->cur,
-        .total = (int64_t)info->end,
-        .speed = (int64_t)info->bandwidth,
-        .ready = disk->has_mirror && disk->mirror_ready,
-    };
-    if (!row.id || !row.type) {
-        free((char *)row.id);
-        if (row.type && *row.type)
-            free((char *)row.type);
-        return false;
-    }
-    list->rows[list->count++].info = row;
-    return true;
+    char *line = NULL;
+    if (asprintf(&line, "%s\n", disk->target) < 0)
+        line = NULL;
+    return add_row(list, (struct job_row){
+                             .info.id = strdup(disk->target),
+                             .info.type = *type ? strdup(type) : "",
+                             .info.current = (int64_t)info->cur,
+                             .info.total = (int64_t)info->end,
+                             .info.speed = (int64_t)info->bandwidth,
+                             .info.ready = disk->has_mirror && disk->mirror_ready,
+                             .disks = line,
+                         });
 }
 
 /* Jobs on the disk; < 0: an error. */
@@ -250,6 +267,12 @@ static bool is_migration(const struct disk *disk, const virDomainBlockJobInfo *i
     return info->type == FACTS_COPY && !disk->has_mirror;
 }
 
+/* What a part of the backup does is in the backup's own row. */
+static bool is_part(const virDomainBlockJobInfo *info)
+{
+    return info->type == FACTS_BACKUP;
+}
+
 /* A copy may have begun since the XML was read: what is there now counts. */
 static bool add_job_again(virDomainPtr domain, const char *target, struct job_list *list,
                           struct call_error *ret_error)
@@ -262,10 +285,10 @@ static bool add_job_again(virDomainPtr domain, const char *target, struct job_li
     const struct disk *disk = disks_find(&now, target);
     int found = disk ? look_at_job(domain, target, &info) : 0;
     bool went_well = found >= 0 || failed(ret_error);
-    if (found > 0) {
+    if (found > 0 && !is_part(&info)) {
         bool migrates = is_migration(disk, &info);
         const char *type = migrates ? FACTS_MIGRATION : facts_type_name(info.type);
-        went_well = add_row(list, disk, type, &info) || no_memory(ret_error);
+        went_well = add_disk_row(list, disk, type, &info) || no_memory(ret_error);
     }
     disks_clear(&now);
     return went_well;
@@ -280,11 +303,62 @@ static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_lis
         return failed(ret_error);
     if (found > 0 && is_migration(disk, &info))
         return add_job_again(domain, disk->target, list, ret_error);
-    return found == 0 || add_row(list, disk, facts_type_name(info.type), &info) ||
-           no_memory(ret_error);
+    return found == 0 || is_part(&info) ||
+           add_disk_row(list, disk, facts_type_name(info.type), &info) || no_memory(ret_error);
 }
 
-bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
+/* *ret is NULL where none runs. */
+static bool find_backup(virDomainPtr domain, const struct disks *disks, char **ret,
+                        struct call_error *ret_error)
+{
+    char *xml = virDomainBackupGetXMLDesc(domain, 0);
+    *ret = NULL;
+    if (!xml) {
+        int code = virGetLastErrorCode();
+        bool is_none = code == VIR_ERR_NO_DOMAIN_BACKUP || code == VIR_ERR_NO_SUPPORT;
+        return is_none ? true : failed(ret_error);
+    }
+    int r = disks_in_backup(disks, xml, ret);
+    free(xml);
+    return parsed(r, ret_error);
+}
+
+/* Of one that pulls libvirt counts nothing. */
+static void read_progress(virDomainPtr domain, bj_job_info *info)
+{
+    virTypedParameterPtr parameters = NULL;
+    unsigned long long current = 0;
+    unsigned long long total = 0;
+    int count = 0;
+    int type;
+
+    info->current = info->total = info->speed = -1;
+    if (virDomainGetJobStats(domain, &type, &parameters, &count, 0) == 0 &&
+        virTypedParamsGetULLong(parameters, count, VIR_DOMAIN_JOB_DISK_PROCESSED, &current) > 0 &&
+        virTypedParamsGetULLong(parameters, count, VIR_DOMAIN_JOB_DISK_TOTAL, &total) > 0) {
+        info->current = (int64_t)current;
+        info->total = (int64_t)total;
+    }
+    virTypedParamsFree(parameters, count);
+}
+
+static bool add_backup_row(virDomainPtr domain, struct disks *disks, struct job_list *list,
+                           struct call_error *ret_error)
+{
+    if (!find_backup(domain, disks, &disks->backup, ret_error))
+        return false;
+    if (!disks->backup)
+        return true;
+    struct job_row row = {
+        .info.id = strdup(BACKUP_ID),
+        .info.type = strdup(facts_type_name(FACTS_BACKUP)),
+        .disks = strdup(disks->backup),
+    };
+    read_progress(domain, &row.info);
+    return add_row(list, row) ? true : no_memory(ret_error);
+}
+
+bool call_rows(virDomainPtr domain, struct disks *disks, struct job_list **ret,
                struct call_error *ret_error)
 {
     struct job_list *list = calloc(1, sizeof *list);
@@ -294,9 +368,62 @@ bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list *
 
     for (size_t i = 0; went_well && i < disks->count; i++)
         went_well = add_job(domain, &disks->disks[i], list, ret_error);
+    went_well = went_well && add_backup_row(domain, disks, list, ret_error);
     if (went_well)
         *ret = list;
     else
         job_list_free(list);
     return went_well;
+}
+
+/* -------------------------------------------------------------------- the backup */
+
+static bool no_backup(struct call_error *ret_error)
+{
+    ret_error->code = VIR_ERR_INVALID_ARG;
+    ret_error->message = strdup("the domain has no backup");
+    return false;
+}
+
+static bool lacks_backup(virDomainPtr domain)
+{
+    char *xml = virDomainBackupGetXMLDesc(domain, 0);
+    free(xml);
+    return !xml && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_BACKUP;
+}
+
+/* libvirt ends whatever job the domain has; and the backup may end meanwhile. */
+bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error)
+{
+    if (lacks_backup(domain))
+        return no_backup(ret_error);
+    if (virDomainAbortJob(domain) == 0)
+        return true;
+    failed(ret_error);
+    if (!lacks_backup(domain))
+        return false;
+    call_error_clear(ret_error);
+    return no_backup(ret_error);
+}
+
+/* A part that is over has no speed. */
+bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
+                           struct call_error *ret_error)
+{
+    struct disks disks = {0};
+    bool is_set = false;
+    bool went_well = call_disks(domain, &disks, ret_error) &&
+                     find_backup(domain, &disks, &disks.backup, ret_error);
+
+    for (size_t i = 0; went_well && i < disks.count; i++) {
+        const char *disk = disks.disks[i].target;
+        call_error_clear(ret_error);
+        if (!disks_list_has(disks.backup, disk))
+            continue;
+        went_well = call_set_speed(domain, disk, bytes_per_second, ret_error) ||
+                    ret_error->code == VIR_ERR_INVALID_ARG;
+        is_set |= ret_error->code == 0;
+    }
+    disks_clear(&disks);
+    return went_well && !is_set ? no_backup(ret_error) : went_well;
 }

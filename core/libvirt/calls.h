@@ -55,6 +55,11 @@ bool call_set_speed(virDomainPtr domain, const char *disk, int64_t bytes_per_sec
 enum verdict call_verdict(virDomainPtr domain, const char *disk, enum verdict_verb verb,
                           const struct call_error *error);
 
+/* The same of the backup. Where there is none libvirt's error is that of a disk without a job. The
+ * speed is each disk's. */
+bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error);
+bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
+                           struct call_error *ret_error);
 bool call_start(virDomainPtr domain, const struct start *start, const char *disk,
                 struct call_error *ret_error);
 
@@ -62,8 +67,8 @@ bool call_start(virDomainPtr domain, const struct start *start, const char *disk
 void call_sync(virDomainPtr domain);
 
 bool call_disks(virDomainPtr domain, struct disks *ret, struct call_error *ret_error);
-/* The jobs on those disks. */
-bool call_rows(virDomainPtr domain, const struct disks *disks, struct job_list **ret,
+/* The jobs on those disks; and which of them the backup is of, if one runs. */
+bool call_rows(virDomainPtr domain, struct disks *disks, struct job_list **ret,
                struct call_error *ret_error);
 
 #endif

@@ -27,7 +27,7 @@ struct connection {
     virConnectPtr handle;
     struct nudge *nudge;
     struct registration *closing; /* NULL: libvirt does not report the end */
-    struct listening lifecycle, block_job, qemu_event;
+    struct listening lifecycle, block_job, job_completed, qemu_event;
     bool is_read_only;
 
     pthread_mutex_t lock;
@@ -82,7 +82,8 @@ static struct connection *connection_new(void)
     if (!connection)
         return NULL;
     pthread_mutex_init(&connection->lock, NULL);
-    connection->lifecycle.id = connection->block_job.id = connection->qemu_event.id = -1;
+    connection->lifecycle.id = connection->block_job.id = connection->job_completed.id =
+        connection->qemu_event.id = -1;
     return connection;
 }
 
@@ -136,6 +137,27 @@ static void on_block_job(virConnectPtr handle, virDomainPtr domain, const char *
     for (struct connection_user *user = users_of(connection); user; user = user->next)
         if (is_about(user, domain))
             user->block_job(user, disk, type, status);
+    leave(connection, opaque);
+}
+
+static void on_job_completed(virConnectPtr handle, virDomainPtr domain,
+                             virTypedParameterPtr parameters, int count, void *opaque)
+{
+    int operation = VIR_DOMAIN_JOB_OPERATION_UNKNOWN;
+    int succeeded = 0;
+    const char *error = NULL;
+
+    (void)handle;
+    virTypedParamsGetInt(parameters, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+    virTypedParamsGetBoolean(parameters, count, VIR_DOMAIN_JOB_SUCCESS, &succeeded);
+    virTypedParamsGetString(parameters, count, VIR_DOMAIN_JOB_ERRMSG, &error);
+    if (operation != VIR_DOMAIN_JOB_OPERATION_BACKUP)
+        return;
+
+    struct connection *connection = enter(opaque);
+    for (struct connection_user *user = users_of(connection); user; user = user->next)
+        if (is_about(user, domain))
+            user->backup_result(user, succeeded != 0, error);
     leave(connection, opaque);
 }
 
@@ -240,7 +262,9 @@ static bool register_all(struct connection *connection, virDomainPtr filter, cha
            listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                   VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why) &&
            listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-                  VIR_DOMAIN_EVENT_CALLBACK(on_block_job), ret_why);
+                  VIR_DOMAIN_EVENT_CALLBACK(on_block_job), ret_why) &&
+           listen(connection, &connection->job_completed, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
+                  VIR_DOMAIN_EVENT_CALLBACK(on_job_completed), ret_why);
 }
 
 static bool has_ended(struct connection *connection)
@@ -281,6 +305,7 @@ static void close_handle(struct connection *connection)
     if (connection->handle) {
         stop_listening(connection, &connection->lifecycle);
         stop_listening(connection, &connection->block_job);
+        stop_listening(connection, &connection->job_completed);
         stop_listening_to_qemu(connection);
         stop_listening_to_end(connection);
         virConnectClose(connection->handle);

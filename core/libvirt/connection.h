@@ -20,6 +20,7 @@ struct connection_user {
     struct connection_user *next;
     unsigned char uuid[VIR_UUID_BUFLEN]; /* the domain's */
     void (*block_job)(struct connection_user *user, const char *disk, int type, int status);
+    void (*backup_result)(struct connection_user *user, bool succeeded, const char *error);
     void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
                        long long seconds, unsigned micros);
     void (*stopped)(struct connection_user *user, int detail); /* virDomainEventStoppedDetailType */

@@ -115,8 +115,11 @@ static bool read_disk(const xmlNode *node, struct disk *disk)
     *disk = (struct disk){0};
     if (!target)
         return true;
-    return copy_attribute(target, "dev", &disk->target) && read_alias(node, disk) &&
-           read_source(node, &disk->source) && (!mirror || read_mirror(mirror, disk));
+    bool is_read = copy_attribute(target, "dev", &disk->target) && read_alias(node, disk) &&
+                   read_source(node, &disk->source) && (!mirror || read_mirror(mirror, disk));
+    bool is_empty = !disk->source && !attribute_is(node, "type", "nvme");
+    disk->is_backed_up = !is_empty && !child_of(node, "readonly");
+    return is_read;
 }
 
 static size_t count_disks(const xmlNode *devices)
@@ -184,8 +187,12 @@ static xmlDoc *parse_with(xmlParserCtxt *parser, const char *xml, size_t len, in
     return no_memory ? NULL : doc;
 }
 
-static xmlDoc *parse(const char *xml, int *ret_error)
+/* NULL: *ret_error says why; also if it is not about a `name`. */
+static xmlDoc *parse(const char *xml, const char *name, int *ret_error)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, xmlInitParser); /* which is not made for several threads at once */
+
     size_t len = strlen(xml);
     *ret_error = BJ_E_PROTOCOL;
     if (len == 0 || len > INT_MAX)
@@ -194,25 +201,24 @@ static xmlDoc *parse(const char *xml, int *ret_error)
     *ret_error = BJ_E_NOMEM;
     xmlDoc *doc = parser ? parse_with(parser, xml, len, ret_error) : NULL;
     xmlFreeParserCtxt(parser);
-    return doc;
+
+    const xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
+    if (!doc || (root && is_element(root, name) && !doc->intSubset))
+        return doc;
+    xmlFreeDoc(doc);
+    *ret_error = BJ_E_PROTOCOL;
+    return NULL;
 }
 
 int disks_parse(const char *xml, struct disks *ret)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, xmlInitParser); /* which is not made for several threads at once */
-
     int error;
-    xmlDoc *doc = parse(xml, &error);
+    xmlDoc *doc = parse(xml, "domain", &error);
     if (!doc)
         return error;
 
-    const xmlNode *root = xmlDocGetRootElement(doc);
-    bool is_domain = root && is_element(root, "domain") && !doc->intSubset;
-    const xmlNode *devices = is_domain ? child_of(root, "devices") : NULL;
+    const xmlNode *devices = child_of(xmlDocGetRootElement(doc), "devices");
     struct disks disks = {0};
-
-    error = is_domain ? BJ_OK : BJ_E_PROTOCOL;
     if (devices)
         error = read_disks(devices, &disks);
     xmlFreeDoc(doc);
@@ -228,6 +234,7 @@ void disks_clear(struct disks *disks)
     for (size_t i = 0; i < disks->count; i++)
         clear_disk(&disks->disks[i]);
     free(disks->disks);
+    free(disks->backup);
     *disks = (struct disks){0};
 }
 
@@ -247,4 +254,62 @@ const struct disk *disks_find(const struct disks *disks, const char *name)
         found = disk;
     }
     return found;
+}
+
+/* -------------------------------------------------------------------- backups */
+
+static const xmlNode *find_target(const xmlNode *list, const char *target)
+{
+    for (const xmlNode *child = list->children; child; child = child->next)
+        if (is_element(child, "disk") && attribute_is(child, "name", target))
+            return child;
+    return NULL;
+}
+
+static bool is_in_backup(const xmlNode *list, const struct disk *disk)
+{
+    const xmlNode *found = list ? find_target(list, disk->target) : NULL;
+    return list ? found && !attribute_is(found, "backup", "no") : disk->is_backed_up;
+}
+
+/* malloc'ed; NULL: no memory. */
+static char *list_backup(const struct disks *disks, const xmlNode *list)
+{
+    size_t room = 1;
+    for (size_t i = 0; i < disks->count; i++)
+        room += strlen(disks->disks[i].target) + 1;
+
+    char *text = malloc(room);
+    char *end = text;
+    for (size_t i = 0; text && i < disks->count; i++)
+        if (is_in_backup(list, &disks->disks[i])) {
+            end = stpcpy(end, disks->disks[i].target);
+            *end++ = '\n';
+        }
+    if (text)
+        *end = '\0';
+    return text;
+}
+
+int disks_in_backup(const struct disks *disks, const char *xml, char **ret)
+{
+    int error;
+    xmlDoc *doc = parse(xml, "domainbackup", &error);
+    if (!doc)
+        return error;
+    *ret = list_backup(disks, child_of(xmlDocGetRootElement(doc), "disks"));
+    xmlFreeDoc(doc);
+    return *ret ? BJ_OK : BJ_E_NOMEM;
+}
+
+bool disks_list_has(const char *list, const char *target)
+{
+    size_t len = strlen(target);
+    while (list && *list) {
+        size_t line = strcspn(list, "\n");
+        if (line == len && memcmp(list, target, len) == 0)
+            return true;
+        list += line + (list[line] == '\n');
+    }
+    return false;
 }

@@ -18,11 +18,13 @@ struct disk {
     bool is_ending;    /* libvirt has taken a pivot or an abort of it */
     char *mirror;      /* where it goes to, as `source`; NULL: not given */
     bool is_commit;    /* it is an active commit */
+    bool is_backed_up; /* by a backup that does not say of which disks it is */
 };
 
 struct disks {
     size_t count;
     struct disk *disks;
+    char *backup; /* the list of those that the running backup is of; NULL: none */
 };
 
 /* BJ_OK; BJ_E_NOMEM; BJ_E_PROTOCOL: it is not a domain's XML. Nothing to clear then. */
@@ -31,5 +33,11 @@ void disks_clear(struct disks *disks);
 
 /* By target, or by the path of its source. NULL: none. */
 const struct disk *disks_find(const struct disks *disks, const char *name);
+
+/* The targets of the disks that a <domainbackup> is of, as libvirt reads it, a newline after each;
+ * malloc'ed. BJ_OK; BJ_E_NOMEM; BJ_E_PROTOCOL: it is no such XML. */
+int disks_in_backup(const struct disks *disks, const char *xml, char **ret);
+/* NULL is an empty list. */
+bool disks_list_has(const char *list, const char *target);
 
 #endif

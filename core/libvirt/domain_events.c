@@ -34,10 +34,10 @@ struct event {
     struct domain *domain; /* a reference */
     size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job; status: why it stopped or ended, too */
+    int type, status; /* of a block job; status: why it stopped or ended, or whether it succeeded */
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
-    char *data; /* NULL: none */
+    char *data; /* of QEMU's; or an error; NULL: none */
 };
 
 static size_t length_of(const char *text)
@@ -63,21 +63,28 @@ void domain_on_fact(void *user, const struct fact *fact)
 }
 
 /* A late end of the run before changes nothing for the one that libvirt has taken since. */
-static void note_end(struct domain *domain, const char *disk)
+static void note_end(struct domain *domain, const char *id)
 {
-    if (facts_owes_earlier_end(domain->facts, disk))
+    if (facts_owes_earlier_end(domain->facts, id))
         return;
-    request_verbs_are_moot(domain, disk);
-    copies_forget(&domain->copies, disk);
+    request_verbs_are_moot(domain, id);
+    copies_forget(&domain->copies, id);
 }
 
 static void happen_block_job(struct domain *domain, const struct event *event)
 {
-    if (facts_is_end(event->status))
-        note_end(domain, event->name);
+    const char *ended = facts_ended_id(domain->facts, event->name, event->type, event->status);
+    if (ended)
+        note_end(domain, ended);
     if (facts_block_job(domain->facts, event->name, event->type, event->status) == BJ_OK)
         domain_release_lists(domain);
     else
+        domain_lose_memory(domain);
+}
+
+static void happen_backup_result(struct domain *domain, const struct event *event)
+{
+    if (facts_backup_result(domain->facts, event->status != 0, event->data) != BJ_OK)
         domain_lose_memory(domain);
 }
 
@@ -213,6 +220,15 @@ static void on_block_job(void *user, const char *disk, int type, int status)
     post_event(domain, event);
 }
 
+static void on_backup_result(void *user, bool succeeded, const char *error)
+{
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, error, happen_backup_result);
+    if (event)
+        event->status = succeeded;
+    post_event(domain, event);
+}
+
 static void on_qemu_event(void *user, const char *name, const char *data, long long seconds,
                           unsigned micros)
 {
@@ -244,6 +260,7 @@ void domain_on_disconnected(void *user, int reason)
 
 const struct session_sink domain_session_sink = {
     .block_job = on_block_job,
+    .backup_result = on_backup_result,
     .qemu_event = on_qemu_event,
     .stopped = on_stopped,
     .disconnected = domain_on_disconnected,

@@ -36,44 +36,52 @@ void domain_note_copies(struct domain *domain)
         domain_lose_memory(domain);
 }
 
+/* The ids that a job of the domain can have; NULL past the last. */
+static const char *job_id(const struct domain *domain, size_t index)
+{
+    const struct disks *disks = &domain->disks;
+    if (index == disks->count)
+        return BACKUP_ID;
+    return index < disks->count ? disks->disks[index].target : NULL;
+}
+
 /* ------------------------------------------------------------------ what is missing */
 
-static bool is_listed(const struct request *request, const char *disk)
+static bool is_listed(const struct request *request, const char *id)
 {
-    return job_list_find(request->list, disk) != NULL;
+    return job_list_find(request->list, id) != NULL;
 }
 
 /* The job is known from before the list, libvirt has not reported its end, and its list lacks it:
  * the end is on its way, and it tells more (a list never overrules an event, B28). */
-static bool is_missing(const struct request *request, const char *disk)
+static bool is_missing(const struct request *request, const char *id)
 {
     const struct facts *facts = request->domain->facts;
-    return facts_is_active(facts, disk) &&
-           !facts_has_changed_since(facts, disk, request->change_count) &&
-           !is_listed(request, disk);
+    return facts_is_active(facts, id) &&
+           !facts_has_changed_since(facts, id, request->change_count) && !is_listed(request, id);
 }
 
 static bool is_ahead(const struct request *request)
 {
-    const struct disks *disks = &request->domain->disks;
-    for (size_t i = 0; i < disks->count; i++)
-        if (is_missing(request, disks->disks[i].target))
+    const char *id;
+    for (size_t i = 0; (id = job_id(request->domain, i)); i++)
+        if (is_missing(request, id))
             return true;
     return false;
 }
 
 /* No end has come, and none will. */
-static void decide_by_xml(struct domain *domain, const char *disk, const struct disks *now)
+static void decide_by_xml(struct domain *domain, const char *id, const struct disks *now)
 {
-    enum copy_fate fate = copies_fate(&domain->copies, disk, now);
-    bool is_commit = copies_is_commit(&domain->copies, disk);
+    enum copy_fate fate = copies_fate(&domain->copies, id, now);
+    bool is_commit = copies_is_commit(&domain->copies, id);
     int r = BJ_OK;
 
-    copies_forget(&domain->copies, disk);
+    copies_forget(&domain->copies, id);
     if (fate == COPY_SWITCHED)
-        r = facts_end_unseen(domain->facts, disk, is_commit);
+        r = facts_end_unseen(domain->facts, id, is_commit);
     else
-        facts_forget(domain->facts, disk);
+        facts_forget(domain->facts, id);
     if (r != BJ_OK)
         domain_lose_memory(domain);
 }
@@ -138,11 +146,10 @@ static void fence_is_dropped(struct call *call)
 static bool settle_missing(struct request *request, const struct fence *fence)
 {
     struct domain *domain = request->domain;
-    for (size_t i = 0; i < domain->disks.count && domain->stage == STAGE_UP; i++) {
-        const char *disk = domain->disks.disks[i].target;
-        if (is_missing(request, disk))
-            decide_by_xml(domain, disk, &fence->disks);
-    }
+    const char *id;
+    for (size_t i = 0; domain->stage == STAGE_UP && (id = job_id(domain, i)); i++)
+        if (is_missing(request, id))
+            decide_by_xml(domain, id, &fence->disks);
     return domain->stage == STAGE_UP;
 }
 
@@ -244,9 +251,9 @@ static bool run_urgent_list(struct request *request)
     return went_well;
 }
 
-static void leave_out(struct job_list *list, const char *disk)
+static void leave_out(struct job_list *list, const char *id)
 {
-    const struct job_row *row = job_list_find(list, disk);
+    const struct job_row *row = job_list_find(list, id);
     if (!row)
         return;
     struct job_row *left = &list->rows[row - list->rows];
@@ -258,13 +265,12 @@ static void leave_out(struct job_list *list, const char *disk)
 /* What is in the list of a job that has ended since it was asked for is older than that. */
 static void leave_out_ended(const struct request *request)
 {
-    const struct domain *domain = request->domain;
-    for (size_t i = 0; i < domain->disks.count; i++) {
-        const char *disk = domain->disks.disks[i].target;
-        if (facts_has_changed_since(domain->facts, disk, request->change_count) &&
-            !facts_is_active(domain->facts, disk))
-            leave_out(request->list, disk);
-    }
+    const struct facts *facts = request->domain->facts;
+    const char *id;
+    for (size_t i = 0; (id = job_id(request->domain, i)); i++)
+        if (facts_has_changed_since(facts, id, request->change_count) &&
+            !facts_is_active(facts, id))
+            leave_out(request->list, id);
 }
 
 static void note_rows(const struct request *request)

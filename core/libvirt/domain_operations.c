@@ -7,6 +7,7 @@
 #include "domain_request.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,11 @@ struct driver_snapshot {
 };
 
 /* ------------------------------------------------------------------------ verbs */
+
+static bool is_backup(const struct request *request)
+{
+    return strcmp(request->disk, BACKUP_ID) == 0;
+}
 
 static bool run_pivot(struct request *request)
 {
@@ -29,13 +35,17 @@ static bool run_pivot(struct request *request)
 
 static bool run_abort(struct request *request)
 {
-    return call_abort(request_handle(request), request->disk, &request->call_error);
+    virDomainPtr handle = request_handle(request);
+    return is_backup(request) ? call_abort_backup(handle, &request->call_error)
+                              : call_abort(handle, request->disk, &request->call_error);
 }
 
 static bool run_set_speed(struct request *request)
 {
-    return call_set_speed(request_handle(request), request->disk, request->speed,
-                          &request->call_error);
+    virDomainPtr handle = request_handle(request);
+    return is_backup(request)
+               ? call_set_backup_speed(handle, request->speed, &request->call_error)
+               : call_set_speed(handle, request->disk, request->speed, &request->call_error);
 }
 
 static enum verdict judge_pivot(const struct request *request)
@@ -158,12 +168,19 @@ static bool run_disks(struct request *request)
 {
     return call_disks(request_handle(request), &request->disks, &request->call_error);
 }
-
+/* This XML was read alone: of a backup what the last list said still counts. */
+static void take_xml(struct request *request)
+{
+    struct disks *known = &request->domain->disks;
+    request->disks.backup = known->backup;
+    known->backup = NULL;
+    domain_take_disks(request->domain, &request->disks);
+}
 
 static bool probed(struct request *request, struct driver_reply *reply)
 {
     (void)reply;
-    domain_take_disks(request->domain, &request->disks);
+    take_xml(request);
     return true;
 }
 
@@ -180,10 +197,32 @@ static int domain_probe(struct driver *driver, struct driver_request *asker)
     return request_launch(request_new(driver, &kind, asker, NULL));
 }
 
-static const char *domain_id_of(struct driver *driver, const char *name)
+static const char *target_of(struct driver *driver, const char *name)
 {
     const struct disk *disk = disks_find(&domain_of(driver)->disks, name);
     return disk ? disk->target : name;
+}
+
+static const char *domain_id_of(struct driver *driver, const char *name)
+{
+    const char *target = target_of(driver, name);
+    return disks_list_has(domain_of(driver)->disks.backup, target) ? BACKUP_ID : target;
+}
+
+/* The id of the job that it starts. */
+static const char *start_id(struct driver *driver, const struct start *start)
+{
+    return start_is_backup(start) ? BACKUP_ID : target_of(driver, start_disk(start));
+}
+
+/* malloc'ed; NULL: no memory. */
+static char *list_start(const struct start *start, const char *id)
+{
+    const char *disks = start ? start_disks(start) : "";
+    char *line = NULL;
+    if (disks)
+        return strdup(disks);
+    return asprintf(&line, "%s\n", id) < 0 ? NULL : line;
 }
 
 /* What is wrong with the arguments is said when it is to be started. */
@@ -194,19 +233,26 @@ static int domain_plan_start(struct driver *driver, const char *command,
     struct text *text = NULL;
     int r = start_parse(command, arguments, &start, &text);
     text_unref(text);
-    if (r == BJ_E_NOMEM)
+    text = NULL;
+    if (r == BJ_OK)
+        r = start_prepare(start, &domain_of(driver)->disks, &text);
+    text_unref(text);
+    if (r == BJ_E_NOMEM) {
+        start_free(start);
         return r;
+    }
 
-    const char *disk = start ? domain_id_of(driver, start_disk(start)) : "";
+    const char *id = start ? start_id(driver, start) : "";
     *ret = (struct start_plan){
         .command = command,
-        .id = strdup(disk),
+        .id = strdup(id),
         .members = strdup(""),
-        .device = strdup(disk),
+        .device = strdup(id),
+        .disks = list_start(start, id),
         .type = start ? start_type(start) : "",
     };
     start_free(start);
-    if (ret->id && ret->members && ret->device)
+    if (ret->id && ret->members && ret->device && ret->disks)
         return BJ_OK;
     start_plan_clear(ret);
     return BJ_E_NOMEM;
@@ -227,7 +273,7 @@ static bool started(struct request *request, struct driver_reply *reply)
 {
     (void)reply;
     if (request->disks.disks)
-        domain_take_disks(request->domain, &request->disks);
+        take_xml(request);
     domain_note_copies(request->domain);
     return true;
 }
@@ -235,8 +281,7 @@ static bool started(struct request *request, struct driver_reply *reply)
 static int launch_start(struct driver *driver, struct driver_request *asker, struct start *start)
 {
     static const struct request_kind kind = {.call = run_start, .over = started};
-    const char *disk = domain_id_of(driver, start_disk(start));
-    struct request *request = request_new(driver, &kind, asker, disk);
+    struct request *request = request_new(driver, &kind, asker, start_id(driver, start));
     if (request)
         request->start = start;
     else
@@ -276,10 +321,12 @@ static int domain_execute(struct driver *driver, struct driver_request *asker, c
         r = arguments ? read_error(command, &error, &text) : BJ_E_NOMEM;
     json_decref(object);
     if (r == BJ_OK)
+        r = start_prepare(start, &domain_of(driver)->disks, &text);
+    if (r == BJ_OK)
         return launch_start(driver, asker, start);
+    start_free(start);
     return r == BJ_E_NOMEM ? r : request_answer_later(driver, asker, r, text);
 }
-
 
 /* ------------------------------------------------------------------ the switch */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libvirt's and QEMU's words about a domain's jobs, put together; see facts.h.
+ * libvirt's and QEMU's words about a domain's jobs, put together; see facts.h. How QEMU's are read
+ * is in facts_qemu.c.
  *
  * libvirt passes on what QEMU says when it hears it, and says its own when it has dealt with it. It
  * deals with a job to its end before it starts another on the same disk. So it is always
@@ -9,54 +10,14 @@
  *
  * and all of that before the next created.
  */
-#include "facts.h"
+#include "facts_parts.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     DISKS_MAX = 4096, /* a domain has a handful; a peer that names more wants our memory */
-    WORD_MAX_LEN = 1024,
-    ERROR_MAX_LEN = 4096
-};
-
-enum qemu_end { QEMU_SAYS_NOTHING, QEMU_COMPLETED, QEMU_FAILED, QEMU_CANCELLED };
-
-/* The job of a disk. Lives as long as the facts. */
-struct run {
-    bool active;      /* it is there, and libvirt has not reported its end */
-    uint64_t changed; /* the change count when it last began or ended */
-    bool ready;
-    bool ready_emitted;
-    bool pivot_sent;
-    bool is_migration;
-    bool is_known;     /* whether it is a migration's, where QEMU is silent */
-
-    /* Said by QEMU of the run that is active. */
-    enum qemu_end end;
-    char *error; /* QEMU_FAILED: its text; NULL: no memory for it */
-    int64_t ready_us;
-    int64_t end_us;
-
-    unsigned starts; /* of ours that are on their way */
-    bool begun;      /* what is known above is of a run that one of them has begun */
-    bool taken;      /* libvirt has taken one, and nothing of its run was reported before */
-
-    enum disk_switch switched; /* of the last that is over */
-    char *alias;               /* of the disk; NULL: not known */
-    char disk[];
-};
-
-struct facts {
-    void (*emit)(void *user, const struct fact *fact);
-    void *user;
-    bool has_statuses; /* QEMU tells of each new run, and libvirt passes it on */
-    bool lacks_qemu;   /* no event of QEMU's comes */
-    bool aborts_hard;  /* this libvirt spoils a ready copy that it aborts */
-    uint64_t change_count;
-    size_t count, room;
-    struct run **runs; /* sorted by disk */
+    WORD_MAX_LEN = 1024
 };
 
 const char *facts_type_name(int type)
@@ -95,6 +56,7 @@ void facts_free(struct facts *facts)
     for (size_t i = 0; i < facts->count; i++) {
         free(facts->runs[i]->error);
         free(facts->runs[i]->alias);
+        backup_run_clear(&facts->runs[i]->backup);
         free(facts->runs[i]);
     }
     free(facts->runs);
@@ -144,8 +106,7 @@ static bool is_name(const char *disk)
     return *disk && strlen(disk) <= WORD_MAX_LEN;
 }
 
-/* *ret is NULL if it is not one that is to be remembered. BJ_OK or BJ_E_NOMEM. */
-static int get_run(struct facts *facts, const char *disk, struct run **ret)
+int facts_get_run(struct facts *facts, const char *disk, struct run **ret)
 {
     size_t place = place_of(facts, disk);
     *ret = run_at(facts, place, disk);
@@ -194,7 +155,7 @@ static void take_alias(struct facts *facts, const char *alias)
 int facts_set_alias(struct facts *facts, const char *disk, const char *alias)
 {
     struct run *run;
-    int r = get_run(facts, disk, &run);
+    int r = facts_get_run(facts, disk, &run);
     if (!run || same_text(run->alias, alias))
         return r;
 
@@ -209,51 +170,50 @@ int facts_set_alias(struct facts *facts, const char *disk, const char *alias)
 
 /* ---------------------------------------------------------------------- runs */
 
-static void clear(struct run *run)
+void facts_clear_run(struct run *run)
 {
     free(run->error);
     run->error = NULL;
+    backup_run_clear(&run->backup);
     run->active = run->ready = run->ready_emitted = false;
     run->pivot_sent = run->is_migration = run->is_known = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
 }
 
-/* Nothing that was known is of this one. */
-static void begin(struct facts *facts, struct run *run)
+void facts_begin_run(struct facts *facts, struct run *run)
 {
     run->changed = ++facts->change_count;
-    clear(run);
+    facts_clear_run(run);
     run->active = true;
     run->begun = run->starts > 0 && !run->taken;
     run->is_known = run->begun || run->taken;
     run->taken = false;
 }
 
-/* What comes now is of the run before the one that is being started. Where QEMU tells of each that
- * begins there is no doubt; else one that is known to be there has to end first. */
-static bool is_of_earlier_run(const struct facts *facts, const struct run *run)
+/* Where QEMU tells of each run that begins there is no doubt; else one that is known to be there
+ * has to end first. */
+bool facts_is_of_earlier_run(const struct facts *facts, const struct run *run)
 {
     bool is_starting = run->starts > 0 && !run->begun;
     return run->taken || (is_starting && (run->active || facts->has_statuses));
 }
 
-/* Something was reported of the job that the disk has. */
-static void note_run(struct facts *facts, struct run *run)
+void facts_note_run(struct facts *facts, struct run *run)
 {
-    if (!run->active && is_of_earlier_run(facts, run))
+    if (!run->active && facts_is_of_earlier_run(facts, run))
         run->active = true;
     else if (!run->active)
-        begin(facts, run);
+        facts_begin_run(facts, run);
 }
 
 /* Nothing more is to come of this run. Without a word of QEMU's what comes then is of the next. */
 static void forget(struct facts *facts, struct run *run)
 {
     run->changed = ++facts->change_count;
-    clear(run);
+    facts_clear_run(run);
     if (run->taken && !facts->has_statuses)
-        begin(facts, run);
+        facts_begin_run(facts, run);
 }
 
 /* ------------------------------------------------------------- libvirt's words */
@@ -279,13 +239,13 @@ static bool can_switch(const struct run *run, int type)
     return type == FACTS_COPY || type == FACTS_ACTIVE_COMMIT || (!is_known && run->ready);
 }
 
-/* False: it is nobody's. Once libvirt has taken the next run, the disk's name is that one's. */
-static bool address(const struct facts *facts, const struct run *run, const char *type,
-                    struct fact *fact)
+/* Once libvirt has taken the next run, the disk's name is that one's. */
+bool facts_address(const struct facts *facts, const struct run *run, const char *type,
+                   struct fact *fact)
 {
     fact->id = run->disk;
     fact->type = type;
-    fact->earlier = is_of_earlier_run(facts, run);
+    fact->earlier = facts_is_of_earlier_run(facts, run);
     return !run->taken;
 }
 
@@ -294,7 +254,7 @@ static void emit_ready(const struct facts *facts, struct run *run, int type)
 {
     struct fact fact = {.kind = FACT_READY, .timestamp_us = run->ready_us};
     bool is_news = !run->ready_emitted && !run->is_migration &&
-                   address(facts, run, type_of(facts, run, type), &fact);
+                   facts_address(facts, run, type_of(facts, run, type), &fact);
 
     run->ready = run->ready_emitted = true;
     if (is_news)
@@ -362,228 +322,104 @@ static bool has_been_ready(const struct fact *fact, int type)
     return type == FACTS_ACTIVE_COMMIT && fact->kind == FACT_COMPLETED && !fact->error;
 }
 
+static void finish(struct facts *facts, struct run *run, const char *type, struct fact *fact,
+                   enum disk_switch switched)
+{
+    bool is_news = facts_address(facts, run, type, fact);
+    char *error = run->error; /* the fact's, until it was emitted */
+    fact->timestamp_us = run->end_us;
+    run->switched = switched;
+    run->error = NULL;
+    forget(facts, run);
+    if (is_news)
+        facts->emit(facts->user, fact);
+    free(error);
+}
+
 static void emit_end(struct facts *facts, struct run *run, int type, int status)
 {
     struct fact fact = end_of(facts, run, type, status);
     if (has_been_ready(&fact, type))
         emit_ready(facts, run, type);
+    finish(facts, run, type_of(facts, run, type), &fact, switch_of(facts, run, type, status));
+}
 
-    bool is_news = address(facts, run, type_of(facts, run, type), &fact);
-    char *error = run->error; /* the fact's, until it was emitted */
-    fact.timestamp_us = run->end_us;
-    run->switched = switch_of(facts, run, type, status);
-    run->error = NULL;
-    forget(facts, run);
-    if (is_news)
-        facts->emit(facts->user, &fact);
+static void emit_backup_end(struct facts *facts, struct run *run)
+{
+    char *error;
+    enum backup_end end = backup_run_end(&run->backup, &error);
+    struct fact fact = {
+        .kind = end == BACKUP_CANCELLED ? FACT_CANCELLED : FACT_COMPLETED,
+        .error = end != BACKUP_FAILED ? NULL
+                 : error              ? error
+                                      : "it failed",
+    };
+    finish(facts, run, facts_type_name(FACTS_BACKUP), &fact, SWITCH_UNKNOWN);
     free(error);
 }
 
-bool facts_is_end(int status)
+/* QEMU has said more of the part, and before, if libvirt hands it on. The last part to end ends the
+ * backup: its result has come then. */
+static int note_part(struct facts *facts, const char *disk, int status)
+{
+    struct run *run;
+    int r = facts_get_run(facts, BACKUP_ID, &run);
+    if (!run)
+        return r;
+    facts_note_run(facts, run);
+    if (run->end == QEMU_SAYS_NOTHING)
+        backup_run_part_ended(&run->backup, disk,
+                              status == FACTS_FAILED     ? BACKUP_FAILED
+                              : status == FACTS_CANCELED ? BACKUP_CANCELLED
+                                                         : BACKUP_COMPLETED,
+                              NULL);
+    if (run->backup.result != BACKUP_GOES_ON)
+        emit_backup_end(facts, run);
+    return BJ_OK;
+}
+
+int facts_backup_result(struct facts *facts, bool succeeded, const char *error)
+{
+    struct run *run;
+    int r = facts_get_run(facts, BACKUP_ID, &run);
+    if (!run)
+        return r;
+    facts_note_run(facts, run);
+    backup_run_result(&run->backup, succeeded, error);
+    return BJ_OK;
+}
+
+static bool is_end(int status)
 {
     return status == FACTS_COMPLETED || status == FACTS_FAILED || status == FACTS_CANCELED;
+}
+
+const char *facts_ended_id(const struct facts *facts, const char *disk, int type, int status)
+{
+    if (!is_end(status) || type != FACTS_BACKUP)
+        return is_end(status) ? disk : NULL;
+    const struct run *run = find_run(facts, BACKUP_ID);
+    return run && run->backup.result != BACKUP_GOES_ON ? BACKUP_ID : NULL;
 }
 
 int facts_block_job(struct facts *facts, const char *disk, int type, int status)
 {
     struct run *run = NULL;
-    bool is_end = facts_is_end(status);
-    if (!is_end && status != FACTS_READY)
+    if (!is_end(status) && status != FACTS_READY)
         return BJ_OK; /* one of a later libvirt */
+    if (type == FACTS_BACKUP)
+        return is_end(status) ? note_part(facts, disk, status) : BJ_OK;
 
-    int r = get_run(facts, disk, &run);
+    int r = facts_get_run(facts, disk, &run);
     if (!run)
         return r;
-    note_run(facts, run);
+    facts_note_run(facts, run);
     run->is_known |= status == FACTS_CANCELED; /* which no migration is */
-    if (is_end)
+    if (is_end(status))
         emit_end(facts, run, type, status);
     else
         emit_ready(facts, run, type);
     return BJ_OK;
-}
-
-/* ---------------------------------------------------------------- QEMU's words */
-
-static const char *string_at(const json_t *object, const char *key)
-{
-    const char *value = json_string_value(json_object_get(object, key));
-    return value ? value : "";
-}
-
-static const char *last_of(const char *text, const char *word)
-{
-    const char *last = NULL;
-    for (const char *at = text; (at = strstr(at, word)); at++)
-        last = at;
-    return last;
-}
-
-/* libvirt calls its jobs by what they do, the disk and the node: "copy-vda-libvirt-2-format". *ret
- * is malloc'ed; NULL: it is none of these. BJ_OK or BJ_E_NOMEM. */
-static int disk_of(const char *job, char **ret)
-{
-    static const char *const kinds[] = {"copy-", "commit-", "pull-", "backup-"};
-    const char *disk = NULL;
-
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strncmp(job, kinds[i], strlen(kinds[i])) == 0)
-            disk = job + strlen(kinds[i]);
-    const char *node = disk ? last_of(disk, "-libvirt-") : NULL;
-    if (disk && !node)
-        node = strrchr(disk, '-');
-    *ret = node ? strndup(disk, (size_t)(node - disk)) : NULL;
-    return node && !*ret ? BJ_E_NOMEM : BJ_OK;
-}
-
-/* "drive-virtio-disk0" is a migration's copy. */
-static struct run *run_by_alias(const struct facts *facts, const char *job)
-{
-    static const char prefix[] = "drive-";
-    if (strncmp(job, prefix, strlen(prefix)) != 0)
-        return NULL;
-    for (size_t i = 0; i < facts->count; i++)
-        if (facts->runs[i]->alias && strcmp(facts->runs[i]->alias, job + strlen(prefix)) == 0)
-            return facts->runs[i];
-    return NULL;
-}
-
-/* QEMU's sentences are short. Not cut inside of a character. */
-static char *copy_error(const char *error)
-{
-    size_t len = strnlen(error, ERROR_MAX_LEN + 1);
-    if (len > ERROR_MAX_LEN)
-        for (len = ERROR_MAX_LEN; len > 0 && ((unsigned char)error[len] & 0xC0) == 0x80;)
-            len--;
-    return strndup(error, len);
-}
-
-static const char *stop_reason(const json_t *data)
-{
-    const char *operation = string_at(data, "operation");
-    if (strcmp(operation, "read") == 0)
-        return "a read error stopped it, and libvirt has no call that resumes it";
-    if (strcmp(operation, "write") == 0)
-        return "a write error stopped it, and libvirt has no call that resumes it";
-    return "an I/O error stopped it, and libvirt has no call that resumes it";
-}
-
-static const char *type_in(const json_t *data)
-{
-    static const int types[] = {FACTS_PULL, FACTS_COPY, FACTS_COMMIT, FACTS_BACKUP};
-    const char *type = string_at(data, "type");
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(type, facts_type_name(types[i])) == 0)
-            return facts_type_name(types[i]);
-    return "";
-}
-
-/* A run begins with created; one that libvirt will never speak of ends with null alone (B41).
- * libvirt acts on the status "ready", so that its own word may come before BLOCK_JOB_READY. */
-static void note_status(struct facts *facts, struct run *run, const char *status,
-                        int64_t timestamp_us)
-{
-    facts->has_statuses = true;
-    if (strcmp(status, "created") == 0)
-        begin(facts, run);
-    else if (strcmp(status, "ready") == 0 && run->ready_us == 0)
-        run->ready_us = timestamp_us;
-    else if (strcmp(status, "null") == 0 && run->end == QEMU_SAYS_NOTHING &&
-             !is_of_earlier_run(facts, run))
-        clear(run);
-}
-
-static void note_end(struct run *run, enum qemu_end end, const char *error, int64_t timestamp_us)
-{
-    free(run->error);
-    run->error = end == QEMU_FAILED ? copy_error(error) : NULL;
-    run->end = end;
-    run->end_us = timestamp_us;
-}
-
-static void note_error(const struct facts *facts, const struct run *run, const json_t *data,
-                       int64_t timestamp_us)
-{
-    struct fact fact = {
-        .kind = FACT_STOPPED,
-        .error = stop_reason(data),
-        .timestamp_us = timestamp_us,
-    };
-    const char *type = run->is_migration ? FACTS_MIGRATION : type_in(data);
-    bool stops = strcmp(string_at(data, "action"), "stop") == 0; /* else it ends nothing (B12) */
-    if (stops && address(facts, run, type, &fact))
-        facts->emit(facts->user, &fact);
-}
-
-static void note_event(struct facts *facts, struct run *run, const char *event, const json_t *data,
-                       int64_t timestamp_us)
-{
-    const char *error = json_string_value(json_object_get(data, "error"));
-
-    if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {
-        note_status(facts, run, string_at(data, "status"), timestamp_us);
-        return;
-    }
-    note_run(facts, run);
-    if (strcmp(event, "BLOCK_JOB_READY") == 0)
-        run->ready_us = timestamp_us;
-    else if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0)
-        note_end(run, error ? QEMU_FAILED : QEMU_COMPLETED, error, timestamp_us);
-    else if (strcmp(event, "BLOCK_JOB_CANCELLED") == 0)
-        note_end(run, QEMU_CANCELLED, NULL, timestamp_us);
-    else
-        note_error(facts, run, data, timestamp_us);
-}
-
-static void note_migration_event(struct facts *facts, struct run *run, const char *event,
-                                 const json_t *data, int64_t timestamp_us)
-{
-    if (strcmp(event, "JOB_STATUS_CHANGE") != 0)
-        note_run(facts, run);
-    run->is_migration = true;
-    note_event(facts, run, event, data, timestamp_us);
-    run->is_migration = run->active; /* "created" has cleared it */
-}
-
-/* What tells the job; NULL: the event is not about one. */
-static const char *key_of(const char *event)
-{
-    static const char *const block_job[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED",
-                                            "BLOCK_JOB_CANCELLED", "BLOCK_JOB_ERROR"};
-    for (size_t i = 0; i < sizeof block_job / sizeof block_job[0]; i++)
-        if (strcmp(event, block_job[i]) == 0)
-            return "device";
-    return strcmp(event, "JOB_STATUS_CHANGE") == 0 ? "id" : NULL;
-}
-
-/* No number in it matters, and one of QEMU's may be beyond jansson's (B55). */
-static int parse(const char *data, json_t **ret)
-{
-    json_error_t error;
-    *ret = json_loads(data, JSON_DECODE_INT_AS_REAL, &error);
-    return !*ret && json_error_code(&error) == json_error_out_of_memory ? BJ_E_NOMEM : BJ_OK;
-}
-
-int facts_qemu_event(struct facts *facts, const char *event, const char *data, int64_t timestamp_us)
-{
-    const char *key = key_of(event);
-    json_t *object = NULL;
-    char *disk = NULL;
-    struct run *run = NULL;
-
-    int r = key && data ? parse(data, &object) : BJ_OK;
-    struct run *migrating = object ? run_by_alias(facts, string_at(object, key)) : NULL;
-    if (object && !migrating)
-        r = disk_of(string_at(object, key), &disk);
-    if (disk)
-        r = get_run(facts, disk, &run);
-    if (run)
-        note_event(facts, run, event, object, timestamp_us);
-    if (migrating)
-        note_migration_event(facts, migrating, event, object, timestamp_us);
-    free(disk);
-    json_decref(object);
-    return r;
 }
 
 /* ------------------------------------------------------------------- our words */
@@ -591,7 +427,7 @@ int facts_qemu_event(struct facts *facts, const char *event, const char *data, i
 int facts_start_sent(struct facts *facts, const char *disk)
 {
     struct run *run;
-    int r = get_run(facts, disk, &run);
+    int r = facts_get_run(facts, disk, &run);
     if (run)
         run->starts++;
     return r;
@@ -606,7 +442,7 @@ static void start_taken(struct facts *facts, struct run *run)
     if (in_doubt)
         run->taken = true;
     else
-        begin(facts, run);
+        facts_begin_run(facts, run);
     run->is_known |= !in_doubt;
 }
 
@@ -638,10 +474,10 @@ void facts_pivot_refused(struct facts *facts, const char *disk, uint64_t change_
 static int note_row(struct facts *facts, const char *disk, bool ready, bool is_migration)
 {
     struct run *run;
-    int r = get_run(facts, disk, &run);
-    if (run && !is_of_earlier_run(facts, run)) {
+    int r = facts_get_run(facts, disk, &run);
+    if (run && !facts_is_of_earlier_run(facts, run)) {
         if (!run->active)
-            begin(facts, run);
+            facts_begin_run(facts, run);
         run->ready |= ready;
         run->is_migration |= is_migration;
         run->is_known = true;
@@ -670,7 +506,7 @@ void facts_forget(struct facts *facts, const char *disk)
     struct run *run = find_run(facts, disk);
     if (run) {
         run->taken = false;
-        clear(run);
+        facts_clear_run(run);
     }
 }
 

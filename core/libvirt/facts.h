@@ -12,6 +12,7 @@
 #ifndef BJ_FACTS_H
 #define BJ_FACTS_H
 
+#include "backup_run.h"
 #include "driver/driver.h"
 
 /* virConnectDomainEventBlockJobStatus and virDomainBlockJobType, by their numbers: facts.c checks
@@ -53,18 +54,26 @@ void facts_lack_qemu(struct facts *facts);
 /* The alias of a disk, by which libvirt names a migration's job and no other
  * ("drive-virtio-disk0"); NULL: there is none. BJ_OK or BJ_E_NOMEM. */
 int facts_set_alias(struct facts *facts, const char *disk, const char *alias);
-/* Whether that status of BLOCK_JOB_2 ends a job. */
-bool facts_is_end(int status);
+
+/* The id of the job that this BLOCK_JOB_2 is about to end; NULL: it ends none. */
+const char *facts_ended_id(const struct facts *facts, const char *disk, int type, int status);
 
 /* BLOCK_JOB_2. BJ_OK or BJ_E_NOMEM. */
 int facts_block_job(struct facts *facts, const char *disk, int type, int status);
 
+/* JOB_COMPLETED of a backup, which is one job under the id BACKUP_ID; see backup_run.h. `error` may
+ * be NULL. BJ_OK or BJ_E_NOMEM. */
+int facts_backup_result(struct facts *facts, bool succeeded, const char *error);
+
 /* An event of QEMU's: its name and its data (a JSON object; NULL: none). Only those of libvirt's
- * block jobs matter ("copy-vda-libvirt-2-format" is about vda). BJ_OK or BJ_E_NOMEM. */
+ * block jobs matter ("copy-vda-libvirt-2-format" is about vda, "backup-vda-libvirt-2-format" about
+ * a part of the backup). BJ_OK or BJ_E_NOMEM. */
 int facts_qemu_event(struct facts *facts, const char *event, const char *data,
                      int64_t timestamp_us);
 
-/* Our own calls, before they are made; and how the start of a job went. What is reported while a
+/* Here and below, `disk` is the job's id: a disk's target, or BACKUP_ID.
+ *
+ * Our own calls, before they are made; and how the start of a job went. What is reported while a
  * start is on its way is of a run before (the fact says `earlier`), unless QEMU has reported a new
  * one since. BJ_OK or BJ_E_NOMEM. */
 int facts_start_sent(struct facts *facts, const char *disk);

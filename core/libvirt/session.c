@@ -38,6 +38,12 @@ static void on_block_job(struct connection_user *user, const char *disk, int typ
     session->sink->block_job(session->user, disk, type, status);
 }
 
+static void on_backup_result(struct connection_user *user, bool succeeded, const char *error)
+{
+    const struct session *session = session_of(user);
+    session->sink->backup_result(session->user, succeeded, error);
+}
+
 static void on_qemu_event(struct connection_user *user, const char *name, const char *data,
                           long long seconds, unsigned micros)
 {
@@ -159,6 +165,7 @@ struct session *session_open(const struct session_source *source, const struct s
     session->user = sink->ref(user);
     session->connection_user = (struct connection_user){
         .block_job = on_block_job,
+        .backup_result = on_backup_result,
         .qemu_event = on_qemu_event,
         .stopped = on_stopped,
         .ended = on_ended,

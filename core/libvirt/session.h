@@ -13,6 +13,7 @@
 /* Called on any thread; may only post. `user` is referenced for as long as one of them can come. */
 struct session_sink {
     void (*block_job)(void *user, const char *disk, int type, int status); /* BLOCK_JOB_2 */
+    void (*backup_result)(void *user, bool succeeded, const char *error);  /* JOB_COMPLETED */
     void (*qemu_event)(void *user, const char *name, const char *data, long long seconds,
                        unsigned micros);
     void (*stopped)(void *user, int detail);      /* virDomainEventStoppedDetailType */

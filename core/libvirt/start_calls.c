@@ -2,9 +2,8 @@
 /*
  * The commands that start a domain's jobs; see start_calls.h.
  */
-#include "start_calls.h"
+#include "start_parts.h"
 
-#include <blockjob/blockjob.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,17 +57,15 @@ static const struct word mirror_syncs[] = {
 static const struct word backup_syncs[] = {{"full", 0}, {NULL, 0}};
 static const struct word copy_modes[] = {
     {"background", 0}, {"write-blocking", SYNCHRONOUS_WRITES}, {NULL, 0}};
+static const struct word backup_modes[] = {{"push", 0}, {"pull", 0}, {NULL, 0}};
 static const struct word target_types[] = {{"file", 0}, {"block", 0}, {NULL, 0}};
-
-enum string { DISK, TARGET, TARGET_TYPE, FORMAT, BASE, TOP, XML, CHECKPOINT, STRINGS };
-enum { NOT_KEPT = STRINGS };
-enum number { BANDWIDTH, GRANULARITY, BUF_SIZE, NUMBERS };
 
 enum kind {
     IS_STRING,  /* not empty; `place` is an enum string */
     IS_WORD,    /* the same, or NOT_KEPT; one of `words` */
     IS_NUMBER,  /* 0 to `max`; `place` is an enum number */
     IS_BOOLEAN, /* whether `flag` is set */
+    IS_PATHS,   /* an object, of disks and their paths */
     IS_FLAGS    /* an array of `words` */
 };
 
@@ -126,6 +123,17 @@ static const struct member blockdev_backup_members[] = {
     {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
     {.name = NULL},
 };
+static const struct member backup_members[] = {
+    {"disks", IS_PATHS, .required = true},
+    {"mode", IS_WORD, .place = MODE, .words = backup_modes},
+    {"server", IS_STRING, .place = SERVER},
+    {"incremental", IS_STRING, .place = INCREMENTAL},
+    {"checkpoint", IS_STRING, .place = CHECKPOINT},
+    {"target-type", IS_WORD, .place = TARGET_TYPE, .words = target_types},
+    {"format", IS_STRING, .place = FORMAT},
+    {"reuse", IS_BOOLEAN, .flag = VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL},
+    {.name = NULL},
+};
 static const struct member copy_members[] = {
     {"disk", IS_STRING, .place = DISK, .required = true},
     {"destxml", IS_STRING, .place = XML, .required = true},
@@ -155,99 +163,20 @@ static const struct member rebase_members[] = {
     {"flags", IS_FLAGS, .words = rebase_flags},
     {.name = NULL},
 };
-static const struct member backup_members[] = {
-    {"disk", IS_STRING, .place = DISK, .required = true},
+static const struct member backup_begin_members[] = {
+    {"disk", IS_STRING, .place = DISK},
     {"backupxml", IS_STRING, .place = XML, .required = true},
-    {"checkpointxml", IS_STRING, .place = CHECKPOINT},
+    {"checkpointxml", IS_STRING, .place = CHECKPOINT_XML},
     {"flags", IS_FLAGS, .words = backup_flags},
     {.name = NULL},
 };
 
-struct start {
-    const struct command *command;
-    char *strings[STRINGS]; /* NULL: not given */
-    unsigned long long numbers[NUMBERS];
-    const char *number_names[NUMBERS]; /* as which each was given; NULL: it was not */
-    unsigned flags;
-    unsigned given; /* those of the flags that were given, as true or as false */
-};
-
-struct command {
-    const char *name;
-    const char *type;
-    const struct member *members;
-    /* What no single member tells. As start_parse(); NULL: nothing. */
-    int (*check)(struct start *start, struct text **ret_text);
-    int (*call)(const struct start *start, virDomainPtr domain, const char *disk);
-};
-
 /* ----------------------------------------------------------------------- XML */
 
-/* libxml2's writer leaves out in silence what it has no memory for. */
-static void write_attribute(FILE *out, const char *name, const char *value)
+static void write_copy(FILE *out, const void *start)
 {
-    (void)fprintf(out, " %s=\"", name);
-    for (; *value; value++)
-        (void)(strchr("<>&\"'\t\n\r", *value) ? fprintf(out, "&#%d;", *value) : fputc(*value, out));
-    (void)fputc('"', out);
-}
-
-/* An element without content. */
-static void write_empty(FILE *out, const char *name, const char *attribute, const char *value)
-{
-    (void)fprintf(out, "<%s", name);
-    write_attribute(out, attribute, value);
-    (void)fputs("/>", out);
-}
-
-/* The end of <disk>. `element` is what libvirt calls the place: <source> of a copy, <target> of a
- * backup. */
-static void write_place(FILE *out, const struct start *start, const char *element)
-{
-    const char *type = start->strings[TARGET_TYPE];
-    const char *format = start->strings[FORMAT];
-    bool is_block = type && strcmp(type, "block") == 0;
-
-    write_attribute(out, "type", is_block ? "block" : "file");
-    (void)fputc('>', out);
-    write_empty(out, element, is_block ? "dev" : "file", start->strings[TARGET]);
-    if (format)
-        write_empty(out, "driver", "type", format);
-    (void)fputs("</disk>", out);
-}
-
-static void write_copy(FILE *out, const struct start *start, const char *disk)
-{
-    (void)disk;
     (void)fputs("<disk", out);
-    write_place(out, start, "source");
-}
-
-/* Disks that are not in the list are not backed up. */
-static void write_backup(FILE *out, const struct start *start, const char *disk)
-{
-    (void)fputs("<domainbackup><disks><disk", out);
-    write_attribute(out, "name", disk);
-    write_attribute(out, "backupmode", "full");
-    write_place(out, start, "target");
-    (void)fputs("</disks></domainbackup>", out);
-}
-
-/* malloc'ed; NULL: no memory. */
-static char *write_xml(const struct start *start, const char *disk,
-                       void (*write)(FILE *out, const struct start *start, const char *disk))
-{
-    char *xml = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&xml, &len);
-    if (!out)
-        return NULL;
-    write(out, start, disk);
-    bool failed = ferror(out);
-    if (fclose(out) == 0 && !failed)
-        return xml;
-    free(xml);
-    return NULL;
+    start_write_place(out, start, "source", ((const struct start *)start)->strings[TARGET]);
 }
 
 /* --------------------------------------------------------------------- calls */
@@ -287,7 +216,7 @@ static int call_mirror(const struct start *start, virDomainPtr domain, const cha
     struct start copy = *start;
     bool is_xml = *target == '<';
 
-    copy.strings[XML] = is_xml ? target : write_xml(start, disk, write_copy);
+    copy.strings[XML] = is_xml ? target : start_write_xml(write_copy, start);
     if (!copy.strings[XML])
         return BJ_E_NOMEM;
     int r = call_copy(&copy, domain, disk);
@@ -321,28 +250,7 @@ static int call_stream(const struct start *start, virDomainPtr domain, const cha
     return start->strings[BASE] ? call_rebase(start, domain, disk) : call_pull(start, domain, disk);
 }
 
-static int call_backup(const struct start *start, virDomainPtr domain, const char *disk)
-{
-    (void)disk; /* is in the XML */
-    return virDomainBackupBegin(domain, start->strings[XML], start->strings[CHECKPOINT],
-                                start->flags);
-}
-
-static int call_blockdev_backup(const struct start *start, virDomainPtr domain, const char *disk)
-{
-    char *xml = write_xml(start, disk, write_backup);
-    int r = xml ? virDomainBackupBegin(domain, xml, NULL, start->flags) : BJ_E_NOMEM;
-    free(xml);
-    return r;
-}
-
 /* -------------------------------------------------------------------- checks */
-
-static int refuse(int error, struct text *text, struct text **ret_text)
-{
-    *ret_text = text;
-    return error;
-}
 
 static int check_mirror(struct start *start, struct text **ret_text)
 {
@@ -351,21 +259,11 @@ static int check_mirror(struct start *start, struct text **ret_text)
                                                       : NULL;
     if (*start->strings[TARGET] != '<' || !extra)
         return BJ_OK;
-    return refuse(
+    return start_refuse(
         BJ_E_INVAL,
         text_printf("%s: \"%s\" goes with a target that is a path; this one is XML, which says it",
                     start->command->name, extra),
         ret_text);
-}
-
-static int check_backup(struct start *start, struct text **ret_text)
-{
-    if (*start->strings[TARGET] != '<')
-        return BJ_OK;
-    return refuse(BJ_E_INVAL,
-                  text_printf("%s: \"target\" must be a path; virDomainBackupBegin takes XML",
-                              start->command->name),
-                  ret_text);
 }
 
 /* As with QEMU, what is committed is the active layer, unless it is said. */
@@ -381,22 +279,27 @@ static int check_stream(struct start *start, struct text **ret_text)
 {
     if (start->strings[BASE] || !(start->flags & VIR_DOMAIN_BLOCK_REBASE_RELATIVE))
         return BJ_OK;
-    return refuse(BJ_E_INVAL,
-                  text_printf("%s: \"relative\" is about the name of a \"base\", and there is none",
-                              start->command->name),
-                  ret_text);
+    return start_refuse(
+        BJ_E_INVAL,
+        text_printf("%s: \"relative\" is about the name of a \"base\", and there is none",
+                    start->command->name),
+        ret_text);
 }
 
 static const struct command commands[] = {
-    {"blockdev-mirror", "mirror", mirror_members, check_mirror, call_mirror},
-    {"block-commit", "commit", block_commit_members, check_commit, call_commit},
-    {"block-stream", "stream", stream_members, check_stream, call_stream},
-    {"blockdev-backup", "backup", blockdev_backup_members, check_backup, call_blockdev_backup},
-    {"virDomainBlockCopy", "mirror", copy_members, NULL, call_copy},
-    {"virDomainBlockCommit", "commit", commit_members, NULL, call_commit},
-    {"virDomainBlockPull", "stream", pull_members, NULL, call_pull},
-    {"virDomainBlockRebase", "stream", rebase_members, NULL, call_rebase},
-    {"virDomainBackupBegin", "backup", backup_members, NULL, call_backup},
+    {"blockdev-mirror", "mirror", mirror_members, check_mirror, NULL, call_mirror},
+    {"block-commit", "commit", block_commit_members, check_commit, NULL, call_commit},
+    {"block-stream", "stream", stream_members, check_stream, NULL, call_stream},
+    {"blockdev-backup", "backup", blockdev_backup_members, start_check_disk_backup,
+     start_prepare_backup, start_call_backup},
+    {"backup", "backup", backup_members, start_check_backup, start_prepare_backup,
+     start_call_backup},
+    {"virDomainBlockCopy", "mirror", copy_members, NULL, NULL, call_copy},
+    {"virDomainBlockCommit", "commit", commit_members, NULL, NULL, call_commit},
+    {"virDomainBlockPull", "stream", pull_members, NULL, NULL, call_pull},
+    {"virDomainBlockRebase", "stream", rebase_members, NULL, NULL, call_rebase},
+    {"virDomainBackupBegin", "backup", backup_begin_members, NULL, start_prepare_backup_xml,
+     start_call_backup},
 };
 
 static const struct command *command_of(const char *name)
@@ -447,7 +350,7 @@ static struct list list_members(const struct member *members)
 static int refuse_value(const struct start *start, const struct member *member, const char *what,
                         const char *words, struct text **ret_text)
 {
-    return refuse(
+    return start_refuse(
         BJ_E_INVAL,
         text_printf("%s: \"%s\" must be %s%s", start->command->name, member->name, what, words),
         ret_text);
@@ -484,10 +387,10 @@ static int set_flag(struct start *start, const struct member *member, const stru
                     struct text **ret_text)
 {
     if (word->flag == NO_SUCH_FLAG)
-        return refuse(BJ_E_UNSUPPORTED,
-                      text_printf("%s: this libvirt is too old for \"%s\" of \"%s\"",
-                                  start->command->name, word->name, member->name),
-                      ret_text);
+        return start_refuse(BJ_E_UNSUPPORTED,
+                            text_printf("%s: this libvirt is too old for \"%s\" of \"%s\"",
+                                        start->command->name, word->name, member->name),
+                            ret_text);
     start->flags |= word->flag;
     return BJ_OK;
 }
@@ -515,10 +418,10 @@ static int read_number(struct start *start, const struct member *member, const j
                             ret_text);
     const char *other = start->number_names[member->place];
     if (other)
-        return refuse(BJ_E_INVAL,
-                      text_printf("%s: \"%s\" and \"%s\" are the same: give one of them",
-                                  start->command->name, other, member->name),
-                      ret_text);
+        return start_refuse(BJ_E_INVAL,
+                            text_printf("%s: \"%s\" and \"%s\" are the same: give one of them",
+                                        start->command->name, other, member->name),
+                            ret_text);
     start->number_names[member->place] = member->name;
     start->numbers[member->place] = (unsigned long long)number;
     return BJ_OK;
@@ -532,6 +435,25 @@ static int read_boolean(struct start *start, const struct member *member, const 
     start->given |= member->flag;
     if (json_is_true(value))
         start->flags |= member->flag;
+    return BJ_OK;
+}
+
+static int read_paths(struct start *start, const struct member *member, const json_t *value,
+                      struct text **ret_text)
+{
+    const char *disk;
+    json_t *path;
+    bool is_good = json_object_size(value) > 0;
+
+    json_object_foreach((json_t *)value, disk, path)
+    {
+        const char *string = string_of(path);
+        is_good &= *disk && string && *string == '/';
+    }
+    if (!is_good)
+        return refuse_value(start, member, "an object of disks and absolute paths, not empty", "",
+                            ret_text);
+    start->paths = json_incref((json_t *)value);
     return BJ_OK;
 }
 
@@ -562,6 +484,8 @@ static int read_member(struct start *start, const struct member *member, const j
         return read_number(start, member, value, ret_text);
     case IS_BOOLEAN:
         return read_boolean(start, member, value, ret_text);
+    case IS_PATHS:
+        return read_paths(start, member, value, ret_text);
     default:
         return read_flags(start, member, value, ret_text);
     }
@@ -583,15 +507,15 @@ static int refuse_member(const struct command *command, const char *name, struct
 {
     const char *why = why_not(name);
     if (why)
-        return refuse(
+        return start_refuse(
             BJ_E_UNSUPPORTED,
             text_printf("%s: \"%s\" can't be given to libvirt: %s", command->name, name, why),
             ret_text);
     struct list list = list_members(command->members);
-    return refuse(BJ_E_INVAL,
-                  text_printf("%s: libvirt has no \"%.*s\" for it; there are %s", command->name,
-                              text_fit(name, QUOTED_MAX), name, list.text),
-                  ret_text);
+    return start_refuse(BJ_E_INVAL,
+                        text_printf("%s: libvirt has no \"%.*s\" for it; there are %s",
+                                    command->name, text_fit(name, QUOTED_MAX), name, list.text),
+                        ret_text);
 }
 
 /* null is as if it were not there. */
@@ -603,9 +527,9 @@ static int read_members(struct start *start, const json_t *arguments, struct tex
         if (value && !json_is_null(value))
             r = read_member(start, member, value, ret_text);
         else if (member->required)
-            r = refuse(BJ_E_INVAL,
-                       text_printf("%s: \"%s\" is missing", start->command->name, member->name),
-                       ret_text);
+            r = start_refuse(
+                BJ_E_INVAL,
+                text_printf("%s: \"%s\" is missing", start->command->name, member->name), ret_text);
         if (r != BJ_OK)
             return r;
     }
@@ -633,13 +557,13 @@ int start_parse(const char *command, const json_t *arguments, struct start **ret
 {
     const struct command *known = command_of(command);
     if (!known)
-        return refuse(BJ_E_UNSUPPORTED,
-                      text_printf("%.*s: it starts no job of a libvirt domain",
-                                  text_fit(command, QUOTED_MAX), command),
-                      ret_text);
+        return start_refuse(BJ_E_UNSUPPORTED,
+                            text_printf("%.*s: it starts no job of a libvirt domain",
+                                        text_fit(command, QUOTED_MAX), command),
+                            ret_text);
     if (!json_is_object(arguments))
-        return refuse(BJ_E_INVAL, text_printf("%s: its arguments are not a JSON object", command),
-                      ret_text);
+        return start_refuse(
+            BJ_E_INVAL, text_printf("%s: its arguments are not a JSON object", command), ret_text);
     int r = find_unknown_members(known, arguments, ret_text);
     if (r != BJ_OK)
         return r;
@@ -662,6 +586,10 @@ void start_free(struct start *start)
 {
     for (int i = 0; start && i < STRINGS; i++)
         free(start->strings[i]);
+    if (start) {
+        free(start->disks);
+        json_decref(start->paths);
+    }
     free(start);
 }
 
@@ -675,6 +603,22 @@ const char *start_type(const struct start *start)
     bool is_copy =
         start->command->members == rebase_members && start->flags & VIR_DOMAIN_BLOCK_REBASE_COPY;
     return is_copy ? "mirror" : start->command->type;
+}
+
+bool start_is_backup(const struct start *start)
+{
+    return start->command->call == start_call_backup;
+}
+
+const char *start_disks(const struct start *start)
+{
+    return start->disks;
+}
+
+int start_prepare(struct start *start, const struct disks *disks, struct text **ret_text)
+{
+    const struct command *command = start->command;
+    return command->prepare ? command->prepare(start, disks, ret_text) : BJ_OK;
 }
 
 int start_call(const struct start *start, virDomainPtr domain, const char *target)

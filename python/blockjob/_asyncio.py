@@ -526,7 +526,8 @@ class Monitor(MonitorBase):
     ) -> Job:
         """Starts a copy of `device` as it is now (blockdev-backup). Otherwise as `mirror()`.
 
-        `sync` is "full", "top", "none", ...
+        `sync` is "full", "top", "none", ... On a libvirt domain the job's id is "backup"; several
+        disks, pull mode and checkpoints are options of `start("backup", disks={...})`.
         """
         call = self._ask_backup(device, target, sync, options, timeout)
         return Job(self, await self._wait(call))

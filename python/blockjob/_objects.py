@@ -217,6 +217,17 @@ class JobBase:
         return _core.job_type(self._handle)
 
     @property
+    def disks(self) -> list[str]:
+        """The disks of a libvirt domain that it works on, by their targets.
+
+        One, or those of a backup, which is one job. Of a job in QEMU there are none.
+        """
+        disks: list[str] = []
+        while (disk := _core.job_disk(self._handle, len(disks))) is not None:
+            disks.append(disk)
+        return disks
+
+    @property
     def is_ready(self) -> bool:
         """Whether it has ever been ready."""
         return _core.job_is_ready(self._handle)

@@ -100,6 +100,7 @@ static void null_jobs(void **state)
     assert_null(bj_job_unref(NULL));
     assert_non_null(bj_job_id(NULL));
     assert_non_null(bj_job_type(NULL));
+    assert_null(bj_job_disk(NULL, 0));
     assert_false(bj_job_is_ready(NULL));
     assert_int_equal(bj_job_outcome(NULL), BJ_OUTCOME_NONE);
     assert_non_null(bj_job_text(NULL));

@@ -127,9 +127,119 @@ func TestB64BackupCompletes(t *testing.T) {
 	job, err := m.Backup(patience(t), "vdb", blockjob.BackupOptions{Target: target})
 	ok(t, err)
 	ends(t, blockjob.Completed)(job.Wait(patience(t)))
-	if job.ID() != "vdb" || job.Type() != "backup" || !d.SameData(d.Path("vdb"), target) {
+	if job.ID() != "backup" || job.Type() != "backup" || !d.SameData(d.Path("vdb"), target) {
 		t.Errorf("the %s of %s is no copy", job.Type(), job.ID())
 	}
+}
+
+// storedDomain is one whose disk vdc halts and fails the jobs that read it, and its monitor.
+func storedDomain(t testing.TB) (*libvirtd.Domain, *blockjob.Monitor) {
+	t.Helper()
+	d := libvirtd.Shared(t).StoredDomain(t)
+	return d, dial(t, d.URI)
+}
+
+func backupXML(d *libvirtd.Domain, targets ...string) string {
+	xml := "<domainbackup><disks>"
+	for _, target := range targets {
+		xml += "<disk name='" + target + "' type='file'><target file='" + d.Path("backup-"+target) + "'/></disk>"
+	}
+	return xml + "</disks></domainbackup>"
+}
+
+func TestC05BackupThatLeavesOutTheDiskIsNotStarted(t *testing.T) {
+	d, m := domain(t)
+	_, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vdb", "backupxml": backupXML(d, "vda")})
+	fails(t, err, blockjob.ErrInvalid)
+	if !strings.Contains(err.Error(), "vdb") {
+		t.Error("it does not name the disk: ", err)
+	}
+}
+
+func TestC12BackupIsOneJob(t *testing.T) {
+	d, m := storedDomain(t)
+	d.StopStore()
+	d.BeginBackup(backupXML(d, "vdb", "vdc"))
+	job, err := m.Attach(patience(t), "vdc")
+	ok(t, err)
+	same, err := m.Attach(patience(t), "backup")
+	ok(t, err)
+	if disks := strings.Join(job.Disks(), " "); same.ID() != "backup" || job.ID() != "backup" || disks != "vdb vdc" {
+		t.Errorf("%v is of %s", job, disks)
+	}
+	rows, err := m.Jobs(patience(t))
+	ok(t, err)
+	if len(rows) != 1 || rows[0].ID != "backup" {
+		t.Error("the jobs are ", rows)
+	}
+	d.GoOnStore()
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestC12DiskThatFailsFailsTheBackup(t *testing.T) {
+	d, m := storedDomain(t)
+	d.StopStore()
+	job, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vda", "backupxml": backupXML(d, "vda", "vdc")})
+	ok(t, err)
+	d.KillStore()
+	outcome, err := job.Wait(patience(t))
+	fails(t, err, blockjob.ErrJobFailed)
+	if outcome != blockjob.Failed || !strings.Contains(err.Error(), "vdc: Input/output error") {
+		t.Error("it ended ", outcome, ": ", err)
+	}
+}
+
+func TestW03BackupByOptions(t *testing.T) {
+	d, m := domain(t)
+	disks := map[string]string{"vda": d.Path("backup-vda"), "vdb": d.Path("backup-vdb")}
+	job, err := m.Start(patience(t), "backup", map[string]any{"disks": disks, "checkpoint": "one"})
+	ok(t, err)
+	if names := strings.Join(job.Disks(), " "); job.ID() != "backup" || names != "vda vdb" {
+		t.Errorf("%v is of %s", job, names)
+	}
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+	for target, path := range disks {
+		if !d.SameData(d.Path(target), path) {
+			t.Errorf("%s is no copy of %s", path, target)
+		}
+	}
+	disks = map[string]string{"vda": d.Path("incremental")}
+	job, err = m.Start(patience(t), "backup", map[string]any{"disks": disks, "incremental": "one", "checkpoint": "two"})
+	ok(t, err)
+	ends(t, blockjob.Completed)(job.Wait(patience(t)))
+}
+
+func TestW03PullEndsByAnAbort(t *testing.T) {
+	d, m := domain(t)
+	job, err := m.Start(patience(t), "backup", map[string]any{
+		"mode": "pull", "disks": map[string]string{"vda": d.Path("scratch")}, "server": "unix:" + d.Path("nbd"),
+	})
+	ok(t, err)
+	same, err := m.Attach(patience(t), "vda")
+	ok(t, err)
+	if same.ID() != "backup" {
+		t.Error("vda leads to ", same)
+	}
+	ends(t, blockjob.Completed)(job.Abort(patience(t)))
+}
+
+func TestW03BadOptionsAreNamed(t *testing.T) {
+	d, m := domain(t)
+	good := map[string]any{"vda": d.Path("backup")}
+	for word, arguments := range map[string]map[string]any{
+		"vdz":            {"disks": map[string]any{"vda": d.Path("backup"), "vdz": "/z"}},
+		"disks":          {"disks": map[string]any{"vda": nil}},
+		"no-such-option": {"disks": good, "no-such-option": 1},
+		"server":         {"disks": good, "mode": "pull"},
+	} {
+		_, err := m.Start(patience(t), "backup", arguments)
+		fails(t, err, blockjob.ErrInvalid)
+		if !strings.Contains(err.Error(), word) {
+			t.Error("it does not name ", word, ": ", err)
+		}
+	}
+	_, err := m.Start(patience(t), "backup", map[string]any{"disks": good, "incremental": "nowhere"})
+	fails(t, err, blockjob.ErrRefused)
 }
 
 func TestB64StartInLibvirtsWords(t *testing.T) {

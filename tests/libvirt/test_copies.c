@@ -23,8 +23,8 @@ static struct disk plain(const char *source)
 static enum copy_fate fate(struct disk before, struct disk now)
 {
     struct copies copies = {0};
-    assert_int_equal(copies_note(&copies, &(struct disks){1, &before}), BJ_OK);
-    enum copy_fate fate = copies_fate(&copies, "vda", &(struct disks){1, &now});
+    assert_int_equal(copies_note(&copies, &(struct disks){.count = 1, .disks = &before}), BJ_OK);
+    enum copy_fate fate = copies_fate(&copies, "vda", &(struct disks){.count = 1, .disks = &now});
     copies_clear(&copies);
     return fate;
 }
@@ -67,7 +67,8 @@ static void c130_the_last_that_was_noted_counts(void **state)
     struct copies copies = {0};
     disks[1].is_commit = true;
     for (int i = 0; i < 2; i++)
-        assert_int_equal(copies_note(&copies, &(struct disks){1, &disks[i]}), BJ_OK);
+        assert_int_equal(copies_note(&copies, &(struct disks){.count = 1, .disks = &disks[i]}),
+                         BJ_OK);
     assert_string_equal(copies_mirror(&copies, "vda"), "/c");
     assert_true(copies_is_commit(&copies, "vda"));
     assert_null(copies_mirror(&copies, "vdb"));

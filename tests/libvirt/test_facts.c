@@ -217,9 +217,7 @@ static void b14_other_kinds_do_not_switch(void **state)
     assert_switched(heard, SWITCH_UNKNOWN);
     libvirt_says(heard, FACTS_COMMIT, FACTS_COMPLETED);
     assert_switched(heard, SWITCH_UNKNOWN);
-    libvirt_says(heard, FACTS_BACKUP, FACTS_COMPLETED);
-    assert_switched(heard, SWITCH_UNKNOWN);
-    assert_told(heard, "vda stream COMPLETED @0; vda commit COMPLETED @0; vda backup COMPLETED @0");
+    assert_told(heard, "vda stream COMPLETED @0; vda commit COMPLETED @0");
 }
 
 /* The core asks whether a commit has switched only if it was ready. */
@@ -718,7 +716,7 @@ static void b69_a_qemu_job_is_its_disks(void **state)
     assert_disk(heard, "copy-vda-libvirt-2-format", "vda");
     assert_disk(heard, "pull-sdb-libvirt-13-storage", "sdb");
     assert_disk(heard, "commit-hdc-libvirt-1-format", "hdc");
-    assert_disk(heard, "backup-vdb-libvirt-4-format", "vdb");
+    assert_disk(heard, "backup-vdb-libvirt-4-format", "backup");
     assert_disk(heard, "copy-vd-a-libvirt-4-format", "vd-a");
     assert_disk(heard, "copy-vd-libvirt-1-libvirt-4-format", "vd-libvirt-1");
     assert_disk(heard, "copy-sda-#block145", "sda");
@@ -728,6 +726,17 @@ static void b69_a_qemu_job_is_its_disks(void **state)
     assert_disk(heard, "drive-virtio-disk0", NULL);
     assert_disk(heard, "bj-0011", NULL);
     assert_disk(heard, "", NULL);
+}
+
+/* libvirt's nodes have names of libvirt's wherever it can back up. */
+static void c138_a_foreign_backup_is_none_of_libvirts(void **state)
+{
+    struct heard *heard = *state;
+    assert_disk(heard, "backup-vda-mine", NULL);
+    assert_disk(heard, "backup-vda-#block145", NULL);
+    qemu_says(heard, "JOB_STATUS_CHANGE", "{\"id\": \"backup-vda-mine\", \"status\": \"created\"}",
+              1);
+    assert_false(facts_is_active(heard->facts, BACKUP_ID));
 }
 
 static void b52_disks_are_apart(void **state)
@@ -1097,6 +1106,7 @@ int main(void)
         FACTS_TEST(c139_a_disk_has_changed_or_not_since_a_list),
         FACTS_TEST(c139_a_late_end_is_of_the_run_before),
         FACTS_TEST(b69_a_qemu_job_is_its_disks),
+        FACTS_TEST(c138_a_foreign_backup_is_none_of_libvirts),
         FACTS_TEST(b52_disks_are_apart),
         FACTS_TEST(b56_data_that_is_none_is_no_news),
         FACTS_TEST(b55_numbers_beyond_64_bits_do_no_harm),

@@ -108,7 +108,9 @@ static void b09_a_backup_completes(void **state)
 
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
 
-    assert_string_equal(bj_job_id(job), "vdb");
+    assert_string_equal(bj_job_id(job), "backup");
+    assert_string_equal(bj_job_disk(job, 0), "vdb");
+    assert_null(bj_job_disk(job, 1));
     assert_string_equal(bj_job_type(job), "backup");
     assert_string_equal(source_of(w, w->domain, "vdb"), image_path(w, "vdb"));
     assert_true(same_image(target, image_path(w, "vdb")));

@@ -79,6 +79,22 @@ static json_t *load(const char *arguments)
     return value;
 }
 
+static int prepare(struct start *start, struct text **ret_text)
+{
+    struct disks disks;
+    assert_int_equal(
+        disks_parse("<domain><devices>"
+                    "<disk type='file'><source file='/d.qcow2'/><target dev='vda'/></disk>"
+                    "<disk type='file'><source file='/e.qcow2'/><target dev='vdb'/></disk>"
+                    "<disk type='file'><source file='/cd'/><target dev='sda'/><readonly/></disk>"
+                    "</devices></domain>",
+                    &disks),
+        BJ_OK);
+    int r = start_prepare(start, &disks, ret_text);
+    disks_clear(&disks);
+    return r;
+}
+
 /* The disk of vda is given by its path, and called by its target. */
 static void assert_call(const char *command, const char *arguments, const char *type,
                         const char *expected)
@@ -88,10 +104,13 @@ static void assert_call(const char *command, const char *arguments, const char *
     struct text *text = NULL;
     int r = start_parse(command, value, &start, &text);
     json_decref(value);
+    if (r == BJ_OK)
+        r = prepare(start, &text);
     if (r != BJ_OK)
         fail_msg("%s", text_str(text));
 
-    assert_string_equal(start_disk(start), "/d.qcow2");
+    if (strcmp(command, "backup") != 0)
+        assert_string_equal(start_disk(start), "/d.qcow2");
     assert_string_equal(start_type(start), type);
     called[0] = '\0';
     assert_int_equal(start_call(start, NULL, "vda"), 0);
@@ -224,6 +243,55 @@ static void b01_backup_is_of_the_one_disk(void **state)
                 "backup <domainbackup><disks><disk name=\"vda\" backupmode=\"full\" "
                 "type=\"block\"><target dev=\"/t\"/><driver type=\"raw\"/></disk></disks>"
                 "</domainbackup> NULL 1");
+}
+
+static void assert_backup(const char *arguments, const char *expected)
+{
+    assert_call("backup", arguments, "backup", expected);
+}
+
+static void w03_a_backup_of_several_disks(void **state)
+{
+    (void)state;
+    assert_backup(
+        "{\"disks\": {\"vdb\": \"/b\", \"/d.qcow2\": \"/a\"}}",
+        "backup <domainbackup><disks>"
+        "<disk name=\"vdb\" backupmode=\"full\" type=\"file\"><target file=\"/b\"/></disk>"
+        "<disk name=\"vda\" backupmode=\"full\" type=\"file\"><target file=\"/a\"/></disk>"
+        "</disks></domainbackup> NULL 0");
+    assert_backup("{\"disks\": {\"vda\": \"/dev/a\"}, \"mode\": \"push\", \"format\": \"raw\","
+                  "\"target-type\": \"block\", \"reuse\": true, \"checkpoint\": \"<2>\"}",
+                  "backup <domainbackup><disks>"
+                  "<disk name=\"vda\" backupmode=\"full\" type=\"block\"><target dev=\"/dev/a\"/>"
+                  "<driver type=\"raw\"/></disk></disks></domainbackup> "
+                  "<domaincheckpoint><name>&#60;2&#62;</name><disks>"
+                  "<disk name=\"vda\" checkpoint=\"bitmap\"/></disks></domaincheckpoint> 1");
+    assert_backup("{\"disks\": {\"vda\": \"/a\"}, \"incremental\": \"one\"}",
+                  "backup <domainbackup><incremental>one</incremental><disks>"
+                  "<disk name=\"vda\" type=\"file\"><target file=\"/a\"/></disk>"
+                  "</disks></domainbackup> NULL 0");
+}
+
+static void assert_server(const char *server, const char *expected)
+{
+    char arguments[256];
+    char call[512];
+    snprintf(arguments, sizeof arguments,
+             "{\"disks\": {\"vda\": \"/s\"}, \"mode\": \"pull\", \"server\": \"%s\"}", server);
+    snprintf(call, sizeof call,
+             "backup <domainbackup mode=\"pull\"><server %s/><disks>"
+             "<disk name=\"vda\" backupmode=\"full\" type=\"file\"><scratch file=\"/s\"/></disk>"
+             "</disks></domainbackup> NULL 0",
+             expected);
+    assert_backup(arguments, call);
+}
+
+static void w03_a_backup_that_is_pulled(void **state)
+{
+    (void)state;
+    assert_server("unix:/run/b.sock", "transport=\"unix\" socket=\"/run/b.sock\"");
+    assert_server("tcp:host:10809", "transport=\"tcp\" name=\"host\" port=\"10809\"");
+    assert_server("tcp:[::1]:10809", "transport=\"tcp\" name=\"::1\" port=\"10809\"");
 }
 
 /* ----------------------------------------------------------------- libvirt's words */
@@ -403,6 +471,75 @@ static void c139_speed_beside_bandwidth_names_both(void **state)
                 "stream", "pull vda 5 64");
 }
 
+static void w03_backups_that_make_no_sense(void **state)
+{
+    (void)state;
+    static const char paths[] =
+        "backup: \"disks\" must be an object of disks and absolute paths, not empty";
+    static const char *const no_paths[] = {
+        "{\"disks\": {}}",
+        "{\"disks\": [\"vda\"]}",
+        "{\"disks\": \"vda\"}",
+        "{\"disks\": {\"vda\": null}}",
+        "{\"disks\": {\"vda\": \"\"}}",
+        "{\"disks\": {\"vda\": \"here\"}}",
+        "{\"disks\": {\"vda\": \"/a\", \"vdb\": 7}}",
+        "{\"disks\": {\"\": \"/a\"}}",
+    };
+    for (size_t i = 0; i < sizeof no_paths / sizeof no_paths[0]; i++)
+        assert_refused("backup", no_paths[i], BJ_E_INVAL, paths);
+    assert_refused("backup", "{}", BJ_E_INVAL, "backup: \"disks\" is missing");
+    assert_refused("backup", "{\"disks\": {\"vda\": \"/a\"}, \"mode\": \"shove\"}", BJ_E_INVAL,
+                   "backup: \"mode\" must be one of \"push\", \"pull\"");
+    assert_refused("backup", "{\"disks\": {\"vda\": \"/a\"}, \"mode\": \"pull\"}", BJ_E_INVAL,
+                   "backup: \"server\" is missing: a client pulls the backup from it");
+    assert_refused("backup", "{\"disks\": {\"vda\": \"/a\"}, \"server\": \"unix:/s\"}", BJ_E_INVAL,
+                   "backup: \"server\" is for \"mode\": \"pull\"");
+    static const char *const no_servers[] = {"unix:s", "unix:",   "tcp:h", "tcp::1",
+                                             "tcp:h:", "tcp:h:x", "fd:3"};
+    for (size_t i = 0; i < sizeof no_servers / sizeof no_servers[0]; i++) {
+        char arguments[256];
+        snprintf(arguments, sizeof arguments,
+                 "{\"disks\": {\"vda\": \"/a\"}, \"mode\": \"pull\", \"server\": \"%s\"}",
+                 no_servers[i]);
+        assert_refused("backup", arguments, BJ_E_INVAL,
+                       "backup: \"server\" must be unix:PATH or tcp:HOST:PORT");
+    }
+    assert_refused("backup",
+                   "{\"disks\": {\"vda\": \"/a\"}, \"mode\": \"pull\", \"server\": \"unix:/s\","
+                   "\"format\": \"raw\"}",
+                   BJ_E_INVAL, "backup: \"format\" is for \"mode\": \"push\"");
+}
+
+static void assert_unprepared(const char *command, const char *arguments, const char *expected)
+{
+    json_t *value = load(arguments);
+    struct start *start;
+    struct text *text = NULL;
+    assert_int_equal(start_parse(command, value, &start, &text), BJ_OK);
+    json_decref(value);
+    assert_int_equal(prepare(start, &text), BJ_E_INVAL);
+    assert_string_equal(text_str(text), expected);
+    text_unref(text);
+    start_free(start);
+}
+
+static void w03_disks_that_the_domain_does_not_have(void **state)
+{
+    (void)state;
+    assert_unprepared("backup", "{\"disks\": {\"vda\": \"/a\", \"vdz\": \"/z\"}}",
+                      "backup: the domain has no disk \"vdz\"");
+    assert_unprepared("backup", "{\"disks\": {\"vda\": \"/a\", \"/d.qcow2\": \"/z\"}}",
+                      "backup: \"disks\" has twice the disk \"/d.qcow2\"");
+    assert_unprepared("blockdev-backup",
+                      "{\"device\": \"vdz\", \"target\": \"/z\", \"sync\": \"full\"}",
+                      "blockdev-backup: the domain has no disk \"vdz\"");
+    /* Without a list a backup is of what can be written to. */
+    assert_unprepared("virDomainBackupBegin",
+                      "{\"disk\": \"sda\", \"backupxml\": \"<domainbackup/>\"}",
+                      "virDomainBackupBegin: \"backupxml\" leaves out the disk \"sda\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +548,10 @@ int main(void)
         cmocka_unit_test(b01_commit_is_of_the_active_layer_unless_a_top_is_given),
         cmocka_unit_test(b01_stream_is_pull_or_rebase),
         cmocka_unit_test(b01_backup_is_of_the_one_disk),
+        cmocka_unit_test(w03_a_backup_of_several_disks),
+        cmocka_unit_test(w03_a_backup_that_is_pulled),
+        cmocka_unit_test(w03_backups_that_make_no_sense),
+        cmocka_unit_test(w03_disks_that_the_domain_does_not_have),
         cmocka_unit_test(b01_libvirts_own_words),
         cmocka_unit_test(b41_what_libvirt_refuses_is_told),
         cmocka_unit_test(b01_the_commands_are_known),

@@ -80,7 +80,7 @@ static int note_copies(void)
         {.target = "vdb", .source = "/c", .mirror = "/d", .has_mirror = true},
     };
     struct copies copies = {0};
-    int r = copies_note(&copies, &(struct disks){2, disks});
+    int r = copies_note(&copies, &(struct disks){.count = 2, .disks = disks});
     if (r == BJ_OK)
         assert_string_equal(copies_mirror(&copies, "vdb"), "/d");
     copies_clear(&copies);
@@ -164,11 +164,29 @@ int virDomainBackupBegin(virDomainPtr domain, const char *backupXML, const char 
 }
 
 /* A sentence is "out of memory" where there is none for it. */
+static int prepare(struct start *start, struct text **ret_text)
+{
+    struct disks disks;
+    int r = disks_parse("<domain><devices><disk type='file'><source file='/v'/>"
+                        "<target dev='vda'/></disk></devices></domain>",
+                        &disks);
+    if (r != BJ_OK)
+        return r;
+    r = start_prepare(start, &disks, ret_text);
+    disks_clear(&disks);
+    return r;
+}
+
 static int start_as(const char *command, const json_t *arguments, const char *expected)
 {
     struct start *start;
     struct text *text = NULL;
     int r = start_parse(command, arguments, &start, &text);
+    if (r == BJ_OK) {
+        r = prepare(start, &text);
+        if (r != BJ_OK)
+            start_free(start);
+    }
     text_unref(text);
     if (r != BJ_OK)
         return r;
@@ -182,7 +200,7 @@ static int start_as(const char *command, const json_t *arguments, const char *ex
     return r;
 }
 
-static json_t *mirror_arguments, *backup_arguments;
+static json_t *mirror_arguments, *disk_arguments, *backup_arguments;
 
 static int start_mirror(void)
 {
@@ -190,11 +208,19 @@ static int start_mirror(void)
                     "<disk type=\"file\"><source file=\"/t\"/><driver type=\"raw\"/></disk>");
 }
 
-static int start_backup(void)
+static int start_disk_backup(void)
 {
-    return start_as("blockdev-backup", backup_arguments,
+    return start_as("blockdev-backup", disk_arguments,
                     "<domainbackup><disks><disk name=\"vda\" backupmode=\"full\" type=\"file\">"
                     "<target file=\"/t\"/></disk></disks></domainbackup>");
+}
+
+static int start_backup(void)
+{
+    return start_as("backup", backup_arguments,
+                    "<domainbackup mode=\"pull\"><incremental>one</incremental>"
+                    "<server transport=\"unix\" socket=\"/s\"/><disks><disk name=\"vda\" "
+                    "type=\"file\"><scratch file=\"/t\"/></disk></disks></domainbackup>");
 }
 
 static int refuse_start(void)
@@ -208,11 +234,15 @@ static void b56_starts(void **state)
     (void)state;
     mirror_arguments = json_pack("{ss, ss, ss, ss}", "device", "vda", "target", "/t", "sync",
                                  "full", "format", "raw");
-    backup_arguments = json_pack("{ss, ss, ss}", "device", "vda", "target", "/t", "sync", "full");
+    disk_arguments = json_pack("{ss, ss, ss}", "device", "vda", "target", "/t", "sync", "full");
+    backup_arguments = json_pack("{s{ss}, ss, ss, ss, ss}", "disks", "vda", "/t", "mode", "pull",
+                                 "server", "unix:/s", "incremental", "one", "checkpoint", "two");
     check_memory(start_mirror);
+    check_memory(start_disk_backup);
     check_memory(start_backup);
     assert_int_equal(refuse_start(), BJ_OK);
     json_decref(mirror_arguments);
+    json_decref(disk_arguments);
     json_decref(backup_arguments);
 }
 

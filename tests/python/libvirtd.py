@@ -123,11 +123,15 @@ class Domain:
         return str(self._do("store", failing=failing)["xml"])
 
     def stop_store(self) -> None:
-        """Stops the store: its QEMU waits for it, and a copy into it can't end."""
+        """Stops the store: jobs that read from it or write into it halt, and can't end."""
         self._do("signal", name="STOP", store=True)
 
     def go_on_store(self) -> None:
         self._do("signal", name="CONT", store=True)
+
+    def kill_store(self) -> None:
+        """Fails the jobs that need it."""
+        self._do("kill_store")
 
     # --------------------------------------------------------- what libvirt reports
 
@@ -155,6 +159,9 @@ class Domain:
     def copy(self, target: str, name: str, *, halted: bool = False) -> str:
         """Starts a copy into an empty image of that name."""
         return str(self._do("copy", disk=target, name=name, halted=halted)["path"])
+
+    def begin_backup(self, xml: str) -> None:
+        self._do("begin_backup", xml=xml)
 
     def pivot(self, target: str) -> None:
         self._do("job", disk=target, action="pivot")

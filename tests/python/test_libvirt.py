@@ -128,6 +128,99 @@ async def test_b09_commit_and_pull(connect: Connect, domain: Domain) -> None:
         assert domain.chain("vda") == [over]
 
 
+def backup_xml(domain: Domain, *targets: str) -> str:
+    paths = {target: domain.path(f"backup-{target}") for target in targets}
+    disks = "".join(
+        f"<disk name='{target}' type='file'><target file='{path}'/></disk>"
+        for target, path in paths.items()
+    )
+    return f"<domainbackup><disks>{disks}</disks></domainbackup>"
+
+
+@pytest.fixture
+def stored(libvirtd: Libvirtd) -> Domain:
+    """A domain whose vdc halts and fails the jobs that read it."""
+    return libvirtd.domain(None, "vda", "vdb", "vdc", stored="vdc")
+
+
+async def test_c05_a_backup_that_leaves_out_the_disk_is_not_started(
+    connect: Connect, domain: Domain
+) -> None:
+    async with await connect(domain.uri) as monitor:
+        with pytest.raises(blockjob.InvalidArgument, match="vdb"):
+            await monitor.start(
+                "virDomainBackupBegin", disk="vdb", backupxml=backup_xml(domain, "vda")
+            )
+        assert await monitor.jobs() == []
+
+
+async def test_c12_a_backup_is_one_job(connect: Connect, stored: Domain) -> None:
+    stored.stop_store()
+    stored.begin_backup(backup_xml(stored, "vdb", "vdc"))
+    async with await connect(stored.uri) as monitor:
+        job = await monitor.attach("vdc")
+        assert (job.id, job.type, job.disks) == ("backup", "backup", ["vdb", "vdc"])
+        assert job == await monitor.attach("backup")
+        assert [row.id for row in await monitor.jobs()] == ["backup"]
+        stored.go_on_store()
+        assert await job.done() is Outcome.COMPLETED
+        assert stored.same_data(stored.path("vdb"), stored.path("backup-vdb"))
+
+
+async def test_c12_a_disk_that_fails_fails_the_backup(connect: Connect, stored: Domain) -> None:
+    stored.stop_store()
+    async with await connect(stored.uri) as monitor:
+        job = await monitor.start(
+            "virDomainBackupBegin", disk="vda", backupxml=backup_xml(stored, "vda", "vdc")
+        )
+        assert job.disks == ["vda", "vdc"]
+        stored.kill_store()
+        with pytest.raises(blockjob.JobFailed, match="vdc: Input/output error"):
+            await job.done()
+        assert job.outcome is Outcome.FAILED
+
+
+async def test_w03_a_backup_by_options(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        disks = {target: domain.path(f"backup-{target}") for target in ("vda", "vdb")}
+        job = await monitor.start("backup", disks=disks, checkpoint="one")
+        assert (job.id, job.disks) == ("backup", ["vda", "vdb"])
+        assert await job.done() is Outcome.COMPLETED
+        for target, path in disks.items():
+            assert domain.same_data(domain.path(target), path)
+        disks = {"vda": domain.path("incremental")}
+        job = await monitor.start("backup", disks=disks, incremental="one", checkpoint="two")
+        assert await job.done() is Outcome.COMPLETED
+
+
+async def test_w03_a_pull_ends_by_an_abort(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        job = await monitor.start(
+            "backup",
+            mode="pull",
+            disks={"vda": domain.path("scratch")},
+            server=f"unix:{domain.path('nbd')}",
+        )
+        assert job == await monitor.attach("vda")
+        assert await job.abort() is Outcome.COMPLETED
+
+
+async def test_w03_bad_options_are_named(connect: Connect, domain: Domain) -> None:
+    async with await connect(domain.uri) as monitor:
+        good = {"vda": domain.path("backup")}
+        for options, word in (
+            ({"disks": good | {"vdz": "/z"}}, "vdz"),
+            ({"disks": good | {"vdb": None}}, "disks"),
+            ({"disks": good, "no_such_option": 1}, "no-such-option"),
+            ({"disks": good, "mode": "pull"}, "server"),
+        ):
+            with pytest.raises(blockjob.InvalidArgument, match=word):
+                await monitor.start("backup", **options)
+        with pytest.raises(blockjob.Refused, match="nowhere"):
+            await monitor.start("backup", disks=good, incremental="nowhere")
+        assert await monitor.jobs() == []
+
+
 async def test_b60_a_watch_sees_all(connect: Connect, domain: Domain) -> None:
     async with await connect(domain.uri) as monitor:
         job = await halted_copy(monitor, domain)

@@ -158,8 +158,8 @@ domain *add_domain(world *w)
 
 domain *add_large_domain(world *w)
 {
-    return keep_domain(
-        w, helper_do(host, JSON({"do": "domain", "targets": ["vda"], "large": true})));
+    return keep_domain(w,
+                       helper_do(host, JSON({"do": "domain", "targets": ["vda"], "large": true})));
 }
 
 domain *add_domain_named(world *w, const char *name)
@@ -185,6 +185,17 @@ int world_domain(void **state)
 {
     world_domain_unconnected(state);
     world *w = *state;
+    w->monitor = connect_to(w, w->domain->uri);
+    return 0;
+}
+
+int world_stored_domain(void **state)
+{
+    world_alone(state);
+    world *w = *state;
+    w->domain = keep_domain(
+        w,
+        helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc"], "stored": "vdc"})));
     w->monitor = connect_to(w, w->domain->uri);
     return 0;
 }
@@ -228,6 +239,13 @@ const char *empty_image(world *w, const char *name)
 {
     return ask(w, "path",
                JSON({"do": "image", "domain": "%s", "name": "%s"}), domain_of(w)->name, name);
+}
+
+const char *unwritable_image(world *w, const char *name)
+{
+    return ask(w, "path",
+               JSON({"do": "unwritable_image", "domain": "%s", "name": "%s"}), domain_of(w)->name,
+                    name);
 }
 
 bool same_image(const char *one, const char *other)
@@ -285,6 +303,11 @@ void their_copy(domain *d, const char *name, bool halted)
 {
     step(JSON({"do": "copy", "domain": "%s", "disk": "vda", "name": "%s", "halted": %s}), d->name,
               name, halted ? "true" : "false");
+}
+
+void their_backup(domain *d, const char *xml)
+{
+    step(JSON({"do": "begin_backup", "domain": "%s", "xml": "%s"}), d->name, xml);
 }
 
 void their_verb(domain *d, const char *disk, const char *verb)

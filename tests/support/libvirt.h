@@ -33,6 +33,12 @@ int world_domain_unconnected(void **state);
 #define UNCONNECTED_DOMAIN_TEST(name)                                                              \
     cmocka_unit_test_setup_teardown(name, world_domain_unconnected, world_end)
 
+/* The same with a third disk, vdc, whose data are in a network store: a job that reads them halts
+ * while the store is stopped, and fails when it is killed. */
+int world_stored_domain(void **state);
+#define STORED_DOMAIN_TEST(name)                                                                   \
+    cmocka_unit_test_setup_teardown(name, world_stored_domain, world_end)
+
 /* Makes another domain. It runs until the program ends: while libvirtd clears up after a domain,
  * for a second or two, it reports no events of the others. */
 domain *add_domain(world *w);
@@ -82,6 +88,8 @@ const char *virsh(world *w, const char *words);
 /* An empty qcow2 image of the disks' size, for a copy; the path of an image that may not exist. */
 const char *empty_image(world *w, const char *name);
 const char *image_path(world *w, const char *name);
+/* One that can be opened, and to which no write succeeds. */
+const char *unwritable_image(world *w, const char *name);
 bool same_image(const char *one, const char *other);
 
 /* What libvirt reports: the image that is the disk now, and the length of its chain; the state of a
@@ -92,10 +100,12 @@ const char *mirror_of(world *w, domain *d, const char *disk);
 void await_mirror(domain *d, const char *disk, const char *state);
 
 /* What another client does: it puts a new overlay on top of vda, and its path is returned; it
- * copies vda, and a halted copy stops until it is released; it does "pivot", "abort" or "release".
+ * copies vda, and a halted copy stops until it is released; it begins a backup; it does "pivot",
+ * "abort" or "release".
  */
 const char *snapshot_vda(world *w, const char *name);
 void their_copy(domain *d, const char *name, bool halted);
+void their_backup(domain *d, const char *xml);
 void their_verb(domain *d, const char *disk, const char *verb);
 void destroy_domain(domain *d);
 
@@ -116,7 +126,7 @@ bool abort_migration(domain *d); /* false: there is none any more */
  * XML; to a failing one no write succeeds. */
 const char *network_store(world *w, bool failing);
 void kill_store(domain *d);
-/* While it is stopped, its QEMU waits for it: a copy into it can't end. */
+/* While it is stopped, jobs that read from it or write into it halt, and can't end. */
 void stop_store(domain *d);
 void go_on_store(domain *d);
 

@@ -388,6 +388,11 @@ bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const ch
 /* Starts a job with any command that starts one ("blockdev-mirror", "block-commit",
  * "block-stream", "blockdev-backup", "blockdev-create", "drive-mirror", ...).
  *
+ * On a libvirt domain also libvirt's own calls ("virDomainBlockCopy", ...), and "backup", a backup
+ * of several disks with plain options: {"disks": {"vda": "/b/vda", "vdb": "/b/vdb"}}; "mode"
+ * ("push" or "pull"), "server", "incremental", "checkpoint", "format", "target-type", "reuse". A
+ * pull that is aborted is BJ_OUTCOME_COMPLETED: that is how its client ends it.
+ *
  * The library adds what the caller left out: a unique job id ("bj-...") where this QEMU has ids,
  * and "auto-dismiss": false where it has that; it then dismisses the job itself, once, after the
  * outcome is stored (B40). With an explicit "auto-dismiss" the caller does it: bj_job_dismiss().
@@ -435,10 +440,11 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
                                   int64_t timeout_ms);
 
 /* A job that someone else, or an earlier process, started (B51). Before QEMU 2.7 the id is the
- * device's name. Such a job is never dismissed by us unless asked. Answer: bj_future_job(), the
- * same bj_job for the same run, however often it is asked. It comes when what uses the job's disk
- * has been recorded as well, so that the outcome is known whoever ends the job. Errors:
- * BJ_E_NO_JOB, also if it ends meanwhile and QEMU forgets it; BJ_E_BUSY: more jobs than
+ * device's name; of a libvirt domain it is the disk's target, "backup" of a backup, to which each
+ * of its disks leads as well. Such a job is never dismissed by us unless asked. Answer:
+ * bj_future_job(), the same bj_job for the same run, however often it is asked. It comes when what
+ * uses the job's disk has been recorded as well, so that the outcome is known whoever ends the job.
+ * Errors: BJ_E_NO_JOB, also if it ends meanwhile and QEMU forgets it; BJ_E_BUSY: more jobs than
  * BJ_LIMIT_JOBS are followed. */
 bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeout_ms);
 
@@ -454,6 +460,11 @@ bj_job *bj_job_unref(bj_job *job);
 /* Belong to the job and don't change. The type is "" until QEMU or the start has told it. */
 const char *bj_job_id(bj_job *job);
 const char *bj_job_type(bj_job *job);
+
+/* The disks of a libvirt domain that the job works on, by their targets ("vda"): one, or those of a
+ * backup, which is one job. NULL past the last. Belongs to the job and does not change. Of a job in
+ * QEMU there are none. */
+const char *bj_job_disk(bj_job *job, size_t index);
 
 /* What is known now, without asking QEMU. bj_job_text() says why it FAILED or was LOST, and of one
  * that COMPLETED that it is unknown whether it has switched the disk, where it is; else "". */

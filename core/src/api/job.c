@@ -57,6 +57,22 @@ void job_notify_listeners(bj_job *job)
         l->notify(l);
 }
 
+void job_learn_disks(bj_job *job, const char *disks)
+{
+    char *names = disks && !job->disks ? strdup(disks) : NULL;
+    if (!names)
+        return;
+    size_t len = strlen(names);
+    for (char *end = names; (end = strchr(end, '\n'));)
+        *end++ = '\0';
+
+    struct text *text = text_new(names, len);
+    free(names);
+    ctx_lock(ctx_of(job));
+    job->disks = text;
+    ctx_unlock(ctx_of(job));
+}
+
 void job_hear(bj_job *job, const struct fact *fact)
 {
     job->monitor->fed = job;
@@ -74,6 +90,7 @@ void job_see(bj_job *job, const struct job_row *row)
     const struct machine_traits *traits = machine_traits(&job->run.machine);
 
     job_learn_type(job, info->type);
+    job_learn_disks(job, row->disks);
     job->last_progress.current = info->current;
     job->last_progress.total = info->total;
     job->last_progress.speed = info->speed;
@@ -233,6 +250,7 @@ bj_job *bj_job_unref(bj_job *job)
     text_unref(job->run_data);
     text_unref(job->type);
     text_unref(job->text);
+    text_unref(job->disks);
     monitor_unref_memory(job->monitor);
     free(job);
     return NULL;
@@ -258,6 +276,18 @@ const char *bj_job_type(bj_job *job)
     const char *type = text_str(job->type);
     ctx_unlock(ctx_of(job));
     return type;
+}
+
+const char *bj_job_disk(bj_job *job, size_t index)
+{
+    if (!job_is_usable(job))
+        return NULL;
+    ctx_lock(ctx_of(job));
+    const char *disk = text_str(job->disks); /* the last is followed by an empty one */
+    ctx_unlock(ctx_of(job));
+    for (; *disk && index > 0; index--)
+        disk += strlen(disk) + 1;
+    return *disk ? disk : NULL;
 }
 
 bool bj_job_is_ready(bj_job *job)

@@ -45,6 +45,7 @@ struct bj_job {
     /* Published, under the context's lock. */
     struct text *type;
     struct text *text;
+    struct text *disks; /* each with a NUL; set once; NULL: not known */
     bool ready;
     bj_outcome outcome;
     int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
@@ -82,6 +83,7 @@ void job_retire(bj_job *job);
 void job_learn_type(bj_job *job, const char *type);
 void job_hear(bj_job *job, const struct fact *fact);
 void job_see(bj_job *job, const struct job_row *row);
+void job_learn_disks(bj_job *job, const char *disks); /* a newline after each; NULL: not known */
 void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct text *run_data);
 
 /* The loop's thread: when QEMU said what it is being fed now, 0: that is no event; and when we had

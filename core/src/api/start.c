@@ -40,6 +40,7 @@ void start_own(bj_job *job, struct start *start)
     traits->kept = plan->kept;
     traits->replaces = plan->replaces;
     job_learn_type(job, plan->type);
+    job_learn_disks(job, plan->disks);
     job_note_start(job, order->sent_us, plan->device, plan->run_data);
 }
 

@@ -23,6 +23,7 @@ void job_list_free_rows(struct job_list *list)
         for (size_t s = 0; s < sizeof strings / sizeof strings[0]; s++)
             if (strings[s] && *strings[s])
                 free((char *)strings[s]);
+        free(list->rows[i].disks);
     }
 }
 

@@ -18,10 +18,11 @@
 #define START_BACKUP "blockdev-backup"
 
 struct start_plan {
-    const char *command;   /* or the name that this QEMU has for it */
-    char *id;              /* "" if nothing says it */
-    char *members;         /* for json_text_add_members(), before the caller's own; may be "" */
-    char *device;          /* what it runs on; NULL: not known */
+    const char *command; /* or the name that this QEMU has for it */
+    char *id;            /* "" if nothing says it */
+    char *members;       /* for json_text_add_members(), before the caller's own; may be "" */
+    char *device;        /* what it runs on; NULL: not known */
+    char *disks; /* the domain's disks that it works on, a newline after each; NULL: the same */
     const char *type;      /* "" if QEMU will have to report it */
     bool ours;             /* dismissed by us once it is over (B40) */
     bool has_own_id;       /* the id was made up for it */
@@ -35,6 +36,7 @@ static inline void start_plan_clear(struct start_plan *plan)
     free(plan->id);
     free(plan->members);
     free(plan->device);
+    free(plan->disks);
     text_unref(plan->run_data);
 }
 

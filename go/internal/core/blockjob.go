@@ -83,8 +83,8 @@ typedef long long swig_type_49;
 typedef long long swig_type_50;
 typedef long long swig_type_51;
 typedef long long swig_type_52;
-typedef _gostring_ swig_type_53;
-typedef long long swig_type_54;
+typedef long long swig_type_53;
+typedef _gostring_ swig_type_54;
 typedef long long swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
@@ -95,6 +95,7 @@ typedef long long swig_type_61;
 typedef long long swig_type_62;
 typedef long long swig_type_63;
 typedef long long swig_type_64;
+typedef long long swig_type_65;
 extern void _wrap_Swig_free_core_c0c53a8197b3e3bf(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_core_c0c53a8197b3e3bf(swig_intgo arg1);
 extern swig_voidp _wrap_ErrorName_core_c0c53a8197b3e3bf(swig_intgo arg1);
@@ -148,44 +149,45 @@ extern swig_voidp _wrap_JobRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobId_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobType_core_c0c53a8197b3e3bf(swig_voidp arg1);
+extern swig_voidp _wrap_JobDisk_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_40 arg2);
 extern _Bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_JobOutcome_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobText_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_type_40 _wrap_JobTime_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2);
-extern swig_voidp _wrap_JobReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_41 arg2);
-extern swig_voidp _wrap_JobDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_42 arg3);
-extern swig_voidp _wrap_JobPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_43 arg3);
-extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_44 arg3);
-extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_45 arg2, swig_type_46 arg3);
-extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_47 arg2);
-extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_48 arg2);
-extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_49 arg2, swig_type_50 arg3);
-extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_51 arg2);
-extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_52 arg2);
-extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_53 arg2, swig_type_54 arg3);
-extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_55 arg2);
+extern swig_type_41 _wrap_JobTime_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2);
+extern swig_voidp _wrap_JobReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_42 arg2);
+extern swig_voidp _wrap_JobDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_43 arg3);
+extern swig_voidp _wrap_JobPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_44 arg3);
+extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_45 arg3);
+extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_46 arg2, swig_type_47 arg3);
+extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_48 arg2);
+extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_49 arg2);
+extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_50 arg2, swig_type_51 arg3);
+extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_52 arg2);
+extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_53 arg2);
+extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_54 arg2, swig_type_55 arg3);
+extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_56 arg2);
 extern swig_intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_GroupRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_GroupUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_56 arg2);
-extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_57 arg3);
-extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_58 arg3);
-extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_59 arg2);
-extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_60 arg3);
-extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_61 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_57 arg2);
+extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_58 arg3);
+extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_59 arg3);
+extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_60 arg2);
+extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_61 arg3);
+extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_62 arg2, swig_voidp arg3);
 extern swig_intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_voidp arg3);
 extern swig_voidp _wrap_WatchRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_WatchUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_62 arg3);
-extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_63 arg2, swig_voidp arg3);
+extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_63 arg3);
+extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_64 arg2, swig_voidp arg3);
 extern void _wrap_WatchClose_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_QueueNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_QueueRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_QueueUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_QueueFd_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_64 arg3, swig_intgo arg4);
+extern swig_intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_65 arg3, swig_intgo arg4);
 #undef intgo
 */
 import "C"
@@ -719,6 +721,14 @@ func JobType(arg1 Job) (_swig_ret unsafe.Pointer) {
 	return swig_r
 }
 
+func JobDisk(arg1 Job, arg2 int64) (_swig_ret unsafe.Pointer) {
+	var swig_r unsafe.Pointer
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r = (unsafe.Pointer)(C._wrap_JobDisk_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_40(_swig_i_1)))
+	return swig_r
+}
+
 func JobIsReady(arg1 Job) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
@@ -754,7 +764,7 @@ func JobReady(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_41(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_42(_swig_i_1)))
 	return swig_r
 }
 
@@ -765,7 +775,7 @@ func JobDone(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_42(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_43(_swig_i_2)))
 	return swig_r
 }
 
@@ -776,7 +786,7 @@ func JobPivot(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_43(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_44(_swig_i_2)))
 	return swig_r
 }
 
@@ -787,7 +797,7 @@ func JobAbort(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_44(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_45(_swig_i_2)))
 	return swig_r
 }
 
@@ -796,7 +806,7 @@ func JobAbortEscalate(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_45(_swig_i_1), C.swig_type_46(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_46(_swig_i_1), C.swig_type_47(_swig_i_2)))
 	return swig_r
 }
 
@@ -804,7 +814,7 @@ func JobPause(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_47(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_48(_swig_i_1)))
 	return swig_r
 }
 
@@ -812,7 +822,7 @@ func JobResume(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_48(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1)))
 	return swig_r
 }
 
@@ -821,7 +831,7 @@ func JobSetSpeed(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1), C.swig_type_50(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1), C.swig_type_51(_swig_i_2)))
 	return swig_r
 }
 
@@ -829,7 +839,7 @@ func JobFinalize(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_51(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_52(_swig_i_1)))
 	return swig_r
 }
 
@@ -837,7 +847,7 @@ func JobDismiss(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_52(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
 	return swig_r
 }
 
@@ -847,7 +857,7 @@ func JobChange(arg1 Job, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_1)), C.swig_type_54(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)), C.swig_type_55(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -858,7 +868,7 @@ func JobQuery(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_55(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_56(_swig_i_1)))
 	return swig_r
 }
 
@@ -896,7 +906,7 @@ func GroupReady(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_56(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
 	return swig_r
 }
 
@@ -905,7 +915,7 @@ func GroupDone(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_57(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_58(_swig_i_2)))
 	return swig_r
 }
 
@@ -914,7 +924,7 @@ func GroupAny(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_58(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_59(_swig_i_2)))
 	return swig_r
 }
 
@@ -922,7 +932,7 @@ func GroupPivot(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_59(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_60(_swig_i_1)))
 	return swig_r
 }
 
@@ -931,7 +941,7 @@ func GroupAbort(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_60(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_61(_swig_i_2)))
 	return swig_r
 }
 
@@ -942,7 +952,7 @@ func JobWatch(arg1 Job, arg2 int64, arg3 *Watch) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_61(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_62(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -982,7 +992,7 @@ func WatchDeliver(arg1 Watch, arg2 Queue, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_62(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_63(_swig_i_2)))
 	return swig_r
 }
 
@@ -991,7 +1001,7 @@ func WatchNext(arg1 Watch, arg2 int64, arg3 unsafe.Pointer) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_63(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_64(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -1035,6 +1045,6 @@ func QueueRead(arg1 Queue, arg2 unsafe.Pointer, arg3 int64, arg4 int) (_swig_ret
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_QueueRead_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_64(_swig_i_2), C.swig_intgo(_swig_i_3)))
+	swig_r = (int)(C._wrap_QueueRead_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_65(_swig_i_2), C.swig_intgo(_swig_i_3)))
 	return swig_r
 }

@@ -982,6 +982,21 @@ char *_wrap_JobType_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
+char *_wrap_JobDisk_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  size_t arg2 ;
+  char *result = 0 ;
+  char *_swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  arg2 = (size_t)_swig_go_1; 
+  
+  result = (char *)bj_job_disk(arg1,arg2);
+  _swig_go_result = (void *)result; 
+  return _swig_go_result;
+}
+
+
 bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bool result;

@@ -199,6 +199,12 @@ func (h *Host) LargeDomain(t testing.TB) *Domain {
 	return h.makeDomain(t, helper.Fields{"targets": []string{"vda"}, "large": true})
 }
 
+// StoredDomain makes one with a third disk, vdc, whose data are in a network store.
+func (h *Host) StoredDomain(t testing.TB) *Domain {
+	t.Helper()
+	return h.makeDomain(t, helper.Fields{"targets": []string{"vda", "vdb", "vdc"}, "stored": "vdc"})
+}
+
 // InactiveDomain defines one that does not run.
 func (h *Host) InactiveDomain(t testing.TB) *Domain {
 	t.Helper()
@@ -277,7 +283,7 @@ func (d *Domain) Store() string {
 	return d.do("store", nil).XML
 }
 
-// StopStore stops it: its QEMU waits for it, and a copy into it can't end.
+// StopStore stops it: jobs that read from it or write into it halt, and can't end.
 func (d *Domain) StopStore() {
 	d.t.Helper()
 	d.do("signal", helper.Fields{"name": "STOP", "store": true})
@@ -294,6 +300,18 @@ func (d *Domain) GoOnStore() {
 func (d *Domain) FailingStore() string {
 	d.t.Helper()
 	return d.do("store", helper.Fields{"failing": true}).XML
+}
+
+// KillStore fails the jobs that need it.
+func (d *Domain) KillStore() {
+	d.t.Helper()
+	d.do("kill_store", helper.Fields{})
+}
+
+// BeginBackup is what another client does.
+func (d *Domain) BeginBackup(xml string) {
+	d.t.Helper()
+	d.do("begin_backup", helper.Fields{"xml": xml})
 }
 
 // SameData tells whether two images have the same content; QEMU may have them open.
