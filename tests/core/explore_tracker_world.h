@@ -180,7 +180,7 @@ extern const char *const order_words[];
 void must(struct world *w, bool holds, const char *rule);
 uint32_t world_fate(const struct world *w, int slot);
 void check_sending(struct world *w, int number, enum verb verb, const struct waiter *waiter);
-void check_announced(struct world *w, int slot);
+void check_announced(struct world *w, int number);
 void check_event(struct world *w, int slot);
 void check_row(struct world *w, int slot);
 void check_answer(struct world *w, int slot, const struct waiter *asked,

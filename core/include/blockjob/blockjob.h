@@ -636,12 +636,12 @@ typedef struct bj_record {
     const char *name;     /* never NULL */
     const char *text;     /* never NULL */
 
-    bj_job *job;          /* bj_monitor_watch_jobs(): whose it is; valid as the strings are, so take
-                             a reference to keep it. Else NULL */
-    uint64_t sequence;    /* watches: 1 for a watch's first record, and one more for each, those
-                             that were lost included; 0 for LAGGED */
-    uint64_t lost_ends;   /* LAGGED: how many ENDED are among the lost */
-    bool started;         /* APPEARED: this library started the job */
+    bj_job *job;        /* bj_monitor_watch_jobs(): whose it is; valid as the strings are, so take
+                           a reference to keep it. Else NULL */
+    uint64_t sequence;  /* watches: 1 for a watch's first record, and one more for each, those
+                           that were lost included; 0 for LAGGED */
+    uint64_t lost_ends; /* LAGGED: how many ENDED are among the lost */
+    bool started;       /* APPEARED: this library started the job */
 } bj_record;
 
 typedef struct bj_watch_closure {

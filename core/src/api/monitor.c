@@ -63,20 +63,6 @@ bj_monitor *bj_monitor_unref(bj_monitor *monitor)
 
 /* -------------------------------------------------------------------- upcalls */
 
-static void notify_list(bj_watch *list, bj_record_kind kind, int error, struct text *text)
-{
-    for (bj_watch *watch = list; watch; watch = watch->next)
-        watch_push(watch, &(bj_record){.kind = kind, .error = error},
-                   &(struct record_refs){.text = text});
-}
-
-static void notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
-                           struct text *text)
-{
-    notify_list(monitor->watches, kind, error, text);
-    notify_list(monitor->jobs_watches, kind, error, text);
-}
-
 static bool inherit(bj_monitor *monitor)
 {
     struct driver *driver = monitor->driver;
@@ -100,7 +86,7 @@ static void come_back(bj_monitor *monitor, bool is_another_version)
 
 void monitor_is_back(bj_monitor *monitor)
 {
-    notify_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
+    monitor_notify_watches(monitor, BJ_RECORD_RECONNECTED, BJ_OK, NULL);
 }
 
 /* Under the lock: whether it is another one than before. All that there were are kept, as callers
@@ -158,42 +144,7 @@ static bool wants_row(void *user, const char *id)
     return tracker_wants_row(&monitor->tracker, id);
 }
 
-static bool wants_events(void *user)
-{
-    const bj_monitor *monitor = user;
-    return monitor->watches != NULL;
-}
-
-static void on_event(void *user, const char *name, const char *data, size_t data_len,
-                     int64_t timestamp_us)
-{
-    bj_monitor *monitor = user;
-    struct text *name_text = text_new(name, strlen(name));
-    struct text *data_text = data ? text_new(data, data_len) : NULL;
-    bool whole = name_text && (!data || data_text);
-
-    for (bj_watch *watch = monitor->watches; watch; watch = watch->next) {
-        if (whole)
-            watch_push(watch, &(bj_record){.kind = BJ_RECORD_EVENT, .timestamp_us = timestamp_us},
-                       &(struct record_refs){.name = name_text, .text = data_text});
-        else
-            watch_miss(watch);
-    }
-    text_unref(name_text);
-    text_unref(data_text);
-}
-
 /* --------------------------------------------------------------------- ending */
-
-static void end_watches(bj_watch **list, int error, struct text *text)
-{
-    while (*list) {
-        bj_watch *watch = watch_ref_memory(*list);
-        watch->ops->leave(watch);
-        watch_end(watch, error, text_ref(text));
-        watch_unref_memory(watch);
-    }
-}
 
 static void answer_closed(bj_monitor *monitor, int error, struct text *text)
 {
@@ -226,8 +177,7 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text, b
     else
         tracker_over(&monitor->tracker, error, text_str(text));
     monitor->ending = NULL;
-    end_watches(&monitor->watches, error, text);
-    end_watches(&monitor->jobs_watches, error, text);
+    monitor_end_watches(monitor, error, text);
     answer_closed(monitor, error, text);
 }
 
@@ -290,7 +240,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     tracker_away(&monitor->tracker);
     monitor->ending = NULL;
     if (was_back)
-        notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+        monitor_notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
     return true;
 }
 
@@ -456,7 +406,7 @@ int bj_monitor_close(bj_monitor *monitor)
     return BJ_OK;
 }
 
-static int check_over(bj_monitor *monitor, struct text **ret_text)
+int monitor_check_over(bj_monitor *monitor, struct text **ret_text)
 {
     ctx_lock(monitor->ctx);
     int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
@@ -467,7 +417,7 @@ static int check_over(bj_monitor *monitor, struct text **ret_text)
 
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
 {
-    int r = check_over(monitor, ret_text);
+    int r = monitor_check_over(monitor, ret_text);
     if (r != BJ_OK || monitor->state != MONITOR_AWAY)
         return r;
     *ret_text = text_printf("%s: the connection has ended and is being made again: ask when it is",
@@ -502,8 +452,8 @@ static const struct driver_sink sink = {
     .up = on_up,
     .fact = on_fact,
     .wants_row = wants_row,
-    .wants_events = wants_events,
-    .event = on_event,
+    .wants_events = monitor_wants_events,
+    .event = monitor_on_event,
     .settled = on_settled,
     .down = on_down,
 };
@@ -576,7 +526,7 @@ static void start_closed(bj_future *future)
     struct monitor_closed *closed = (struct monitor_closed *)future;
     struct text *text;
 
-    int r = check_over(closed->monitor, &text);
+    int r = monitor_check_over(closed->monitor, &text);
     if (r != BJ_OK) {
         future_answer(future, &(struct future_result){.error = r, .text = text});
         return;
@@ -612,7 +562,7 @@ bj_future *bj_monitor_closed(bj_monitor *monitor)
         return future_static(BJ_E_FORKED);
 
     struct text *text;
-    int r = check_over(monitor, &text);
+    int r = monitor_check_over(monitor, &text);
     if (r != BJ_OK) {
         bj_future *over = future_failed(monitor->ctx, r, "%s", text_str(text));
         text_unref(text);
@@ -658,57 +608,4 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command)
         r = BJ_E_DISCONNECTED;
     ctx_unlock(monitor->ctx);
     return r;
-}
-
-/* -------------------------------------------------------------------- watches */
-
-bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch **list)
-{
-    struct text *text;
-
-    int r = check_over(monitor, &text);
-    if (r != BJ_OK) {
-        watch_end(watch, r, text);
-        return false;
-    }
-    watch_link(watch, list);
-    if (monitor->state == MONITOR_AWAY || monitor->tracker.is_returning) /* it will hear the rest */
-        watch_push(watch, &(bj_record){.kind = BJ_RECORD_DISCONNECTED, .error = BJ_E_DISCONNECTED},
-                   &(struct record_refs){.text = monitor->away_text});
-    return true;
-}
-
-static void begin_watch(bj_watch *watch)
-{
-    bj_monitor *monitor = watch->owner;
-    monitor_begin_watch(monitor, watch, &monitor->watches);
-}
-
-static void leave_watch(bj_watch *watch)
-{
-    bj_monitor *monitor = watch->owner;
-    watch_unlink(watch, &monitor->watches);
-}
-
-void monitor_disown(void *monitor)
-{
-    monitor_unref_memory(monitor);
-}
-
-int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
-{
-    static const struct watch_ops ops = {
-        .begin = begin_watch,
-        .leave = leave_watch,
-        .disown = monitor_disown,
-    };
-    if (!monitor || !ret_watch)
-        return BJ_E_INVAL;
-    if (ctx_is_forked(monitor->ctx))
-        return BJ_E_FORKED;
-    bj_watch *watch = watch_new(monitor->ctx, sizeof *watch, &ops, monitor_ref_memory(monitor));
-    if (!watch)
-        return BJ_E_NOMEM;
-    *ret_watch = watch_launch(watch);
-    return BJ_OK;
 }

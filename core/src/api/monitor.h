@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Monitors: what is known about one QEMU (monitor.c, connect.c), its job list (fetch_rows.c), and
- * connecting again (reconnect.c). What a monitor decides about jobs is its tracker's.
+ * Monitors: what is known about one QEMU (monitor.c, connect.c), its watches (monitor_watch.c,
+ * watch_jobs.c), its job list (fetch_rows.c), and connecting again (reconnect.c). What a monitor
+ * decides about jobs is its tracker's.
  */
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
@@ -75,12 +76,21 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *addr
  * what is in `address`. False: no memory. */
 bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect);
 
-/* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. */
+/* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. Over: for good. */
+int monitor_check_over(bj_monitor *monitor, struct text **ret_text);
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
 int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 
-/* The loop's thread: puts it into the list, and reports that the connection is away; false: the
- * monitor is over, and so is the watch. */
+/* monitor_watch.c, the loop's thread. What becomes of the connection, to all its watches. */
+void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
+                            struct text *text);
+void monitor_end_watches(bj_monitor *monitor, int error, struct text *text);
+/* Of the driver's sink. */
+bool monitor_wants_events(void *user);
+void monitor_on_event(void *user, const char *name, const char *data, size_t data_len,
+                      int64_t timestamp_us);
+/* Puts it into the list, and reports that the connection is away; false: the monitor is over, and
+ * so is the watch. */
 bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch **list);
 void monitor_disown(void *monitor); /* of its memory */
 

@@ -169,10 +169,10 @@ struct tracker {
     struct attachment *attachments;
     bool list_wanted, list_is_out;
 
-    bool is_observed;   /* somebody observes all jobs */
-    bool seeks_all;     /* the next list is to tell of jobs that are not known */
-    bool all_asked;     /* so is the list on its way */
-    bool all_in_doubt;  /* but since then one has begun that could not be followed */
+    bool is_observed;  /* somebody observes all jobs */
+    bool seeks_all;    /* the next list is to tell of jobs that are not known */
+    bool all_asked;    /* so is the list on its way */
+    bool all_in_doubt; /* but since then one has begun that could not be followed */
 };
 
 void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit);
