@@ -11,7 +11,6 @@ from textwrap import indent
 
 import pytest
 from libvirtd import Libvirtd
-
 from qemu import Qemu
 
 ROOT = Path(__file__).parents[2]
