@@ -667,7 +667,7 @@ int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
 
 /* How to watch all jobs. */
 typedef struct bj_watch_jobs_options {
-    size_t size;         /* sizeof(bj_watch_jobs_options) */
+    size_t size;         /* sizeof(bj_watch_jobs_options), as the program knows it */
     int64_t progress_ms; /* how often progress is asked for; 0: never */
 } bj_watch_jobs_options;
 

@@ -279,9 +279,19 @@ static void leave_watch(bj_watch *watch)
         tracker_observe(&monitor->tracker, false);
 }
 
-static bool is_valid(const bj_watch_jobs_options *options)
+/* What the options of the first release end with. */
+#define SHORTEST_OPTIONS (offsetof(bj_watch_jobs_options, progress_ms) + sizeof(int64_t))
+
+/* The program may know options that are shorter than ours, or longer. */
+static bool read_options(const bj_watch_jobs_options *given, bj_watch_jobs_options *ret)
 {
-    return !options || (options->size >= sizeof *options && options->progress_ms >= 0);
+    *ret = (bj_watch_jobs_options){0};
+    if (!given)
+        return true;
+    if (given->size < SHORTEST_OPTIONS)
+        return false;
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    return ret->progress_ms >= 0;
 }
 
 int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *options,
@@ -292,7 +302,8 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
         .leave = leave_watch,
         .disown = monitor_disown,
     };
-    if (!monitor || !ret_watch || !is_valid(options))
+    bj_watch_jobs_options read;
+    if (!monitor || !ret_watch || !read_options(options, &read))
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
@@ -301,7 +312,7 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
     if (!watch)
         return BJ_E_NOMEM;
     watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
-    watch->progress_ms = options ? options->progress_ms : 0;
+    watch->progress_ms = read.progress_ms;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
 }
