@@ -406,7 +406,13 @@ bool call_abort_backup(virDomainPtr domain, struct call_error *ret_error)
     return no_backup(ret_error);
 }
 
-/* A part that is over has no speed. */
+/* A part that is over has no speed. libvirt may not know yet that it is, and QEMU refuses. */
+static bool part_may_be_over(int code)
+{
+    return code == VIR_ERR_INVALID_ARG || code == VIR_ERR_INTERNAL_ERROR;
+}
+
+/* One part that takes it is enough. */
 bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
                            struct call_error *ret_error)
 {
@@ -416,14 +422,16 @@ bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
                      find_backup(domain, &disks, &disks.backup, ret_error);
 
     for (size_t i = 0; went_well && i < disks.count; i++) {
-        const char *disk = disks.disks[i].target;
-        call_error_clear(ret_error);
-        if (!disks_list_has(disks.backup, disk))
+        if (!disks_list_has(disks.backup, disks.disks[i].target))
             continue;
-        went_well = call_set_speed(domain, disk, bytes_per_second, ret_error) ||
-                    ret_error->code == VIR_ERR_INVALID_ARG;
-        is_set |= ret_error->code == 0;
+        call_error_clear(ret_error);
+        bool is_taken = call_set_speed(domain, disks.disks[i].target, bytes_per_second, ret_error);
+        is_set |= is_taken;
+        went_well = is_taken || part_may_be_over(ret_error->code);
     }
     disks_clear(&disks);
-    return went_well && !is_set ? no_backup(ret_error) : went_well;
+    if (!went_well || (!is_set && ret_error->code == VIR_ERR_INTERNAL_ERROR))
+        return false;
+    call_error_clear(ret_error);
+    return is_set ? true : no_backup(ret_error);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When libvirt is asked again: for a pivot that it finds too early, as long as it is the same copy;
- * and after an error that may mean that QEMU is gone, if it can't talk to it.
+ * and after an error that may mean that QEMU is gone, if it can't talk to it. What a backup's speed
+ * is where one of its parts has just ended.
  */
 #include "calls.h"
 #include "libvirt.h"
@@ -9,6 +10,7 @@
 #include <dlfcn.h>
 #include <libvirt/virterror.h>
 #include <stdlib.h>
+#include <string.h>
 
 static atomic_bool has_ended, given_up;
 static domain *shared;
@@ -56,6 +58,28 @@ int virDomainBlockStats(virDomainPtr dom, const char *disk, virDomainBlockStatsP
     assert_non_null(real);
     asked_qemu++;
     return real(dom, disk, stats, size);
+}
+
+/* The disks of the parts that QEMU has concluded, which libvirt has not heard yet. */
+static const char *concluded = "";
+static int forced_code;
+
+int virDomainBlockJobSetSpeed(virDomainPtr dom, const char *disk, unsigned long bandwidth,
+                              unsigned int flags)
+{
+    int (*real)(virDomainPtr, const char *, unsigned long, unsigned int) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "virDomainBlockJobSetSpeed");
+    assert_non_null(real);
+    forced_code = strstr(concluded, disk) ? VIR_ERR_INTERNAL_ERROR : 0;
+    return forced_code ? -1 : real(dom, disk, bandwidth, flags);
+}
+
+int virGetLastErrorCode(void)
+{
+    int (*real)(void) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "virGetLastErrorCode");
+    assert_non_null(real);
+    return forced_code ? forced_code : real();
 }
 
 static virDomainPtr look_up(const domain *d, virConnectPtr *ret_connection)
@@ -118,6 +142,55 @@ static void b64_the_same_copy_is_asked_again(void **state)
     assert_int_equal(calls, 2);
 }
 
+/* ------------------------------------------------------------------- a backup's speed */
+
+static int world_with_a_stored_disk(void **state)
+{
+    world_alone(state);
+    world *w = *state;
+    w->domain = add_stored_domain(w);
+    return 0;
+}
+
+static void halt_backup(world *w)
+{
+    const char *prefix = w->domain->prefix;
+    stop_store(w->domain);
+    their_backup(w->domain, text_of(w,
+                                    "<domainbackup><disks>"
+                                    "<disk name='vda' type='file'><target file='%s-a'/></disk>"
+                                    "<disk name='vdc' type='file'><target file='%s-c'/></disk>"
+                                    "</disks></domainbackup>",
+                                    prefix, prefix));
+}
+
+/* What becomes of a speed where the parts of these disks have ended. */
+static int backup_speed(virDomainPtr handle, const char *disks)
+{
+    struct call_error error = {0};
+    concluded = disks;
+    int code = call_set_backup_speed(handle, 1 << 20, &error) ? VIR_ERR_OK : error.code;
+    concluded = "";
+    forced_code = 0;
+    call_error_clear(&error);
+    return code;
+}
+
+static void c12_one_part_that_takes_a_speed_is_enough(void **state)
+{
+    needs_libvirt_that_can("back up");
+    world *w = *state;
+    virConnectPtr connection;
+    virDomainPtr handle = look_up(w->domain, &connection);
+    assert_int_equal(backup_speed(handle, ""), VIR_ERR_INVALID_ARG); /* there is no backup */
+    halt_backup(w);
+    assert_int_equal(backup_speed(handle, "vda"), VIR_ERR_OK);
+    assert_int_equal(backup_speed(handle, "vda vdc"), VIR_ERR_INTERNAL_ERROR);
+    virDomainFree(handle);
+    assert_int_equal(virConnectClose(connection), 0);
+    go_on_store(w->domain);
+}
+
 /* ------------------------------------------------------------------------ gone or not */
 
 static bool found_gone(world *w, int code, const char *sentence, bool is_killed)
@@ -159,6 +232,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         COPY_TEST(b64_the_same_copy_is_asked_again),
+        cmocka_unit_test_setup_teardown(c12_one_part_that_takes_a_speed_is_enough,
+                                        world_with_a_stored_disk, world_end),
         cmocka_unit_test_setup_teardown(c137_a_qemu_that_is_gone_is_found_in_any_language,
                                         world_domain_unconnected, world_end),
         cmocka_unit_test_setup_teardown(c137_a_sentence_about_a_monitor_means_nothing,

@@ -167,6 +167,11 @@ domain *add_domain_named(world *w, const char *name)
     return keep_domain(w, helper_do(host, JSON({"do": "domain", "name": "%s"}), name));
 }
 
+domain *add_stored_domain(world *w)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc"], "stored": "vdc"})));
+}
+
 domain *domain_of(world *w)
 {
     assert_non_null(w->domain);
@@ -193,9 +198,7 @@ int world_stored_domain(void **state)
 {
     world_alone(state);
     world *w = *state;
-    w->domain = keep_domain(
-        w,
-        helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc"], "stored": "vdc"})));
+    w->domain = add_stored_domain(w);
     w->monitor = connect_to(w, w->domain->uri);
     return 0;
 }

@@ -36,6 +36,7 @@ int world_domain_unconnected(void **state);
 /* The same with a third disk, vdc, whose data are in a network store: a job that reads them halts
  * while the store is stopped, and fails when it is killed. */
 int world_stored_domain(void **state);
+domain *add_stored_domain(world *w);
 #define STORED_DOMAIN_TEST(name)                                                                   \
     cmocka_unit_test_setup_teardown(name, world_stored_domain, world_end)
 
