@@ -502,8 +502,11 @@ def notes_of(error: BaseException) -> str:
 
 async def test_c108_a_cancelled_start_names_the_job_that_has_started(fake: FakeQemu) -> None:
     async with blockjob.connect(fake.path) as monitor:
+        fake.do("hold", command="blockdev-mirror")
         start = asyncio.ensure_future(monitor.mirror("drive0", target="copy0", job_id="job7"))
         await asyncio.sleep(0)
+        fake.wait("blockdev-mirror")
+        fake.do("release", command="blockdev-mirror")  # now, so that the loop has not read it yet
         select.select([monitor._context._inbox], [], [])
         start.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
