@@ -440,8 +440,8 @@ OF_THE_TRACKER = [
     ),
     Mutation(
         "announced-before-it-is-known-whose",
-        "           machine_traits(&run->machine)->undecided ||\n",
-        "",
+        "machine_traits(&run->machine)->undecided || waits_for_type(run);",
+        "waits_for_type(run);",
         "what is announced is known to be whose",
     ),
     Mutation(

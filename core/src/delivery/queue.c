@@ -286,14 +286,16 @@ int bj_queue_read(bj_queue *queue, bj_record *records, size_t record_size, int m
     if (make_room(queue, max) != BJ_OK)
         return BJ_E_NOMEM;
 
+    bool is_ours = record_size == sizeof(bj_record);
     ctx_lock(queue->ctx);
-    int n = read_sources(queue, queue->records, max);
+    int n = read_sources(queue, is_ours ? records : queue->records, max);
     if (!queue->first) {
         eventfd_t count;
         eventfd_read(queue->fd, &count);
     }
     ctx_unlock(queue->ctx);
     release_done(queue);
-    give_out(queue, records, record_size, n);
+    if (!is_ours)
+        give_out(queue, records, record_size, n);
     return n;
 }
