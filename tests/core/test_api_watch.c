@@ -298,6 +298,25 @@ static void b60_all_jobs_of_a_monitor_that_is_over(void **state)
     assert_string_equal(news(w, watch_jobs(w, 1), BJ_RECORD_CLOSED), "CLOSED");
 }
 
+/* Before 3.0 no event tells of a new job: whatever a list is asked for, it is looked at for all. */
+static void b60_any_list_shows_a_job_that_no_event_did(void **state)
+{
+    world *w = *state;
+    be(w, "2.12");
+    bj_ctx_set_limit(w->ctx, BJ_LIMIT_POLL_MS, 3600 * 1000);
+    bj_watch *watch = watch_jobs(w, 0);
+    expect(w, bj_monitor_attach(w->monitor, "nothing", BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+    step(w, JSON({"do": "execute", "command": "blockdev-mirror",
+                  "arguments": {"job-id": "theirs", "device": "drive0", "target": "copy",
+                                "sync": "full"}}));
+    expect(w, bj_monitor_attach(w->monitor, "nothing", BJ_TIMEOUT_NONE), BJ_E_NO_JOB);
+    bj_monitor_close(w->monitor);
+
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_APPEARED);
+    assert_string_equal(bj_job_id(record->job), "theirs");
+}
+
 /* A list that QEMU does not give is asked for again. */
 static void b60_all_jobs_in_spite_of_a_list_that_fails(void **state)
 {
@@ -419,6 +438,7 @@ int main(void)
         FAKE_TEST(b27_bouncing_is_no_news),
         FAKE_TEST(b04_a_watch_begins_with_what_is_true),
         UNCONNECTED_TEST(b60_all_jobs_in_spite_of_a_list_that_fails),
+        FAKE_TEST(b60_any_list_shows_a_job_that_no_event_did),
         FAKE_TEST(b60_all_jobs_of_a_monitor_that_is_over),
         FAKE_TEST(bad_options_for_all_jobs),
         FAKE_TEST(b62_the_end_says_how),

@@ -87,7 +87,8 @@ void watch_jobs_report(bj_job *job, enum report news, const char *words)
     const struct machine *machine = &job->run.machine;
     bool is_over = machine_is_over(machine);
 
-    if (news == REPORT_STATUS || (news == REPORT_RELEASED && !is_over))
+    if (!job->monitor->jobs_watches || news == REPORT_STATUS ||
+        (news == REPORT_RELEASED && !is_over))
         return;
     struct text *text = news == REPORT_ENDED ? text_ref(machine_text(machine))
                         : words              ? text_printf("%s", words)

@@ -359,7 +359,7 @@ static void ask_list(struct tracker *t)
     }
     for (struct attachment *a = t->attachments; a; a = a->next)
         a->is_asked = true;
-    t->all_asked = t->seeks_all;
+    t->all_asked = t->seeks_all || (t->is_observed && !t->reports_created);
     t->seeks_all = t->all_in_doubt = false;
     t->list_wanted = false;
     t->list_is_out = true;
