@@ -53,6 +53,7 @@ static void null_futures(void **state)
     assert_non_null(bj_future_text(NULL));
     assert_non_null(bj_future_error_class(NULL));
     assert_int_equal(bj_future_outcome(NULL), BJ_OUTCOME_NONE);
+    assert_int_equal(bj_future_cause(NULL), BJ_OK);
     assert_null(bj_future_monitor(NULL));
     assert_null(bj_future_job(NULL));
     assert_null(bj_future_json(NULL));
@@ -105,11 +106,13 @@ static void null_jobs(void **state)
     assert_int_equal(bj_job_outcome(NULL), BJ_OUTCOME_NONE);
     assert_non_null(bj_job_text(NULL));
     assert_int_equal(bj_job_time(NULL, BJ_MOMENT_END_SEEN), BJ_E_INVAL);
+    assert_int_equal(bj_job_cause(NULL), BJ_E_INVAL);
     is_inval(bj_job_ready(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_done(NULL, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
     is_inval(bj_job_pivot(NULL, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
     is_inval(bj_job_abort(NULL, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
     is_inval(bj_job_abort_escalate(NULL, 0, BJ_TIMEOUT_NONE));
+    is_inval(bj_job_finish(NULL, BJ_FINISH_OVER, BJ_TIMEOUT_NONE));
     is_inval(bj_job_pause(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_resume(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_set_speed(NULL, 0, BJ_TIMEOUT_NONE));
