@@ -89,6 +89,7 @@ static void null_monitors(void **state)
     is_inval(bj_monitor_list(NULL, BJ_TIMEOUT_DEFAULT));
     assert_int_equal(bj_monitor_watch(NULL, &watch), BJ_E_INVAL);
     assert_int_equal(bj_monitor_watch_jobs(NULL, NULL, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(NULL, NULL, 0, &watch), BJ_E_INVAL);
     assert_null(watch);
 }
 

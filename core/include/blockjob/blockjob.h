@@ -715,6 +715,15 @@ typedef struct bj_watch_jobs_options {
 /* All jobs of this QEMU, whoever started them: those that it has already, then those to come. Of
  * each run of a job the watch has APPEARED, first; READY, STALLED and RESUMED, as a watch of the
  * job has them; ENDED, with its outcome, however short it was; and RELEASED, last, when QEMU has
+/* The same of the `count` events that are named ("SHUTDOWN", "DEVICE_DELETED"; as QEMU spells
+ * them). All others are dropped before they are copied: they take no room in the watch, so that
+ * however many there are, none of the named is lost by them. What becomes of the connection is
+ * reported as to any watch. A name that this QEMU does not have is never seen; one that is given
+ * twice is reported once. With `count` 0 it is bj_monitor_watch(). The names are copied.
+ * BJ_E_INVAL: a NULL or an empty name, or more than 1,024. */
+int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_t count,
+                            bj_watch **ret_watch);
+
  * let go of the job or the connection has ended for good. record->job is the job: it can be acted
  * upon, and bj_job_time() has QEMU's times. PROGRESS is asked for, of all jobs together, every
  * `progress_ms` while the watch is open, and reported of the jobs where it has changed.
