@@ -189,9 +189,10 @@ typedef enum bj_limit {
 int bj_ctx_new(bj_ctx **ret_ctx);
 bj_ctx *bj_ctx_ref(bj_ctx *ctx);
 
-/* The last reference closes the context as bj_ctx_close() does; on the loop's own thread that
- * happens as soon as the running callback has returned, and where another thread runs the program's
- * loop, in that loop's next turn. */
+/* The last reference closes the context as bj_ctx_close() does, and blocks as that does, unless
+ * bj_ctx_close_async() was called before; on the loop's own thread it happens as soon as the
+ * running callback has returned, and where another thread runs the program's loop, in that loop's
+ * next turn. */
 bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
@@ -199,6 +200,14 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx);
  * stopped has jobs of ours to dismiss or owes us replies; may be called again. Jobs in QEMU go on.
  */
 int bj_ctx_close(bj_ctx *ctx);
+
+/* Begins the same and returns at once, from any thread and from callbacks: for a program that must
+ * not wait for a QEMU, as on the thread of its own event loop. The context's thread does the rest
+ * and ends. bj_ctx_close() waits for it; the last bj_ctx_unref() no longer does, so that a program
+ * which exits then may leave jobs of ours undismissed.
+ * Where the program's own loop runs the context, this is bj_ctx_close(), which waits for nobody
+ * there. May be called again. */
+int bj_ctx_close_async(bj_ctx *ctx);
 
 /* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
 int bj_ctx_set_limit(bj_ctx *ctx, bj_limit limit, uint64_t value);
@@ -252,6 +261,12 @@ int bj_future_error(bj_future *future);
 /* A sentence for the error, "" if there is none. Belongs to the future. */
 const char *bj_future_text(bj_future *future);
 
+/* Why a job is BJ_E_JOB_LOST: the error that its monitor's connection ended with, as
+ * bj_monitor_closed() answers it (BJ_E_DISCONNECTED, BJ_E_PROTOCOL), if that is the reason. BJ_OK
+ * if the job was lost on a monitor that goes on (it vanished unseen, or another QEMU answers after
+ * a reconnect), and for every other answer. */
+int bj_future_cause(bj_future *future);
+
 /* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, or the number of libvirt's error
  * ("83"), else "". Belongs to the future. */
 const char *bj_future_error_class(bj_future *future);
@@ -261,12 +276,6 @@ bj_outcome bj_future_outcome(bj_future *future);
 
 /* The result, as a new reference, of bj_monitor_connect() / of a start or an attach. NULL if the
  * future is not done, failed, or is of another kind. A monitor or a new job that nobody takes out
-/* Why a job is BJ_E_JOB_LOST: the error that its monitor's connection ended with, as
- * bj_monitor_closed() answers it (BJ_E_DISCONNECTED, BJ_E_PROTOCOL), if that is the reason. BJ_OK
- * if the job was lost on a monitor that goes on (it vanished unseen, or another QEMU answers after
- * a reconnect), and for every other answer. */
-int bj_future_cause(bj_future *future);
-
  * goes with the future: the monitor is closed, the job runs on in QEMU.
  *
  * Of a wait on a group: the job that decided the answer, also where that is an error; NULL if it
@@ -478,6 +487,7 @@ const char *bj_job_disk(bj_job *job, size_t index);
 bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
 bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
+int bj_job_cause(bj_job *job); /* of one that was LOST, as bj_future_cause(); else BJ_OK */
 
 /* Moments of a job. The *_EVENT moments are QEMU's own, taken from its events; the others are this
  * process's, on the same clock. */
@@ -487,7 +497,6 @@ typedef enum bj_moment {
     BJ_MOMENT_READY_SEEN,
     BJ_MOMENT_COMPLETE_SENT,
     BJ_MOMENT_COMPLETE_ACCEPTED,
-int bj_job_cause(bj_job *job); /* of one that was LOST, as bj_future_cause(); else BJ_OK */
     BJ_MOMENT_END_EVENT,
     BJ_MOMENT_END_SEEN
 } bj_moment;
@@ -550,16 +559,6 @@ typedef enum bj_pivot_flags {
  * dismisses the job, and BJ_E_JOB_LOST for a connection that ends before, whatever the outcome. */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
-typedef enum bj_abort_flags {
-    BJ_ABORT_SOFT = 0,    /* a ready mirror ends as COPIED; anything else as CANCELLED */
-    BJ_ABORT_FORCE = 1,   /* CANCELLED, also when stalled; the target is worthless */
-    BJ_ABORT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
-    BJ_ABORT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
-} bj_abort_flags;
-
-/* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
- * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over
- * yields its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging
 typedef enum bj_finish_flags {
     BJ_FINISH_OVER = 0,    /* done when it is over */
     BJ_FINISH_RELEASED = 1 /* and QEMU has let go of the job's nodes: as BJ_PIVOT_RELEASED */
@@ -576,6 +575,16 @@ typedef enum bj_finish_flags {
  * bj_job_finalize(), is BJ_E_STALLED: it does not finish by itself. */
 bj_future *bj_job_finish(bj_job *job, int flags, int64_t timeout_ms);
 
+typedef enum bj_abort_flags {
+    BJ_ABORT_SOFT = 0,    /* a ready mirror ends as COPIED; anything else as CANCELLED */
+    BJ_ABORT_FORCE = 1,   /* CANCELLED, also when stalled; the target is worthless */
+    BJ_ABORT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_ABORT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
+} bj_abort_flags;
+
+/* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
+ * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over
+ * yields its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging
  * flush: set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses
  * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). With RELEASED also
  * those of bj_job_done() with BJ_DONE_RELEASED: BJ_E_STALLED for nodes that are kept until somebody
@@ -682,6 +691,7 @@ typedef struct bj_record {
                            that were lost included; 0 for LAGGED */
     uint64_t lost_ends; /* LAGGED: how many ENDED are among the lost */
     bool started;       /* APPEARED: this library started the job */
+    int cause;          /* FUTURE, ENDED: as bj_future_cause(), bj_job_cause() */
 } bj_record;
 
 typedef struct bj_watch_closure {
@@ -691,7 +701,6 @@ typedef struct bj_watch_closure {
 } bj_watch_closure;
 
 /* Every observer sees every record, in order, once, whoever gave the verb (B60). A slow reader
-    int cause;          /* FUTURE, ENDED: as bj_future_cause(), bj_job_cause() */
  * loses the oldest records of its ring, is told how many (BJ_RECORD_LAGGED), and hurts nobody else
  * (B61); READY, the latest STALLED, ENDED and CLOSED are never lost. The ring is bounded in records
  * and, by BJ_LIMIT_MESSAGE_BYTES, in bytes. Records are read in one way: by a callback, by a queue
@@ -706,15 +715,6 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
  * whose connection is just being made again begins with DISCONNECTED. */
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
 
-/* How to watch all jobs. */
-typedef struct bj_watch_jobs_options {
-    size_t size;         /* sizeof(bj_watch_jobs_options), as the program knows it */
-    int64_t progress_ms; /* how often progress is asked for; 0: never */
-} bj_watch_jobs_options;
-
-/* All jobs of this QEMU, whoever started them: those that it has already, then those to come. Of
- * each run of a job the watch has APPEARED, first; READY, STALLED and RESUMED, as a watch of the
- * job has them; ENDED, with its outcome, however short it was; and RELEASED, last, when QEMU has
 /* The same of the `count` events that are named ("SHUTDOWN", "DEVICE_DELETED"; as QEMU spells
  * them). All others are dropped before they are copied: they take no room in the watch, so that
  * however many there are, none of the named is lost by them. What becomes of the connection is
@@ -724,6 +724,15 @@ typedef struct bj_watch_jobs_options {
 int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_t count,
                             bj_watch **ret_watch);
 
+/* How to watch all jobs. */
+typedef struct bj_watch_jobs_options {
+    size_t size;         /* sizeof(bj_watch_jobs_options), as the program knows it */
+    int64_t progress_ms; /* how often progress is asked for; 0: never */
+} bj_watch_jobs_options;
+
+/* All jobs of this QEMU, whoever started them: those that it has already, then those to come. Of
+ * each run of a job the watch has APPEARED, first; READY, STALLED and RESUMED, as a watch of the
+ * job has them; ENDED, with its outcome, however short it was; and RELEASED, last, when QEMU has
  * let go of the job or the connection has ended for good. record->job is the job: it can be acted
  * upon, and bj_job_time() has QEMU's times. PROGRESS is asked for, of all jobs together, every
  * `progress_ms` while the watch is open, and reported of the jobs where it has changed.
