@@ -38,8 +38,8 @@ OF_THE_MACHINE = [
     ),
     Mutation(
         "complete-twice",
-        "return m->pivots > 0 && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m)",
-        "return m->pivots > 0 && machine_can_pivot(m)",
+        "return machine_awaits_pivot(m) && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m)",
+        "return machine_awaits_pivot(m) && machine_can_pivot(m)",
         "one complete at a time",
     ),
     Mutation(
@@ -116,8 +116,8 @@ OF_THE_MACHINE = [
     ),
     Mutation(
         "who-waits-for-ready-is-forgotten",
-        "return waiter->question != ASK_RELEASED;\n}",
-        "return waiter->question != ASK_RELEASED && waiter->question != ASK_READY;\n}",
+        "return !waiter_is_for_release(m, waiter);\n}",
+        "return !waiter_is_for_release(m, waiter) && waiter->question != ASK_READY;\n}",
         "nobody hangs: ready",
     ),
     Mutation(
@@ -183,9 +183,75 @@ OF_THE_MACHINE = [
     ),
     Mutation(
         "an-async-abort-does-not-wait-for-its-reply",
-        "return under_way && waiter_is_async_abort(m, waiter);",
-        "return under_way && false;",
+        "(aborts && waiter_is_async_abort(m, waiter)) ||",
+        "(aborts && false) ||",
         "an error is told that was none",
+    ),
+    Mutation(
+        "an-async-pivot-does-not-wait-for-its-reply",
+        "(completes && waiter_is_async_pivot(m, waiter));",
+        "(completes && false);",
+        "an error is told that was none",
+    ),
+    Mutation(
+        "an-async-pivot-waits-for-the-end",
+        "    machine_answer_all(m, waiter_is_async_pivot, BJ_OK, NULL, NULL);\n",
+        "",
+        "nobody hangs: pivot",
+    ),
+    Mutation(
+        "an-accepted-pivot-does-not-count-later",
+        "else if (waiter_is_async_pivot(m, waiter) && is_accepted(m, VERB_COMPLETE))",
+        "else if (false)",
+        "nobody hangs: pivot",
+    ),
+    Mutation(
+        "who-hoped-for-an-acceptance-is-forgotten",
+        "/* Those who had hoped for an acceptance. */\n    machine_answer_hurt(m);",
+        "",
+        "nobody hangs: pivot",
+    ),
+    Mutation(
+        "a-pivot-does-not-wait-for-the-release",
+        "return !waiter_is_for_release(m, waiter);\n}",
+        "return waiter->question != ASK_RELEASED;\n}",
+        "a success is told that was none",
+    ),
+    Mutation(
+        "that-it-is-kept-hides-how-it-ended",
+        "    machine_answer_over(m, fails_when_over);\n",
+        "",
+        "an error is told that was none",
+    ),
+    Mutation(
+        "a-stall-is-told-of-what-is-over",
+        "if (machine_is_over(m) || awaits_acceptance(m, waiter))",
+        "if (awaits_acceptance(m, waiter))",
+        "an error is told that was none",
+    ),
+    Mutation(
+        "a-finish-never-pivots",
+        "return waiter->question == ASK_PIVOT || waiter->question == ASK_FINISH;",
+        "return waiter->question == ASK_PIVOT;",
+        "nobody hangs: finish",
+    ),
+    Mutation(
+        "an-unclear-end-is-a-finish",
+        "if (waiter->question == ASK_FINISH && machine_is(m, IS_UNCLEAR))",
+        "if (false)",
+        "a success is told that was none",
+    ),
+    Mutation(
+        "a-copy-is-a-finish",
+        "[ASK_FINISH] = {OK, OK, ENDED,",
+        "[ASK_FINISH] = {OK, OK, OK,",
+        "a success is told that was none",
+    ),
+    Mutation(
+        "whatever-is-lost-was-lost-by-a-cut",
+        "m->lost_cause = why == error ? BJ_OK : why;",
+        "m->lost_cause = BJ_E_DISCONNECTED;",
+        "what ended the connection is told of what was lost by that",
     ),
     Mutation(
         "a-verb-that-was-not-sent-is-refused",

@@ -29,8 +29,9 @@ static const struct {
 
 static const char *const ends[] = {"none", "COMPLETED", "CANCELLED", "FAILED"};
 static const char *const verbs[] = {"complete, of a ready job", "cancel", "force"};
-static const char *const questions[] = {"ready", "done",  "released",
-                                        "pivot", "abort", "a verb of its own"};
+static const char *const questions[] = {
+    "ready", "done", "released", "pivot", "abort", "finish", "a verb of its own",
+};
 static const char *const vanishings[] = {"its status became null", "a job list lacks it",
                                          "so does the first list of a new connection"};
 static const char *const stall_columns[] = {"paused", "stopped by an error", "pending"};

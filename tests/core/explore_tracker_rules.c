@@ -220,6 +220,9 @@ static bool is_ok_true(const struct world *w, int number, const struct waiter *a
         return fate & COMPLETED && fate & DISK_SWITCHED;
     case ASK_ABORT:
         return fate & ENDED;
+    case ASK_FINISH:
+        return fate & COMPLETED &&
+               (!machine_traits(&w->runs[number].machine)->switches || fate & DISK_SWITCHED);
     case ASK_VERB:
         return asked->verb == VERB_DISMISS ? fate & ENDED : w->now_run == w->slots[number].run;
     }
@@ -391,6 +394,7 @@ static bool may_wait(const struct world *w, const struct seat *seat)
     case ASK_RELEASED:
         return has;
     case ASK_PIVOT:
+    case ASK_FINISH:
     case ASK_ABORT: /* before 3.0 only rows tell, which are asked for by the clock */
         return goes_on && job->paused && !w->scenario->age->statuses;
     default:
@@ -403,7 +407,8 @@ static const char *hanging(const struct waiter *waiter)
     static const char *const rules[] = {
         [ASK_READY] = "nobody hangs: ready",       [ASK_DONE] = "nobody hangs: done",
         [ASK_RELEASED] = "nobody hangs: released", [ASK_PIVOT] = "nobody hangs: pivot",
-        [ASK_ABORT] = "nobody hangs: abort",       [ASK_VERB] = "nobody hangs: verb",
+        [ASK_ABORT] = "nobody hangs: abort",       [ASK_FINISH] = "nobody hangs: finish",
+        [ASK_VERB] = "nobody hangs: verb",
     };
     return rules[waiter->question];
 }

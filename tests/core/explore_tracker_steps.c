@@ -20,6 +20,7 @@ static const struct asking {
     {"done", {.question = ASK_DONE}},
     {"released", {.question = ASK_RELEASED}},
     {"pivot", {.question = ASK_PIVOT}},
+    {"finish", {.question = ASK_FINISH}},
     {"abort softly", {.question = ASK_ABORT}},
     {"abort by force", {.question = ASK_ABORT, .flags = BJ_ABORT_FORCE}},
     {"pause", {.question = ASK_VERB, .verb = VERB_PAUSE}},

@@ -81,12 +81,17 @@ static void check_complete(struct world *w)
          "no complete beside an abort");
 }
 
+static bool is_pivot(const struct waiter *waiter)
+{
+    return waiter->question == ASK_PIVOT || waiter->question == ASK_FINISH;
+}
+
 /* One that is held back, or has left, wants nothing. */
 static bool is_wanted(const struct world *w, enum verb verb)
 {
     for (const struct waiter *waiter = w->machine.waiters; waiter; waiter = waiter->next) {
         bool force = waiter->flags & BJ_ABORT_FORCE;
-        if (verb == VERB_COMPLETE && waiter->question == ASK_PIVOT && !waiter->held)
+        if (verb == VERB_COMPLETE && is_pivot(waiter) && !waiter->held)
             return true;
         if (waiter->question == ASK_ABORT && verb == (force ? VERB_FORCE : VERB_CANCEL))
             return true;
@@ -222,12 +227,27 @@ static bool are_nodes_free(const struct world *w)
                                                     w->scenario->setting.kind != RUN_PLAIN);
 }
 
+static bool is_for_release(const struct waiter *waiter)
+{
+    return (waiter->flags & released_flag(waiter->question)) != 0;
+}
+
+/* A COMPLETED that a job of another kind has is no success. */
+static bool is_finished(const struct world *w)
+{
+    bj_outcome outcome = w->machine.outcome;
+    return outcome == BJ_OUTCOME_PIVOTED ||
+           (outcome == BJ_OUTCOME_COMPLETED && !run_switches(w->scenario->setting.kind));
+}
+
 static bool is_ok_true(const struct world *w, const struct waiter *waiter)
 {
     const struct past *past = &w->rest.past;
     bj_outcome outcome = w->machine.outcome;
     bool over = outcome != BJ_OUTCOME_NONE && outcome != BJ_OUTCOME_LOST;
 
+    if (is_for_release(waiter) && !are_nodes_free(w))
+        return false;
     switch (waiter->question) {
     case ASK_READY:
         return (past->was_ready && machine_is(&w->machine, IS_READY)) ||
@@ -235,9 +255,11 @@ static bool is_ok_true(const struct world *w, const struct waiter *waiter)
     case ASK_DONE:
         return is_over_well(w);
     case ASK_RELEASED:
-        return is_over_well(w) && are_nodes_free(w);
+        return is_over_well(w);
     case ASK_PIVOT:
-        return outcome == BJ_OUTCOME_PIVOTED;
+        return outcome == BJ_OUTCOME_PIVOTED || (waiter->flags & BJ_PIVOT_ASYNC && past->completes);
+    case ASK_FINISH:
+        return is_finished(w);
     case ASK_ABORT:
         return over || (waiter->flags & BJ_ABORT_ASYNC && past->aborts);
     case ASK_VERB:
@@ -251,18 +273,20 @@ enum { A_VERB = 1 << SHARED_VERBS };
 
 static unsigned refusable(const struct waiter *waiter)
 {
-    if (waiter->question == ASK_PIVOT)
+    if (is_pivot(waiter))
         return 1 << VERB_COMPLETE;
     if (waiter->question == ASK_ABORT)
         return waiter->flags & BJ_ABORT_FORCE ? 1 << VERB_FORCE : 1 << VERB_CANCEL;
     return waiter->question == ASK_VERB ? A_VERB : 0;
 }
 
-/* An abort that only wants to be accepted waits for that. */
+/* What only wants to be accepted waits for that. */
 static bool may_be_accepted(const struct world *w, const struct waiter *waiter)
 {
-    return waiter->question == ASK_ABORT && waiter->flags & BJ_ABORT_ASYNC &&
-           (flying(w, VERB_CANCEL) || flying(w, VERB_FORCE));
+    if (!(waiter->flags & async_flag(waiter->question)))
+        return false;
+    return waiter->question == ASK_PIVOT ? flying(w, VERB_COMPLETE)
+                                         : flying(w, VERB_CANCEL) || flying(w, VERB_FORCE);
 }
 
 /* It has ended, and only somebody else's dismissal takes it away. */
@@ -276,8 +300,7 @@ static bool awaits_end(const struct world *w, const struct waiter *waiter)
 {
     const struct qemu *q = &w->rest.qemu;
     bool ending = q->completing || q->copying || q->cancelling || q->status > STATUS_STANDBY;
-    return waiter->question == ASK_PIVOT && ending && q->run == 0 && !w->rest.past.denied &&
-           !age_of(w)->harm;
+    return is_pivot(waiter) && ending && q->run == 0 && !w->rest.past.denied && !age_of(w)->harm;
 }
 
 static bool is_error_true(const struct world *w, const struct waiter *waiter, int error)
@@ -294,11 +317,13 @@ static bool is_error_true(const struct world *w, const struct waiter *waiter, in
     case BJ_E_JOB_ENDED:
         return (waiter->question == ASK_PIVOT && outcome != BJ_OUTCOME_PIVOTED &&
                 outcome != BJ_OUTCOME_NONE) ||
+               (waiter->question == ASK_FINISH && outcome != BJ_OUTCOME_NONE &&
+                (!is_finished(w) || is_told_unknown(w))) ||
                (waiter->question == ASK_READY && outcome != BJ_OUTCOME_NONE &&
                 !machine_is(&w->machine, IS_READY));
     case BJ_E_STALLED:
-        return waiter->question == ASK_RELEASED && outcome != BJ_OUTCOME_NONE
-                   ? is_kept(w)
+        return is_for_release(waiter) && outcome != BJ_OUTCOME_NONE
+                   ? is_kept(w) && (is_finished(w) || !is_pivot(waiter))
                    : (past->stood || is_mistaken(w)) && outcome == BJ_OUTCOME_NONE &&
                          !may_be_accepted(w, waiter);
     case BJ_E_REFUSED:
@@ -423,7 +448,8 @@ static void stand_up(struct world *w, const struct waiter *waiter)
         q->held.c = FOR_NOBODY;
 }
 
-static const char *const questions[] = {"ready", "done", "released", "pivot", "abort", "verb"};
+static const char *const questions[] = {"ready", "done",   "released", "pivot",
+                                        "abort", "finish", "verb"};
 
 static void port_answer(struct machine *job, struct waiter *waiter, const struct answer *answer)
 {
@@ -440,6 +466,9 @@ static void port_answer(struct machine *job, struct waiter *waiter, const struct
         must(w, is_ok_true(w, &asked), "a success is told that was none");
     else
         must(w, is_error_true(w, &asked, answer->error), "an error is told that was none");
+    must(w,
+         answer->cause == (w->rest.lost && answer->error == BJ_E_JOB_LOST ? BJ_E_DISCONNECTED : 0),
+         "what ended the connection is told of what was lost by that");
     stand_up(w, waiter);
 }
 
@@ -509,8 +538,10 @@ static const struct asking {
 } callers_questions[] = {
     {"ready", {.question = ASK_READY}},
     {"done", {.question = ASK_DONE}},
-    {"released", {.question = ASK_RELEASED}},
+    {"released", {.question = ASK_RELEASED, .flags = BJ_DONE_RELEASED}},
     {"pivot", {.question = ASK_PIVOT}},
+    {"pivot, async", {.question = ASK_PIVOT, .flags = BJ_PIVOT_ASYNC}},
+    {"pivot until released", {.question = ASK_PIVOT, .flags = BJ_PIVOT_RELEASED}},
     {"pivot, held back", {.question = ASK_PIVOT, .held = true}},
     {"pivot if ready", {.question = ASK_PIVOT, .flags = BJ_PIVOT_ONLY_IF_READY}},
     {"abort softly", {.question = ASK_ABORT}},
@@ -518,6 +549,9 @@ static const struct asking {
     {"abort softly, async", {.question = ASK_ABORT, .flags = BJ_ABORT_ASYNC}},
     {"abort by force, async", {.question = ASK_ABORT, .flags = BJ_ABORT_FORCE | BJ_ABORT_ASYNC}},
     {"abort softly, by force later", {.question = ASK_ABORT, .force_after_ms = 500}},
+    {"abort softly until released", {.question = ASK_ABORT, .flags = BJ_ABORT_RELEASED}},
+    {"finish", {.question = ASK_FINISH}},
+    {"finish until released", {.question = ASK_FINISH, .flags = BJ_FINISH_RELEASED}},
     {"pause", {.question = ASK_VERB, .verb = VERB_PAUSE}},
     {"resume", {.question = ASK_VERB, .verb = VERB_RESUME}},
     {"finalize", {.question = ASK_VERB, .verb = VERB_FINALIZE}},
@@ -1155,6 +1189,8 @@ static bool may_wait(const struct world *w, const struct waiter *waiter)
     bool ended = qemu_has_ended(q) || next;
     bool peers = q->status == STATUS_WAITING;
 
+    if (is_for_release(waiter) && ended)
+        return q->status != STATUS_NULL && !is_kept(w) && !next && !q->by_error;
     switch (waiter->question) {
     case ASK_DONE:
         return !ended && !q->by_error;
@@ -1162,7 +1198,11 @@ static bool may_wait(const struct world *w, const struct waiter *waiter)
         return !ended && !q->ready && !q->by_error;
     case ASK_RELEASED:
         return q->status != STATUS_NULL && !is_kept(w) && !next && !q->by_error;
+    case ASK_FINISH:
+        return peers;
     case ASK_PIVOT:
+        if (waiter->flags & BJ_PIVOT_ASYNC)
+            return peers && !w->rest.past.heard_complete;
         return peers || (waiter->held && !ended);
     case ASK_ABORT:
         return peers && !(waiter->flags & (BJ_ABORT_FORCE | BJ_ABORT_ASYNC));
@@ -1177,7 +1217,8 @@ static const char *hanging(const struct waiter *waiter)
     static const char *const rules[] = {
         [ASK_READY] = "nobody hangs: ready",       [ASK_DONE] = "nobody hangs: done",
         [ASK_RELEASED] = "nobody hangs: released", [ASK_PIVOT] = "nobody hangs: pivot",
-        [ASK_ABORT] = "nobody hangs: abort",       [ASK_VERB] = "nobody hangs: verb",
+        [ASK_ABORT] = "nobody hangs: abort",       [ASK_FINISH] = "nobody hangs: finish",
+        [ASK_VERB] = "nobody hangs: verb",
     };
     return rules[waiter->question];
 }
@@ -1280,10 +1321,10 @@ void world_judge(struct world *w, const struct step *steps, int count)
 void world_cut(struct world *w)
 {
     w->rest.lost = true;
-    machine_lost(&w->machine, BJ_E_JOB_LOST, "the connection ended");
+    w->rest.past.untold = true;
+    machine_lost(&w->machine, BJ_E_DISCONNECTED, "the connection ended");
     must(w, !w->machine.waiters, "nobody hangs when the connection ends");
     must(w, machine_is(&w->machine, IS_RELEASED), "all is released when the connection ends");
-    w->rest.past.untold = true;
     check_latched(w);
 }
 

@@ -359,6 +359,76 @@ static void the_socket_stays_open_until_a_dismissal_is_answered(void **state)
     assert_int_equal(q.more, 0);
 }
 
+/* It waits for the reply, and nobody waits for it. */
+static void w09_a_close_that_does_not_wait(void **state)
+{
+    world *w = *state;
+    slow_qemu q = {.command = "query-status"};
+    peer *p = connect_to_slow(w, &q);
+    bj_future *sent = hold(w, bj_monitor_execute(w->monitor, q.command, NULL, BJ_TIMEOUT_NONE));
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    while (sem_wait(&q.heard) != 0)
+        continue;
+    bj_ctx *ctx = bj_ctx_ref(w->ctx);
+
+    assert_int_equal(bj_ctx_close_async(ctx), BJ_OK);
+    assert_int_equal(bj_ctx_close_async(ctx), BJ_OK);
+    answers(sent, BJ_E_CLOSED);
+    answers(closed, BJ_E_CLOSED);
+    expect(w, bj_monitor_connect(ctx, "unix:/nowhere", BJ_TIMEOUT_NONE), BJ_E_CLOSED);
+    sem_post(&q.may_answer);
+    assert_int_equal(bj_ctx_close(ctx), BJ_OK);
+    assert_int_equal(bj_ctx_close_async(ctx), BJ_OK);
+    assert_int_equal(bj_ctx_close(ctx), BJ_OK);
+    peer_end(p);
+    assert_true(q.was_there);
+    bj_ctx_unref(ctx);
+    sem_destroy(&q.heard);
+    sem_destroy(&q.may_answer);
+}
+
+static void close_without_waiting(bj_future *future, void *user)
+{
+    world *w = user;
+    (void)future;
+    assert_int_equal(bj_ctx_close_async(w->ctx), BJ_OK);
+    w->ctx = bj_ctx_unref(w->ctx);
+}
+
+static void w09_a_close_in_a_callback(void **state)
+{
+    world *w = *state;
+    tally t = TALLY_INIT;
+    bj_future *closed = hold(w, bj_monitor_closed(w->monitor));
+    t.then = close_without_waiting;
+    t.user = w;
+    bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(bj_future_on_done(list, tally_closure(&t)), BJ_OK);
+
+    tally_await(&t, 1, 1);
+    answers(closed, BJ_E_CLOSED);
+}
+
+/* The thread goes by itself, and so does what is left of the context. */
+static void w09_the_last_reference_does_not_wait_after_that(void **state)
+{
+    world *w = *state;
+    slow_qemu q = {.command = "query-status"};
+    peer *p = connect_to_slow(w, &q);
+    bj_future *sent = hold(w, bj_monitor_execute(w->monitor, q.command, NULL, BJ_TIMEOUT_NONE));
+    while (sem_wait(&q.heard) != 0)
+        continue;
+
+    assert_int_equal(bj_ctx_close_async(w->ctx), BJ_OK);
+    w->ctx = bj_ctx_unref(w->ctx);
+    answers(sent, BJ_E_CLOSED);
+    sem_post(&q.may_answer);
+    peer_end(p); /* reads until the thread has hung up */
+    assert_true(q.was_there);
+    sem_destroy(&q.heard);
+    sem_destroy(&q.may_answer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +440,9 @@ int main(void)
         FAKE_TEST(b72_after_fork_the_child_gets_an_error),
         FAKE_TEST(the_last_reference_closes_as_close_does),
         FAKE_TEST(the_last_reference_may_go_in_a_callback),
+        ALONE_TEST(w09_a_close_that_does_not_wait),
+        FAKE_TEST(w09_a_close_in_a_callback),
+        ALONE_TEST(w09_the_last_reference_does_not_wait_after_that),
         ALONE_TEST(the_socket_stays_open_until_qemu_has_replied),
         ALONE_TEST(the_socket_stays_open_until_a_dismissal_is_answered),
     };

@@ -144,8 +144,8 @@ static void other_numbers_that_make_no_sense_are_refused(void **state)
 
     expect(w, bj_job_set_speed(job, -1, BJ_TIMEOUT_NONE), BJ_E_INVAL);
     expect(w, bj_job_done(job, 2, BJ_TIMEOUT_NONE), BJ_E_INVAL);
-    expect(w, bj_job_pivot(job, 2, BJ_TIMEOUT_NONE), BJ_E_INVAL);
-    expect(w, bj_job_abort(job, 4, BJ_TIMEOUT_NONE), BJ_E_INVAL);
+    expect(w, bj_job_pivot(job, 8, BJ_TIMEOUT_NONE), BJ_E_INVAL);
+    expect(w, bj_job_abort(job, 8, BJ_TIMEOUT_NONE), BJ_E_INVAL);
     expect(w, bj_job_abort_escalate(job, -1, BJ_TIMEOUT_NONE), BJ_E_INVAL);
     assert_int_equal(bj_job_watch(job, -1, &watch), BJ_E_INVAL);
     assert_null(watch);

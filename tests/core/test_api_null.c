@@ -31,6 +31,7 @@ static void null_contexts(void **state)
     assert_null(bj_ctx_ref(NULL));
     assert_null(bj_ctx_unref(NULL));
     assert_int_equal(bj_ctx_close(NULL), BJ_E_INVAL);
+    assert_int_equal(bj_ctx_close_async(NULL), BJ_E_INVAL);
     assert_int_equal(bj_ctx_set_limit(NULL, BJ_LIMIT_JOBS, 1), BJ_E_INVAL);
     assert_int_equal(bj_ctx_get_limit(NULL, BJ_LIMIT_JOBS, &value), BJ_E_INVAL);
     assert_int_equal(value, 7);
@@ -52,6 +53,7 @@ static void null_futures(void **state)
     assert_int_equal(bj_future_error(NULL), BJ_E_INVAL);
     assert_non_null(bj_future_text(NULL));
     assert_non_null(bj_future_error_class(NULL));
+    assert_int_equal(bj_future_cause(NULL), BJ_OK);
     assert_int_equal(bj_future_outcome(NULL), BJ_OUTCOME_NONE);
     assert_null(bj_future_monitor(NULL));
     assert_null(bj_future_job(NULL));
@@ -87,6 +89,7 @@ static void null_monitors(void **state)
     is_inval(bj_monitor_attach(NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_list(NULL, BJ_TIMEOUT_DEFAULT));
     assert_int_equal(bj_monitor_watch(NULL, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(NULL, NULL, 0, &watch), BJ_E_INVAL);
     assert_int_equal(bj_monitor_watch_jobs(NULL, NULL, &watch), BJ_E_INVAL);
     assert_null(watch);
 }
@@ -103,11 +106,13 @@ static void null_jobs(void **state)
     assert_null(bj_job_disk(NULL, 0));
     assert_false(bj_job_is_ready(NULL));
     assert_int_equal(bj_job_outcome(NULL), BJ_OUTCOME_NONE);
+    assert_int_equal(bj_job_cause(NULL), BJ_E_INVAL);
     assert_non_null(bj_job_text(NULL));
     assert_int_equal(bj_job_time(NULL, BJ_MOMENT_END_SEEN), BJ_E_INVAL);
     is_inval(bj_job_ready(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_done(NULL, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
     is_inval(bj_job_pivot(NULL, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE));
+    is_inval(bj_job_finish(NULL, BJ_FINISH_OVER, BJ_TIMEOUT_NONE));
     is_inval(bj_job_abort(NULL, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE));
     is_inval(bj_job_abort_escalate(NULL, 0, BJ_TIMEOUT_NONE));
     is_inval(bj_job_pause(NULL, BJ_TIMEOUT_NONE));

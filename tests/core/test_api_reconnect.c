@@ -284,6 +284,7 @@ static void b46_gone_is_lost(void **state)
     come_back(w, watch, "none");
     ends(pivoted, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     names(ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST), "vanished");
+    assert_int_equal(bj_future_cause(over), BJ_OK); /* the monitor goes on */
     names(expect(w, bj_monitor_attach(w->monitor, bj_job_id(job), BJ_TIMEOUT_NONE), BJ_E_NO_JOB),
           bj_job_id(job));
 }
@@ -318,6 +319,7 @@ static void b45_given_up_is_told_to_all(void **state)
 
     step(w, JSON({"do": "die"}));
     ends(over, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    assert_int_equal(bj_future_cause(over), BJ_E_DISCONNECTED);
     names(answers(closed, BJ_E_DISCONNECTED), "could not be made again");
     assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "DISCONNECTED CLOSED");
     assert_int_equal(bj_monitor_set_reconnect(w->monitor, 50), BJ_E_DISCONNECTED);

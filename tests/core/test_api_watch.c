@@ -89,6 +89,70 @@ static void b61_a_slow_reader_is_told_how_many_it_lost(void **state)
     assert_int_equal(bj_watch_next(slow, 0, &none), BJ_E_TIMEOUT);
 }
 
+static bj_watch *watch_events(world *w, const char *const *names, size_t count)
+{
+    bj_watch *watch;
+    assert_int_equal(bj_monitor_watch_events(w->monitor, names, count, &watch), BJ_OK);
+    return hold_watch(w, watch);
+}
+
+/* However many others there are. */
+static void w09_a_flood_of_other_events_takes_no_room(void **state)
+{
+    world *w = *state;
+    static const char *const names[] = {"WANTED", "NEVER_HEARD_OF", "LAST", "WANTED"};
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_WATCH_RING, 2), BJ_OK);
+    bj_watch *choosy = watch_events(w, names, 4);
+    bj_watch *other = watch_events(w, &names[2], 1);
+    bj_watch *all = watch_events(w, NULL, 0);
+    step(w, JSON({"do": "emit", "event": "WANTED", "data": {"n": 1}}));
+    emit(w, 0, 100);
+    step(w, JSON({"do": "emit", "event": "LAST"}));
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+
+    const bj_record *record = next_record(choosy);
+    assert_int_equal(record->kind, BJ_RECORD_EVENT);
+    assert_string_equal(record->name, "WANTED");
+    assert_non_null(strstr(record->text, "1"));
+    assert_int_equal(record->sequence, 1);
+    record = next_record(choosy);
+    assert_string_equal(record->name, "LAST");
+    assert_int_equal(record->sequence, 2);
+    const bj_record *none;
+    assert_int_equal(bj_watch_next(choosy, 0, &none), BJ_E_TIMEOUT);
+    assert_string_equal(next_record(other)->name, "LAST");
+    assert_int_equal(next_record(all)->kind, BJ_RECORD_LAGGED);
+}
+
+static void w09_the_end_comes_to_a_watch_of_some_events(void **state)
+{
+    world *w = *state;
+    static const char *const names[] = {"NEVER_HEARD_OF"};
+    bj_watch *watch = watch_events(w, names, 1);
+    step(w, JSON({"do": "hang-up"}));
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_CLOSED);
+    assert_int_equal(record->error, BJ_E_DISCONNECTED);
+}
+
+static void w09_names_that_are_none(void **state)
+{
+    world *w = *state;
+    static const char *const empty[] = {"SHUTDOWN", ""}, *const null[] = {"SHUTDOWN", NULL};
+    static const char *many[1025];
+    bj_watch *watch = NULL;
+    for (size_t i = 0; i < 1025; i++)
+        many[i] = "SHUTDOWN";
+
+    assert_int_equal(bj_monitor_watch_events(w->monitor, empty, 2, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(w->monitor, null, 2, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(w->monitor, NULL, 1, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(w->monitor, many, 1025, &watch), BJ_E_INVAL);
+    assert_int_equal(bj_monitor_watch_events(w->monitor, many, 1024, NULL), BJ_E_INVAL);
+    assert_null(watch);
+    watch_events(w, many, 1024);
+}
+
 static void b61_ready_and_end_are_never_lost(void **state)
 {
     world *w = *state;
@@ -433,6 +497,9 @@ int main(void)
         FAKE_TEST(an_event_has_its_name_data_and_time),
         FAKE_TEST(b49_an_event_without_a_time_is_an_event),
         FAKE_TEST(b61_a_slow_reader_is_told_how_many_it_lost),
+        FAKE_TEST(w09_a_flood_of_other_events_takes_no_room),
+        FAKE_TEST(w09_the_end_comes_to_a_watch_of_some_events),
+        FAKE_TEST(w09_names_that_are_none),
         FAKE_TEST(b61_ready_and_end_are_never_lost),
         FAKE_TEST(b61_a_stall_is_never_lost),
         FAKE_TEST(b27_bouncing_is_no_news),

@@ -594,7 +594,8 @@ static bool told_the_truth(const qemu *q, const seat *s)
 
 static void judge(const qemu *q, unsigned story)
 {
-    static const char *const questions[] = {"ready", "done", "released", "pivot", "abort", "verb"};
+    static const char *const questions[] = {"ready", "done",   "released", "pivot",
+                                            "abort", "finish", "verb"};
     const fixture *m = q->m;
 
     if (!is_true(q))

@@ -125,7 +125,9 @@ static void pivot_and_watch(program *p)
 {
     bj_watch *watch = NULL;
     const bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = 1000000};
+    static const char *const names[] = {"BLOCK_JOB_READY"};
     keep_watch(p, bj_monitor_watch(p->monitor, &watch), &watch);
+    keep_watch(p, bj_monitor_watch_events(p->monitor, names, 1, &watch), &watch);
     keep_watch(p, bj_monitor_watch_jobs(p->monitor, &options, &watch), &watch);
     bj_job *job = start_mirror(p);
     if (!job)

@@ -7,7 +7,8 @@
 
 /* The waits of every kind on one job, and on its monitor. */
 typedef struct waits {
-    bj_future *ready, *done, *released, *pivot, *abort, *escalation, *command, *start, *attach;
+    bj_future *ready, *done, *released, *pivot, *finish, *abort, *escalation, *command, *start,
+        *attach;
     bj_future *list, *query, *pause, *closed;
     bj_watch *of_job, *of_monitor;
 } waits;
@@ -26,6 +27,7 @@ static waits wait_for_everything(world *w, bj_job *job)
         .released = hold(w, bj_job_done(job, BJ_DONE_RELEASED, BJ_TIMEOUT_NONE)),
         .pivot = hold(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE)),
         .pause = hold(w, bj_job_pause(job, BJ_TIMEOUT_NONE)),
+        .finish = hold(w, bj_job_finish(job, BJ_FINISH_OVER, BJ_TIMEOUT_NONE)),
         .query = hold(w, bj_job_query(job, BJ_TIMEOUT_NONE)),
         .abort = hold(w, bj_job_abort(job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE)),
         .escalation = hold(w, bj_job_abort_escalate(job, 60 * 1000, BJ_TIMEOUT_NONE)),
@@ -57,6 +59,7 @@ static void b45_killed_qemu_answers_every_wait(void **state)
     ends(all.pivot, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.abort, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.escalation, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    ends(all.finish, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     answers(all.pause, BJ_E_JOB_LOST);
     answers(all.query, BJ_E_DISCONNECTED);
     answers(all.command, BJ_E_DISCONNECTED);
@@ -75,6 +78,45 @@ static void b45_killed_qemu_answers_every_wait(void **state)
     expect_end(w, bj_job_abort(job, BJ_ABORT_FORCE, 0), BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     expect(w, bj_monitor_closed(w->monitor), BJ_E_DISCONNECTED);
     expect(w, bj_monitor_execute(w->monitor, "query-version", NULL, 0), BJ_E_DISCONNECTED);
+}
+
+/* And of all other errors there is none. */
+static void w09_a_job_is_lost_because_of_the_connection(void **state)
+{
+    world *w = *state;
+    bj_job *job = halted_mirror(w);
+    waits all = wait_for_everything(w, job);
+    assert_int_equal(bj_job_cause(job), BJ_OK);
+    assert_int_equal(bj_future_cause(all.done), BJ_OK);
+
+    kill_qemu(w);
+
+    answers(all.done, BJ_E_JOB_LOST);
+    assert_int_equal(bj_future_cause(all.done), BJ_E_DISCONNECTED);
+    answers(all.pause, BJ_E_JOB_LOST);
+    assert_int_equal(bj_future_cause(all.pause), BJ_E_DISCONNECTED);
+    answers(all.command, BJ_E_DISCONNECTED);
+    assert_int_equal(bj_future_cause(all.command), BJ_OK);
+
+    const bj_record *record = next_record(all.of_job);
+    while (record->kind != BJ_RECORD_ENDED)
+        record = next_record(all.of_job);
+    assert_int_equal(record->error, BJ_E_JOB_LOST);
+    assert_int_equal(record->cause, BJ_E_DISCONNECTED);
+    assert_int_equal(bj_job_cause(job), BJ_E_DISCONNECTED);
+    bj_future *later = expect(w, bj_job_done(job, BJ_DONE_OVER, 0), BJ_E_JOB_LOST);
+    assert_int_equal(bj_future_cause(later), BJ_E_DISCONNECTED);
+}
+
+static void w09_a_job_whose_monitor_was_closed_has_no_cause(void **state)
+{
+    world *w = *state;
+    bj_job *job = halted_mirror(w);
+    bj_future *done = hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE));
+    bj_monitor_close(w->monitor);
+    answers(done, BJ_E_CLOSED);
+    assert_int_equal(bj_future_cause(done), BJ_OK);
+    assert_int_equal(bj_job_cause(job), BJ_OK);
 }
 
 static void b62_killed_qemu_ends_every_watch(void **state)
@@ -224,6 +266,8 @@ int main(void)
         TEST(b10_a_pivot_under_way_when_qemu_dies_is_lost),
         TEST(b16_quit_with_a_ready_mirror_is_told_truthfully),
         TEST(b45_killed_qemu_answers_every_wait),
+        TEST(w09_a_job_is_lost_because_of_the_connection),
+        TEST(w09_a_job_whose_monitor_was_closed_has_no_cause),
         TEST(b47_a_monitor_held_by_another_client),
         TEST(b47_a_held_monitor_with_a_full_backlog),
         TEST(b47_a_held_monitor_becomes_free_in_time),

@@ -89,6 +89,24 @@ static void b63_progress_is_streamed(void **state)
     assert_string_equal(news(w, watch, BJ_RECORD_CLOSED), "CLOSED");
 }
 
+static void w09_only_the_named_events_are_seen(void **state)
+{
+    world *w = *state;
+    static const char *const names[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED"};
+    bj_watch *watch;
+    assert_int_equal(bj_monitor_watch_events(w->monitor, names, 2, &watch), BJ_OK);
+    hold_watch(w, watch);
+    add_disk(w, "disk");
+    add_empty(w, "copy");
+    bj_job *job = mirror(w, "disk", "copy", NULL);
+    expect(w, bj_job_pivot(job, BJ_PIVOT_RELEASED, BJ_TIMEOUT_NONE), BJ_OK);
+
+    assert_string_equal(next_record(watch)->name, "BLOCK_JOB_READY");
+    assert_string_equal(next_record(watch)->name, "BLOCK_JOB_COMPLETED");
+    const bj_record *none;
+    assert_int_equal(bj_watch_next(watch, 0, &none), BJ_E_TIMEOUT);
+}
+
 static void b71_a_watchs_callback_runs_for_each_record(void **state)
 {
     world *w = *state;
@@ -109,11 +127,9 @@ static void b71_a_watchs_callback_runs_for_each_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(b60_a_mirrors_story_in_order),
-        TEST(b60_the_records_carry_qemus_times),
-        TEST(b60_a_monitors_watch_sees_all_jobs),
-        TEST(b63_progress_is_streamed),
-        TEST(b71_a_watchs_callback_runs_for_each_record),
+        TEST(b60_a_mirrors_story_in_order),       TEST(b60_the_records_carry_qemus_times),
+        TEST(b60_a_monitors_watch_sees_all_jobs), TEST(b63_progress_is_streamed),
+        TEST(w09_only_the_named_events_are_seen), TEST(b71_a_watchs_callback_runs_for_each_record),
     };
     return run_on_both(tests);
 }

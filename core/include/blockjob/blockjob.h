@@ -132,7 +132,8 @@ typedef enum bj_error {
     BJ_E_STALLED = -18,    /* paused, or stopped by an I/O error: resume it, or abort with force */
     BJ_E_STATE = -19,      /* the verb does not fit what the job is or does */
     BJ_E_JOB_FAILED = -20, /* the job failed; the text is QEMU's */
-    BJ_E_JOB_LOST = -21,   /* how the job ended can't be known; the text says why */
+    BJ_E_JOB_LOST = -21,   /* how the job ended can't be known; the text says why, and
+                              bj_future_cause() whether the connection's end is */
     BJ_E_JOB_ENDED = -22   /* the job ended otherwise than asked; see bj_future_outcome() */
 } bj_error;
 
@@ -188,9 +189,10 @@ typedef enum bj_limit {
 int bj_ctx_new(bj_ctx **ret_ctx);
 bj_ctx *bj_ctx_ref(bj_ctx *ctx);
 
-/* The last reference closes the context as bj_ctx_close() does; on the loop's own thread that
- * happens as soon as the running callback has returned, and where another thread runs the program's
- * loop, in that loop's next turn. */
+/* The last reference closes the context as bj_ctx_close() does, and blocks as that does, unless
+ * bj_ctx_close_async() was called before; on the loop's own thread it happens as soon as the
+ * running callback has returned, and where another thread runs the program's loop, in that loop's
+ * next turn. */
 bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
@@ -198,6 +200,14 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx);
  * stopped has jobs of ours to dismiss or owes us replies; may be called again. Jobs in QEMU go on.
  */
 int bj_ctx_close(bj_ctx *ctx);
+
+/* Begins the same and returns at once, from any thread and from callbacks: for a program that must
+ * not wait for a QEMU, as on the thread of its own event loop. The context's thread does the rest
+ * and ends. bj_ctx_close() waits for it; the last bj_ctx_unref() no longer does, so that a program
+ * which exits then may leave jobs of ours undismissed.
+ * Where the program's own loop runs the context, this is bj_ctx_close(), which waits for nobody
+ * there. May be called again. */
+int bj_ctx_close_async(bj_ctx *ctx);
 
 /* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
 int bj_ctx_set_limit(bj_ctx *ctx, bj_limit limit, uint64_t value);
@@ -250,6 +260,12 @@ int bj_future_error(bj_future *future);
 
 /* A sentence for the error, "" if there is none. Belongs to the future. */
 const char *bj_future_text(bj_future *future);
+
+/* Why a job is BJ_E_JOB_LOST: the error that its monitor's connection ended with, as
+ * bj_monitor_closed() answers it (BJ_E_DISCONNECTED, BJ_E_PROTOCOL), if that is the reason. BJ_OK
+ * if the job was lost on a monitor that goes on (it vanished unseen, or another QEMU answers after
+ * a reconnect), and for every other answer. */
+int bj_future_cause(bj_future *future);
 
 /* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, or the number of libvirt's error
  * ("83"), else "". Belongs to the future. */
@@ -471,6 +487,7 @@ const char *bj_job_disk(bj_job *job, size_t index);
 bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
 bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
+int bj_job_cause(bj_job *job); /* of one that was LOST, as bj_future_cause(); else BJ_OK */
 
 /* Moments of a job. The *_EVENT moments are QEMU's own, taken from its events; the others are this
  * process's, on the same clock. */
@@ -516,8 +533,10 @@ typedef enum bj_done_flags {
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_pivot_flags {
-    BJ_PIVOT_WAIT_READY = 0,   /* wait for ready, then switch */
-    BJ_PIVOT_ONLY_IF_READY = 1 /* BJ_E_NOT_READY if it is not ready now; nothing is sent */
+    BJ_PIVOT_WAIT_READY = 0,    /* wait for ready, then switch */
+    BJ_PIVOT_ONLY_IF_READY = 1, /* BJ_E_NOT_READY if it is not ready now; nothing is sent */
+    BJ_PIVOT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_PIVOT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
 } bj_pivot_flags;
 
 /* Switches the disk to the copy (mirror) or the base (active commit) and is done when that is over.
@@ -527,20 +546,49 @@ typedef enum bj_pivot_flags {
  * BJ_E_STATE (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it
  * was cancelled, by anyone). QEMU also refuses while another client's abort is under way, which
  * nothing else shows; so BJ_E_REFUSED is answered only if the job is still there after
- * BJ_LIMIT_STALL_MS. */
+ * BJ_LIMIT_STALL_MS.
+ *
+ * With ASYNC the wait, and its deadline, is one for ready and for QEMU's consent. After BJ_OK the
+ * switch is under way whoever still listens: nothing withdraws it, and how it ends is
+ * bj_job_done()'s answer, which can be any outcome. A refusal is told as without ASYNC, and a job
+ * that ends before QEMU has answered is answered by its outcome.
+ *
+ * With RELEASED, BJ_OK means that the next command on the disk does not meet "node is busy". Errors
+ * of a job that is over come when its nodes are released, too, as bj_job_done() with
+ * BJ_DONE_RELEASED has them: among them BJ_E_STALLED for nodes that are kept until somebody
+ * dismisses the job, and BJ_E_JOB_LOST for a connection that ends before, whatever the outcome. */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
+typedef enum bj_finish_flags {
+    BJ_FINISH_OVER = 0,    /* done when it is over */
+    BJ_FINISH_RELEASED = 1 /* and QEMU has let go of the job's nodes: as BJ_PIVOT_RELEASED */
+} bj_finish_flags;
+
+/* Has the job end as it is meant to, whatever its kind: one that becomes ready (a mirror, a commit
+ * of the active layer) is pivoted then, and of any other (an intermediate commit, a stream, a
+ * backup) the end is waited for. It need not be known before which it is.
+ *
+ * BJ_OK means PIVOTED, or COMPLETED of a job that switches no disk. The pivot is that of
+ * bj_job_pivot(), shared with its callers, and so are the errors. Two things differ: a kind that
+ * has no pivot is no error, and a COMPLETED of which it is unknown whether it has switched the disk
+ * is BJ_E_JOB_ENDED with a text that says so. A job of any kind that is paused, or is pending for
+ * bj_job_finalize(), is BJ_E_STALLED: it does not finish by itself. */
+bj_future *bj_job_finish(bj_job *job, int flags, int64_t timeout_ms);
+
 typedef enum bj_abort_flags {
-    BJ_ABORT_SOFT = 0,  /* a ready mirror ends as COPIED; anything else as CANCELLED */
-    BJ_ABORT_FORCE = 1, /* CANCELLED, also when stalled; the target is worthless */
-    BJ_ABORT_ASYNC = 2  /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_ABORT_SOFT = 0,    /* a ready mirror ends as COPIED; anything else as CANCELLED */
+    BJ_ABORT_FORCE = 1,   /* CANCELLED, also when stalled; the target is worthless */
+    BJ_ABORT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_ABORT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
 } bj_abort_flags;
 
 /* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
  * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over
  * yields its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging
  * flush: set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses
- * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
+ * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). With RELEASED also
+ * those of bj_job_done() with BJ_DONE_RELEASED: BJ_E_STALLED for nodes that are kept until somebody
+ * dismisses the job, and BJ_E_JOB_LOST for a connection that ends before they are released. */
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms);
 
 /* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36),
@@ -593,13 +641,14 @@ bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms);
  * before that, all others are aborted (softly; by force where they stand still), so that no disk is
  * switched, and the answer, once they are over, is that one's error. From then on each goes its own
  * way: one that fails in its pivot does not bring back the others; the answer, when all are over,
- * is its error. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no pivot. The one
- * that stalled, a pause included, is left to whoever mends it; one that is PIVOTED already is as it
- * should be. */
+ * is its error. Their nodes may be busy then: bj_group_done() with BJ_DONE_RELEASED waits for them,
+ * whatever the answer was. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no
+ * pivot. The one that stalled, a pause included, is left to whoever mends it; one that is PIVOTED
+ * already is as it should be. */
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms);
 
-/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all), with the first error if
- * there was one. */
+/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all; RELEASED: when it has let
+ * go of all their nodes), with the first error if there was one. */
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms);
 
 /* ------------------------------------------------------------------ watches */
@@ -642,6 +691,7 @@ typedef struct bj_record {
                            that were lost included; 0 for LAGGED */
     uint64_t lost_ends; /* LAGGED: how many ENDED are among the lost */
     bool started;       /* APPEARED: this library started the job */
+    int cause;          /* FUTURE, ENDED: as bj_future_cause(), bj_job_cause() */
 } bj_record;
 
 typedef struct bj_watch_closure {
@@ -664,6 +714,15 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 /* All events of this QEMU from now on; what is sent after this call is seen. A watch of a monitor
  * whose connection is just being made again begins with DISCONNECTED. */
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
+
+/* The same of the `count` events that are named ("SHUTDOWN", "DEVICE_DELETED"; as QEMU spells
+ * them). All others are dropped before they are copied: they take no room in the watch, so that
+ * however many there are, none of the named is lost by them. What becomes of the connection is
+ * reported as to any watch. A name that this QEMU does not have is never seen; one that is given
+ * twice is reported once. With `count` 0 it is bj_monitor_watch(). The names are copied.
+ * BJ_E_INVAL: a NULL or an empty name, or more than 1,024. */
+int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_t count,
+                            bj_watch **ret_watch);
 
 /* How to watch all jobs. */
 typedef struct bj_watch_jobs_options {

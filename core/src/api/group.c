@@ -378,6 +378,14 @@ static struct group_wait *snapshot(bj_group *group)
     return wait;
 }
 
+static bj_future *bad_flags(bj_group *group, int flags, int known)
+{
+    struct text *text = job_flags_text("a group", flags, known);
+    bj_future *future = future_failed(group->ctx, BJ_E_INVAL, "%s", text_str(text));
+    text_unref(text);
+    return future;
+}
+
 static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter question,
                          int known_flags, int64_t timeout_ms)
 {
@@ -385,9 +393,8 @@ static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter qu
         return future_static(BJ_E_INVAL);
     if (ctx_is_forked(group->ctx))
         return future_static(BJ_E_FORKED);
-    if (question.flags & ~known_flags)
-        return future_failed(group->ctx, BJ_E_INVAL, "a group: unknown flags 0x%x",
-                             (unsigned)question.flags);
+    if (!job_flags_fit(question.question, question.flags, known_flags))
+        return bad_flags(group, question.flags, known_flags);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(group->ctx, BJ_E_INVAL, "a group: a timeout of %lld ms is negative",
                              (long long)timeout_ms);
@@ -437,5 +444,5 @@ bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms)
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
 {
     return launch(group, GROUP_ABORT, (struct waiter){.question = ASK_ABORT, .flags = flags},
-                  BJ_ABORT_FORCE | BJ_ABORT_ASYNC, timeout_ms);
+                  JOB_ABORT_FLAGS, timeout_ms);
 }

@@ -143,9 +143,10 @@ static void prepare_pivot(bj_job *job)
 {
     const struct machine *machine = &job->run.machine;
     struct driver *driver = job->monitor->driver;
+    bool will_pivot = machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) &&
+                      !machine_traits(machine)->never_ready;
 
-    if (machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) && !job->complete.job &&
-        driver && run_has_id(&job->run))
+    if (will_pivot && !job->complete.job && driver && run_has_id(&job->run))
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
@@ -318,6 +319,18 @@ const char *bj_job_text(bj_job *job)
     const char *text = text_str(job->text);
     ctx_unlock(ctx_of(job));
     return text;
+}
+
+int bj_job_cause(bj_job *job)
+{
+    if (!job)
+        return BJ_E_INVAL;
+    if (!job_is_usable(job))
+        return BJ_E_FORKED;
+    ctx_lock(ctx_of(job));
+    int cause = job->cause;
+    ctx_unlock(ctx_of(job));
+    return cause;
 }
 
 int64_t bj_job_time(bj_job *job, bj_moment moment)

@@ -48,6 +48,7 @@ struct bj_job {
     struct text *disks; /* each with a NUL; set once; NULL: not known */
     bool ready;
     bj_outcome outcome;
+    int cause; /* bj_error: what ended the connection, if it was lost by that */
     int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
 
     /* The loop's own. */

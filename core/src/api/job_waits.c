@@ -83,12 +83,17 @@ static void leave_wait(bj_future *future)
 static struct text *late_wait(bj_future *future)
 {
     static const char *const unmet[] = {
-        [ASK_READY] = "not ready",   [ASK_DONE] = "not over",  [ASK_RELEASED] = "not released",
-        [ASK_PIVOT] = "not pivoted", [ASK_ABORT] = "not over", [ASK_VERB] = "no answer from QEMU",
+        [ASK_READY] = "not ready",          [ASK_DONE] = "not over",
+        [ASK_RELEASED] = "not released",    [ASK_PIVOT] = "not pivoted",
+        [ASK_ABORT] = "not over",           [ASK_FINISH] = "not finished",
+        [ASK_VERB] = "no answer from QEMU",
     };
     const struct job_wait *wait = wait_of_future(future);
-    return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
-                       unmet[wait->waiter.base.question], (double)future->timeout_ms / 1000.);
+    bool over = machine_is_over(&wait->job->run.machine);
+    return text_printf("job %s: %s within %.10g s; %s", text_str(wait->job->id),
+                       over ? unmet[ASK_RELEASED] : unmet[wait->waiter.base.question],
+                       (double)future->timeout_ms / 1000.,
+                       over ? "QEMU still has its nodes" : "the job goes on");
 }
 
 static void destroy_wait(bj_future *future)
@@ -136,14 +141,37 @@ static bj_future *launch_wait(bj_job *job, struct waiter waiter, int64_t timeout
     return future_launch(&wait->future, timeout_ms, -1);
 }
 
-static bj_future *bad_flags(bj_job *job, int flags)
+bool job_flags_fit(enum question question, int flags, int known)
+{
+    int async = async_flag(question);
+    int both = async | released_flag(question);
+    return (flags & ~known) == 0 && (async == 0 || (flags & both) != both);
+}
+
+struct text *job_flags_text(const char *whose, int flags, int known)
+{
+    if (flags & ~known)
+        return text_printf("%s: unknown flags 0x%x", whose, (unsigned)flags);
+    return text_printf("%s: ASYNC ends the wait before RELEASED begins: choose one of them", whose);
+}
+
+static bj_future *bad_flags(bj_job *job, int flags, int known)
 {
     if (!job)
         return future_static(BJ_E_INVAL);
     if (!job_is_usable(job))
         return future_static(BJ_E_FORKED);
-    return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: unknown flags 0x%x",
-                         text_str(job->id), (unsigned)flags);
+    struct text *text = job_flags_text(text_str(job->id), flags, known);
+    bj_future *future = future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s", text_str(text));
+    text_unref(text);
+    return future;
+}
+
+static bj_future *launch_question(bj_job *job, struct waiter waiter, int known, int64_t timeout_ms)
+{
+    if (!job_flags_fit(waiter.question, waiter.flags, known))
+        return bad_flags(job, waiter.flags, known);
+    return launch_wait(job, waiter, timeout_ms);
 }
 
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
@@ -153,24 +181,30 @@ bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
 
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~BJ_DONE_RELEASED)
-        return bad_flags(job, flags);
-    enum question question = flags ? ASK_RELEASED : ASK_DONE;
-    return launch_wait(job, (struct waiter){.question = question}, timeout_ms);
+    return launch_question(job,
+                           (struct waiter){
+                               .question = flags & BJ_DONE_RELEASED ? ASK_RELEASED : ASK_DONE,
+                               .flags = flags,
+                           },
+                           BJ_DONE_RELEASED, timeout_ms);
 }
 
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~BJ_PIVOT_ONLY_IF_READY)
-        return bad_flags(job, flags);
-    return launch_wait(job, (struct waiter){.question = ASK_PIVOT, .flags = flags}, timeout_ms);
+    return launch_question(job, (struct waiter){.question = ASK_PIVOT, .flags = flags},
+                           BJ_PIVOT_ONLY_IF_READY | BJ_PIVOT_ASYNC | BJ_PIVOT_RELEASED, timeout_ms);
+}
+
+bj_future *bj_job_finish(bj_job *job, int flags, int64_t timeout_ms)
+{
+    return launch_question(job, (struct waiter){.question = ASK_FINISH, .flags = flags},
+                           BJ_FINISH_RELEASED, timeout_ms);
 }
 
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~(BJ_ABORT_FORCE | BJ_ABORT_ASYNC))
-        return bad_flags(job, flags);
-    return launch_wait(job, (struct waiter){.question = ASK_ABORT, .flags = flags}, timeout_ms);
+    return launch_question(job, (struct waiter){.question = ASK_ABORT, .flags = flags},
+                           JOB_ABORT_FLAGS, timeout_ms);
 }
 
 bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)

@@ -26,4 +26,11 @@ struct job_wait {
     struct loop_timer *escalation; /* NULL: a wait that never escalates */
 };
 
+#define JOB_ABORT_FLAGS (BJ_ABORT_FORCE | BJ_ABORT_ASYNC | BJ_ABORT_RELEASED)
+
+/* Whether all flags are known, and none excludes another. */
+bool job_flags_fit(enum question question, int flags, int known);
+/* A sentence for flags that are not as they should be. */
+struct text *job_flags_text(const char *whose, int flags, int known);
+
 #endif

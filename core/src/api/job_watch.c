@@ -55,6 +55,7 @@ void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                    .error = ended ? machine_error(machine) : BJ_OK,
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job_event_us(job),
+                   .cause = ended ? machine_cause(machine) : BJ_OK,
                    .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
                },
                refs);

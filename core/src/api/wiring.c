@@ -293,8 +293,9 @@ static struct text *answer_text(const bj_job *job, const struct answer *answer)
     case BJ_E_REFUSED:
         return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
     case BJ_E_JOB_ENDED:
-        return text_printf("job %s ended as %s", id,
-                           bj_outcome_name(machine_outcome(&job->run.machine)));
+        return text_printf("job %s ended as %s%s%s", id,
+                           bj_outcome_name(machine_outcome(&job->run.machine)), text ? ": " : "",
+                           text ? text : "");
     default:
         return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
     }
@@ -308,6 +309,7 @@ static void port_answer(struct run *run, struct waiter *waiter, const struct ans
     job_waiter->answered(job_waiter,
                          &(struct future_result){
                              .error = answer->error,
+                             .cause = answer->cause,
                              .outcome = machine_outcome(&run->machine),
                              .text = answer_text(job_of(run), answer),
                              .error_class = *error_class ? text_printf("%s", error_class) : NULL,
@@ -330,6 +332,7 @@ static void publish_end(bj_job *job)
     ctx_lock(ctx_of(job));
     job->outcome = machine_outcome(&job->run.machine);
     job->text = text_ref(machine_text(&job->run.machine));
+    job->cause = machine_cause(&job->run.machine);
     if (!job->times[BJ_MOMENT_END_EVENT])
         job->times[BJ_MOMENT_END_EVENT] = job_event_us(job);
     job->times[BJ_MOMENT_END_SEEN] = job_seen_us(job);

@@ -217,7 +217,10 @@ static int close_ours(bj_ctx *ctx)
         return BJ_E_DEADLOCK;
 
     pthread_mutex_lock(&ctx->close_lock);
-    if (!ctx->closed) {
+    if (!ctx->closed && ctx->closes_itself) {
+        loop_join(ctx->loop);
+        ctx->closed = true;
+    } else if (!ctx->closed) {
         struct closing closing = {.task.run = run_closing, .ctx = ctx};
         loop_post(ctx->loop, &closing.task);
         loop_join(ctx->loop);
@@ -253,15 +256,37 @@ static void run_closing_inside(struct loop_task *task)
     begin_closing(container_of(task, bj_ctx, leaving));
 }
 
-/* The last handle was given back inside a callback: nobody can wait for the thread, so it ends by
- * itself, and what is left of the context goes with it. */
-static void close_from_inside(bj_ctx *ctx)
+/* The thread ends by itself, and what is left of the context then goes with it. */
+static void begin_closing_itself(bj_ctx *ctx)
 {
-    ctx->closed = true;
-    loop_on_gone(ctx->loop, drop_memory, ctx);
-    loop_detach(ctx->loop);
+    ctx->closes_itself = true;
+    loop_on_gone(ctx->loop, drop_memory, ctx_ref(ctx));
     ctx->leaving.run = run_closing_inside;
     loop_post(ctx->loop, &ctx->leaving);
+}
+
+int bj_ctx_close_async(bj_ctx *ctx)
+{
+    if (!ctx)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(ctx))
+        return BJ_E_FORKED;
+    if (loop_is_theirs(ctx->loop))
+        return close_theirs(ctx);
+    if (pthread_mutex_trylock(&ctx->close_lock) != 0)
+        return BJ_OK; /* another thread is closing it, and may wait for that */
+    if (!ctx->closed && !ctx->closes_itself)
+        begin_closing_itself(ctx);
+    pthread_mutex_unlock(&ctx->close_lock);
+    return BJ_OK;
+}
+
+/* The last handle was given back, and nobody waits for the thread. */
+static void let_it_close_itself(bj_ctx *ctx)
+{
+    ctx->closed = true;
+    loop_detach(ctx->loop);
+    ctx_unref(ctx);
 }
 
 static void run_closing_theirs(struct loop_task *task)
@@ -283,13 +308,17 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx)
 {
     if (!ctx || ctx_is_forked(ctx) || atomic_fetch_sub(&ctx->handles, 1) != 1)
         return NULL;
-    int r = ctx->closed ? BJ_OK : bj_ctx_close(ctx);
-    if (r == BJ_OK)
-        ctx_unref(ctx);
-    else if (r == BJ_E_DEADLOCK)
-        close_from_inside(ctx);
+    bool joined = ctx->closed;
+    int r = joined || ctx->closes_itself ? BJ_OK : bj_ctx_close(ctx);
+
+    if (r == BJ_E_DEADLOCK) /* inside a callback nobody can wait for the thread */
+        begin_closing_itself(ctx);
+    if (ctx->closes_itself && !joined)
+        let_it_close_itself(ctx);
     else if (r == BJ_E_STATE)
         close_from_afar(ctx);
+    else
+        ctx_unref(ctx);
     return NULL;
 }
 

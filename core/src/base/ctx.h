@@ -51,6 +51,7 @@ struct bj_ctx {
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;
+    bool closes_itself; /* nobody need wait for the thread, which has a reference to the memory */
     struct loop_task leaving; /* stops the loop, once the last member has gone */
 
     /* The loop's own. */

@@ -77,6 +77,7 @@ static int take_record(struct queue_source *source, bj_record *record, struct re
     *record = (bj_record){
         .kind = BJ_RECORD_FUTURE,
         .error = result->error,
+        .cause = result->cause,
         .outcome = result->outcome,
         .name = text_str(refs->name),
         .text = text_str(refs->text),
@@ -573,6 +574,12 @@ const char *bj_future_text(bj_future *future)
         return bj_error_text(BJ_E_FORKED);
     const struct future_result *result = answer_of(future);
     return result ? text_str(result->text) : "";
+}
+
+int bj_future_cause(bj_future *future)
+{
+    const struct future_result *result = answer_of(future);
+    return result ? result->cause : BJ_OK;
 }
 
 const char *bj_future_error_class(bj_future *future)

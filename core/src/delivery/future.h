@@ -20,6 +20,7 @@
 /* All references in it belong to it. */
 struct future_result {
     int error;
+    int cause; /* bj_error: of a BJ_E_JOB_LOST, what ended the connection, if that is why */
     bj_outcome outcome;
     struct text *text;
     struct text *error_class;

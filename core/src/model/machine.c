@@ -43,6 +43,11 @@ int machine_error(const struct machine *m)
     return m->outcome == BJ_OUTCOME_LOST ? m->lost_error : BJ_OK;
 }
 
+int machine_cause(const struct machine *m)
+{
+    return m->outcome == BJ_OUTCOME_LOST ? m->lost_cause : BJ_OK;
+}
+
 /* ------------------------------------------------------------------ the end */
 
 void machine_release(struct machine *m)
@@ -102,6 +107,7 @@ static void decide_by(struct machine *m, unsigned seen, const char *unknown)
     const struct outcome_rule *rule = outcome_rule(m->end, conditions(m) | seen);
     switch (rule->then) {
     case DECIDED:
+        set_mark(m, IS_UNCLEAR, rule->unknown);
         if (rule->unknown)
             set_text(m, unknown);
         latch(m, rule->outcome);
@@ -544,8 +550,12 @@ void machine_compared(struct machine *m, enum disk_switch result)
 
 /* ------------------------------------------------------------ the connection */
 
-void machine_lost(struct machine *m, int error, const char *reason)
+void machine_lost(struct machine *m, int why, const char *reason)
 {
+    int error = why == BJ_E_CLOSED ? why : BJ_E_JOB_LOST;
+
+    if (m->outcome != BJ_OUTCOME_LOST)
+        m->lost_cause = why == error ? BJ_OK : why;
     if (machine_is(m, IS_RELEASED))
         machine_drop_verbs(m);
     decide_by(m, CANNOT_COMPARE, cut_text);

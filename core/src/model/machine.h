@@ -31,7 +31,7 @@
 struct waiter {
     struct waiter *prev, *next;
     enum question question;
-    int flags;              /* bj_pivot_flags or bj_abort_flags */
+    int flags;              /* bj_pivot_flags, bj_abort_flags or bj_finish_flags */
     int64_t force_after_ms; /* soft abort: then its owner calls machine_escalate(); 0: never */
     bool held;              /* pivot: not to be sent before machine_unhold() */
     enum verb verb;         /* ASK_VERB */
@@ -41,6 +41,7 @@ struct waiter {
 
 struct answer {
     int error;               /* bj_error */
+    int cause;               /* BJ_E_JOB_LOST: what ended the connection, if that is why */
     const char *error_class; /* BJ_E_REFUSED: QEMU's; else NULL */
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
 };
@@ -127,6 +128,7 @@ struct machine {
     enum end end;
     bj_outcome outcome;
     int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once the outcome is LOST */
+    int lost_cause; /* of a BJ_E_JOB_LOST: what ended the connection; BJ_OK: something else */
     struct text
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
@@ -140,7 +142,7 @@ struct machine {
     } pause;
 
     struct waiter *waiters;
-    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them */
+    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them; a finish is a pivot */
 };
 
 void machine_init(struct machine *m, const struct machine_port *port,
@@ -202,6 +204,9 @@ static inline struct text *machine_text(const struct machine *m)
 /* BJ_OK, BJ_E_JOB_FAILED, or why it was lost. */
 int machine_error(const struct machine *m);
 
+/* What ended the connection, if it was lost by that; else BJ_OK. */
+int machine_cause(const struct machine *m);
+
 static inline bool machine_is_awaited(const struct machine *m)
 {
     return m->waiters != NULL;
@@ -209,7 +214,7 @@ static inline bool machine_is_awaited(const struct machine *m)
 
 static inline bool machine_awaits_pivot(const struct machine *m)
 {
-    return m->pivots > 0;
+    return m->pivots > 0 && !machine_is_over(m);
 }
 
 /* Someone waits for what a job that is paused does not do. */
@@ -295,7 +300,8 @@ void machine_drop_verbs(struct machine *m);
 /* Everyone is answered, although it goes on: all that is left to do is to dismiss it. */
 void machine_abandon(struct machine *m, int error, const char *reason);
 
-/* No more facts will come: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED). */
-void machine_lost(struct machine *m, int error, const char *reason);
+/* No more facts will come: it was closed (BJ_E_CLOSED), it vanished (BJ_E_JOB_LOST), or the
+ * connection is over, by any other error. */
+void machine_lost(struct machine *m, int why, const char *reason);
 
 #endif

@@ -56,10 +56,10 @@ struct text *machine_copy_text(const char *text); /* cut; takes NULL */
 typedef bool waiter_test(const struct machine *m, const struct waiter *waiter);
 waiter_test waiter_is_any, waiter_is_for_ready, waiter_is_for_release;
 waiter_test waiter_is_for_outcome, waiter_is_verb;
-waiter_test waiter_wants_complete; /* a pivot that is not held back */
+waiter_test waiter_wants_complete; /* a pivot or a finish that is not held back */
 waiter_test waiter_wants_force;    /* force, or a soft abort that has escalated */
 waiter_test waiter_wants_cancel;   /* a soft abort that will not escalate */
-waiter_test waiter_is_async_abort, waiter_is_async_soft_abort;
+waiter_test waiter_is_async_pivot, waiter_is_async_abort, waiter_is_async_soft_abort;
 waiter_test waiter_is_hurt_by_pause, waiter_is_hurt_by_pending;
 
 void machine_answer(struct machine *m, struct waiter *waiter, int error, const char *error_class,

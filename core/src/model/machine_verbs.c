@@ -69,7 +69,7 @@ bool machine_can_pivot(const struct machine *m)
  * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct machine *m)
 {
-    return m->pivots > 0 && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) &&
+    return machine_awaits_pivot(m) && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) &&
            m->sent[VERB_COMPLETE].delay == NO_DELAY;
 }
 
@@ -140,7 +140,8 @@ static bool is_unexplained(const struct machine *m)
  * given time to show. */
 bool machine_doubts_complete(const struct machine *m)
 {
-    return m->sent[VERB_COMPLETE].state == UNSURE && m->pivots > 0 && !machine_is(m, IS_DOUBTED);
+    return m->sent[VERB_COMPLETE].state == UNSURE && machine_awaits_pivot(m) &&
+           !machine_is(m, IS_DOUBTED);
 }
 
 static bool has_delay(const struct machine *m)
@@ -180,8 +181,10 @@ static void list_if_silent(struct machine *m)
         m->port->list_jobs(m);
 }
 
+/* What was accepted can't be withdrawn: whoever only wanted that need not stay. */
 static void complete_accepted(struct machine *m)
 {
+    machine_answer_all(m, waiter_is_async_pivot, BJ_OK, NULL, NULL);
     if (!machine_is(m, IS_PENDING))
         machine_answer_all(m, waiter_is_async_soft_abort, BJ_E_STATE, NULL, pivoting_text);
 }
@@ -272,17 +275,24 @@ static void answer_refused(struct machine *m, enum verb verb, int error, const c
         complete_accepted(m);
 }
 
-static void shared_refused(struct machine *m, enum verb verb, const struct verb_reply *reply)
+static void meet_refusal(struct machine *m, enum verb verb, const struct verb_reply *reply)
 {
-    m->sent[verb].state = NOT_SENT;
-    m->sent[verb].refused = verb == VERB_CANCEL && reply->verdict != VERDICT_ENDING;
-    if (machine_is_over(m) || is_too_late(m, verb) || is_sent_again(m, verb))
-        return;
     if (verb == VERB_CANCEL && is_still(m))
         machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
     else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
         answer_refused(m, verb, reply->error, reply->error_class, reply->text);
-    machine_answer_hurt(m); /* those who had hoped for the cancel */
+}
+
+static void shared_refused(struct machine *m, enum verb verb, const struct verb_reply *reply)
+{
+    m->sent[verb].state = NOT_SENT;
+    m->sent[verb].refused = verb == VERB_CANCEL && reply->verdict != VERDICT_ENDING;
+    if (!machine_is_over(m) && !is_too_late(m, verb) && !is_sent_again(m, verb))
+        meet_refusal(m, verb, reply);
+    /* Those who had hoped for an acceptance. */
+    machine_answer_hurt(m);
+    if (machine_is(m, IS_PENDING))
+        machine_answer_all(m, waiter_is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
 }
 
 /* The list shows the job whose verb met "no such job": then that verb was refused, and no other. */

@@ -136,11 +136,32 @@ int answer_when_over(enum question question, bj_outcome outcome)
         [ASK_RELEASED] = {OK, OK, OK, OK, FAILED, LOST},
         [ASK_PIVOT] = {ENDED, OK, ENDED, ENDED, FAILED, LOST},
         [ASK_ABORT] = {OK, OK, OK, OK, OK, LOST},
+        [ASK_FINISH] = {OK, OK, ENDED, ENDED, FAILED, LOST}, /* COMPLETED: unless IS_UNCLEAR */
         [ASK_VERB] = {OK, OK, OK, OK, FAILED, LOST}, /* finalize, which waits for the outcome */
     };
     unsigned column = outcome - BJ_OUTCOME_COMPLETED;
     REACHED(ANSWER_TABLE, question * BJ_OUTCOME_LOST + column);
     return table[question][column];
+}
+
+int async_flag(enum question question)
+{
+    static const int flags[QUESTION_COUNT] = {
+        [ASK_PIVOT] = BJ_PIVOT_ASYNC,
+        [ASK_ABORT] = BJ_ABORT_ASYNC,
+    };
+    return flags[question];
+}
+
+int released_flag(enum question question)
+{
+    static const int flags[QUESTION_COUNT] = {
+        [ASK_RELEASED] = BJ_DONE_RELEASED,
+        [ASK_PIVOT] = BJ_PIVOT_RELEASED,
+        [ASK_ABORT] = BJ_ABORT_RELEASED,
+        [ASK_FINISH] = BJ_FINISH_RELEASED,
+    };
+    return flags[question];
 }
 
 /* Nobody who paused it will resume it after an I/O error: those who wait for ready or the end must
@@ -155,6 +176,7 @@ enum when_stalled when_stalled(enum question question, enum stall stall)
         [ASK_RELEASED] = {NEVER_STALLED, UNLESS_ABORTED, NEVER_STALLED},
         [ASK_PIVOT] = {STALLED, STALLED, STALLED},
         [ASK_ABORT] = {UNLESS_ENDING, UNLESS_ENDING, IF_CANCELLED_BEFORE},
+        [ASK_FINISH] = {STALLED, STALLED, STALLED},
         [ASK_VERB] = {NEVER_STALLED, NEVER_STALLED, NEVER_STALLED},
     };
     unsigned column = stall - STALL_PAUSED;

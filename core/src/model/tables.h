@@ -60,6 +60,7 @@ enum condition {
     ONLY_ABORT_SENT = 1 << 19, /* the same, and complete was never sent */
     REPLY_OUT = 1 << 20,       /* a complete or a cancel has no reply yet */
     NO_CANCEL_EVENT = 1 << 21, /* this QEMU reports no cancellation (RHEL 6) */
+    IS_UNCLEAR = 1 << 22,      /* it completed, and whether the disk was switched is unknown */
 
     SAW_SWITCH = 1 << 24,    /* the block graph shows that the disk was switched */
     SAW_NO_SWITCH = 1 << 25, /* it shows that the disk was not */
@@ -108,12 +109,18 @@ enum question {
     ASK_RELEASED,
     ASK_PIVOT,
     ASK_ABORT,
-    ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
+    ASK_FINISH, /* pivot what becomes ready; the rest just ends */
+    ASK_VERB    /* pause, resume, ..., dismiss: a request of its own each */
 };
 #define QUESTION_COUNT (ASK_VERB + 1)
 
 /* What a question gets once the run has its outcome; BJ_E_JOB_LOST stands for why it was lost. */
 int answer_when_over(enum question question, bj_outcome outcome);
+
+/* Of its flags, those that say when a question is answered if all goes well: as soon as QEMU has
+ * accepted its verb, or only when QEMU has also let go of the job's nodes; 0: it has none. */
+int async_flag(enum question question);
+int released_flag(enum question question);
 
 enum stall {
     STALL_NONE,

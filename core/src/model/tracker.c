@@ -154,17 +154,17 @@ void tracker_compared(struct run *run, enum disk_switch result, bool lost)
 
 /* -------------------------------------------------------------- the connection */
 
-static void lose(struct run *run, int error, const char *text)
+static void lose(struct run *run, int why, const char *text)
 {
     run->compares = false;
-    machine_lost(&run->machine, error == BJ_E_CLOSED ? error : BJ_E_JOB_LOST, text);
+    machine_lost(&run->machine, why, text);
     run_touch(run);
 }
 
-static void lose_all(struct tracker *t, int error, const char *text)
+static void lose_all(struct tracker *t, int why, const char *text)
 {
     for (struct run *run = t->runs; run; run = run->next)
-        lose(run, error, text);
+        lose(run, why, text);
 }
 
 /* Whoever holds the socket may be another QEMU than before: it can't know our jobs, and its own are

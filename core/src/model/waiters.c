@@ -14,11 +14,16 @@ static const char away_text[] = "the connection to QEMU is being made again: ask
 
 /* ----------------------------------------------------------------- the list */
 
+static bool is_pivot(const struct waiter *waiter)
+{
+    return waiter->question == ASK_PIVOT || waiter->question == ASK_FINISH;
+}
+
 /* How many want what machine_pursue() decides on: looking through ten thousand waiters for each new
  * one would cost their square. NULL: nothing of the kind. */
 static size_t *count_of(struct machine *m, const struct waiter *waiter)
 {
-    if (waiter->question == ASK_PIVOT)
+    if (is_pivot(waiter))
         return waiter->held ? &m->held_pivots : &m->pivots;
     if (waiter->question == ASK_ABORT)
         return waiter->flags & BJ_ABORT_FORCE ? &m->force_aborts : &m->soft_aborts;
@@ -62,11 +67,11 @@ bool waiter_is_any(const struct machine *m, const struct waiter *waiter)
     return true;
 }
 
-/* One that is held back has no part in what becomes of a complete. */
+/* Once the job is over nobody wants a verb any more: what is left to wait for is its release. One
+ * that is held back has no part in what becomes of a complete. */
 bool waiter_wants_complete(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
-    return waiter->question == ASK_PIVOT && !waiter->held;
+    return is_pivot(waiter) && !waiter->held && !machine_is_over(m);
 }
 
 bool waiter_is_for_ready(const struct machine *m, const struct waiter *waiter)
@@ -78,7 +83,8 @@ bool waiter_is_for_ready(const struct machine *m, const struct waiter *waiter)
 bool waiter_is_for_release(const struct machine *m, const struct waiter *waiter)
 {
     (void)m;
-    return waiter->question == ASK_RELEASED;
+    return waiter->question == ASK_RELEASED ||
+           (waiter->flags & released_flag(waiter->question)) != 0;
 }
 
 bool waiter_is_verb(const struct machine *m, const struct waiter *waiter)
@@ -89,8 +95,7 @@ bool waiter_is_verb(const struct machine *m, const struct waiter *waiter)
 
 bool waiter_wants_force(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
-    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_FORCE);
+    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_FORCE) && !machine_is_over(m);
 }
 
 static bool is_soft_abort(const struct waiter *waiter)
@@ -101,14 +106,24 @@ static bool is_soft_abort(const struct waiter *waiter)
 /* A refused soft cancel is the end of this one; one that escalates still has its force. */
 bool waiter_wants_cancel(const struct machine *m, const struct waiter *waiter)
 {
+    return is_soft_abort(waiter) && waiter->force_after_ms == 0 && !machine_is_over(m);
+}
+
+static bool is_async(const struct waiter *waiter, enum question question)
+{
+    return waiter->question == question && (waiter->flags & async_flag(question));
+}
+
+bool waiter_is_async_pivot(const struct machine *m, const struct waiter *waiter)
+{
     (void)m;
-    return is_soft_abort(waiter) && waiter->force_after_ms == 0;
+    return is_async(waiter, ASK_PIVOT) && !waiter->held;
 }
 
 bool waiter_is_async_abort(const struct machine *m, const struct waiter *waiter)
 {
     (void)m;
-    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_ASYNC);
+    return is_async(waiter, ASK_ABORT);
 }
 
 bool waiter_is_async_soft_abort(const struct machine *m, const struct waiter *waiter)
@@ -118,10 +133,9 @@ bool waiter_is_async_soft_abort(const struct machine *m, const struct waiter *wa
 
 bool waiter_is_for_outcome(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
     if (waiter->question == ASK_VERB)
         return waiter->verb == VERB_FINALIZE;
-    return waiter->question != ASK_RELEASED;
+    return !waiter_is_for_release(m, waiter);
 }
 
 /* ------------------------------------------------------------------ stalled */
@@ -135,18 +149,19 @@ static bool abort_ends_it(const struct machine *m, enum sent_state state)
 }
 
 /* It is done when QEMU has accepted, whatever becomes of the job; a refusal is told then. */
-static bool is_async_abort_under_way(const struct machine *m, const struct waiter *waiter)
+static bool awaits_acceptance(const struct machine *m, const struct waiter *waiter)
 {
-    bool under_way =
-        m->sent[VERB_CANCEL].state == IN_FLIGHT || m->sent[VERB_FORCE].state == IN_FLIGHT;
-    return under_way && waiter_is_async_abort(m, waiter);
+    bool aborts = m->sent[VERB_CANCEL].state == IN_FLIGHT || m->sent[VERB_FORCE].state == IN_FLIGHT;
+    bool completes = m->sent[VERB_COMPLETE].state == IN_FLIGHT;
+    return (aborts && waiter_is_async_abort(m, waiter)) ||
+           (completes && waiter_is_async_pivot(m, waiter));
 }
 
 static bool is_hurt(const struct machine *m, const struct waiter *waiter, enum stall stall)
 {
     if (waiter->question == ASK_ABORT && !waiter_wants_cancel(m, waiter))
         return false;
-    if (is_async_abort_under_way(m, waiter))
+    if (machine_is_over(m) || awaits_acceptance(m, waiter))
         return false;
     switch (when_stalled(waiter->question, stall)) {
     case NEVER_STALLED:
@@ -187,6 +202,7 @@ void machine_answer(struct machine *m, struct waiter *waiter, int error, const c
     m->port->answer(m, waiter,
                     &(struct answer){
                         .error = error,
+                        .cause = error == BJ_E_JOB_LOST ? m->lost_cause : BJ_OK,
                         .error_class = error_class,
                         .text = text,
                     });
@@ -209,14 +225,20 @@ void machine_answer_hurt(struct machine *m)
         machine_answer_all(m, is_hurt_now, BJ_E_STALLED, NULL, text_str(m->text));
 }
 
-static void answer_over(struct machine *m, struct waiter *waiter)
+static int error_when_over(const struct machine *m, const struct waiter *waiter)
 {
     int error = answer_when_over(waiter->question, m->outcome);
 
     if (waiter->question == ASK_READY && machine_is(m, IS_READY))
-        error = BJ_OK;
-    else if (error == BJ_E_JOB_LOST)
-        error = m->lost_error;
+        return BJ_OK;
+    if (waiter->question == ASK_FINISH && machine_is(m, IS_UNCLEAR))
+        return BJ_E_JOB_ENDED;
+    return error == BJ_E_JOB_LOST ? m->lost_error : error;
+}
+
+static void answer_over(struct machine *m, struct waiter *waiter)
+{
+    int error = error_when_over(m, waiter);
     machine_answer(m, waiter, error, NULL, error == BJ_OK || !m->text ? NULL : text_str(m->text));
 }
 
@@ -246,12 +268,16 @@ bool machine_is_free(const struct machine *m)
     return machine_is(m, IS_RELEASED) || (machine_is_kept(m) && gives_back);
 }
 
+static bool fails_when_over(const struct machine *m, const struct waiter *waiter)
+{
+    return waiter_is_for_release(m, waiter) && error_when_over(m, waiter) != BJ_OK;
+}
+
+/* How it ended matters more than that it is kept. */
 void machine_answer_kept(struct machine *m)
 {
-    if (m->outcome == BJ_OUTCOME_FAILED)
-        machine_answer_over(m, waiter_is_for_release);
-    else
-        machine_answer_all(m, waiter_is_for_release, BJ_E_STALLED, NULL, kept_text);
+    machine_answer_over(m, fails_when_over);
+    machine_answer_all(m, waiter_is_for_release, BJ_E_STALLED, NULL, kept_text);
 }
 
 /* ------------------------------------------------------------------ callers */
@@ -277,19 +303,30 @@ static void ask_ready(struct machine *m, struct waiter *waiter)
         answered_as_hurt(m, waiter);
 }
 
+static void ask_finish(struct machine *m, struct waiter *waiter)
+{
+    if (is_aborting(m))
+        machine_answer(m, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
+    else if (waiter_is_async_pivot(m, waiter) && is_accepted(m, VERB_COMPLETE))
+        machine_answer(m, waiter, BJ_OK, NULL, NULL);
+    else if (machine_is(m, IS_PENDING) && waiter_is_hurt_by_pending(m, waiter))
+        machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
+    else
+        answered_as_hurt(m, waiter);
+}
+
 static void ask_pivot(struct machine *m, struct waiter *waiter)
 {
+    bool only_if_ready = waiter->flags & BJ_PIVOT_ONLY_IF_READY;
+
     if (m->traits.never_ready)
         machine_answer(m, waiter, BJ_E_STATE, NULL,
                        "a job of this type has no pivot: wait for done");
-    else if (is_aborting(m))
-        machine_answer(m, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
-    else if (machine_is(m, IS_PENDING))
-        machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
-    else if (!machine_is(m, IS_READY) && (waiter->flags & BJ_PIVOT_ONLY_IF_READY))
+    else if (only_if_ready && !machine_is(m, IS_READY) && !is_aborting(m) &&
+             !machine_is(m, IS_PENDING))
         machine_answer(m, waiter, BJ_E_NOT_READY, NULL, NULL);
     else
-        answered_as_hurt(m, waiter);
+        ask_finish(m, waiter);
 }
 
 static void ask_soft_abort(struct machine *m, struct waiter *waiter)
@@ -360,6 +397,9 @@ static void ask_running(struct machine *m, struct waiter *waiter)
     case ASK_ABORT:
         ask_abort(m, waiter);
         break;
+    case ASK_FINISH:
+        ask_finish(m, waiter);
+        break;
     case ASK_VERB:
         break;
     }
@@ -374,7 +414,7 @@ void machine_ask(struct machine *m, struct waiter *waiter)
         ask_verb(m, waiter);
     else if (!machine_is_over(m))
         ask_running(m, waiter);
-    else if (waiter->question != ASK_RELEASED || machine_is_free(m))
+    else if (!waiter_is_for_release(m, waiter) || machine_is_free(m))
         answer_over(m, waiter);
     else
         machine_set_timer(m);
