@@ -122,6 +122,7 @@ func TestB64PullCompletes(t *testing.T) {
 }
 
 func TestB64BackupCompletes(t *testing.T) {
+	libvirtd.Shared(t).NeedBackups(t)
 	d, m := domain(t)
 	target := d.Path("backup")
 	job, err := m.Backup(patience(t), "vdb", blockjob.BackupOptions{Target: target})
@@ -132,10 +133,12 @@ func TestB64BackupCompletes(t *testing.T) {
 	}
 }
 
-// storedDomain is one whose disk vdc halts and fails the jobs that read it, and its monitor.
+// storedDomain is one whose disks vdc and vdd halt and fail the jobs that read them, and its monitor.
 func storedDomain(t testing.TB) (*libvirtd.Domain, *blockjob.Monitor) {
 	t.Helper()
-	d := libvirtd.Shared(t).StoredDomain(t)
+	host := libvirtd.Shared(t)
+	host.NeedBackups(t)
+	d := host.StoredDomain(t)
 	return d, dial(t, d.URI)
 }
 
@@ -159,12 +162,12 @@ func TestC05BackupThatLeavesOutTheDiskIsNotStarted(t *testing.T) {
 func TestC12BackupIsOneJob(t *testing.T) {
 	d, m := storedDomain(t)
 	d.StopStore()
-	d.BeginBackup(backupXML(d, "vdb", "vdc"))
-	job, err := m.Attach(patience(t), "vdc")
+	d.BeginBackup(backupXML(d, "vdc", "vdd"))
+	job, err := m.Attach(patience(t), "vdd")
 	ok(t, err)
 	same, err := m.Attach(patience(t), "backup")
 	ok(t, err)
-	if disks := strings.Join(job.Disks(), " "); same.ID() != "backup" || job.ID() != "backup" || disks != "vdb vdc" {
+	if disks := strings.Join(job.Disks(), " "); same.ID() != "backup" || job.ID() != "backup" || disks != "vdc vdd" {
 		t.Errorf("%v is of %s", job, disks)
 	}
 	rows, err := m.Jobs(patience(t))
@@ -179,17 +182,18 @@ func TestC12BackupIsOneJob(t *testing.T) {
 func TestC12DiskThatFailsFailsTheBackup(t *testing.T) {
 	d, m := storedDomain(t)
 	d.StopStore()
-	job, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vda", "backupxml": backupXML(d, "vda", "vdc")})
+	job, err := m.Start(patience(t), "virDomainBackupBegin", map[string]any{"disk": "vdc", "backupxml": backupXML(d, "vdc", "vdd")})
 	ok(t, err)
 	d.KillStore()
 	outcome, err := job.Wait(patience(t))
 	fails(t, err, blockjob.ErrJobFailed)
-	if outcome != blockjob.Failed || !strings.Contains(err.Error(), "vdc: Input/output error") {
+	if outcome != blockjob.Failed || !strings.Contains(err.Error(), ": Input/output error") {
 		t.Error("it ended ", outcome, ": ", err)
 	}
 }
 
 func TestW03BackupByOptions(t *testing.T) {
+	libvirtd.Shared(t).NeedBackups(t)
 	d, m := domain(t)
 	disks := map[string]string{"vda": d.Path("backup-vda"), "vdb": d.Path("backup-vdb")}
 	job, err := m.Start(patience(t), "backup", map[string]any{"disks": disks, "checkpoint": "one"})
@@ -210,6 +214,7 @@ func TestW03BackupByOptions(t *testing.T) {
 }
 
 func TestW03PullEndsByAnAbort(t *testing.T) {
+	libvirtd.Shared(t).NeedBackups(t)
 	d, m := domain(t)
 	job, err := m.Start(patience(t), "backup", map[string]any{
 		"mode": "pull", "disks": map[string]string{"vda": d.Path("scratch")}, "server": "unix:" + d.Path("nbd"),
@@ -224,6 +229,7 @@ func TestW03PullEndsByAnAbort(t *testing.T) {
 }
 
 func TestW03BadOptionsAreNamed(t *testing.T) {
+	libvirtd.Shared(t).NeedBackups(t)
 	d, m := domain(t)
 	good := map[string]any{"vda": d.Path("backup")}
 	for word, arguments := range map[string]map[string]any{

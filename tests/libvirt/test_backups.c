@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DISK_BYTES (4 << 20)
@@ -75,17 +76,17 @@ static void c05_a_backup_that_has_the_disk_is_started(void **state)
 
 /* ----------------------------------------------------------------------- one job */
 
-static bj_job *begin_all(world *w, const char *first, const char *second, const char *third)
+static bj_job *begin_all(world *w, const char *first, const char *second)
 {
-    const char *xml = text_of(w, XML("<disks>%s%s%s</disks>"), first, second, third);
-    return hold_job(w, bj_future_job(answers(begin(w, "vda", xml), BJ_OK)));
+    const char *xml = text_of(w, XML("<disks>%s%s</disks>"), first, second);
+    return hold_job(w, bj_future_job(answers(begin(w, "vdc", xml), BJ_OK)));
 }
 
-/* Of vda and vdc, which is halted. */
+/* Of vdc and vdd, which are halted. */
 static bj_job *begin_halted(world *w)
 {
     stop_store(w->domain);
-    return begin_all(w, disk_xml(w, "vda"), disk_xml(w, "vdc"), "");
+    return begin_all(w, disk_xml(w, "vdc"), disk_xml(w, "vdd"));
 }
 
 static void has_disks(bj_job *job, const char *first, const char *second)
@@ -103,7 +104,7 @@ static void c12_a_backup_of_two_disks_is_one_job(void **state)
     bj_job *job = begin_halted(w);
     assert_string_equal(bj_job_id(job), "backup");
     assert_string_equal(bj_job_type(job), "backup");
-    has_disks(job, "vda", "vdc");
+    has_disks(job, "vdc", "vdd");
 
     bj_future *list = expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_DEFAULT), BJ_OK);
     assert_int_equal(bj_future_info_count(list), 1);
@@ -111,15 +112,14 @@ static void c12_a_backup_of_two_disks_is_one_job(void **state)
     assert_string_equal(bj_future_info(list, 0)->type, "backup");
 
     assert_ptr_equal(attach(w, "backup"), job);
-    assert_ptr_equal(attach(w, "vda"), job);
     assert_ptr_equal(attach(w, "vdc"), job);
-    assert_ptr_equal(attach(w, image_path(w, "vda")), job);
+    assert_ptr_equal(attach(w, "vdd"), job);
     expect(w, bj_monitor_attach(w->monitor, "vdb", BJ_TIMEOUT_DEFAULT), BJ_E_NO_JOB);
 
     go_on_store(w->domain);
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
-    assert_true(same_image(backup_of(w, "vda"), image_path(w, "vda")));
-    assert_true(exists(backup_of(w, "vdc")));
+    assert_true(same_image(backup_of(w, "vdc"), image_path(w, "store")));
+    assert_true(exists(backup_of(w, "vdd")));
 }
 
 static bj_job *attach_elsewhere(world *w, const char *id)
@@ -135,13 +135,13 @@ static void c12_a_backup_of_another_client(void **state)
     world *w = *state;
     stop_store(w->domain);
     their_backup(w->domain,
-                 text_of(w, XML("<disks>%s%s</disks>"), disk_xml(w, "vdb"), disk_xml(w, "vdc")));
+                 text_of(w, XML("<disks>%s%s</disks>"), disk_xml(w, "vdc"), disk_xml(w, "vdd")));
 
-    bj_job *job = attach(w, "vdc");
+    bj_job *job = attach(w, "vdd");
     assert_string_equal(bj_job_id(job), "backup");
-    has_disks(job, "vdb", "vdc");
+    has_disks(job, "vdc", "vdd");
     assert_ptr_equal(attach(w, "backup"), job);
-    bj_job *other = attach_elsewhere(w, "vdb");
+    bj_job *other = attach_elsewhere(w, "vdc");
 
     go_on_store(w->domain);
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
@@ -150,48 +150,44 @@ static void c12_a_backup_of_another_client(void **state)
 
 /* --------------------------------------------------------------------- one outcome */
 
+/* Neither of the two ends before the store goes on. */
 static void c12_a_disk_that_fails_fails_the_backup(void **state)
 {
     needs_libvirt_that_can("back up");
     world *w = *state;
     const char *bad = text_of(w,
-                              "<disk name='vdb' type='file'><driver type='qcow2'/>"
+                              "<disk name='vdc' type='file'><driver type='qcow2'/>"
                               "<target file='%s'/></disk>",
                               unwritable_image(w, "bad"));
     const char *good = text_of(w,
-                               "<disk name='vda' type='file'><driver type='qcow2'/>"
+                               "<disk name='vdd' type='file'><driver type='qcow2'/>"
                                "<target file='%s'/></disk>",
                                empty_image(w, "good"));
-    const char *halted = text_of(w,
-                                 "<disk name='vdc' type='file'><driver type='qcow2'/>"
-                                 "<target file='%s'/></disk>",
-                                 empty_image(w, "halted"));
     stop_store(w->domain);
     bj_future *started = bj_monitor_start(
         w->monitor, "virDomainBackupBegin",
         text_of(w,
-                JSON({"disk": "vda", "flags": ["REUSE_EXTERNAL"],
+                JSON({"disk": "vdd", "flags": ["REUSE_EXTERNAL"],
                                        "backupxml":
-                                           "<domainbackup><disks>%s%s%s</disks></domainbackup>"}),
-                      good, bad, halted),
+                                           "<domainbackup><disks>%s%s</disks></domainbackup>"}),
+                      good, bad),
                 BJ_TIMEOUT_NONE);
     bj_job *job = hold_job(w, bj_future_job(expect(w, started, BJ_OK)));
     go_on_store(w->domain);
 
     bj_future *done = expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE),
                                  BJ_E_JOB_FAILED, BJ_OUTCOME_FAILED);
-    names(done, "vdb: Input/output error");
-    assert_string_equal(bj_job_text(job), "vdb: Input/output error");
+    /* QEMU's reason is EIO for the first write, and ENOMEDIUM for those after it. */
+    names(done, bj_job_text(job));
+    assert_int_equal(strncmp(bj_job_text(job), "vdc: ", strlen("vdc: ")), 0);
 }
 
-static void await_progress(bj_job *job, int64_t bytes)
+/* QEMU can't be asked: when one part is done and another one is halted, it may be deaf. */
+static void await_size(const char *path, off_t bytes)
 {
-    int64_t current = -1;
-    while (current < bytes) {
-        bj_future *future = bj_job_query(job, BJ_TIMEOUT_NONE);
-        current = bj_future_info(answers(future, BJ_OK), 0)->current;
-        bj_future_unref(future);
-    }
+    struct stat is = {0};
+    while (stat(path, &is) != 0 || is.st_size < bytes)
+        usleep(10 * 1000);
 }
 
 /* libvirt calls the whole backup failed, and removes what it has made of the good disk. */
@@ -199,8 +195,9 @@ static void c12_a_good_disk_is_not_a_backup(void **state)
 {
     needs_libvirt_that_can("back up");
     world *w = *state;
-    bj_job *job = begin_halted(w);
-    await_progress(job, DISK_BYTES);
+    stop_store(w->domain);
+    bj_job *job = begin_all(w, disk_xml(w, "vda"), disk_xml(w, "vdc"));
+    await_size(backup_of(w, "vda"), DISK_BYTES);
     assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_NONE);
     kill_store(w->domain);
 
@@ -220,8 +217,8 @@ static void w03_a_push_that_is_aborted_is_cancelled(void **state)
     go_on_store(w->domain);
 
     expect_end(w, aborted, BJ_OK, BJ_OUTCOME_CANCELLED);
-    assert_false(exists(backup_of(w, "vda")));
-    expect(w, bj_monitor_attach(w->monitor, "vda", BJ_TIMEOUT_DEFAULT), BJ_E_NO_JOB);
+    assert_false(exists(backup_of(w, "vdc")));
+    expect(w, bj_monitor_attach(w->monitor, "vdc", BJ_TIMEOUT_DEFAULT), BJ_E_NO_JOB);
 }
 
 static void b65_a_backup_ends_with_its_domain(void **state)
@@ -288,6 +285,7 @@ static void w03_a_pull_that_its_client_ends_is_complete(void **state)
     has_disks(job, "vda", "vdb");
     assert_true(exists(image_path(w, "nbd")));
     assert_ptr_equal(attach(w, "vdb"), job);
+    assert_ptr_equal(attach(w, image_path(w, "vda")), job);
 
     bj_job *theirs = attach_elsewhere(w, "backup");
     bj_future *done = bj_job_done(theirs, BJ_DONE_OVER, BJ_TIMEOUT_NONE);
@@ -316,16 +314,25 @@ static void c12_a_copy_beside_a_backup(void **state)
     expect_end(w, bj_job_abort(pull, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
 }
 
-static void w03_verbs_of_a_backup(void **state)
+static void w03_the_speed_of_a_backup(void **state)
+{
+    needs_libvirt_that_can("change the speed of a backup");
+    world *w = *state;
+    bj_job *job = begin_halted(w);
+    expect(w, bj_job_set_speed(job, 1 << 20, BJ_TIMEOUT_NONE), BJ_OK);
+    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
+    go_on_store(w->domain);
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
+}
+
+static void w03_verbs_that_a_backup_lacks(void **state)
 {
     needs_libvirt_that_can("back up");
     world *w = *state;
     bj_job *job = begin_halted(w);
-    expect(w, bj_job_set_speed(job, 1 << 20, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_E_STATE);
     expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_STATE);
     expect(w, bj_job_pause(job, BJ_TIMEOUT_NONE), BJ_E_UNSUPPORTED);
-    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
     go_on_store(w->domain);
     expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_COMPLETED);
 }
@@ -375,7 +382,8 @@ int main(void)
         STORED_DOMAIN_TEST(w03_a_push_that_is_aborted_is_cancelled),
         DOMAIN_TEST(w03_bad_options_are_named),
         DOMAIN_TEST(w03_options_start_a_backup_of_several_disks),
-        STORED_DOMAIN_TEST(w03_verbs_of_a_backup),
+        STORED_DOMAIN_TEST(w03_the_speed_of_a_backup),
+        STORED_DOMAIN_TEST(w03_verbs_that_a_backup_lacks),
     };
     return run_on_libvirt(tests);
 }

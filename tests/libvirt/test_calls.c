@@ -158,8 +158,8 @@ static void halt_backup(world *w)
     stop_store(w->domain);
     their_backup(w->domain, text_of(w,
                                     "<domainbackup><disks>"
-                                    "<disk name='vda' type='file'><target file='%s-a'/></disk>"
                                     "<disk name='vdc' type='file'><target file='%s-c'/></disk>"
+                                    "<disk name='vdd' type='file'><target file='%s-d'/></disk>"
                                     "</disks></domainbackup>",
                                     prefix, prefix));
 }
@@ -178,14 +178,14 @@ static int backup_speed(virDomainPtr handle, const char *disks)
 
 static void c12_one_part_that_takes_a_speed_is_enough(void **state)
 {
-    needs_libvirt_that_can("back up");
+    needs_libvirt_that_can("change the speed of a backup");
     world *w = *state;
     virConnectPtr connection;
     virDomainPtr handle = look_up(w->domain, &connection);
     assert_int_equal(backup_speed(handle, ""), VIR_ERR_INVALID_ARG); /* there is no backup */
     halt_backup(w);
-    assert_int_equal(backup_speed(handle, "vda"), VIR_ERR_OK);
-    assert_int_equal(backup_speed(handle, "vda vdc"), VIR_ERR_INTERNAL_ERROR);
+    assert_int_equal(backup_speed(handle, "vdc"), VIR_ERR_OK);
+    assert_int_equal(backup_speed(handle, "vdc vdd"), VIR_ERR_INTERNAL_ERROR);
     virDomainFree(handle);
     assert_int_equal(virConnectClose(connection), 0);
     go_on_store(w->domain);

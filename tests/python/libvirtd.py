@@ -38,6 +38,7 @@ class Libvirtd(Helper):
         made = self.do("host")
         self.connection: str = made["uri"]
         self.can_migrate: bool = made["can_migrate"]
+        self.can: list[str] = made["can"]
 
     def kill(self) -> None:
         """Kills it; the domains keep running."""

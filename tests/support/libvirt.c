@@ -169,7 +169,8 @@ domain *add_domain_named(world *w, const char *name)
 
 domain *add_stored_domain(world *w)
 {
-    return keep_domain(w, helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc"], "stored": "vdc"})));
+    return keep_domain(
+        w, helper_do(host, JSON({"do": "domain", "targets": ["vda", "vdb", "vdc", "vdd"], "stored": ["vdc", "vdd"]})));
 }
 
 domain *domain_of(world *w)

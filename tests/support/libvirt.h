@@ -33,8 +33,9 @@ int world_domain_unconnected(void **state);
 #define UNCONNECTED_DOMAIN_TEST(name)                                                              \
     cmocka_unit_test_setup_teardown(name, world_domain_unconnected, world_end)
 
-/* The same with a third disk, vdc, whose data are in a network store: a job that reads them halts
- * while the store is stopped, and fails when it is killed. */
+/* The same with two more disks, vdc and vdd, whose data are in a network store: a job that reads
+ * them halts while the store is stopped, and fails when it is killed. From QEMU 10 on, a part of a
+ * backup that ends while another one is halted leaves QEMU deaf until that goes on. */
 int world_stored_domain(void **state);
 domain *add_stored_domain(world *w);
 #define STORED_DOMAIN_TEST(name)                                                                   \
@@ -52,8 +53,8 @@ const char *domain_uri(world *w, const char *fragment);
 /* libvirt's own URI of the daemon. */
 const char *host_uri(void);
 
-/* What not every libvirt can do, or not with every QEMU: "back up"; "abort softly", so that a ready
- * copy stays good. A test that needs another is skipped. */
+/* What not every libvirt can do, or not with every QEMU: "back up"; "change the speed of a backup";
+ * "abort softly", so that a ready copy stays good. A test that needs another is skipped. */
 bool libvirt_can(const char *ability);
 #define needs_libvirt_that_can(ability)                                                            \
     do {                                                                                           \

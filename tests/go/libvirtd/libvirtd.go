@@ -27,6 +27,7 @@ type Host struct {
 	Connection string // its URI
 	CanMigrate bool   // to another
 
+	can    []string
 	helper *helper.Helper
 }
 
@@ -87,12 +88,24 @@ func start() (*Host, error) {
 	var where struct {
 		URI        string
 		CanMigrate bool `json:"can_migrate"`
+		Can        []string
 	}
 	if err := running.Do("host", nil, &where); err != nil {
 		running.Close()
 		return nil, err
 	}
-	return &Host{where.URI, where.CanMigrate, running}, nil
+	return &Host{where.URI, where.CanMigrate, where.Can, running}, nil
+}
+
+// NeedBackups skips the test where there are none.
+func (h *Host) NeedBackups(t testing.TB) {
+	t.Helper()
+	for _, ability := range h.can {
+		if ability == "back up" {
+			return
+		}
+	}
+	t.Skip("this libvirt, or its QEMU, cannot back up")
 }
 
 func (h *Host) do(t testing.TB, verb string, fields helper.Fields, result any) {
@@ -199,10 +212,10 @@ func (h *Host) LargeDomain(t testing.TB) *Domain {
 	return h.makeDomain(t, helper.Fields{"targets": []string{"vda"}, "large": true})
 }
 
-// StoredDomain makes one with a third disk, vdc, whose data are in a network store.
+// StoredDomain makes one with two more disks, vdc and vdd, whose data are in a network store.
 func (h *Host) StoredDomain(t testing.TB) *Domain {
 	t.Helper()
-	return h.makeDomain(t, helper.Fields{"targets": []string{"vda", "vdb", "vdc"}, "stored": "vdc"})
+	return h.makeDomain(t, helper.Fields{"targets": []string{"vda", "vdb", "vdc", "vdd"}, "stored": []string{"vdc", "vdd"}})
 }
 
 // InactiveDomain defines one that does not run.
