@@ -10,6 +10,7 @@
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
 #include "qmp/status_event.h"
+#include "qmp/tap.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -170,12 +171,15 @@ static bool read_status_event(struct qmp *qmp, const char *text, size_t len)
     return true;
 }
 
-/* The statuses that a read begins with need no framing either; returns how many bytes they took. */
+/* The statuses that a read begins with need no framing either, unless each is to be told; returns
+ * how many bytes they took. */
 static size_t read_first_statuses(struct qmp *qmp, const char *text, size_t len)
 {
     size_t at = 0;
     struct status_event event;
 
+    if (wire_is_tapped(qmp->tap))
+        return 0;
     for (size_t used; frame_is_empty(&qmp->frame) && has_short_way(qmp) &&
                       (used = status_event_begin(text + at, len - at, &event)) > 0;
          at += used)
@@ -221,6 +225,7 @@ static int read_message(void *user, char *text, size_t len)
     size_t tokens = qmp->frame.tokens; /* as long as the connection lives */
     int r = 0;
 
+    qmp_tell_received(qmp->tap, text, len);
     if (!read_status_event(qmp, text, len))
         r = read_tree(qmp, text, len);
     if (tokens >= TOKENS_OF_A_LARGE_TREE)
@@ -295,6 +300,7 @@ static int64_t peer_of(int fd)
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
+    qmp->driver.is_absent = dial_found_nobody(qmp->dial);
     dial_cancel(qmp->dial);
     qmp->dial = NULL;
 
@@ -353,9 +359,10 @@ struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
     qmp->sink = sink;
     qmp->user = user;
     qmp->uri = text_printf("%s", uri);
+    qmp->tap = sink->tap(user);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
-    outbox_init(&qmp->outbox, first_id(ctx), (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
+    outbox_init(&qmp->outbox, first_id(ctx), qmp->tap, (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
                 (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){
                                 .bytes = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES),
