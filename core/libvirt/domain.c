@@ -226,6 +226,7 @@ static void not_opened(struct domain *domain)
     const struct session_failure *failure = &domain->found.failure;
     int error = failure->error == BJ_OK ? BJ_E_CONNECT : failure->error;
     const char *why = bj_error_text(failure->error == BJ_OK ? BJ_E_NOMEM : failure->error);
+    domain->driver.is_absent = failure->is_gone || domain->wanted.is_absent;
     domain_go_down(domain, error, failure->is_gone,
                    text_printf("%s: %s", text_str(domain->uri), failure->why ? failure->why : why));
 }
@@ -356,7 +357,7 @@ static void opened_in_vain(struct call *call)
 }
 
 /* `uri` was checked. */
-static bool equip(struct domain *domain, const char *uri)
+static bool equip(struct domain *domain, const char *uri, const char *label)
 {
     struct domain_address address = {0};
     bool is_parsed = domain_address_parse(uri, &address) == BJ_OK;
@@ -366,7 +367,7 @@ static bool equip(struct domain *domain, const char *uri)
     domain->endpoint = is_parsed ? endpoint_get(address.connection, false) : NULL;
     domain_address_clear(&address);
 
-    domain->uri = text_new(uri, strlen(uri));
+    domain->uri = text_new(label, strlen(label));
     domain->mailbox = mailbox_new(domain->loop);
     if (domain->mailbox && domain->endpoint)
         domain->lane = lane_new(domain->mailbox, endpoint_group(domain->endpoint));
@@ -386,8 +387,8 @@ static bool begin(struct domain *domain)
     return false;
 }
 
-struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
-                           const struct driver_sink *sink, void *user)
+struct driver *domain_open(struct loop *loop, const char *uri, const char *label,
+                           struct _virDomain *theirs, const struct driver_sink *sink, void *user)
 {
     struct domain *domain = calloc(1, sizeof *domain);
     if (!domain) {
@@ -402,7 +403,7 @@ struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain
     domain->user = user;
     domain->found.theirs = theirs;
     domain->early_last = &domain->early;
-    if (equip(domain, uri) && begin(domain)) {
+    if (equip(domain, uri, label) && begin(domain)) {
         loop_hold(loop);
         return &domain->driver;
     }

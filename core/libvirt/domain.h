@@ -41,7 +41,7 @@ struct domain {
     struct loop *loop;
     const struct driver_sink *sink;
     void *user;
-    struct text *uri;
+    struct text *uri; /* what texts call it */
     struct mailbox *mailbox;
     struct lane *lane;
     atomic_bool given_up;      /* down: calls that wait need not go on */
@@ -85,8 +85,8 @@ struct domain {
 };
 
 /* driver_module.open */
-struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
-                           const struct driver_sink *sink, void *user);
+struct driver *domain_open(struct loop *loop, const char *uri, const char *label,
+                           struct _virDomain *theirs, const struct driver_sink *sink, void *user);
 
 static inline struct domain *domain_of(struct driver *driver)
 {

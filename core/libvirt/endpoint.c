@@ -9,6 +9,7 @@
 
 #include <blockjob/blockjob.h>
 
+#include <errno.h>
 #include <libvirt/virterror.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -177,10 +178,33 @@ static struct opening *take_covered(struct endpoint *endpoint)
     return opening;
 }
 
-static void tell_failure(struct endpoint *endpoint, int error, const char *why)
+/* Nobody listens on its socket, or its host is not reached; libvirt has the system's error beside
+ * its own. */
+static bool lacks_daemon(void)
 {
-    for (struct opening *opening; (opening = take_covered(endpoint));)
+    const virError *error = virGetLastError();
+    if (!error || error->code != VIR_ERR_SYSTEM_ERROR)
+        return false;
+    switch (error->int1) {
+    case ENOENT:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void tell_failure(struct endpoint *endpoint, int error, bool is_absent, const char *why)
+{
+    for (struct opening *opening; (opening = take_covered(endpoint));) {
+        opening->is_absent = is_absent;
         opening->opened(opening, NULL, error, why ? strdup(why) : NULL);
+    }
 }
 
 static struct endpoint *of_attempt(struct call *call)
@@ -199,8 +223,10 @@ static void run_attempt(struct call *call)
                                      : virConnectOpen(endpoint->uri);
     if (handle)
         hand_over(endpoint, handle);
+    else if (r == BJ_OK)
+        tell_failure(endpoint, r, lacks_daemon(), virGetLastErrorMessage());
     else
-        tell_failure(endpoint, r, r == BJ_OK ? virGetLastErrorMessage() : NULL);
+        tell_failure(endpoint, r, false, NULL);
 }
 
 static void attempt_over(struct call *call);
@@ -229,7 +255,7 @@ static void attempt_over(struct call *call)
 bool endpoint_open(struct endpoint *endpoint, struct opening *opening)
 {
     opening->next = NULL;
-    opening->is_covered = false;
+    opening->is_covered = opening->is_absent = false;
     lock();
     *endpoint->last = opening;
     endpoint->last = &opening->next;

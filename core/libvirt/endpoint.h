@@ -21,6 +21,7 @@ struct endpoint;
 struct opening {
     struct opening *next;
     bool is_covered; /* it waited when the attempt under way began */
+    bool is_absent;  /* from `opened` on: no daemon is there, but one may come */
     /* A thread of the pool; only hands on. The handle is the receiver's; NULL: there is none, and
      * `error` is BJ_E_SYSTEM or the like, or BJ_OK if libvirt says `why`, malloc'ed, NULL for a
      * lack of memory. */

@@ -71,6 +71,12 @@ static void null_monitors(void **state)
 
     is_inval(bj_monitor_connect(NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_connect_domain(NULL, NULL, BJ_TIMEOUT_DEFAULT));
+    bj_watch *trace = (bj_watch *)&watch;
+    bj_connect_options options = {.size = sizeof options, .ret_trace = &trace};
+    is_inval(bj_monitor_connect_with(NULL, NULL, &options, BJ_TIMEOUT_DEFAULT));
+    assert_null(trace);
+    assert_int_equal(bj_monitor_set_trace(NULL, BJ_TRACE_PLAIN, NULL, NULL), BJ_E_INVAL);
+    assert_non_null(bj_monitor_name(NULL));
     assert_null(bj_monitor_ref(NULL));
     assert_null(bj_monitor_unref(NULL));
     assert_int_equal(bj_monitor_close(NULL), BJ_E_INVAL);

@@ -337,6 +337,65 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  * installed. */
 bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
 
+/* What went over the wire: record->kind is BJ_RECORD_SENT or BJ_RECORD_RECEIVED, text the line,
+ * timestamp_us when (this process's clock), name the monitor's. For lack of memory a line may be
+ * missing: then the kind is BJ_RECORD_LAGGED. A line is a whole message of QMP, without its end;
+ * with -qmp-pretty it has line ends inside.
+ *
+ * The function runs on the loop's thread, before the line has any effect, and must not call the
+ * library; `record` is only valid during the call. */
+struct bj_record;
+typedef void (*bj_trace_fn)(const struct bj_record *record, void *user);
+
+typedef enum bj_trace_flags {
+    BJ_TRACE_PLAIN = 0, /* the bytes as they are */
+    BJ_TRACE_MASKED = 1 /* *** instead of secrets: strings that are members named "password",
+                           "data" (of a secret object; of keys that are typed), "secret", "key" or
+                           "arg" (of `change`), also as the last part of a dotted name; passwords in
+                           URLs; and what follows the first word of a human-monitor-command that
+                           sets a password or adds an object. All else keeps its bytes. A secret in
+                           a reply without such a name (qom-get) is not known for one */
+} bj_trace_flags;
+
+/* How to connect. What is zero is as it is with bj_monitor_connect(). */
+typedef struct bj_connect_options {
+    size_t size; /* sizeof(bj_connect_options), as the program knows it */
+
+    /* What texts and traces call the monitor, beside its uri: "fd:7" says little. UTF-8, at most
+     * 200 bytes. NULL and "": nothing. */
+    const char *name;
+
+    /* For how long a peer that is not there yet is waited for: a socket that does not exist or that
+     * nobody listens on, a host that is not reached, a connection that is closed before the
+     * negotiation is over, a libvirtd that does not run, a domain that libvirt does not know or
+     * that does not run. It is tried again in steps from 20 ms to 500 ms; one that accepts and says
+     * nothing, after 2 s, 4 s and so on. Then the error is that of the last try (BJ_E_CONNECT,
+     * ...), and its text says how long was waited. The deadline of the whole is `timeout_ms` later:
+     * so much time has a try that finds the peer at the last moment. BJ_TIMEOUT_NONE waits for as
+     * long as `timeout_ms` lasts, with BJ_E_TIMEOUT at its end. What waiting does not mend (a bad
+     * address, no permission, an unknown host name, no QMP) fails at once. BJ_E_INVAL for "fd:N",
+     * which is there or not. */
+    int64_t wait_ms;
+
+    /* A trace from the first byte on, the greeting included: see bj_monitor_set_trace(). If
+     * connecting was cancelled the function may be called until the context is closed. */
+    int trace_flags;
+    bj_trace_fn trace;
+    void *trace_user;
+
+    /* The same as a watch, for a queue or for bj_watch_next(): where to put it, or NULL. It keeps
+     * sixteen times BJ_LIMIT_WATCH_RING lines and BJ_LIMIT_MESSAGE_BYTES of them for its reader,
+     * and goes on when the monitor connects again. Its CLOSED comes when the last byte was read:
+     * after bj_monitor_close() that may be a second later. Where there is no trace, because the
+     * future has failed already, it is set to NULL. */
+    bj_watch **ret_trace;
+} bj_connect_options;
+
+/* The same with options, which may be NULL; they are not used after this returned. BJ_E_UNSUPPORTED
+ * for a trace of a domain of libvirt's: its wire is libvirt's own, whose log has the calls. */
+bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connect_options *options,
+                                   int64_t timeout_ms);
+
 /* The same for a domain that the program has from libvirt (`domain` is a virDomainPtr; of libvirt
  * 7.0 or newer): its connection is used, and no other is made. A reference to the domain is taken
  * before this returns and given back some time after the monitor was closed; until then the
@@ -381,8 +440,17 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * for any other negative number; BJ_E_CLOSED, ... when the monitor is over already. */
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 
-/* Belongs to the monitor. */
+/* Calls `fn` for each line that is sent or received from now on; NULL ends that. There is one such
+ * function a monitor, and it stays when the monitor connects again. Waits for a call that is under
+ * way: after this returned, the function set before is not called again. So call it before what
+ * `user` points to goes, and before the last reference to the monitor goes, which may still have
+ * replies to read. On the loop's thread no call can be under way. BJ_E_UNSUPPORTED for a domain of
+ * libvirt's. */
+int bj_monitor_set_trace(bj_monitor *monitor, int flags, bj_trace_fn fn, void *user);
+
+/* Both belong to the monitor. The name is that of the options, the uri if there was none. */
 const char *bj_monitor_uri(bj_monitor *monitor);
+const char *bj_monitor_name(bj_monitor *monitor);
 
 /* "7.2.22", of the latest greeting; for display: never decide by it. "" of a domain of libvirt's,
  * which does not tell. Belongs to the monitor, also after a reconnect to another version. */
@@ -670,7 +738,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
     BJ_RECORD_CLOSED,   /* the last of every watch: error and text say why; BJ_OK: the job ended */
     BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started` */
-    BJ_RECORD_RELEASED  /* all jobs: QEMU has let go of the job, whose id may be used again */
+    BJ_RECORD_RELEASED, /* all jobs: QEMU has let go of the job, whose id may be used again */
+    BJ_RECORD_SENT,     /* traces: a line to QEMU: text; name is the monitor's */
+    BJ_RECORD_RECEIVED  /* traces: a line from QEMU */
 } bj_record_kind;
 
 typedef struct bj_record {

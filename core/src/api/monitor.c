@@ -4,9 +4,11 @@
  */
 #include "api/monitor.h"
 #include "api/answers.h"
+#include "api/await_peer.h"
 #include "api/job.h"
 #include "api/open_driver.h"
 #include "api/reconnect.h"
+#include "api/trace.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
 #include "delivery/future.h"
@@ -35,6 +37,8 @@ void monitor_unref_memory(bj_monitor *monitor)
     if (atomic_fetch_sub(&monitor->refs, 1) != 1)
         return;
     text_unref(monitor->uri);
+    text_unref(monitor->name);
+    text_unref(monitor->label);
     for (int i = 0; i < VERSIONS_MAX; i++)
         text_unref(monitor->versions[i]);
     text_unref(monitor->over_text);
@@ -121,6 +125,8 @@ static void on_up(void *user, struct text *version)
         return;
     }
 
+    await_free(monitor->awaiting);
+    monitor->awaiting = NULL;
     monitor->peer = monitor->driver->peer;
     tracker_up(&monitor->tracker, monitor->driver->capabilities.has_status, FIRST_TIME);
     bj_future *connect = monitor->connect;
@@ -199,6 +205,8 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
+    await_free(monitor->awaiting);
+    monitor->awaiting = NULL;
     reconnect_free(monitor->reconnect);
     monitor->reconnect = NULL;
     loop_timer_free(monitor->linger);
@@ -209,6 +217,7 @@ static void end(bj_monitor *monitor, int error, struct text *text)
         tracker_over(&monitor->tracker, error, text_str(text)); /* for what it lingered for */
     else
         answer_everyone(monitor, error, text, false);
+    trace_end(monitor, error, text);
     text_unref(text);
     leave_ctx(monitor);
 }
@@ -259,12 +268,27 @@ static bool may_come_back(bj_monitor *monitor, int error)
            !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
 }
 
+/* A peer that hangs up before the negotiation is over may be about to end, or to begin. */
+static bool is_to_be_awaited(const bj_monitor *monitor, int error)
+{
+    return monitor->driver->is_absent || error == BJ_E_DISCONNECTED;
+}
+
+void monitor_not_there(bj_monitor *monitor, int error, struct text *text)
+{
+    monitor->driver = NULL; /* nobody else looks at it before it is up */
+    if (!await_again(monitor->awaiting, &text))
+        end(monitor, error, text);
+}
+
 static void on_down(void *user, int error, struct text *text)
 {
     bj_monitor *monitor = user;
 
     if (monitor->state == MONITOR_AWAY) {
         reconnect_failed(monitor, text, reconnect_is_in_vain(monitor));
+    } else if (monitor->awaiting && is_to_be_awaited(monitor, error)) {
+        monitor_not_there(monitor, error, text);
     } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
         text_unref(text);
     } else {
@@ -275,6 +299,7 @@ static void on_down(void *user, int error, struct text *text)
 void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 {
     if (!monitor->in_ctx) {
+        trace_end(monitor, error, text);
         text_unref(text);
         return;
     }
@@ -382,7 +407,9 @@ static void run_close(struct loop_task *task)
     bj_monitor *monitor = container_of(task, bj_monitor, close_task);
     if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
-                             text_printf("the monitor %s was closed", text_str(monitor->uri)));
+                             text_printf("the monitor %s was closed", monitor_label(monitor)));
+    else if (!monitor->in_ctx)
+        monitor_shut(monitor, BJ_E_CLOSED, text_printf("it was never connected"));
     monitor_unref_memory(monitor);
 }
 
@@ -421,7 +448,7 @@ int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
     if (r != BJ_OK || monitor->state != MONITOR_AWAY)
         return r;
     *ret_text = text_printf("%s: the connection has ended and is being made again: ask when it is",
-                            text_str(monitor->uri));
+                            monitor_label(monitor));
     return BJ_E_DISCONNECTED;
 }
 
@@ -433,7 +460,7 @@ bj_future *monitor_refuse(bj_monitor *monitor, int64_t timeout_ms)
         return future_static(BJ_E_FORKED);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
-                             text_str(monitor->uri), (long long)timeout_ms);
+                             monitor_label(monitor), (long long)timeout_ms);
     return NULL;
 }
 
@@ -442,13 +469,14 @@ struct text *monitor_late_text(const bj_monitor *monitor, const char *command, i
     return text_printf(
         "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
         "told it may still do",
-        text_str(monitor->uri), command ? " to " : "", command ? command : "",
+        monitor_label(monitor), command ? " to " : "", command ? command : "",
         (double)timeout_ms / 1000.);
 }
 
 /* ----------------------------------------------------------------- connecting */
 
 static const struct driver_sink sink = {
+    .tap = trace_tap,
     .up = on_up,
     .fact = on_fact,
     .wants_row = wants_row,
@@ -460,9 +488,8 @@ static const struct driver_sink sink = {
 
 bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    const char *uri = text_str(monitor->uri);
-
-    monitor->driver = driver_open(monitor->ctx, uri, address, &sink, monitor);
+    monitor->driver = driver_open(monitor->ctx, text_str(monitor->uri), monitor_label(monitor),
+                                  address, &sink, monitor);
     if (!monitor->driver)
         return false;
     enter_ctx(monitor);
@@ -477,10 +504,20 @@ struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    struct driver *driver = driver_open(monitor->ctx, uri, &address, &sink, monitor);
+    struct driver *driver =
+        driver_open(monitor->ctx, uri, monitor_label(monitor), &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
     return driver;
+}
+
+void monitor_open_again(bj_monitor *monitor)
+{
+    struct text *why = NULL;
+
+    monitor->driver = monitor_dial(monitor, &why);
+    if (!monitor->driver)
+        monitor_not_there(monitor, BJ_E_CONNECT, why);
 }
 
 int64_t monitor_reconnect_ms(bj_monitor *monitor)
@@ -505,7 +542,14 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
     return r;
 }
 
-bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
+static struct text *label_of(const bj_monitor *monitor)
+{
+    return monitor->name ? text_printf("%s (%s)", text_str(monitor->name), text_str(monitor->uri))
+                         : text_ref(monitor->uri);
+}
+
+bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
+                        const struct address *address)
 {
     bj_monitor *monitor = calloc(1, sizeof *monitor);
     if (!monitor)
@@ -515,8 +559,14 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *addr
     monitor->ctx = ctx_ref(ctx);
     tracker_init(&monitor->tracker, &monitor_port, (size_t)ctx_limit(ctx, BJ_LIMIT_JOBS));
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
+    monitor->name = name ? text_new(name, strlen(name)) : NULL;
     monitor->is_callers = address_is_callers(address);
-    return monitor->uri ? monitor : bj_monitor_unref(monitor);
+    monitor->has_wire = address->kind != ADDRESS_LIBVIRT;
+    trace_init(monitor);
+    if (!monitor->uri || (name && !monitor->name))
+        return bj_monitor_unref(monitor);
+    monitor->label = label_of(monitor);
+    return monitor;
 }
 
 /* --------------------------------------------------------------------- closed */
@@ -581,6 +631,11 @@ bj_future *bj_monitor_closed(bj_monitor *monitor)
 const char *bj_monitor_uri(bj_monitor *monitor)
 {
     return monitor ? text_str(monitor->uri) : "";
+}
+
+const char *bj_monitor_name(bj_monitor *monitor)
+{
+    return monitor ? text_str(monitor->name ? monitor->name : monitor->uri) : "";
 }
 
 const char *bj_monitor_qemu_version(bj_monitor *monitor)

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "driver/address.h"
 #include "driver/driver.h"
+#include "driver/wire.h"
 #include "model/tracker.h"
 
 #include <blockjob/blockjob.h>
@@ -30,7 +31,11 @@ struct bj_monitor {
     atomic_uint handles; /* of the program */
     bj_ctx *ctx;
     struct text *uri;
-    bool is_callers; /* the connection is the program's own: it can't be made again */
+    struct text *name;  /* as the program calls it; NULL: by its uri */
+    struct text *label; /* what texts call it */
+    bool is_callers;    /* the connection is the program's own: it can't be made again */
+    bool has_wire;      /* that can be traced */
+    struct wire_tap tap;
 
     /* Under the context's lock. */
     enum monitor_state state;
@@ -40,6 +45,13 @@ struct bj_monitor {
     struct text *over_text;
     bool closing;         /* close_task is, or was, on its way */
     int64_t reconnect_ms; /* 0: never; -1: for ever */
+    struct {
+        bj_trace_fn fn; /* NULL: none */
+        void *user;
+        int flags;
+        bool is_called;
+        bool is_watched;
+    } trace;
 
     /* The loop's own. */
     struct loop_task close_task;
@@ -51,6 +63,7 @@ struct bj_monitor {
     struct driver *driver;        /* NULL while there is no connection */
     int64_t peer;                 /* the process at the other end; 0: not known */
     struct driver_legacy *legacy; /* of the last that was up; NULL: none */
+    struct awaiting *awaiting;    /* of a peer that may not be there yet; NULL: nothing */
     struct reconnect *reconnect;
     struct text
         *away_text;     /* why the connection ended that was, or is being, made again; or NULL */
@@ -65,16 +78,27 @@ struct bj_monitor {
     int64_t event_us, seen_us;             /* the event's timestamp, and when it was read */
     bj_watch *watches;
     bj_watch *jobs_watches;        /* those of all its jobs */
-    struct loop_timer *seek_timer; /* for them; NULL: there was no need */
+    bj_watch *traces;              /* of the wire */
+    struct loop_timer *seek_timer; /* for those of all jobs; NULL: there was no need */
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 
-/* Not connected to anything yet. NULL: no memory. One handle, the caller's. */
-bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address);
+/* Not connected to anything yet; `name` may be NULL. NULL: no memory. One handle, the caller's. */
+bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
+                        const struct address *address);
+
+static inline const char *monitor_label(const bj_monitor *monitor)
+{
+    return text_str(monitor->label);
+}
 
 /* The loop's thread: starts connecting; `connect` is answered once it is open, or over. Takes over
  * what is in `address`. False: no memory. */
 bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect);
+/* For who awaits the peer: the same once more; a try has failed, and its driver is gone. Takes over
+ * the reference to `text`. */
+void monitor_open_again(bj_monitor *monitor);
+void monitor_not_there(bj_monitor *monitor, int error, struct text *text);
 
 /* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. Over: for good. */
 int monitor_check_over(bj_monitor *monitor, struct text **ret_text);
@@ -85,6 +109,7 @@ int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
                             struct text *text);
 void monitor_end_watches(bj_monitor *monitor, int error, struct text *text);
+void monitor_end_watch_list(bj_watch **list, int error, struct text *text);
 /* Of the driver's sink. */
 bool monitor_wants_events(void *user);
 void monitor_on_event(void *user, const char *name, const char *data, size_t data_len,

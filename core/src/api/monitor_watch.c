@@ -79,7 +79,7 @@ void monitor_on_event(void *user, const char *name, const char *data, size_t dat
     text_unref(data_text);
 }
 
-static void end_watches(bj_watch **list, int error, struct text *text)
+void monitor_end_watch_list(bj_watch **list, int error, struct text *text)
 {
     while (*list) {
         bj_watch *watch = watch_ref_memory(*list);
@@ -91,8 +91,8 @@ static void end_watches(bj_watch **list, int error, struct text *text)
 
 void monitor_end_watches(bj_monitor *monitor, int error, struct text *text)
 {
-    end_watches(&monitor->watches, error, text);
-    end_watches(&monitor->jobs_watches, error, text);
+    monitor_end_watch_list(&monitor->watches, error, text);
+    monitor_end_watch_list(&monitor->jobs_watches, error, text);
 }
 
 /* -------------------------------------------------------------------- watches */

@@ -6,13 +6,13 @@
 #include "driver/module.h"
 #include "qmp/connection.h"
 
-struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+struct driver *driver_open(bj_ctx *ctx, const char *uri, const char *label, struct address *address,
                            const struct driver_sink *sink, void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
-        return qmp_open(ctx, uri, address, sink, user);
+        return qmp_open(ctx, label, address, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
-    return address->module->open(ctx->loop, uri, domain, sink, user);
+    return address->module->open(ctx->loop, uri, label, domain, sink, user);
 }

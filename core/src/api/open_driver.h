@@ -9,8 +9,9 @@
 #include "driver/address.h"
 #include "driver/driver.h"
 
-/* Starts connecting; takes over what is in `address`. NULL: no memory. */
-struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+/* Starts connecting; takes over what is in `address`, which `uri` says. `label` is what texts call
+ * the peer. NULL: no memory. */
+struct driver *driver_open(bj_ctx *ctx, const char *uri, const char *label, struct address *address,
                            const struct driver_sink *sink, void *user);
 
 #endif

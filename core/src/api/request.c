@@ -60,7 +60,7 @@ static void not_sent(struct request *request, int error)
     if (error == BJ_E_UNSUPPORTED && request->command)
         future_fail(&request->future, error, "this QEMU has no command %s", request->command);
     else
-        future_fail(&request->future, error, "%s: %s", text_str(request->monitor->uri),
+        future_fail(&request->future, error, "%s: %s", monitor_label(request->monitor),
                     bj_error_text(error));
 }
 
@@ -139,7 +139,7 @@ static void leave(bj_future *future)
 static struct text *late(bj_future *future)
 {
     const struct request *request = request_of(future);
-    const char *uri = text_str(request->monitor->uri);
+    const char *uri = monitor_label(request->monitor);
     double seconds = (double)future->timeout_ms / 1000.;
     const char *id = request->start_count > 0 ? request->starts[0].plan.id : "";
 

@@ -416,7 +416,7 @@ static void port_ignored(struct tracker *tracker, const char *id)
     bj_monitor *monitor = monitor_of(tracker);
     watch_jobs_miss(monitor);
     ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
-            text_str(monitor->uri), id);
+            monitor_label(monitor), id);
 }
 
 static void port_heard(struct run *run, const struct fact *fact)

@@ -46,7 +46,7 @@ bj_ctx *ctx_unref(bj_ctx *ctx)
     loop_free(ctx->loop);
     if (ctx->free_command_sets)
         ctx->free_command_sets(ctx);
-    pthread_cond_destroy(&ctx->log_returned);
+    pthread_cond_destroy(&ctx->call_returned);
     pthread_mutex_destroy(&ctx->lock);
     pthread_mutex_destroy(&ctx->close_lock);
     free(ctx);
@@ -100,7 +100,7 @@ static int new_on(struct ev_loop *theirs, bj_ctx **ret_ctx)
     ctx->job_id_prefix = random_prefix();
     pthread_mutex_init(&ctx->lock, NULL);
     pthread_mutex_init(&ctx->close_lock, NULL);
-    pthread_cond_init(&ctx->log_returned, NULL);
+    pthread_cond_init(&ctx->call_returned, NULL);
     for (int i = 0; i < LIMITS; i++)
         ctx->limits[i] = default_limits[i];
     *ret_ctx = ctx;
@@ -367,7 +367,7 @@ int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user)
     ctx->log = fn;
     ctx->log_user = user;
     while (ctx->logging && !here)
-        pthread_cond_wait(&ctx->log_returned, &ctx->lock);
+        pthread_cond_wait(&ctx->call_returned, &ctx->lock);
     ctx_unlock(ctx);
     return BJ_OK;
 }
@@ -394,6 +394,6 @@ void ctx_log(bj_ctx *ctx, const char *format, ...)
 
     ctx_lock(ctx);
     ctx->logging = false;
-    pthread_cond_broadcast(&ctx->log_returned);
+    pthread_cond_broadcast(&ctx->call_returned);
     ctx_unlock(ctx);
 }

@@ -47,7 +47,7 @@ struct bj_ctx {
     bj_log_fn log;
     void *log_user;
     bool logging; /* it is being called */
-    pthread_cond_t log_returned;
+    pthread_cond_t call_returned; /* a log's or a trace's */
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;

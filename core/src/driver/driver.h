@@ -14,6 +14,7 @@
 #include <blockjob/blockjob.h>
 
 struct job_list;
+struct wire_tap;
 struct json_t;
 struct driver_legacy;
 struct driver_snapshot; /* what used a job's disk when it was taken; the driver's */
@@ -142,7 +143,8 @@ struct driver {
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool is_gone;   /* from before `down` on: what it spoke to is no more */
+    bool is_absent; /* the same, before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
@@ -151,6 +153,9 @@ struct driver {
 
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
+    /* Where the lines go, of a driver that has a wire. Asked for at opening. */
+    struct wire_tap *(*tap)(void *user);
+
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
     void (*fact)(void *user, const struct fact *fact);
 

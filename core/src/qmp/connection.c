@@ -10,6 +10,7 @@
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
 #include "qmp/read_in_place.h"
+#include "qmp/tap.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -174,8 +175,10 @@ static int read_in_buffer(void *user, const char *bytes, size_t len, size_t *ret
     struct message message;
 
     *ret_used = read_in_place(bytes, len, &qmp->frame.limits, &room, &message);
-    if (*ret_used > 0)
+    if (*ret_used > 0) {
+        qmp_tell_received(qmp->tap, bytes, *ret_used);
         read_message(qmp, &message);
+    }
     return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
@@ -197,6 +200,7 @@ static int read_whole(void *user, char *text, size_t len)
     struct message message;
     const char *reason = NULL;
 
+    qmp_tell_received(qmp->tap, text, len);
     if (read_in_place(text, len, &qmp->frame.limits, &room, &message) == 0) {
         int r = message_parse(text, len, &message, &reason);
         if (r != BJ_OK) {
@@ -280,6 +284,7 @@ static int64_t peer_of(int fd)
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
+    qmp->driver.is_absent = dial_found_nobody(qmp->dial);
     dial_cancel(qmp->dial);
     qmp->dial = NULL;
 
@@ -338,9 +343,10 @@ struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
     qmp->sink = sink;
     qmp->user = user;
     qmp->uri = text_printf("%s", uri);
+    qmp->tap = sink->tap(user);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
-    outbox_init(&qmp->outbox, first_id(ctx), (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
+    outbox_init(&qmp->outbox, first_id(ctx), qmp->tap, (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
                 (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){
                                 .bytes = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES),

@@ -30,6 +30,7 @@ struct dial {
     const struct addrinfo *next; /* to be tried */
     int fd;                      /* connecting; -1 */
     struct loop_io *io;
+    bool found_nobody;
 };
 
 /* A forked child may hold it, and so QEMU's monitor: hung up on, not only closed. */
@@ -83,9 +84,30 @@ static const char *remedy(int error)
     }
 }
 
+static bool is_absence(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool dial_found_nobody(const struct dial *dial)
+{
+    return dial->found_nobody;
+}
+
 /* An address that does not do. */
 static void fail(struct dial *dial, int error)
 {
+    dial->found_nobody = is_absence(error);
     dial->done(dial->user, BJ_E_CONNECT,
                text_printf("can't connect to %s: %s%s", dial->uri, strerror(error), remedy(error)));
 }

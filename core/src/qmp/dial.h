@@ -21,6 +21,9 @@ void dial_cancel(struct dial *dial);
 /* The host whose name is being looked up; NULL: none. Belongs to it. */
 const char *dial_looks_up(const struct dial *dial);
 
+/* Inside `done`: why it failed may pass, as nobody listens there yet. */
+bool dial_found_nobody(const struct dial *dial);
+
 /* The sentence for a BJ_E_SYSTEM with that errno, or for BJ_E_NOMEM. */
 struct text *dial_no_means(const char *uri, int error, int system_error);
 

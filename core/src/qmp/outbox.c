@@ -3,6 +3,7 @@
  * The commands on their way; see outbox.h.
  */
 #include "qmp/outbox.h"
+#include "qmp/tap.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,11 +22,12 @@ struct command {
     char name[]; /* what an old QEMU's reply without id is matched by (B59) */
 };
 
-void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
-                 size_t queued_limit)
+void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
+                 size_t in_flight_limit, size_t queued_limit)
 {
     *outbox = (struct outbox){
         .next_id = first_id,
+        .tap = tap,
         .in_flight_limit = in_flight_limit,
         .queued_limit = queued_limit,
     };
@@ -135,6 +137,7 @@ bool outbox_write(struct outbox *outbox, int fd)
     while (outbox->queued && outbox->in_flight_count < outbox->in_flight_limit) {
         if (!write_command(outbox->queued, fd))
             return false;
+        qmp_tell_sent(outbox->tap, outbox->queued->line, outbox->queued->len);
         add_in_flight(outbox, take_queued(outbox));
     }
     return true;

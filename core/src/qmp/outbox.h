@@ -17,6 +17,8 @@
 /* A command from when it is made until its reply. */
 struct command;
 
+struct wire_tap;
+
 struct outbox {
     uint64_t next_id;
     struct command *queued; /* the first may be half written */
@@ -26,11 +28,12 @@ struct outbox {
     struct command **in_flight_last;
     size_t in_flight_count;
     size_t in_flight_limit;
-    size_t queued_limit; /* what outbox_is_full() goes by; outbox_put() takes more */
+    struct wire_tap *tap; /* where what was sent is told */
+    size_t queued_limit;  /* what outbox_is_full() goes by; outbox_put() takes more */
 };
 
-void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
-                 size_t queued_limit);
+void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
+                 size_t in_flight_limit, size_t queued_limit);
 
 /* `arguments` as message_command() takes them. An urgent one goes before those that are not. NULL:
  * no memory. */

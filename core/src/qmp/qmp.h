@@ -8,6 +8,7 @@
 
 #include "base/ctx.h"
 #include "driver/driver.h"
+#include "driver/wire.h"
 #include "qmp/command_set.h"
 #include "qmp/frame.h"
 #include "qmp/made_up_ends.h"
@@ -24,7 +25,8 @@ struct qmp {
     const struct driver_sink *sink;
     void *user;
     bj_ctx *ctx;
-    struct text *uri;
+    struct text *uri; /* what texts call it */
+    struct wire_tap *tap;
     enum stage stage;
 
     struct dial *dial;
