@@ -46,6 +46,16 @@ static const char *stop_reason(const json_t *data)
     return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
 }
 
+/* Of those that report their action as "report" the job ends by itself. */
+static void read_error(const json_t *data, struct fact *fact)
+{
+    bool stops = strcmp(string_at(data, "action"), "stop") == 0;
+
+    fact->kind = stops ? FACT_STOPPED : FACT_IO_ERROR;
+    fact->error = stops ? stop_reason(data) : NULL;
+    fact->writing = strcmp(string_at(data, "operation"), "write") == 0;
+}
+
 bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
     const json_t *data = event->value;
@@ -68,9 +78,8 @@ bool qmp_read_fact(const struct message *event, struct fact *ret)
             ret->kind = FACT_CANCELLED;
         } else if (strcmp(name, "PENDING") == 0) {
             ret->kind = FACT_PENDING;
-        } else if (strcmp(name, "ERROR") == 0 && strcmp(string_at(data, "action"), "stop") == 0) {
-            ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
-            ret->error = stop_reason(data);
+        } else if (strcmp(name, "ERROR") == 0) {
+            read_error(data, ret);
         } else {
             return false;
         }
@@ -292,6 +301,7 @@ static bool fill_row(struct job_row *row, const json_t *block, const json_t *job
         return false;
     row->was_cancelled = strcmp(row->info.error, CANCELLED) == 0;
     row->has_io_error = has_io_error(&row->info);
+    row->lacks_space = row->has_io_error && strcmp(row->info.io_status, "nospace") == 0;
     return true;
 }
 
