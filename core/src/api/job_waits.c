@@ -4,6 +4,7 @@
  */
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "api/notices.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
 #include "base/json_text.h"
@@ -90,10 +91,15 @@ static struct text *late_wait(bj_future *future)
     };
     const struct job_wait *wait = wait_of_future(future);
     bool over = machine_is_over(&wait->job->run.machine);
-    return text_printf("job %s: %s within %.10g s; %s", text_str(wait->job->id),
-                       over ? unmet[ASK_RELEASED] : unmet[wait->waiter.base.question],
-                       (double)future->timeout_ms / 1000.,
-                       over ? "QEMU still has its nodes" : "the job goes on");
+    struct text *notice = over ? NULL : notice_text(wait->job);
+    const char *state = over     ? "QEMU still has its nodes"
+                        : notice ? text_str(notice)
+                                 : "the job goes on";
+    struct text *text = text_printf("job %s: %s within %.10g s; %s", text_str(wait->job->id),
+                                    over ? unmet[ASK_RELEASED] : unmet[wait->waiter.base.question],
+                                    (double)future->timeout_ms / 1000., state);
+    text_unref(notice);
+    return text;
 }
 
 static void destroy_wait(bj_future *future)

@@ -7,6 +7,7 @@
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
 
+#include "api/progress.h"
 #include "base/ctx.h"
 #include "base/text.h"
 #include "driver/address.h"
@@ -80,6 +81,7 @@ struct bj_monitor {
     bj_watch *jobs_watches;        /* those of all its jobs */
     bj_watch *traces;              /* of the wire */
     struct loop_timer *seek_timer; /* for those of all jobs; NULL: there was no need */
+    struct progress_asker progress;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 

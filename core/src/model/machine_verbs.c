@@ -278,7 +278,9 @@ static void answer_refused(struct machine *m, enum verb verb, int error, const c
 static void meet_refusal(struct machine *m, enum verb verb, const struct verb_reply *reply)
 {
     if (verb == VERB_CANCEL && is_still(m))
-        machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
+        machine_stall(
+            m, STALL_PAUSED,
+            "it is paused, and QEMU refuses a soft cancel then: resume it, or abort it with force");
     else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
         answer_refused(m, verb, reply->error, reply->error_class, reply->text);
 }
@@ -391,7 +393,7 @@ void machine_drop_verbs(struct machine *m)
 static void pause_accepted(struct machine *m)
 {
     if (m->pause.pausing)
-        machine_stall(m, STALL_PAUSED, "it is paused");
+        machine_stall(m, STALL_PAUSED, machine_paused_text);
     m->pause.pausing = false;
 }
 
