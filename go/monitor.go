@@ -58,7 +58,9 @@ func (m *Monitor) receive(record core.Record) bool {
 //	fd:N                a connected socket; it is duplicated, N stays the caller's
 //	qemu:///system#vm1  a libvirt domain: the URI of a connection and, after #, the domain's name or
 //	                    UUID (special characters are encoded by url.PathEscape); any libvirt URI of QEMU
-//	                    will do, as qemu+ssh://host/system#vm1; libvirt:vm1 for the default connection
+//	                    will do, as qemu+ssh://host/system#vm1; libvirt:vm1 for the default connection.
+//	                    With ?readonly behind the name (qemu:///system#vm1?readonly) the connection is a
+//	                    read-only one: it lists, attaches, watches and waits; starts and verbs are ErrRefused
 //
 // One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation.
 // QEMU serves one client per socket: while another holds it, connecting succeeds, but no greeting arrives,

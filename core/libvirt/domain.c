@@ -278,6 +278,22 @@ static bool make_timers(struct domain *domain)
     return !asks || domain->alive_timer;
 }
 
+static const struct denial read_only = {
+    .error_class = DENIED_CLASS,
+    .text =
+        "the connection to libvirt is read only, and there no job is started or steered: connect "
+        "without ?readonly, or lend a connection that virConnectOpen() has opened",
+};
+
+static void note_capabilities(struct domain *domain)
+{
+    struct capabilities *can = &domain->driver.capabilities;
+    can->has_ready_event = true;
+    can->has_bare_rows = true;
+    can->no_such_job_class = NO_SUCH_JOB_CLASS;
+    can->denial = session_is_read_only(domain->session) ? &read_only : NULL;
+}
+
 static void go_up(struct domain *domain)
 {
     domain->stage = STAGE_UP;
@@ -285,9 +301,7 @@ static void go_up(struct domain *domain)
     facts_set_version(domain->facts, domain->found.version);
     if (!session_hands_on_qemu_events(domain->session))
         facts_lack_qemu(domain->facts);
-    domain->driver.capabilities.has_ready_event = true;
-    domain->driver.capabilities.has_bare_rows = true;
-    domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;
+    note_capabilities(domain);
     domain->identity = domain->found.identity;
     if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
         domain_lose_memory(domain);
@@ -359,11 +373,12 @@ static void opened_in_vain(struct call *call)
 static bool equip(struct domain *domain, const char *uri)
 {
     struct domain_address address = {0};
-    bool is_parsed = domain_address_parse(uri, &address) == BJ_OK;
+    const char *why;
+    bool is_parsed = domain_address_parse(uri, &address, &why) == BJ_OK;
     domain->found.name = domain->found.theirs ? NULL : address.name;
     if (is_parsed && !domain->found.theirs)
         address.name = NULL;
-    domain->endpoint = is_parsed ? endpoint_get(address.connection, false) : NULL;
+    domain->endpoint = is_parsed ? endpoint_get(address.connection, address.is_read_only) : NULL;
     domain_address_clear(&address);
 
     domain->uri = text_new(uri, strlen(uri));

@@ -121,6 +121,8 @@ static int domain_verb(struct driver *driver, struct driver_request *asker,
 
     if (facts_is_migration(facts, id))
         return refuse_in_migration(driver, asker);
+    if (driver->capabilities.denial)
+        return request_deny(driver, asker);
     switch (verb->verb) {
     case VERB_COMPLETE:
         return launch_verb(driver, &pivot_kind, asker, id, 0);
@@ -305,6 +307,9 @@ static int read_error(const char *command, const json_error_t *error, struct tex
 static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
                           const char *arguments)
 {
+    if (start_is_known(command) && driver->capabilities.denial)
+        return request_deny(driver, asker);
+
     struct start *start = NULL;
     struct text *text = NULL;
     json_error_t error;

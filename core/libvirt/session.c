@@ -243,6 +243,11 @@ bool session_hands_on_qemu_events(const struct session *session)
     return connection_hands_on_qemu_events(session->connection);
 }
 
+bool session_is_read_only(const struct session *session)
+{
+    return connection_is_read_only(session->connection);
+}
+
 bool session_reports_end(const struct session *session)
 {
     return connection_reports_end(session->connection);

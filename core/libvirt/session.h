@@ -64,6 +64,8 @@ void session_called(const struct session *session);
 bool session_is_alive(const struct session *session);
 /* Any thread; asks nobody. */
 bool session_hands_on_qemu_events(const struct session *session);
+/* The same: no verb is taken there. */
+bool session_is_read_only(const struct session *session);
 /* The same. False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
 

@@ -693,7 +693,9 @@ def connect(
 
     A libvirt domain is given by the URI of a connection with the domain's name or UUID after a "#":
     "qemu:///system#vm1", "qemu+ssh://host/system#vm1", "qemu+unix:///session?socket=/path#vm1",
-    %-encoded where a name needs it; "libvirt:vm1" is a domain of the default connection. Or it is a
+    %-encoded where a name needs it; "libvirt:vm1" is a domain of the default connection. With
+    "?readonly" behind the name ("qemu:///system#vm1?readonly") the connection is a read-only one:
+    it lists, attaches, watches and waits, and starts and verbs are `Refused`. Or it is a
     `virDomain` of libvirt-python: then its connection is used, and libvirt's event loop must run,
     if the program registered one (where it has not, the library does). A connection that was opened
     before a loop was registered receives no events: the library opens one of its own beside it if

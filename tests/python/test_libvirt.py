@@ -414,6 +414,31 @@ async def test_b39_bad_input_is_named(connect: Connect, domain: Domain) -> None:
         assert await monitor.jobs() == []
 
 
+async def test_w08_a_reader_watches_and_steers_nothing(connect: Connect, domain: Domain) -> None:
+    async with await connect(f"{domain.uri}?readonly") as monitor:
+        changes = monitor.watch_jobs()
+        await asyncio.to_thread(domain.copy, "vda", "theirs", halted=True)
+        job = await monitor.attach("vda")
+        assert [info.id for info in await monitor.jobs()] == ["vda"]
+        for verb in (job.pivot, job.abort, lambda: job.set_speed(0), lambda: monitor.stream("vdb")):
+            with pytest.raises(blockjob.Refused, match=r"read only.*\?readonly") as refused:
+                await verb()
+            assert refused.value.error_class == "29"
+        assert domain.mirror("vda") == "running"
+        await asyncio.to_thread(domain.release, "vda")
+        await job.ready()
+        await asyncio.to_thread(domain.pivot, "vda")
+        assert await job.done() is Outcome.PIVOTED
+        kinds: list[str] = []
+        async for change in changes:
+            kinds.append(change.kind.name)
+            if change.kind is ChangeKind.RELEASED:
+                break
+        assert kinds == ["APPEARED", "READY", "ENDED", "RELEASED"]
+    with pytest.raises(blockjob.InvalidArgument, match="%3F"):
+        await connect(f"{domain.uri}?ro")
+
+
 async def test_b39_an_odd_name_and_a_uuid(connect: Connect, libvirtd: Libvirtd) -> None:
     domain = libvirtd.domain(f"a vm#1 of ünïcode %41 {connect.__name__}")
     for uri in (domain.uri, libvirtd.uri(domain.uuid)):

@@ -310,7 +310,12 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
  *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
  *                         name or UUID; any to QEMU (qemu+ssh://host/system#vm1,
- *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one
+ *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one.
+ *                         What is odd in a name is written as %20. With ?readonly behind the name
+ *                         (qemu:///system#vm1?readonly) the connection is a read-only one, also
+ *                         when it is made again: for who lists, attaches, watches and waits. There
+ *                         a start or a verb is BJ_E_REFUSED at once, and what only QEMU's own
+ *                         events tell is not known (docs/libvirt.md)
  *
  * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
  * socket: while another holds it, connecting succeeds and no greeting comes. libvirt holds its
