@@ -373,9 +373,12 @@ static void domain_free_snapshot(struct driver_snapshot *snapshot)
 
 static struct text *domain_stage(struct driver *driver, int64_t timeout_ms)
 {
+    const struct domain *domain = domain_of(driver);
+    if (domain->stage == STAGE_ASLEEP)
+        return text_printf("%s: the domain was not started again", text_str(domain->uri));
     return text_printf("libvirt did not answer for %s within %.10g s: its daemon or the way to it "
                        "may hang, or the domain's job lock is held",
-                       text_str(domain_of(driver)->uri), (double)timeout_ms / 1000.);
+                       text_str(domain->uri), (double)timeout_ms / 1000.);
 }
 
 const struct driver_ops domain_ops = {

@@ -149,6 +149,7 @@ static void on_called(struct call *call)
     bool is_gone = request->is_gone && !request->is_lost;
     struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
     request_finish(request);
+    domain->driver.may_return = domain->is_persistent;
     if (is_over && domain->stage == STAGE_UP)
         domain_go_down(domain, BJ_E_DISCONNECTED, is_gone, text);
     else

@@ -705,7 +705,8 @@ def connect(
 
     Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
     is no `execute()`, `transaction()`, `pause()`, `resume()`, `finalize()` or `change()`, and
-    `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor.
+    `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor,
+    unless it is persistent and the monitor reconnects: then it waits for the domain's next start.
 
     With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`. One
     that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`. `limits` are

@@ -763,6 +763,31 @@ func TestW08ReaderWatchesAndSteersNothing(t *testing.T) {
 	fails(t, err, blockjob.ErrInvalid, "%3F")
 }
 
+func TestW08DomainThatIsStartedAgain(t *testing.T) {
+	d := libvirtd.Shared(t).PersistentDomain(t)
+	m, events := reconnecting(t, d.URI)
+	job, _ := copyDisk(t, d, m, map[string]any{"bandwidth": 1, "transient": true})
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	d.Destroy()
+	awaitKind(t, events, blockjob.EventDisconnected)
+	fails(t, (<-pivot).err, blockjob.ErrJobLost, "destroyed")
+	d.Begin()
+	awaitKind(t, events, blockjob.EventReconnected)
+	if job.Outcome() != blockjob.Lost {
+		t.Errorf("%v", job)
+	}
+	next, _ := copyDisk(t, d, m, map[string]any{"transient": true})
+	ends(t, blockjob.Pivoted)(next.Pivot(patience(t)))
+}
+
+func TestW08DomainThatNobodyStarts(t *testing.T) {
+	d := libvirtd.Shared(t).PersistentDomain(t)
+	m := dial(t, d.URI, blockjob.WithReconnect(300*time.Millisecond))
+	d.Destroy()
+	<-m.Done()
+	fails(t, m.Err(), blockjob.ErrDisconnected, "not started again")
+}
+
 func TestB60AllJobsOfADomain(t *testing.T) {
 	d, m := domain(t)
 	changes := watchJobs(t, m, blockjob.WatchJobsOptions{})

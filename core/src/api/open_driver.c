@@ -7,12 +7,13 @@
 #include "qmp/connection.h"
 
 struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
-                           const struct driver_sink *sink, void *user)
+                           const struct driver_legacy *before, const struct driver_sink *sink,
+                           void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
         return qmp_open(ctx, uri, address, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
-    return address->module->open(ctx->loop, uri, domain, sink, user);
+    return address->module->open(ctx->loop, uri, domain, before, sink, user);
 }

@@ -143,6 +143,7 @@ struct driver {
     /* Valid from `up` on. */
     struct capabilities capabilities;
     bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool may_return;              /* the same, but someone may start it again, as another peer */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
@@ -152,6 +153,9 @@ struct driver {
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
+    /* Before it: what the driver before spoke to is no more, and this one is connected to where it
+     * can be started again, and waits for that. Takes over the reference to `why`. */
+    void (*waits)(void *user, struct text *why);
     void (*fact)(void *user, const struct fact *fact);
 
     /* The row of this job is not left out of a list, however long that is. */

@@ -27,9 +27,10 @@ struct driver_module {
     void (*unref)(struct _virDomain *domain);
 
     /* The loop's thread. As driver_open(); takes over the reference to `domain`, which may be NULL:
-     * then `uri`, which was checked, says which. */
+     * then `uri`, which was checked, says which; or `before` does. */
     struct driver *(*open)(struct loop *loop, const char *uri, struct _virDomain *domain,
-                           const struct driver_sink *sink, void *user);
+                           const struct driver_legacy *before, const struct driver_sink *sink,
+                           void *user);
 };
 
 /* Any thread. BJ_OK; BJ_E_UNSUPPORTED, BJ_E_SYSTEM with a sentence about what `wanted` it. */
