@@ -58,7 +58,9 @@ func (m *Monitor) receive(record core.Record) bool {
 //	fd:N                a connected socket; it is duplicated, N stays the caller's
 //	qemu:///system#vm1  a libvirt domain: the URI of a connection and, after #, the domain's name or
 //	                    UUID (special characters are encoded by url.PathEscape); any libvirt URI of QEMU
-//	                    will do, as qemu+ssh://host/system#vm1; libvirt:vm1 for the default connection
+//	                    will do, as qemu+ssh://host/system#vm1; libvirt:vm1 for the default connection.
+//	                    With ?readonly behind the name (qemu:///system#vm1?readonly) the connection is a
+//	                    read-only one: it lists, attaches, watches and waits; starts and verbs are ErrRefused
 //
 // One deadline, the context's or else 10 seconds, covers connecting, the greeting and the negotiation.
 // QEMU serves one client per socket: while another holds it, connecting succeeds, but no greeting arrives,
@@ -68,7 +70,8 @@ func (m *Monitor) receive(record core.Record) bool {
 // The libvirt driver is a separate library, libblockjob-libvirt.so.0, which is loaded for the first
 // domain. The id of a domain's job is its disk ("vda", or a path), that of a backup "backup". Jobs are started with libvirt's arguments;
 // those without a field go into Extra. There is no Execute, Transaction, Pause, Resume, Finalize or Change, and Force only
-// before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor.
+// before a copy is ready: all ErrUnsupported. A domain that stops ends its monitor, unless it is persistent and the
+// monitor reconnects: see SetReconnect.
 //
 // Errors: ErrConnect, ErrTimeout, ErrProtocol, ErrDisconnected, ErrInvalid; ErrUnsupported where the
 // libvirt driver, or libvirt, is not installed.
@@ -223,6 +226,10 @@ func (m *Monitor) HasCommand(command string) (has bool, err error) {
 // any if another process has the socket, is Lost, never a success. Commands in flight, and those given
 // before the connection is back, fail with ErrDisconnected. Events reports both moments; what QEMU sends in
 // between is lost.
+//
+// A libvirt domain is known by its UUID. When a persistent one stops, its jobs are Lost at once, and the monitor waits, within the
+// same limit, until it is started again. One that was transient, was undefined or has migrated is gone, and the
+// monitor with it.
 //
 // Errors: ErrInvalid for a monitor of "fd:N" or of DialDomain, which cannot be connected again, or for a
 // negative time; ErrClosed, ErrDisconnected or ErrProtocol when the monitor is already over.

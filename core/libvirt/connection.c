@@ -167,8 +167,8 @@ static int on_lifecycle(virConnectPtr handle, virDomainPtr domain, int event, in
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (event == VIR_DOMAIN_EVENT_STOPPED && is_about(user, domain))
-            user->stopped(user, detail);
+        if (is_about(user, domain))
+            user->lifecycle(user, event, detail);
     leave(connection, opaque);
     return 0;
 }
@@ -382,8 +382,11 @@ static void ignore_error(void *user, virErrorPtr error)
     (void)user, (void)error;
 }
 
-static virDomainPtr look_up(virConnectPtr handle, const char *name)
+static virDomainPtr look_up(virConnectPtr handle, const struct domain_key *key)
 {
+    const char *name = key->name;
+    if (key->is_uuid)
+        return virDomainLookupByUUIDString(handle, name);
     virDomainPtr domain = virDomainLookupByName(handle, name);
     bool may_be_uuid = !domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN &&
                        strspn(name, "0123456789abcdefABCDEF-") == strlen(name) &&
@@ -400,11 +403,12 @@ static void set_up_ours(struct connection *connection)
 }
 
 /* Its events are registered before its state is read: nothing is missed. */
-static bool join_ours(struct connection *connection, const char *name, struct connection_user *user,
-                      virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
+static bool join_ours(struct connection *connection, const struct domain_key *key,
+                      struct connection_user *user, virDomainPtr *ret_domain, bool *ret_is_gone,
+                      char **ret_why)
 {
     set_up_ours(connection);
-    *ret_domain = look_up(connection->handle, name);
+    *ret_domain = look_up(connection->handle, key);
     if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0) {
         *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
         *ret_why = last_message();
@@ -414,7 +418,7 @@ static bool join_ours(struct connection *connection, const char *name, struct co
     return register_all(connection, *ret_domain, ret_why);
 }
 
-struct connection *connection_join(virConnectPtr handle, const char *name,
+struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
                                    struct connection_user *user, virDomainPtr *ret_domain,
                                    bool *ret_is_gone, char **ret_why)
 {
@@ -427,7 +431,7 @@ struct connection *connection_join(virConnectPtr handle, const char *name,
         return NULL;
     }
     connection->handle = handle;
-    if (join_ours(connection, name, user, ret_domain, ret_is_gone, ret_why)) {
+    if (join_ours(connection, key, user, ret_domain, ret_is_gone, ret_why)) {
         connection_nudge(connection);
         return connection;
     }

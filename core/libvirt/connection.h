@@ -23,8 +23,15 @@ struct connection_user {
     void (*backup_result)(struct connection_user *user, bool succeeded, const char *error);
     void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
                        long long seconds, unsigned micros);
-    void (*stopped)(struct connection_user *user, int detail); /* virDomainEventStoppedDetailType */
-    void (*ended)(struct connection_user *user, int reason);   /* virConnectCloseReason; once */
+    /* virDomainEventType, and its detail */
+    void (*lifecycle)(struct connection_user *user, int event, int detail);
+    void (*ended)(struct connection_user *user, int reason); /* virConnectCloseReason; once */
+};
+
+/* Which domain of a connection. */
+struct domain_key {
+    const char *name; /* or its UUID */
+    bool is_uuid;     /* and nothing else */
 };
 
 struct connection;
@@ -32,9 +39,9 @@ struct connection;
 /* These block: threads of the pool. NULL: *ret_why is libvirt's sentence, malloc'ed, or NULL for a
  * lack of memory. */
 
-/* One of ours, which is taken over, for the domain of that name or UUID. *ret_domain is the
- * caller's; *ret_is_gone: there is no such domain. */
-struct connection *connection_join(virConnectPtr handle, const char *name,
+/* One of ours, which is taken over, for that domain. *ret_domain is the caller's; *ret_is_gone:
+ * there is no such domain. */
+struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
                                    struct connection_user *user, virDomainPtr *ret_domain,
                                    bool *ret_is_gone, char **ret_why);
 /* That of the program's domain; it is kept open while we use it. */

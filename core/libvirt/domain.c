@@ -11,6 +11,7 @@
 #include "uri.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,7 @@ void domain_unref(void *user)
 struct legacy {
     struct driver_legacy base; /* first */
     struct identity identity;
+    bool has_stopped; /* that QEMU: whatever is there next is another one */
     struct copies copies;
 };
 
@@ -64,6 +66,7 @@ static void leave_legacy(struct domain *domain)
         return;
     legacy->base.free = free_legacy;
     legacy->identity = domain->identity;
+    legacy->has_stopped = domain->driver.is_gone;
     legacy->copies = domain->copies;
     domain->copies = (struct copies){0};
     domain->driver.legacy = &legacy->base;
@@ -77,6 +80,7 @@ bool domain_inherit(struct driver *driver, struct driver_legacy *base)
         return false;
 
     bool is_same =
+        !legacy->has_stopped && !domain->has_slept &&
         memcmp(legacy->identity.uuid, domain->identity.uuid, sizeof domain->identity.uuid) == 0 &&
         legacy->identity.number == domain->identity.number;
     if (is_same) {
@@ -171,19 +175,30 @@ static struct domain *of_opening(struct call *call)
     return container_of(call, struct domain, opening);
 }
 
-static bool read_domain(struct domain *domain)
+static enum found read_domain(struct domain *domain, const struct session *session)
 {
-    virDomainPtr handle = session_domain(domain->found.session);
+    virDomainPtr handle = session_domain(session);
     struct call_error error = {0};
 
+    domain->found.is_persistent = session_is_persistent(session);
     domain->found.identity.number = virDomainGetID(handle);
     virDomainGetUUID(handle, domain->found.identity.uuid);
     if (virConnectGetLibVersion(virDomainGetConnect(handle), &domain->found.version) != 0)
         domain->found.version = 0;
     if (call_disks(handle, &domain->found.disks, &error))
-        return true;
+        return FOUND_RUNNING;
     domain->found.failure.why = error.message;
-    return false;
+    return FOUND_NOTHING;
+}
+
+static enum found look(struct domain *domain, const struct session *session)
+{
+    struct session_failure *failure = &domain->found.failure;
+    session_failure_clear(failure);
+    if (session_runs(session, failure))
+        return read_domain(domain, session);
+    bool is_asleep = failure->is_gone && domain->found.may_sleep && session_may_be_started(session);
+    return is_asleep ? FOUND_ASLEEP : FOUND_NOTHING;
 }
 
 /* Also where nobody waits any more: what it has to give back may block. */
@@ -193,7 +208,7 @@ static void run_open(struct call *call)
     const struct session_source source = {
         .theirs = domain->found.theirs,
         .handle = domain->found.handle,
-        .name = domain->found.name,
+        .key = {.name = domain->found.name, .is_uuid = domain->found.is_uuid},
     };
 
     domain->found.theirs = NULL;
@@ -203,9 +218,9 @@ static void run_open(struct call *call)
             session_open(&source, &domain_session_sink, domain, &domain->found.failure);
     if (!domain->found.session)
         return;
-    bool is_read = read_domain(domain);
+    domain->found.state = look(domain, domain->found.session);
     session_called(domain->found.session);
-    if (!is_read) {
+    if (domain->found.state == FOUND_NOTHING) {
         session_close(domain->found.session);
         domain->found.session = NULL;
     }
@@ -246,9 +261,9 @@ static void run_check(struct call *call)
 static void checked(struct call *call)
 {
     struct domain *domain = of_checking(call);
-    if (domain->stage == STAGE_UP && domain->is_alive)
+    if (domain->stage != STAGE_DOWN && domain->is_alive)
         loop_timer_set(domain->alive_timer, ALIVE_MS);
-    else if (domain->stage == STAGE_UP)
+    else if (domain->stage != STAGE_DOWN)
         domain_on_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
     domain_unref(domain);
 }
@@ -279,6 +294,22 @@ static bool make_timers(struct domain *domain)
     return !asks || domain->alive_timer;
 }
 
+static const struct denial read_only = {
+    .error_class = DENIED_CLASS,
+    .text =
+        "the connection to libvirt is read only, and there no job is started or steered: connect "
+        "without ?readonly, or lend a connection that virConnectOpen() has opened",
+};
+
+static void note_capabilities(struct domain *domain)
+{
+    struct capabilities *can = &domain->driver.capabilities;
+    can->has_ready_event = true;
+    can->has_bare_rows = true;
+    can->no_such_job_class = NO_SUCH_JOB_CLASS;
+    can->denial = session_is_read_only(domain->session) ? &read_only : NULL;
+}
+
 static void go_up(struct domain *domain)
 {
     domain->stage = STAGE_UP;
@@ -286,16 +317,76 @@ static void go_up(struct domain *domain)
     facts_set_version(domain->facts, domain->found.version);
     if (!session_hands_on_qemu_events(domain->session))
         facts_lack_qemu(domain->facts);
-    domain->driver.capabilities.has_ready_event = true;
-    domain->driver.capabilities.has_bare_rows = true;
-    domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;
+    note_capabilities(domain);
     domain->identity = domain->found.identity;
+    domain->is_persistent = domain->found.is_persistent;
     if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
         domain_lose_memory(domain);
         return;
     }
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
     domain_replay_early_events(domain);
+}
+
+/* It stays asleep if it was started before, and has stopped again: so what has come meanwhile is
+ * looked through. */
+static void fall_asleep(struct domain *domain)
+{
+    bool is_news = !domain->has_slept;
+    domain->stage = STAGE_ASLEEP;
+    domain->has_slept = true;
+    if (is_news)
+        domain->sink->waits(domain->user,
+                            text_printf("%s: %s", text_str(domain->uri),
+                                        domain->found.failure.why ? domain->found.failure.why
+                                                                  : bj_error_text(BJ_E_NOMEM)));
+    domain_replay_early_events(domain);
+}
+
+static void take_found(struct domain *domain)
+{
+    if (domain->found.state == FOUND_NOTHING)
+        not_opened(domain);
+    else if (domain->found.state == FOUND_ASLEEP)
+        fall_asleep(domain);
+    else
+        go_up(domain);
+}
+
+static struct domain *of_looking(struct call *call)
+{
+    return container_of(call, struct domain, looking);
+}
+
+static void run_look(struct call *call)
+{
+    struct domain *domain = of_looking(call);
+    domain->found.state = look(domain, domain->session);
+    session_called(domain->session);
+}
+
+static void looked(struct call *call)
+{
+    struct domain *domain = of_looking(call);
+    if (domain->stage != STAGE_DOWN)
+        take_found(domain);
+    domain_unref(domain);
+}
+
+static void looked_in_vain(struct call *call)
+{
+    domain_unref(of_looking(call));
+}
+
+void domain_wake(struct domain *domain)
+{
+    domain->stage = STAGE_OPENING;
+    domain->looking = (struct call){.run = run_look, .done = looked, .dropped = looked_in_vain};
+    domain_ref(domain);
+    if (lane_submit(domain->lane, &domain->looking))
+        return;
+    domain_unref(domain);
+    domain_lose_memory(domain);
 }
 
 static bool want_connection(struct domain *domain)
@@ -314,6 +405,7 @@ static bool want_substitute(struct domain *domain)
     struct session_failure *failure = &domain->found.failure;
     struct endpoint *endpoint = endpoint_get(failure->substitute, failure->is_read_only);
     domain->found.name = strdup(failure->uuid);
+    domain->found.is_uuid = true;
     session_failure_clear(failure);
     if (!endpoint || !domain->found.name) {
         endpoint_unref(endpoint);
@@ -333,7 +425,7 @@ static void take_session(struct domain *domain)
     else if (!domain->session)
         not_opened(domain);
     else if (make_timers(domain))
-        go_up(domain);
+        take_found(domain);
     else
         domain_lose_memory(domain);
 }
@@ -356,23 +448,40 @@ static void opened_in_vain(struct call *call)
     domain_unref(domain);
 }
 
-/* `uri` was checked. */
-static bool equip(struct domain *domain, const char *uri, const char *label)
+/* The one that it was before, whatever the domain of its name is now. */
+static void seek_by_uuid(struct domain *domain, const struct driver_legacy *before)
+{
+    const struct legacy *legacy = (const struct legacy *)before;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    char *at = uuid;
+    for (size_t i = 0; i < sizeof legacy->identity.uuid; i++)
+        at += sprintf(at, "%02x", legacy->identity.uuid[i]);
+    free(domain->found.name);
+    domain->found.name = strdup(uuid);
+    domain->found.is_uuid = domain->found.may_sleep = true;
+}
+
+/* The address was checked. */
+static bool equip(struct domain *domain, const struct driver_peer *peer)
 {
     struct domain_address address = {0};
-    bool is_parsed = domain_address_parse(uri, &address) == BJ_OK;
+    const char *why;
+    bool is_parsed = domain_address_parse(peer->uri, &address, &why) == BJ_OK;
     domain->found.name = domain->found.theirs ? NULL : address.name;
     if (is_parsed && !domain->found.theirs)
         address.name = NULL;
-    domain->endpoint = is_parsed ? endpoint_get(address.connection, false) : NULL;
+    if (peer->before)
+        seek_by_uuid(domain, peer->before);
+    domain->endpoint = is_parsed ? endpoint_get(address.connection, address.is_read_only) : NULL;
     domain_address_clear(&address);
 
-    domain->uri = text_new(label, strlen(label));
+    domain->uri = text_new(peer->label, strlen(peer->label));
     domain->mailbox = mailbox_new(domain->loop);
     if (domain->mailbox && domain->endpoint)
         domain->lane = lane_new(domain->mailbox, endpoint_group(domain->endpoint));
     domain->facts = facts_new(domain_on_fact, domain);
-    return domain->uri && domain->lane && domain->facts;
+    return domain->uri && domain->lane && domain->facts &&
+           (domain->found.name || domain->found.theirs);
 }
 
 static bool begin(struct domain *domain)
@@ -387,7 +496,7 @@ static bool begin(struct domain *domain)
     return false;
 }
 
-struct driver *domain_open(struct loop *loop, const char *uri, const char *label,
+struct driver *domain_open(struct loop *loop, const struct driver_peer *peer,
                            struct _virDomain *theirs, const struct driver_sink *sink, void *user)
 {
     struct domain *domain = calloc(1, sizeof *domain);
@@ -403,7 +512,7 @@ struct driver *domain_open(struct loop *loop, const char *uri, const char *label
     domain->user = user;
     domain->found.theirs = theirs;
     domain->early_last = &domain->early;
-    if (equip(domain, uri, label) && begin(domain)) {
+    if (equip(domain, peer) && begin(domain)) {
         loop_hold(loop);
         return &domain->driver;
     }

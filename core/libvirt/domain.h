@@ -21,6 +21,7 @@
 
 enum stage {
     STAGE_OPENING, /* the session is being made; its events are kept for later */
+    STAGE_ASLEEP,  /* it is made, the domain does not run, and its start is waited for */
     STAGE_UP,      /* requests and facts */
     STAGE_DOWN     /* the monitor has been informed; calls that are under way come back to nobody */
 };
@@ -52,13 +53,17 @@ struct domain {
     /* A domain of the program's has its connection; else one is waited for. */
     struct endpoint *endpoint;
     struct opening wanted;
-    struct call opening, closing, checking;
+    struct call opening, looking, closing, checking;
     bool is_alive; /* as the last check found it */
     struct {
         virDomainPtr theirs;
         virConnectPtr handle;
-        char *name; /* or UUID, on a connection of ours */
+        char *name; /* on a connection of ours */
+        bool is_uuid;
+        bool may_sleep; /* who opens it waits until it is started */
         struct session *session;
+        enum found { FOUND_NOTHING, FOUND_ASLEEP, FOUND_RUNNING } state;
+        bool is_persistent;
         struct session_failure failure;
         struct disks disks;
         struct identity identity;
@@ -73,6 +78,8 @@ struct domain {
     struct facts *facts;
     struct disks disks;
     struct identity identity;
+    bool is_persistent; /* it stays defined when it stops */
+    bool has_slept;     /* before it was up */
     struct copies copies;
     bool is_returning; /* the copies are those of an earlier connection: the next list judges */
     struct request *requests; /* not answered yet */
@@ -85,7 +92,7 @@ struct domain {
 };
 
 /* driver_module.open */
-struct driver *domain_open(struct loop *loop, const char *uri, const char *label,
+struct driver *domain_open(struct loop *loop, const struct driver_peer *peer,
                            struct _virDomain *theirs, const struct driver_sink *sink, void *user);
 
 static inline struct domain *domain_of(struct driver *driver)
@@ -101,6 +108,9 @@ void domain_unref(void *user);
  * has a reference to the domain may touch it after. */
 void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 void domain_lose_memory(struct domain *domain);
+
+/* The loop's thread. One that is asleep has been started. */
+void domain_wake(struct domain *domain);
 
 /* driver_ops.close, .inherit */
 void domain_close(struct driver *driver, int error, const char *text);

@@ -34,7 +34,8 @@ struct event {
     struct domain *domain; /* a reference */
     size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job; status: why it stopped or ended, or whether it succeeded */
+    int type, status; /* of a block job, or of the domain's life; status: its detail, why the
+                         connection has ended, or whether a backup has succeeded */
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
     char *data; /* of QEMU's; or an error; NULL: none */
@@ -118,11 +119,35 @@ static const char *stop_text(int detail)
     }
 }
 
-static void happen_stopped(struct domain *domain, const struct event *event)
+/* One that has moved runs elsewhere. */
+static void stop(struct domain *domain, int detail)
 {
+    domain->driver.may_return =
+        domain->is_persistent && detail != VIR_DOMAIN_EVENT_STOPPED_MIGRATED;
     domain_go_down(domain, BJ_E_DISCONNECTED, true,
                    text_printf("%s: %s, and its jobs are gone with its QEMU", text_str(domain->uri),
-                               stop_text(event->status)));
+                               stop_text(detail)));
+}
+
+static void happen_lifecycle(struct domain *domain, const struct event *event)
+{
+    bool is_renamed = event->type == VIR_DOMAIN_EVENT_UNDEFINED &&
+                      event->status == VIR_DOMAIN_EVENT_UNDEFINED_RENAMED;
+    if (event->type == VIR_DOMAIN_EVENT_DEFINED)
+        domain->is_persistent = true;
+    else if (event->type == VIR_DOMAIN_EVENT_UNDEFINED && !is_renamed)
+        domain->is_persistent = false;
+    else if (event->type == VIR_DOMAIN_EVENT_STOPPED)
+        stop(domain, event->status);
+}
+
+/* While it is asleep. A domain that is undefined then is no more: a look finds nothing. */
+static void happen_asleep(struct domain *domain, const struct event *event)
+{
+    bool may_change =
+        event->type == VIR_DOMAIN_EVENT_STARTED || event->type == VIR_DOMAIN_EVENT_UNDEFINED;
+    if (event->happen == happen_lifecycle && may_change)
+        domain_wake(domain);
 }
 
 static const char *disconnect_text(int reason)
@@ -145,18 +170,28 @@ static void happen_disconnected(struct domain *domain, const struct event *event
                    text_printf("%s: %s", text_str(domain->uri), disconnect_text(event->status)));
 }
 
+/* What came before is about an earlier QEMU. */
+static bool begins_anew(const struct event *event)
+{
+    return event->happen == happen_lifecycle && event->type == VIR_DOMAIN_EVENT_STARTED;
+}
+
 static void on_event(struct loop_task *task)
 {
     struct event *event = (struct event *)task;
     struct domain *domain = event->domain;
 
     if (domain->stage == STAGE_OPENING) {
+        if (begins_anew(event))
+            domain_drop_early_events(domain);
         event->next = NULL;
         *domain->early_last = event;
         domain->early_last = &event->next;
         return;
     }
-    if (domain->stage == STAGE_UP)
+    if (domain->stage == STAGE_ASLEEP && event->happen != happen_disconnected)
+        happen_asleep(domain, event);
+    else if (domain->stage != STAGE_DOWN)
         event->happen(domain, event);
     event_free(event);
 }
@@ -164,7 +199,7 @@ static void on_event(struct loop_task *task)
 static void on_missed(struct loop_task *task)
 {
     struct domain *domain = container_of(task, struct domain, missed_task);
-    if (domain->stage == STAGE_UP)
+    if (domain->stage == STAGE_UP || domain->stage == STAGE_ASLEEP)
         domain_lose_memory(domain);
     domain_unref(domain);
 }
@@ -239,30 +274,31 @@ static void on_qemu_event(void *user, const char *name, const char *data, long l
     post_event(domain, event);
 }
 
-static void post_end(struct domain *domain, int reason,
-                     void (*happen)(struct domain *domain, const struct event *event))
+static void on_lifecycle(void *user, int type, int detail)
 {
-    struct event *event = event_new(domain, NULL, NULL, happen);
-    if (event)
-        event->status = reason;
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, NULL, happen_lifecycle);
+    if (event) {
+        event->type = type;
+        event->status = detail;
+    }
     post_event(domain, event);
-}
-
-static void on_stopped(void *user, int detail)
-{
-    post_end(user, detail, happen_stopped);
 }
 
 void domain_on_disconnected(void *user, int reason)
 {
-    post_end(user, reason, happen_disconnected);
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, NULL, happen_disconnected);
+    if (event)
+        event->status = reason;
+    post_event(domain, event);
 }
 
 const struct session_sink domain_session_sink = {
     .block_job = on_block_job,
     .backup_result = on_backup_result,
     .qemu_event = on_qemu_event,
-    .stopped = on_stopped,
+    .lifecycle = on_lifecycle,
     .disconnected = domain_on_disconnected,
     .ref = domain_ref,
     .unref = domain_unref,
@@ -274,12 +310,13 @@ void domain_replay_early_events(struct domain *domain)
 {
     struct event *early = domain->early;
     domain->early = NULL;
+    domain->early_last = &domain->early;
     while (early) {
         struct event *event = early;
         early = event->next;
         on_event(&event->task);
     }
-    if (atomic_load(&domain->missed) && domain->stage == STAGE_UP)
+    if (atomic_load(&domain->missed) && domain->stage != STAGE_DOWN)
         domain_lose_memory(domain); /* for one that came while it was opening */
 }
 
@@ -290,4 +327,5 @@ void domain_drop_early_events(struct domain *domain)
         domain->early = event->next;
         event_free(event);
     }
+    domain->early_last = &domain->early;
 }

@@ -121,6 +121,8 @@ static int domain_verb(struct driver *driver, struct driver_request *asker,
 
     if (facts_is_migration(facts, id))
         return refuse_in_migration(driver, asker);
+    if (driver->capabilities.denial)
+        return request_deny(driver, asker);
     switch (verb->verb) {
     case VERB_COMPLETE:
         return launch_verb(driver, &pivot_kind, asker, id, 0);
@@ -305,6 +307,9 @@ static int read_error(const char *command, const json_error_t *error, struct tex
 static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
                           const char *arguments)
 {
+    if (start_is_known(command) && driver->capabilities.denial)
+        return request_deny(driver, asker);
+
     struct start *start = NULL;
     struct text *text = NULL;
     json_error_t error;
@@ -368,9 +373,12 @@ static void domain_free_snapshot(struct driver_snapshot *snapshot)
 
 static struct text *domain_stage(struct driver *driver, int64_t timeout_ms)
 {
+    const struct domain *domain = domain_of(driver);
+    if (domain->stage == STAGE_ASLEEP)
+        return text_printf("%s: the domain was not started again", text_str(domain->uri));
     return text_printf("libvirt did not answer for %s within %.10g s: its daemon or the way to it "
                        "may hang, or the domain's job lock is held",
-                       text_str(domain_of(driver)->uri), (double)timeout_ms / 1000.);
+                       text_str(domain->uri), (double)timeout_ms / 1000.);
 }
 
 const struct driver_ops domain_ops = {

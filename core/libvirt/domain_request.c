@@ -87,6 +87,7 @@ static const char *end_text(const struct request *request)
 }
 
 _Static_assert(VIR_ERR_INVALID_ARG == 8, "NO_SUCH_JOB_CLASS is that number");
+_Static_assert(VIR_ERR_OPERATION_DENIED == 29, "DENIED_CLASS is that number");
 
 static void fill_error(struct request *request, struct driver_reply *reply)
 {
@@ -148,6 +149,7 @@ static void on_called(struct call *call)
     bool is_gone = request->is_gone && !request->is_lost;
     struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
     request_finish(request);
+    domain->driver.may_return = domain->is_persistent;
     if (is_over && domain->stage == STAGE_UP)
         domain_go_down(domain, BJ_E_DISCONNECTED, is_gone, text);
     else
@@ -233,6 +235,21 @@ int request_answer_later(struct driver *driver, struct driver_request *asker, in
         text_unref(text);
     }
     return request_launch(request);
+}
+
+static bool denied(struct request *request, struct driver_reply *reply)
+{
+    const struct denial *denial = request->domain->driver.capabilities.denial;
+    reply->error = BJ_E_REFUSED;
+    reply->error_class = denial->error_class;
+    reply->text = denial->text;
+    return true;
+}
+
+int request_deny(struct driver *driver, struct driver_request *asker)
+{
+    static const struct request_kind kind = {.over = denied};
+    return request_launch(request_new(driver, &kind, asker, NULL));
 }
 
 void domain_abandon(struct driver *driver, int error, const char *text)

@@ -53,6 +53,8 @@ struct request {
 /* The class of the errors that refuse a verb because there is no job on the disk: the number of
  * VIR_ERR_INVALID_ARG. */
 #define NO_SUCH_JOB_CLASS "8"
+/* Of those that refuse everything on a read-only connection: that of VIR_ERR_OPERATION_DENIED. */
+#define DENIED_CLASS "29"
 
 /* NULL: no memory. */
 struct request *request_new(struct driver *driver, const struct request_kind *kind,
@@ -64,6 +66,8 @@ int request_launch(struct request *request);
 /* An answer that needs no call; takes over the reference to `text`. */
 int request_answer_later(struct driver *driver, struct driver_request *asker, int error,
                          struct text *text);
+/* The same, for what the connection takes not at all; the driver's capabilities say why. */
+int request_deny(struct driver *driver, struct driver_request *asker);
 
 /* Makes its call, also once more. False: no thread, or no memory. */
 bool request_submit(struct request *request);

@@ -18,16 +18,12 @@
 static int check(const char *uri, struct text **ret_text)
 {
     struct domain_address address;
-    int r = domain_address_parse(uri, &address);
-    if (r == BJ_OK) {
+    const char *why;
+    int r = domain_address_parse(uri, &address, &why);
+    if (r == BJ_OK)
         domain_address_clear(&address);
-    } else if (r == BJ_E_INVAL) {
-        *ret_text = text_printf("%s names no domain: use the URI of a connection, # and the "
-                                "domain's name or UUID, as in qemu:///system#vm1",
-                                uri);
-    } else {
-        *ret_text = text_printf("%s", bj_error_text(r));
-    }
+    else
+        *ret_text = why ? text_printf("%s %s", uri, why) : text_printf("%s", bj_error_text(r));
     return r;
 }
 

@@ -51,10 +51,10 @@ static void on_qemu_event(struct connection_user *user, const char *name, const 
     session->sink->qemu_event(session->user, name, data, seconds, micros);
 }
 
-static void on_stopped(struct connection_user *user, int detail)
+static void on_lifecycle(struct connection_user *user, int event, int detail)
 {
     const struct session *session = session_of(user);
-    session->sink->stopped(session->user, detail);
+    session->sink->lifecycle(session->user, event, detail);
 }
 
 static void on_ended(struct connection_user *user, int reason)
@@ -85,7 +85,7 @@ void session_failure_clear(struct session_failure *failure)
 static bool join_ours(struct session *session, const struct session_source *source,
                       struct session_failure *failure)
 {
-    session->connection = connection_join(source->handle, source->name, &session->connection_user,
+    session->connection = connection_join(source->handle, &source->key, &session->connection_user,
                                           &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
@@ -123,25 +123,38 @@ static void note_failure(struct session_failure *failure)
     failure->why = message ? strdup(message) : NULL;
 }
 
-static bool check_active(const struct session *session, struct session_failure *failure)
+bool session_runs(const struct session *session, struct session_failure *ret_failure)
 {
+    *ret_failure = (struct session_failure){0};
     int active = virDomainIsActive(session->domain);
     if (active < 0)
-        note_failure(failure);
-    failure->is_gone |= active == 0;
-    if (active == 0 &&
-        asprintf(&failure->why, "domain %s is not running", virDomainGetName(session->domain)) < 0)
-        failure->why = NULL;
+        note_failure(ret_failure);
+    ret_failure->is_gone |= active == 0;
+    if (active == 0 && asprintf(&ret_failure->why, "domain %s is not running",
+                                virDomainGetName(session->domain)) < 0)
+        ret_failure->why = NULL;
     return active > 0;
 }
 
-/* Its events are registered before its state is read: nothing is missed. */
+bool session_is_persistent(const struct session *session)
+{
+    return virDomainIsPersistent(session->domain) == 1;
+}
+
+bool session_may_be_started(const struct session *session)
+{
+    int state = VIR_DOMAIN_NOSTATE;
+    int reason = 0;
+    if (!session_is_persistent(session) ||
+        virDomainGetState(session->domain, &state, &reason, 0) != 0)
+        return false;
+    return state != VIR_DOMAIN_SHUTOFF || reason != VIR_DOMAIN_SHUTOFF_MIGRATED;
+}
+
 static bool set_up(struct session *session, const struct session_source *source,
                    struct session_failure *failure)
 {
-    bool joined =
-        source->theirs ? join_theirs(session, failure) : join_ours(session, source, failure);
-    return joined && check_active(session, failure);
+    return source->theirs ? join_theirs(session, failure) : join_ours(session, source, failure);
 }
 
 static void release(const struct session_source *source)
@@ -167,7 +180,7 @@ struct session *session_open(const struct session_source *source, const struct s
         .block_job = on_block_job,
         .backup_result = on_backup_result,
         .qemu_event = on_qemu_event,
-        .stopped = on_stopped,
+        .lifecycle = on_lifecycle,
         .ended = on_ended,
     };
     session->domain = source->theirs;
@@ -241,6 +254,11 @@ bool session_is_alive(const struct session *session)
 bool session_hands_on_qemu_events(const struct session *session)
 {
     return connection_hands_on_qemu_events(session->connection);
+}
+
+bool session_is_read_only(const struct session *session)
+{
+    return connection_is_read_only(session->connection);
 }
 
 bool session_reports_end(const struct session *session)

@@ -7,8 +7,7 @@
 #ifndef BJ_SESSION_H
 #define BJ_SESSION_H
 
-#include <libvirt/libvirt.h>
-#include <stdbool.h>
+#include "connection.h"
 
 /* Called on any thread; may only post. `user` is referenced for as long as one of them can come. */
 struct session_sink {
@@ -16,8 +15,8 @@ struct session_sink {
     void (*backup_result)(void *user, bool succeeded, const char *error);  /* JOB_COMPLETED */
     void (*qemu_event)(void *user, const char *name, const char *data, long long seconds,
                        unsigned micros);
-    void (*stopped)(void *user, int detail);      /* virDomainEventStoppedDetailType */
-    void (*disconnected)(void *user, int reason); /* virConnectCloseReason */
+    void (*lifecycle)(void *user, int event, int detail); /* virDomainEventType, and its detail */
+    void (*disconnected)(void *user, int reason);         /* virConnectCloseReason */
     void *(*ref)(void *user);
     void (*unref)(void *user);
 };
@@ -35,21 +34,28 @@ struct session_failure {
     char uuid[VIR_UUID_STRING_BUFLEN]; /* the domain's */
 };
 
-/* Where a session comes from; all but the name is taken over in any case. */
+/* Where a session comes from; all but the key is taken over in any case. */
 struct session_source {
-    virDomainPtr theirs;  /* the program's domain; NULL: */
-    virConnectPtr handle; /* a connection of ours, */
-    const char *name;     /* and the name or UUID of the domain on it */
+    virDomainPtr theirs;   /* the program's domain; NULL: */
+    virConnectPtr handle;  /* a connection of ours, */
+    struct domain_key key; /* and the domain on it */
 };
 
 void session_failure_clear(struct session_failure *failure);
 
 struct session;
 
-/* NULL: *ret_failure says why. */
+/* Its events are registered by then: what is read of the domain after misses none. NULL:
+ * *ret_failure says why. */
 struct session *session_open(const struct session_source *source, const struct session_sink *sink,
                              void *user, struct session_failure *ret_failure);
 void session_close(struct session *session);
+
+/* Whether the domain runs; else as above. */
+bool session_runs(const struct session *session, struct session_failure *ret_failure);
+bool session_is_persistent(const struct session *session);
+/* It does not run: someone may start it again, here. One that has moved to another host runs. */
+bool session_may_be_started(const struct session *session);
 
 /* Any thread. Gives back a reference that may be the last one, which closes its connection: a
  * thread of the pool does it. Without memory or a thread it is kept for good. */
@@ -64,6 +70,8 @@ void session_called(const struct session *session);
 bool session_is_alive(const struct session *session);
 /* Any thread; asks nobody. */
 bool session_hands_on_qemu_events(const struct session *session);
+/* The same: no verb is taken there. */
+bool session_is_read_only(const struct session *session);
 /* The same. False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
 

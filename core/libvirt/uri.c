@@ -45,20 +45,45 @@ void domain_address_clear(struct domain_address *address)
     *address = (struct domain_address){0};
 }
 
-int domain_address_parse(const char *uri, struct domain_address *ret)
+/* Takes the options off the name. A question mark of the name itself is %3F. False: one that there
+ * is not. */
+static bool take_options(struct domain_address *address)
+{
+    char *options = strchr(address->name, '?');
+    if (!options)
+        return true;
+    *options++ = '\0';
+    address->is_read_only = true;
+    return strcmp(options, "readonly") == 0;
+}
+
+/* NULL: nothing is. */
+static const char *find_fault(struct domain_address *address)
+{
+    if (!take_options(address))
+        return "has something else than ?readonly behind the domain's name: write a question mark "
+               "of the name itself as %3F";
+    if (!decode(address->name) || *address->name == '\0')
+        return "names no domain: use the URI of a connection, # and the domain's name or UUID, as "
+               "in qemu:///system#vm1";
+    return NULL;
+}
+
+int domain_address_parse(const char *uri, struct domain_address *ret, const char **ret_why)
 {
     static const char by_default[] = "libvirt:";
     bool is_default = strncmp(uri, by_default, strlen(by_default)) == 0;
     const char *hash = strrchr(uri, '#');
     const char *name = is_default ? uri + strlen(by_default) : hash ? hash + 1 : "";
+    size_t connection = hash ? (size_t)(hash - uri) : 0;
 
-    *ret = (struct domain_address){0};
-    if (*name == '\0')
-        return BJ_E_INVAL;
-    ret->connection = is_default ? NULL : strndup(uri, (size_t)(hash - uri));
-    ret->name = strdup(name);
+    *ret = (struct domain_address){
+        .connection = is_default ? NULL : strndup(uri, connection),
+        .name = strdup(name),
+    };
     int r = (is_default || ret->connection) && ret->name ? BJ_OK : BJ_E_NOMEM;
-    if (r == BJ_OK && !decode(ret->name))
+    *ret_why = r == BJ_OK ? find_fault(ret) : NULL;
+    if (*ret_why)
         r = BJ_E_INVAL;
     if (r != BJ_OK)
         domain_address_clear(ret);

@@ -693,7 +693,9 @@ def connect(
 
     A libvirt domain is given by the URI of a connection with the domain's name or UUID after a "#":
     "qemu:///system#vm1", "qemu+ssh://host/system#vm1", "qemu+unix:///session?socket=/path#vm1",
-    %-encoded where a name needs it; "libvirt:vm1" is a domain of the default connection. Or it is a
+    %-encoded where a name needs it; "libvirt:vm1" is a domain of the default connection. With
+    "?readonly" behind the name ("qemu:///system#vm1?readonly") the connection is a read-only one:
+    it lists, attaches, watches and waits, and starts and verbs are `Refused`. Or it is a
     `virDomain` of libvirt-python: then its connection is used, and libvirt's event loop must run,
     if the program registered one (where it has not, the library does). A connection that was opened
     before a loop was registered receives no events: the library opens one of its own beside it if
@@ -703,7 +705,8 @@ def connect(
 
     Jobs of a domain go by their disk ("vda", or its path) and are started in libvirt's words. There
     is no `execute()`, `transaction()`, `pause()`, `resume()`, `finalize()` or `change()`, and
-    `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor.
+    `force` only before a copy is ready: all `Unsupported`. A domain that stops ends its monitor,
+    unless it is persistent and the monitor reconnects: then it waits for the domain's next start.
 
     With `reconnect`, a connection that ends later is made again; see `Monitor.set_reconnect()`. One
     that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`. `limits` are

@@ -80,6 +80,10 @@ class MonitorBase:
         the socket, it is `Outcome.LOST`, never a success. Commands under way, and those given
         before it is connected again, raise `Disconnected`. `events()` reports both moments.
 
+        A libvirt domain is known by its UUID. When a persistent one stops, its jobs are lost at
+        once, and the monitor waits, within the same limit, until it is started again. One that was
+        transient, was undefined or has migrated is gone, and the monitor with it.
+
         Raises `InvalidArgument` for a monitor of "fd:N" or of a `virDomain`, which can't be made
         again; `Closed`, `Disconnected` or `ProtocolError` when the monitor is over already.
         """

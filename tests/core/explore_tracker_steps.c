@@ -113,6 +113,7 @@ static void list_own_steps(const struct world *w, struct steps *steps)
         may(steps, w->slots[i].timer, STEP_TICK, i);
     may(steps, away, STEP_BACK, 0);
     may(steps, away && may_be(w, MAY_CHANGE), STEP_BACK, 1);
+    may(steps, away && may_be(w, MAY_CHANGE), STEP_BACK, 2);
     may(steps, room && seeks(w), STEP_SEEK, 0);
     may(steps, room && again && qemu_starts_others(q, age, 0, others_job(w), false), STEP_OWN_START,
         0);
@@ -279,12 +280,15 @@ static void cut(struct world *w)
     qemu_hang_up(&w->rest.qemu);
 }
 
-static void come_back(struct world *w, bool another)
+static void come_back(struct world *w, int which)
 {
+    bool another = which != 0;
     w->rest.qemu.connected = true;
     w->rest.past.returning = true;
     if (another)
         qemu_replace(&w->rest.qemu, w->scenario->age, may_be(w, OTHER_HAS));
+    if (which == 2)
+        tracker_peer_is_gone(&w->tracker, "its QEMU has ended");
     tracker_up(&w->tracker, w->scenario->age->statuses, another ? OTHER_QEMU : SAME_QEMU);
 }
 
@@ -531,7 +535,8 @@ static const char *const words[] = {
     [STEP_WRITE] = "QEMU writes its reply",
     [STEP_GO_ON] = "the job goes on:",
     [STEP_TICK] = "the timer fires: run",
-    [STEP_BACK] = "the connection is made again, 1 to another QEMU:",
+    [STEP_BACK] =
+        "the connection is made again, 1 to another QEMU, 2 when the end of the one before was known:",
     [STEP_SEEK] = "the clock asks for all jobs",
     [STEP_OWN_START] = "another client starts a job:",
     [STEP_LEAVE] = "nobody waits any more: waiter",

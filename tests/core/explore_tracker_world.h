@@ -23,7 +23,8 @@ enum step_kind {
     STEP_WRITE,
     STEP_GO_ON,     /* which: the id */
     STEP_TICK,      /* which: the slot */
-    STEP_BACK,      /* the connection is made again: 0 to the same QEMU, 1 to another */
+    STEP_BACK,      /* the connection is made again: 0 to the same QEMU, 1 to another, 2 when the
+                       end of the one before was known */
     STEP_SEEK,      /* the clock asks for what is not known */
     STEP_OWN_START, /* where that is no act: another client starts a job */
     /* What comes from outside. */

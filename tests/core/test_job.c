@@ -154,6 +154,22 @@ static void b09_a_kind_that_is_never_ready_says_so_at_once(void **state)
     assert_said(m, "");
 }
 
+/* It does not wait for ready to hear it. */
+static void w08_a_connection_that_takes_no_verb_refuses_a_pivot_at_once(void **state)
+{
+    static const struct denial denial = {.error_class = "29", .text = "it is read only"};
+    fixture *m = *state;
+    machine_learn(&m->machine)->denial = &denial;
+    feed(m, "~created ~running");
+    seat *s = pivot(m);
+    assert_answered(s, BJ_E_REFUSED);
+    assert_string_equal(s->error_class, "29");
+    assert_string_equal(s->text, "it is read only");
+    feed(m, "~ready READY");
+    assert_answered(pivot(m), BJ_E_REFUSED);
+    assert_said(m, "READY");
+}
+
 /* -------------------------------------------------------------------- truth */
 
 static void b10_gone_is_not_success(void **state)
@@ -2180,6 +2196,7 @@ int main(void)
         on_a_mirror(b07_leaving_never_sends_a_thing),
         on_a_mirror(b09_ready_ends_with_the_job),
         on_a_mirror(b09_a_kind_that_is_never_ready_says_so_at_once),
+        on_a_mirror(w08_a_connection_that_takes_no_verb_refuses_a_pivot_at_once),
         on_a_mirror(b10_gone_is_not_success),
         on_a_mirror(b10_null_without_an_end_is_not_success),
         on_a_mirror(b11_completed_with_an_error_is_a_failure),

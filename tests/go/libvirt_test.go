@@ -747,6 +747,53 @@ func TestLibvirtExample(t *testing.T) {
 	}
 }
 
+func TestW08ReaderWatchesAndSteersNothing(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	m := dial(t, d.URI+"?readonly")
+	changes := watchJobs(t, m, blockjob.WatchJobsOptions{})
+	d.Copy("vda", "theirs", true)
+	job, err := m.Attach(patience(t), "vda")
+	ok(t, err)
+	_, err = job.Pivot(patience(t))
+	fails(t, err, blockjob.ErrRefused, "read only", "?readonly")
+	_, err = job.Abort(patience(t))
+	fails(t, err, blockjob.ErrRefused, "read only")
+	fails(t, job.SetSpeed(patience(t), 0), blockjob.ErrRefused, "read only")
+	_, err = m.Stream(patience(t), "vdb", blockjob.StreamOptions{})
+	fails(t, err, blockjob.ErrRefused, "read only")
+	d.Abort("vda")
+	ends(t, blockjob.Cancelled)(job.Wait(patience(t)))
+	nextChange(t, changes, blockjob.JobAppeared)
+	nextChange(t, changes, blockjob.JobEnded)
+	_, err = blockjob.Dial(patience(t), d.URI+"?ro")
+	fails(t, err, blockjob.ErrInvalid, "%3F")
+}
+
+func TestW08DomainThatIsStartedAgain(t *testing.T) {
+	d := libvirtd.Shared(t).PersistentDomain(t)
+	m, events := reconnecting(t, d.URI)
+	job, _ := copyDisk(t, d, m, map[string]any{"bandwidth": 1, "transient": true})
+	pivot := start(func() (blockjob.Outcome, error) { return job.Pivot(patience(t)) })
+	d.Destroy()
+	awaitKind(t, events, blockjob.EventDisconnected)
+	fails(t, (<-pivot).err, blockjob.ErrJobLost, "destroyed")
+	d.Begin()
+	awaitKind(t, events, blockjob.EventReconnected)
+	if job.Outcome() != blockjob.Lost {
+		t.Errorf("%v", job)
+	}
+	next, _ := copyDisk(t, d, m, map[string]any{"transient": true})
+	ends(t, blockjob.Pivoted)(next.Pivot(patience(t)))
+}
+
+func TestW08DomainThatNobodyStarts(t *testing.T) {
+	d := libvirtd.Shared(t).PersistentDomain(t)
+	m := dial(t, d.URI, blockjob.WithReconnect(300*time.Millisecond))
+	d.Destroy()
+	<-m.Done()
+	fails(t, m.Err(), blockjob.ErrDisconnected, "not started again")
+}
+
 func TestB60AllJobsOfADomain(t *testing.T) {
 	d, m := domain(t)
 	changes := watchJobs(t, m, blockjob.WatchJobsOptions{})

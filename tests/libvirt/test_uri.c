@@ -8,15 +8,29 @@
 
 #include <blockjob/blockjob.h>
 #include <stdlib.h>
+#include <string.h>
 
-static void assert_address(const char *uri, const char *connection, const char *name)
+static bool has_address(const char *uri, const char *connection, const char *name)
 {
     struct domain_address address;
-    assert_int_equal(domain_address_parse(uri, &address), BJ_OK);
+    const char *why;
+    assert_int_equal(domain_address_parse(uri, &address, &why), BJ_OK);
+    bool is_read_only = address.is_read_only;
     assert_string_equal(address.connection ? address.connection : "(default)", connection);
     assert_string_equal(address.name, name);
     domain_address_clear(&address);
     assert_null(address.name);
+    return is_read_only;
+}
+
+static void assert_address(const char *uri, const char *connection, const char *name)
+{
+    assert_false(has_address(uri, connection, name));
+}
+
+static void assert_readers_address(const char *uri, const char *connection, const char *name)
+{
+    assert_true(has_address(uri, connection, name));
 }
 
 static void an_address_has_a_connection_and_a_domain(void **state)
@@ -31,12 +45,43 @@ static void an_address_has_a_connection_and_a_domain(void **state)
 static void an_address_without_a_domain_is_refused(void **state)
 {
     static const char *const uris[] = {
-        "qemu:///system",    "qemu:///system#",    "libvirt:",           "qemu:///system#%",
-        "qemu:///system#%0", "qemu:///system#%00", "qemu:///system#a%2x"};
+        "qemu:///system",      "qemu:///system#",         "libvirt:",
+        "qemu:///system#%",    "qemu:///system#%0",       "qemu:///system#%00",
+        "qemu:///system#a%2x", "qemu:///system#?readonly"};
     (void)state;
     for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
         struct domain_address address;
-        assert_int_equal(domain_address_parse(uris[i], &address), BJ_E_INVAL);
+        const char *why;
+        assert_int_equal(domain_address_parse(uris[i], &address, &why), BJ_E_INVAL);
+        assert_non_null(strstr(why, "names no domain"));
+    }
+}
+
+static void w08_an_address_says_that_it_is_to_read(void **state)
+{
+    (void)state;
+    assert_readers_address("qemu:///system#vm1?readonly", "qemu:///system", "vm1");
+    assert_readers_address("libvirt:vm1?readonly", "(default)", "vm1");
+    assert_readers_address("qemu+tls://host/system?pkipath=/a#a%3Fb?readonly",
+                           "qemu+tls://host/system?pkipath=/a", "a?b");
+    assert_address("qemu:///system?readonly#vm1", "qemu:///system?readonly", "vm1");
+    assert_address("qemu:///system#vm1%3Freadonly", "qemu:///system", "vm1?readonly");
+}
+
+static void w08_other_options_are_refused(void **state)
+{
+    static const char *const uris[] = {
+        "qemu:///system#vm1?",           "qemu:///system#vm1?ro",
+        "qemu:///system#vm1?readonly=1", "qemu:///system#vm1?readonly&readonly",
+        "qemu:///system#vm1?READONLY",   "libvirt:vm1?what",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
+        struct domain_address address;
+        const char *why;
+        assert_int_equal(domain_address_parse(uris[i], &address, &why), BJ_E_INVAL);
+        assert_non_null(strstr(why, "?readonly"));
+        assert_non_null(strstr(why, "%3F"));
     }
 }
 
@@ -88,6 +133,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_address_has_a_connection_and_a_domain),
         cmocka_unit_test(an_address_without_a_domain_is_refused),
+        cmocka_unit_test(w08_an_address_says_that_it_is_to_read),
+        cmocka_unit_test(w08_other_options_are_refused),
         cmocka_unit_test(c136_a_driver_in_this_process_shows_in_the_path),
         cmocka_unit_test(c138_ssh_does_not_ask_unless_the_uri_says_so),
     };

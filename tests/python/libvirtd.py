@@ -99,6 +99,10 @@ class Domain:
         self.is_killed = True
         self._do("signal", name="KILL")
 
+    def begin(self) -> None:
+        """Starts it again; it must be persistent."""
+        self._do("begin")
+
     def stop(self) -> None:
         """Stops its QEMU: it is there, but silent."""
         self._do("signal", name="STOP")

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import blockjob
 import pytest
-from blockjob import ChangeKind, Limit, Outcome, RecordKind
+from blockjob import ChangeKind, EventKind, Limit, Outcome, RecordKind
 from libvirtd import HALTED, Domain, Libvirtd
 
 Connect = Callable[..., Awaitable[Any]]
@@ -22,8 +23,14 @@ async def copy(monitor: Any, domain: Domain, name: str = "copy", **options: Any)
     return await monitor.mirror("vda", target=target, format="qcow2", reuse=True, **options)
 
 
-async def halted_copy(monitor: Any, domain: Domain) -> Any:
-    return await copy(monitor, domain, bandwidth=HALTED, buf_size=65536)
+async def halted_copy(monitor: Any, domain: Domain, **options: Any) -> Any:
+    return await copy(monitor, domain, bandwidth=HALTED, buf_size=65536, **options)
+
+
+async def until(events: Any, kind: EventKind) -> None:
+    async for event in events:
+        if event.kind is kind:
+            break
 
 
 async def test_b64_ready_then_pivot_is_never_refused(connect: Connect, domain: Domain) -> None:
@@ -421,6 +428,62 @@ async def test_b39_bad_input_is_named(connect: Connect, domain: Domain) -> None:
         with pytest.raises(blockjob.Unsupported):
             await monitor.execute("query-version")
         assert await monitor.jobs() == []
+
+
+@pytest.mark.parametrize("end", ["kill", "destroy"])
+async def test_w08_a_domain_that_is_started_again(
+    connect: Connect, libvirtd: Libvirtd, end: str
+) -> None:
+    domain = libvirtd.domain(persistent=True)
+    async with await connect(domain.uri, reconnect=math.inf) as monitor:
+        events = monitor.events()
+        job = await halted_copy(monitor, domain, transient=True)
+        waiting = asyncio.ensure_future(job.pivot())
+        await asyncio.to_thread(getattr(domain, end))
+        with pytest.raises(blockjob.JobLost):
+            await waiting
+        await until(events, EventKind.DISCONNECTED)
+        await asyncio.to_thread(libvirtd.domain)  # another one is none of its business
+        await asyncio.to_thread(domain.begin)
+        await until(events, EventKind.RECONNECTED)
+        assert job.outcome is Outcome.LOST
+        assert await monitor.jobs() == []
+        job = await copy(monitor, domain, "second", transient=True)
+        assert await job.pivot() is Outcome.PIVOTED
+
+
+async def test_w08_a_domain_that_nobody_starts(connect: Connect, libvirtd: Libvirtd) -> None:
+    domain = libvirtd.domain(persistent=True)
+    async with await connect(domain.uri, reconnect=0.3) as monitor:
+        await asyncio.to_thread(domain.destroy)
+        end = await monitor.closed()
+        assert isinstance(end, blockjob.Disconnected)
+        assert "not started again" in str(end)
+
+
+async def test_w08_a_reader_watches_and_steers_nothing(connect: Connect, domain: Domain) -> None:
+    async with await connect(f"{domain.uri}?readonly") as monitor:
+        changes = monitor.watch_jobs()
+        await asyncio.to_thread(domain.copy, "vda", "theirs", halted=True)
+        job = await monitor.attach("vda")
+        assert [info.id for info in await monitor.jobs()] == ["vda"]
+        for verb in (job.pivot, job.abort, lambda: job.set_speed(0), lambda: monitor.stream("vdb")):
+            with pytest.raises(blockjob.Refused, match=r"read only.*\?readonly") as refused:
+                await verb()
+            assert refused.value.error_class == "29"
+        assert domain.mirror("vda") == "running"
+        await asyncio.to_thread(domain.release, "vda")
+        await job.ready()
+        await asyncio.to_thread(domain.pivot, "vda")
+        assert await job.done() is Outcome.PIVOTED
+        kinds: list[str] = []
+        async for change in changes:
+            kinds.append(change.kind.name)
+            if change.kind is ChangeKind.RELEASED:
+                break
+        assert kinds == ["APPEARED", "READY", "ENDED", "RELEASED"]
+    with pytest.raises(blockjob.InvalidArgument, match="%3F"):
+        await connect(f"{domain.uri}?ro")
 
 
 async def test_b39_an_odd_name_and_a_uuid(connect: Connect, libvirtd: Libvirtd) -> None:

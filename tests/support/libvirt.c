@@ -167,6 +167,16 @@ domain *add_domain_named(world *w, const char *name)
     return keep_domain(w, helper_do(host, JSON({"do": "domain", "name": "%s"}), name));
 }
 
+domain *add_persistent_domain(world *w)
+{
+    return keep_domain(w, helper_do(host, JSON({"do": "domain", "persistent": true})));
+}
+
+void begin_domain(domain *d)
+{
+    step(JSON({"do": "begin", "domain": "%s"}), d->name);
+}
+
 domain *add_stored_domain(world *w)
 {
     return keep_domain(

@@ -46,6 +46,9 @@ domain *add_stored_domain(world *w);
 domain *add_domain(world *w);
 /* The same, by a name that no other has now. */
 domain *add_domain_named(world *w, const char *name);
+/* One that stays defined when it stops, so that it can be started again. */
+domain *add_persistent_domain(world *w);
+void begin_domain(domain *d);
 void define_inactive_domain(const char *name);
 /* The world's own domain; the URI of one that may not exist. */
 domain *domain_of(world *w);

@@ -330,7 +330,12 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
  *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
  *                         name or UUID; any to QEMU (qemu+ssh://host/system#vm1,
- *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one
+ *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one.
+ *                         What is odd in a name is written as %20. With ?readonly behind the name
+ *                         (qemu:///system#vm1?readonly) the connection is a read-only one, also
+ *                         when it is made again: for who lists, attaches, watches and waits. There
+ *                         a start or a verb is BJ_E_REFUSED at once, and what only QEMU's own
+ *                         events tell is not known (docs/libvirt.md)
  *
  * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
  * socket: while another holds it, connecting succeeds and no greeting comes. libvirt holds its
@@ -410,7 +415,8 @@ bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connec
  * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
  * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no
  * bj_monitor_execute() or _transaction(), no pause, resume, finalize or change, and force only
- * before a copy is ready: all BJ_E_UNSUPPORTED. A domain that stops ends the monitor. */
+ * before a copy is ready: all BJ_E_UNSUPPORTED. A domain that stops ends the monitor, unless
+ * bj_monitor_set_reconnect() says that its next start is to be waited for. */
 struct _virDomain;
 bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms);
 
@@ -439,6 +445,11 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * list. Nothing is sent again before that is known. Commands under way are answered
  * BJ_E_DISCONNECTED, and so is what is asked of the monitor until it is connected again; QEMU's
  * events of that time are lost for good.
+ *
+ * A domain of libvirt's is known by its UUID, whatever has its name by then. Where it stops and
+ * stays defined (a persistent one that has not moved to another host), its jobs are lost at once,
+ * and libvirt's event that it was started again is waited for, within the same limit; then it is
+ * another QEMU. One that was undefined, or was transient, is gone, and the monitor is over.
  *
  * BJ_E_INVAL for a monitor of "fd:N" or of a program's own domain, which can't be made again, and
  * for any other negative number; BJ_E_CLOSED, ... when the monitor is over already. */

@@ -202,6 +202,7 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
         .no_repeats = can->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
         .no_such_job_class = can->no_such_job_class,
+        .denial = can->denial,
     };
     set_type_traits(&traits, type);
     atomic_init(&job->refs, 1);

@@ -250,6 +250,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->away_text = text_ref(text);
     monitor->legacy = monitor->driver->legacy;
     monitor->driver->legacy = NULL;
+    bool is_gone = monitor->driver->is_gone;
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_AWAY;
     monitor->driver = NULL;
@@ -263,6 +264,8 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->ending = NULL;
     if (was_back)
         monitor_notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+    if (is_gone)
+        tracker_peer_is_gone(&monitor->tracker, text_str(text));
     return true;
 }
 
@@ -278,7 +281,16 @@ static bool is_closing(bj_monitor *monitor)
 static bool may_come_back(bj_monitor *monitor, int error)
 {
     return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !is_closing(monitor) &&
-           !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
+           (!monitor->driver->is_gone || monitor->driver->may_return) &&
+           monitor_reconnect_ms(monitor) != 0;
+}
+
+static void on_waits(void *user, struct text *why)
+{
+    bj_monitor *monitor = user;
+    reconnect_waits(monitor);
+    tracker_peer_is_gone(&monitor->tracker, text_str(why));
+    text_unref(why);
 }
 
 /* A peer that hangs up before the negotiation is over may be about to end, or to begin. */
@@ -491,6 +503,7 @@ struct text *monitor_late_text(const bj_monitor *monitor, const char *command, i
 static const struct driver_sink sink = {
     .tap = trace_tap,
     .up = on_up,
+    .waits = on_waits,
     .fact = on_fact,
     .wants_row = wants_row,
     .wants_events = monitor_wants_events,
@@ -501,8 +514,9 @@ static const struct driver_sink sink = {
 
 bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    monitor->driver = driver_open(monitor->ctx, text_str(monitor->uri), monitor_label(monitor),
-                                  address, &sink, monitor);
+    const struct driver_peer peer = {text_str(monitor->uri), monitor_label(monitor), NULL};
+
+    monitor->driver = driver_open(monitor->ctx, &peer, address, &sink, monitor);
     if (!monitor->driver)
         return false;
     enter_ctx(monitor);
@@ -517,8 +531,8 @@ struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    struct driver *driver =
-        driver_open(monitor->ctx, uri, monitor_label(monitor), &address, &sink, monitor);
+    const struct driver_peer peer = {uri, monitor_label(monitor), monitor->legacy};
+    struct driver *driver = driver_open(monitor->ctx, &peer, &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
     return driver;
@@ -541,6 +555,27 @@ int64_t monitor_reconnect_ms(bj_monitor *monitor)
     return ms;
 }
 
+static void run_unwant(struct loop_task *task)
+{
+    bj_monitor *monitor = container_of(task, bj_monitor, unwant_task);
+    ctx_lock(monitor->ctx);
+    monitor->unwanting = false;
+    ctx_unlock(monitor->ctx);
+    if (monitor->reconnect)
+        reconnect_is_unwanted(monitor);
+    monitor_unref_memory(monitor);
+}
+
+/* Under the lock. An attempt that waits for a start has no limit of its own. */
+static void unwant(bj_monitor *monitor)
+{
+    monitor->unwanting = true;
+    monitor->unwant_task.run = run_unwant;
+    monitor_ref_memory(monitor);
+    if (!loop_post(monitor->ctx->loop, &monitor->unwant_task))
+        atomic_fetch_sub(&monitor->refs, 1); /* the caller's is left */
+}
+
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
 {
     if (!monitor || give_up_after_ms < BJ_TIMEOUT_NONE || monitor->is_callers)
@@ -551,6 +586,9 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
     int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
     if (r == BJ_OK)
         monitor->reconnect_ms = give_up_after_ms;
+    if (r == BJ_OK && give_up_after_ms == 0 && monitor->state == MONITOR_AWAY &&
+        !monitor->unwanting)
+        unwant(monitor);
     ctx_unlock(monitor->ctx);
     return r;
 }

@@ -45,6 +45,7 @@ struct bj_monitor {
     int over_error;
     struct text *over_text;
     bool closing;         /* close_task is, or was, on its way */
+    bool unwanting;       /* unwant_task is on its way */
     int64_t reconnect_ms; /* 0: never; -1: for ever */
     struct {
         bj_trace_fn fn; /* NULL: none */
@@ -56,6 +57,7 @@ struct bj_monitor {
 
     /* The loop's own. */
     struct loop_task close_task;
+    struct loop_task unwant_task; /* nobody wants it to connect again any more */
     struct loop_task finish_task;
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;

@@ -6,13 +6,13 @@
 #include "driver/module.h"
 #include "qmp/connection.h"
 
-struct driver *driver_open(bj_ctx *ctx, const char *uri, const char *label, struct address *address,
+struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct address *address,
                            const struct driver_sink *sink, void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
-        return qmp_open(ctx, label, address, sink, user);
+        return qmp_open(ctx, peer->label, address, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
-    return address->module->open(ctx->loop, uri, label, domain, sink, user);
+    return address->module->open(ctx->loop, peer, domain, sink, user);
 }

@@ -9,9 +9,8 @@
 #include "driver/address.h"
 #include "driver/driver.h"
 
-/* Starts connecting; takes over what is in `address`, which `uri` says. `label` is what texts call
- * the peer. NULL: no memory. */
-struct driver *driver_open(bj_ctx *ctx, const char *uri, const char *label, struct address *address,
+/* Starts connecting; takes over what is in `address`, which peer->uri says. NULL: no memory. */
+struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct address *address,
                            const struct driver_sink *sink, void *user);
 
 #endif

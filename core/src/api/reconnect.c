@@ -16,6 +16,7 @@ struct reconnect {
     struct loop_timer *timer; /* of the next attempt; while one is under way, its deadline */
     int64_t deadline_ms;      /* monotonic; -1: none */
     int64_t delay_ms;
+    bool waits;       /* the driver, for a start */
     struct text *why; /* why the latest attempt failed; NULL: there was none */
 };
 
@@ -68,7 +69,8 @@ static void wait_for_next(struct reconnect *reconnect)
 
 bool reconnect_is_in_vain(const bj_monitor *monitor)
 {
-    return monitor->reconnect->driver->is_gone;
+    const struct driver *driver = monitor->reconnect->driver;
+    return driver->is_gone && !driver->may_return;
 }
 
 void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain)
@@ -77,6 +79,7 @@ void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain)
     if (in_vain)
         reconnect->deadline_ms = 0;
     reconnect->driver = NULL;
+    reconnect->waits = false;
     text_unref(reconnect->why);
     reconnect->why = why;
     wait_for_next(reconnect);
@@ -117,6 +120,23 @@ static void on_timer(void *user)
         give_up(reconnect);
     else
         attempt(reconnect);
+}
+
+void reconnect_waits(bj_monitor *monitor)
+{
+    struct reconnect *reconnect = monitor->reconnect;
+    reconnect->waits = true;
+    if (reconnect->deadline_ms < 0)
+        loop_timer_stop(reconnect->timer);
+    else
+        loop_timer_set(reconnect->timer, time_left(reconnect));
+}
+
+void reconnect_is_unwanted(bj_monitor *monitor)
+{
+    struct reconnect *reconnect = monitor->reconnect;
+    if (reconnect->waits && is_given_up(reconnect))
+        abandon_attempt(reconnect);
 }
 
 bool reconnect_begin(bj_monitor *monitor)

@@ -15,6 +15,10 @@ bool reconnect_begin(bj_monitor *monitor);
 /* An attempt has failed, and another would be in vain if what is sought is no more; one has
  * succeeded, with this driver, and it is over. */
 bool reconnect_is_in_vain(const bj_monitor *monitor);
+/* One waits until what is sought is started again, which has no other limit than the monitor's; and
+ * nobody wants that any more. */
+void reconnect_waits(bj_monitor *monitor);
+void reconnect_is_unwanted(bj_monitor *monitor);
 void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain);
 struct driver *reconnect_done(bj_monitor *monitor);
 

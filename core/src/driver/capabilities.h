@@ -5,6 +5,8 @@
 #ifndef BJ_DRIVER_CAPABILITIES_H
 #define BJ_DRIVER_CAPABILITIES_H
 
+#include "model/words.h"
+
 #include <stdbool.h>
 
 struct capabilities {
@@ -21,6 +23,7 @@ struct capabilities {
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
     const char *complete_hint;
+    const struct denial *denial; /* this connection takes no verb; static; NULL: it does */
 };
 
 /* What a command that starts a job takes on this QEMU. */

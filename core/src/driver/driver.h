@@ -143,10 +143,19 @@ struct driver {
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;   /* from before `down` on: what it spoke to is no more */
-    bool is_absent; /* the same, before `up`: what it sought is not there, but may come */
+    bool is_gone;    /* from before `down` on: what it spoke to is no more */
+    bool may_return; /* the same, but someone may start it again, as another peer */
+    bool is_absent;  /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
+};
+
+/* Who is sought. */
+struct driver_peer {
+    const char *uri;
+    const char *label; /* what texts call it */
+    /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
+    const struct driver_legacy *before;
 };
 
 /* ------------------------------------------------------------------ upcalls */
@@ -157,6 +166,9 @@ struct driver_sink {
     struct wire_tap *(*tap)(void *user);
 
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
+    /* Before it: what the driver before spoke to is no more, and this one is connected to where it
+     * can be started again, and waits for that. Takes over the reference to `why`. */
+    void (*waits)(void *user, struct text *why);
     void (*fact)(void *user, const struct fact *fact);
 
     /* The row of this job is not left out of a list, however long that is. */

@@ -27,8 +27,8 @@ struct driver_module {
     void (*unref)(struct _virDomain *domain);
 
     /* The loop's thread. As driver_open(); takes over the reference to `domain`, which may be NULL:
-     * then `uri`, which was checked, says which. `label` is what texts call it. */
-    struct driver *(*open)(struct loop *loop, const char *uri, const char *label,
+     * then peer->uri, which was checked, says which; or peer->before does. */
+    struct driver *(*open)(struct loop *loop, const struct driver_peer *peer,
                            struct _virDomain *domain, const struct driver_sink *sink, void *user);
 };
 

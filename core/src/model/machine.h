@@ -93,6 +93,8 @@ struct machine_traits {
     bool replaces;   /* a complete that is sent twice ends QEMU (B32) */
     int64_t stall_ms;              /* how long a job is still before it counts as stalled */
     const char *no_such_job_class; /* of the error that says so */
+    const struct denial *denial;   /* no verb is taken, and ready need not be waited for to say so;
+                                      static; NULL: they are */
 };
 
 /* A verb that is sent once for all who want it (B32): the waiters say who does. */

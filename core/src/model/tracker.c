@@ -218,6 +218,12 @@ void tracker_away(struct tracker *t)
     tracker_settle(t);
 }
 
+void tracker_peer_is_gone(struct tracker *t, const char *text)
+{
+    lose_all(t, BJ_E_JOB_LOST, text);
+    tracker_settle(t);
+}
+
 bool tracker_owes_dismissals(const struct tracker *t)
 {
     const struct run *run = t->runs;

@@ -246,6 +246,9 @@ enum comeback { FIRST_TIME, SAME_QEMU, OTHER_QEMU };
 void tracker_up(struct tracker *t, bool reports_created, enum comeback comeback);
 /* The replies that were out have been given as lost. It is being made again. */
 void tracker_away(struct tracker *t);
+/* While it is: what was at its other end is no more, and its jobs are not either; `text` says why.
+ */
+void tracker_peer_is_gone(struct tracker *t, const char *text);
 /* Everyone is answered; nothing but due dismissals is sent, until is_settled() or tracker_over().
  * `text` says why, for BJ_E_CLOSED. */
 void tracker_close(struct tracker *t, const char *text);

@@ -322,6 +322,9 @@ static void ask_pivot(struct machine *m, struct waiter *waiter)
     if (m->traits.never_ready)
         machine_answer(m, waiter, BJ_E_STATE, NULL,
                        "a job of this type has no pivot: wait for done");
+    else if (m->traits.denial)
+        machine_answer(m, waiter, BJ_E_REFUSED, m->traits.denial->error_class,
+                       m->traits.denial->text);
     else if (only_if_ready && !machine_is(m, IS_READY) && !is_aborting(m) &&
              !machine_is(m, IS_PENDING))
         machine_answer(m, waiter, BJ_E_NOT_READY, NULL, NULL);

@@ -58,6 +58,12 @@ struct verb_reply {
     const char *text;
 };
 
+/* Why a connection takes no verb at all. */
+struct denial {
+    const char *error_class;
+    const char *text; /* with the remedy */
+};
+
 /* What an event says of a job. */
 enum fact_kind {
     FACT_STATUS,

@@ -224,6 +224,12 @@ func (h *Host) InactiveDomain(t testing.TB) *Domain {
 	return h.makeDomain(t, helper.Fields{"running": false})
 }
 
+// PersistentDomain makes one that stays defined when it stops.
+func (h *Host) PersistentDomain(t testing.TB) *Domain {
+	t.Helper()
+	return h.makeDomain(t, helper.Fields{"persistent": true})
+}
+
 func (h *Host) makeDomain(t testing.TB, options helper.Fields) *Domain {
 	t.Helper()
 	var made struct{ Name, UUID, URI, Prefix string }
@@ -271,6 +277,12 @@ func (d *Domain) GoOn() {
 func (d *Domain) Destroy() {
 	d.t.Helper()
 	d.do("destroy", nil)
+}
+
+// Begin starts a persistent one again.
+func (d *Domain) Begin() {
+	d.t.Helper()
+	d.do("begin", nil)
 }
 
 // IsRunning tells what libvirt thinks; a libvirtd that was killed may have lost it.
