@@ -13,6 +13,7 @@ struct copy {
     char *source;
     char *mirror;
     bool is_commit;
+    bool has_ended;
 };
 
 static void clear_copy(struct copy *copy)
@@ -88,11 +89,15 @@ int copies_note(struct copies *copies, const struct disks *now)
     return r;
 }
 
-enum copy_fate copies_fate(const struct copies *copies, const char *target, const struct disks *now)
+void copies_end(struct copies *copies, const char *target)
 {
-    const struct copy *copy = find_copy(copies, target);
-    const struct disk *disk = disks_find(now, target);
+    struct copy *copy = find_copy(copies, target);
+    if (copy)
+        copy->has_ended = true;
+}
 
+static enum copy_fate fate_of(const struct copy *copy, const struct disk *disk)
+{
     if (!copy || !disk)
         return COPY_UNKNOWN;
     if (disk->has_mirror && disk->mirror)
@@ -102,14 +107,30 @@ enum copy_fate copies_fate(const struct copies *copies, const char *target, cons
     return strcmp(disk->source, copy->mirror) == 0 ? COPY_SWITCHED : COPY_GONE;
 }
 
-const char *copies_mirror(const struct copies *copies, const char *target)
+bool copies_has_switched(const struct copies *copies, const char *target, const struct disks *now)
+{
+    return fate_of(find_copy(copies, target), disks_find(now, target)) == COPY_SWITCHED;
+}
+
+static const struct copy *find_running(const struct copies *copies, const char *target)
 {
     const struct copy *copy = find_copy(copies, target);
+    return copy && !copy->has_ended ? copy : NULL;
+}
+
+enum copy_fate copies_fate(const struct copies *copies, const char *target, const struct disks *now)
+{
+    return fate_of(find_running(copies, target), disks_find(now, target));
+}
+
+const char *copies_mirror(const struct copies *copies, const char *target)
+{
+    const struct copy *copy = find_running(copies, target);
     return copy ? copy->mirror : NULL;
 }
 
 bool copies_is_commit(const struct copies *copies, const char *target)
 {
-    const struct copy *copy = find_copy(copies, target);
+    const struct copy *copy = find_running(copies, target);
     return copy && copy->is_commit;
 }

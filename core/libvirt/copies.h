@@ -29,11 +29,15 @@ int copies_note(struct copies *copies, const struct disks *now);
 void copies_forget(struct copies *copies, const char *target);
 void copies_clear(struct copies *copies);
 
-/* What has become of the last that was noted on the disk. */
+/* Its end has come, and what is left to ask is whether it has switched the disk. */
+void copies_end(struct copies *copies, const char *target);
+bool copies_has_switched(const struct copies *copies, const char *target, const struct disks *now);
+
+/* What has become of the last that was noted on the disk, and has not ended. */
 enum copy_fate copies_fate(const struct copies *copies, const char *target,
                            const struct disks *now);
 
-/* Where it leads to; NULL: not known. Belongs to the copies. */
+/* Where such a one leads to; NULL: not known. Belongs to the copies. */
 const char *copies_mirror(const struct copies *copies, const char *target);
 bool copies_is_commit(const struct copies *copies, const char *target);
 

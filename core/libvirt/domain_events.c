@@ -69,7 +69,7 @@ static void note_end(struct domain *domain, const char *id)
     if (facts_owes_earlier_end(domain->facts, id))
         return;
     request_verbs_are_moot(domain, id);
-    copies_forget(&domain->copies, id);
+    copies_end(&domain->copies, id);
 }
 
 static void happen_block_job(struct domain *domain, const struct event *event)

@@ -348,6 +348,21 @@ static bool compared(struct request *request, struct driver_reply *reply)
     return true;
 }
 
+static bool run_compare(struct request *request)
+{
+    return call_disks(request_handle(request), &request->disks, &request->call_error);
+}
+
+/* That the disk is what it was says nothing: libvirtd may have been killed over a pivot of which
+ * its successor does not know. */
+static bool compared_by_xml(struct request *request, struct driver_reply *reply)
+{
+    const struct copies *copies = &request->domain->copies;
+    if (copies_has_switched(copies, request->disk, &request->disks))
+        reply->switched = SWITCHED;
+    return true;
+}
+
 static int domain_take_snapshot(struct driver *driver, struct driver_request *asker, const char *id,
                                 const char *device, bool urgent)
 {
@@ -359,9 +374,12 @@ static int domain_take_snapshot(struct driver *driver, struct driver_request *as
 static int domain_compare_snapshot(struct driver *driver, struct driver_request *asker,
                                    const char *id, const struct driver_snapshot *before)
 {
-    static const struct request_kind kind = {.over = compared};
+    static const struct request_kind known = {.over = compared};
+    static const struct request_kind unknown = {.call = run_compare, .over = compared_by_xml};
+    const struct domain *domain = domain_of(driver);
+    bool is_known = facts_switched(domain->facts, id) != SWITCH_UNKNOWN;
     (void)before;
-    return request_launch(request_new(driver, &kind, asker, id));
+    return request_launch(request_new(driver, is_known ? &known : &unknown, asker, id));
 }
 
 static void domain_free_snapshot(struct driver_snapshot *snapshot)

@@ -176,7 +176,7 @@ void facts_clear_run(struct run *run)
     run->error = NULL;
     backup_run_clear(&run->backup);
     run->active = run->ready = run->ready_emitted = false;
-    run->pivot_sent = run->is_migration = run->is_known = false;
+    run->pivot_sent = run->is_migration = run->is_known = run->is_followed = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
 }
@@ -187,7 +187,7 @@ void facts_begin_run(struct facts *facts, struct run *run)
     facts_clear_run(run);
     run->active = true;
     run->begun = run->starts > 0 && !run->taken;
-    run->is_known = run->begun || run->taken;
+    run->is_known = run->is_followed = run->begun || run->taken;
     run->taken = false;
 }
 
@@ -308,12 +308,17 @@ static struct fact end_of(const struct facts *facts, const struct run *run, int 
     return (struct fact){.kind = FACT_COMPLETED};
 }
 
+/* A libvirtd that was killed while it pivoted or aborted a copy leaves the next one a job that has
+ * concluded, and no word of what it was told to do: that one says completed of both, and takes
+ * neither disk for switched. */
 static enum disk_switch switch_of(const struct facts *facts, const struct run *run, int type,
                                   int status)
 {
     if (!can_switch(run, type) || is_in_doubt(facts, run, type) || status == FACTS_FAILED)
         return SWITCH_UNKNOWN;
-    return status == FACTS_COMPLETED ? SWITCHED : NOT_SWITCHED;
+    if (status != FACTS_COMPLETED)
+        return NOT_SWITCHED;
+    return run->is_followed || run->pivot_sent ? SWITCHED : SWITCH_UNKNOWN;
 }
 
 /* Whether a commit that completed has switched is only asked of one that was ready. */
@@ -444,6 +449,7 @@ static void start_taken(struct facts *facts, struct run *run)
     else
         facts_begin_run(facts, run);
     run->is_known |= !in_doubt;
+    run->is_followed |= !in_doubt;
 }
 
 void facts_start_over(struct facts *facts, const char *disk, bool accepted)
@@ -497,6 +503,12 @@ int facts_migration_row(struct facts *facts, const char *disk)
 
 int facts_end_unseen(struct facts *facts, const char *disk, bool is_commit)
 {
+    struct run *run;
+    int r = facts_get_run(facts, disk, &run);
+    if (!run)
+        return r;
+    facts_note_run(facts, run);
+    run->is_followed = true; /* the disk has shown it */
     return facts_block_job(facts, disk, is_commit ? FACTS_ACTIVE_COMMIT : FACTS_COPY,
                            FACTS_COMPLETED);
 }

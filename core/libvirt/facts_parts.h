@@ -18,7 +18,8 @@ struct run {
     bool ready_emitted;
     bool pivot_sent;
     bool is_migration;
-    bool is_known; /* whether it is a migration's, where QEMU is silent */
+    bool is_known;    /* whether it is a migration's, where QEMU is silent */
+    bool is_followed; /* this libvirtd knows it from its beginning */
 
     /* Said by QEMU of the run that is active. */
     enum qemu_end end;

@@ -99,6 +99,7 @@ static void note_created(struct facts *facts, struct run *run)
 {
     if (!run->active || run->backup.jobs == 0)
         facts_begin_run(facts, run);
+    run->is_followed = true;
     run->backup.jobs += is_backup(run);
 }
 

@@ -60,6 +60,25 @@ static void c19_what_was_never_noted_is_not_guessed(void **state)
     assert_int_equal(fate(copying(NULL, "/b"), plain("/b")), COPY_UNKNOWN);
 }
 
+static void c19_of_one_that_has_ended_the_disk_is_asked_once(void **state)
+{
+    (void)state;
+    struct disk before = copying("/a", "/b"), after = plain("/b"), same = plain("/a");
+    const struct disks was = {.count = 1, .disks = &before}, is = {.count = 1, .disks = &after};
+    const struct disks stays = {.count = 1, .disks = &same};
+    struct copies copies = {0};
+
+    assert_int_equal(copies_note(&copies, &was), BJ_OK);
+    copies_end(&copies, "vda");
+    assert_true(copies_has_switched(&copies, "vda", &is));
+    assert_false(copies_has_switched(&copies, "vda", &stays));
+    assert_int_equal(copies_fate(&copies, "vda", &is), COPY_UNKNOWN); /* no job is left to end */
+    assert_null(copies_mirror(&copies, "vda"));
+    assert_int_equal(copies_note(&copies, &was), BJ_OK); /* the next one */
+    assert_int_equal(copies_fate(&copies, "vda", &stays), COPY_GONE);
+    copies_clear(&copies);
+}
+
 static void c130_the_last_that_was_noted_counts(void **state)
 {
     (void)state;
@@ -84,6 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(c130_a_copy_is_known_by_its_target),
+        cmocka_unit_test(c19_of_one_that_has_ended_the_disk_is_asked_once),
         cmocka_unit_test(c130_the_last_that_was_noted_counts),
         cmocka_unit_test(c19_a_copy_that_is_gone_may_have_switched),
         cmocka_unit_test(c19_what_was_never_noted_is_not_guessed),

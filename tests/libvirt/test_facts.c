@@ -195,6 +195,7 @@ static void b46_a_job_that_a_list_lacks_is_forgotten(void **state)
 static void b14_completed_copies_and_active_commits_have_switched(void **state)
 {
     struct heard *heard = *state;
+    qemu_status(heard, "created");
     qemu_ready(heard, 3);
     libvirt_says(heard, FACTS_COPY, FACTS_READY);
     qemu_completed(heard, 7);
@@ -204,9 +205,33 @@ static void b14_completed_copies_and_active_commits_have_switched(void **state)
     assert_active(heard, false, false);
     assert_switched(heard, SWITCHED);
 
+    qemu_status(heard, "created");
     libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_READY);
     libvirt_says(heard, FACTS_ACTIVE_COMMIT, FACTS_COMPLETED);
     assert_told(heard, "vda commit READY @0; vda commit COMPLETED @0");
+    assert_switched(heard, SWITCHED);
+}
+
+/* A libvirtd whose predecessor was killed over an abort calls the copy completed. */
+static void c19_of_a_job_that_was_there_before_completed_is_no_proof(void **state)
+{
+    struct heard *heard = *state;
+    assert_int_equal(facts_row(heard->facts, "vda", true), BJ_OK);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_switched(heard, SWITCH_UNKNOWN);
+
+    assert_int_equal(facts_row(heard->facts, "vda", true), BJ_OK);
+    facts_pivot_sent(heard->facts, "vda"); /* which this one has taken */
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
+    assert_switched(heard, SWITCHED);
+
+    assert_int_equal(facts_row(heard->facts, "vda", true), BJ_OK);
+    assert_int_equal(facts_end_unseen(heard->facts, "vda", false), BJ_OK);
+    assert_switched(heard, SWITCHED);
+
+    start_sent(heard);
+    start_over(heard, true);
+    libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
     assert_switched(heard, SWITCHED);
 }
 
@@ -362,6 +387,7 @@ static void b49_what_a_later_libvirt_may_say(void **state)
     libvirt_says(heard, FACTS_COPY, (enum facts_status)4);
     libvirt_says(heard, FACTS_COPY, (enum facts_status) - 1);
     assert_told(heard, "");
+    qemu_status(heard, "created");
     libvirt_says(heard, (enum facts_type)17, FACTS_READY);
     libvirt_says(heard, (enum facts_type)17, FACTS_COMPLETED);
     assert_told(heard, "vda  READY @0; vda  COMPLETED @0");
@@ -941,7 +967,7 @@ static void c11_without_qemu_only_a_list_knows_a_migration(void **state)
     assert_int_equal(facts_row(heard->facts, "vda", true), BJ_OK);
     libvirt_says(heard, FACTS_COPY, FACTS_COMPLETED);
     assert_told(heard, "vda  READY @0; vda mirror COMPLETED @0");
-    assert_switched(heard, SWITCHED);
+    assert_switched(heard, SWITCH_UNKNOWN); /* which the disk shows */
 
     libvirt_says(heard, FACTS_COPY, FACTS_READY);
     libvirt_says(heard, FACTS_COPY, FACTS_CANCELED);
@@ -1075,6 +1101,7 @@ int main(void)
         FACTS_TEST(b28_a_list_makes_ready_but_takes_nothing_back),
         FACTS_TEST(b46_a_job_that_a_list_lacks_is_forgotten),
         FACTS_TEST(b14_completed_copies_and_active_commits_have_switched),
+        FACTS_TEST(c19_of_a_job_that_was_there_before_completed_is_no_proof),
         FACTS_TEST(b14_other_kinds_do_not_switch),
         FACTS_TEST(b03_an_active_commit_that_completed_was_ready),
         FACTS_TEST(b66_canceled_is_what_qemu_says_it_is),
