@@ -82,7 +82,7 @@ static void begin_forwarding(hung_host *h)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = strstr(host_uri(), "socket=") + strlen("socket=");
-    assert_in_range(strlen(path), 1, sizeof address.sun_path - 1);
+    assert_int_in_range(strlen(path), 1, sizeof address.sun_path - 1);
     memcpy(address.sun_path, path, strlen(path));
     h->served = accept(h->fd, NULL, NULL);
     assert_true(h->served >= 0);
@@ -116,7 +116,7 @@ static void c131_a_hung_host_keeps_one_thread(void **state)
     int threads = count_threads();
     for (int i = 0; i < ATTEMPTS; i++)
         give_up_on(w, &h);
-    assert_in_range(count_threads(), 1, threads + 1); /* one may have begun and go again */
+    assert_int_in_range(count_threads(), 1, threads + 1); /* one may have begun and go again */
 
     expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_DEFAULT), BJ_OK);
     bj_monitor *next = hold_monitor(

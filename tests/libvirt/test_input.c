@@ -5,8 +5,10 @@
 #include "counts.h"
 #include "libvirt.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -109,7 +111,7 @@ static int connect_as_stranger(const char *uri)
     bj_future_wait(future, BJ_TIMEOUT_NONE);
     if (bj_future_error(future) != BJ_E_CONNECT)
         return 3;
-    return strstr(bj_future_text(future), "denied") ? 0 : 4;
+    return strstr(bj_future_text(future), strerror(EACCES)) ? 0 : 4;
 }
 
 static void b39_permission_denied(void **state)
@@ -203,7 +205,7 @@ static void b41_a_start_that_is_refused_leaves_no_job(void **state)
     bj_monitor *m = w->monitor;
     bj_future *refused = bj_monitor_mirror(m, "vda", "/no/such/folder/copy", "full",
                                            JSON({"format": "qcow2"}), BJ_TIMEOUT_DEFAULT);
-    names(expect(w, refused, BJ_E_REFUSED), "No such file or directory");
+    names(expect(w, refused, BJ_E_REFUSED), strerror(ENOENT)); /* libvirt says no path */
     expect(w, bj_monitor_commit(m, "vda", JSON({"active": true}), BJ_TIMEOUT_DEFAULT),
                                 BJ_E_REFUSED);
 

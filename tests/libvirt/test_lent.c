@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -351,6 +352,24 @@ static void c139_events_that_wait_are_bounded_in_bytes(void **state)
     free(disk);
 }
 
+/* What libvirt would print: the default handler does it for each error. */
+static void count_error(void *count, virErrorPtr error)
+{
+    (void)error;
+    atomic_fetch_add((atomic_int *)count, 1);
+}
+
+static void w08_a_list_prints_nothing(void **state)
+{
+    static atomic_int errors;
+    world *w = *state;
+    lender *l = lend(w);
+    w->monitor = hold_monitor(w, bj_future_monitor(answers(connecting(w, l), BJ_OK)));
+    virConnSetErrorFunc(l->conn, &errors, count_error);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_DEFAULT), BJ_OK);
+    assert_int_equal(atomic_load(&errors), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +379,7 @@ int main(void)
         DOMAIN_TEST(c133_the_loop_frees_no_domain),
         DOMAIN_TEST(c135_a_call_that_hangs_makes_no_connection_deaf),
         DOMAIN_TEST(c139_events_that_wait_are_bounded_in_bytes),
+        DOMAIN_TEST(w08_a_list_prints_nothing),
     };
     sem_init(&trick.begun, 0, 0);
     sem_init(&trick.may_free, 0, 0);

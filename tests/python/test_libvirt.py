@@ -188,7 +188,7 @@ async def test_c12_a_disk_that_fails_fails_the_backup(connect: Connect, stored: 
         )
         assert job.disks == ["vdc", "vdd"]
         stored.kill_store()
-        with pytest.raises(blockjob.JobFailed, match="vd[cd]: Input/output error"):
+        with pytest.raises(blockjob.JobFailed, match=r"vd[cd]: Input/output error"):
             await job.done()
         assert job.outcome is Outcome.FAILED
 

@@ -9,6 +9,7 @@
 #include "qemus.h"
 
 #include <dlfcn.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -45,6 +46,9 @@ static void make_glibs_context(void)
 static int host_begin(void **state)
 {
     (void)state;
+    /* As most programs do, so that libvirt speaks the user's language here, too. */
+    setlocale(LC_CTYPE, "");
+    setlocale(LC_MESSAGES, "");
     make_glibs_context();
     host = helper_start(program);
     json_t *answer = helper_do(host, JSON({"do": "host"}));
