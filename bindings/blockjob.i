@@ -15,7 +15,11 @@
 #endif
 
 %{
+#ifdef SWIGGO
+#include "core.h"
+#else
 #include <blockjob/blockjob.h>
+#endif
 %}
 
 %include <stdint.i>
