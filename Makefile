@@ -37,6 +37,8 @@
 #   make install, uninstall
 #                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
+#   make perl, check-perl, perl-install
+#                        the Perl module in build/perl; its tests; into PERL_DIR
 #   make examples, bench-programs, test-programs, libvirt-test-programs
 #                        only builds them
 #   make clean           removes build/
@@ -411,6 +413,38 @@ $(nova_venv)/.package: $(nova_venv)/.tools $(venv)/.package
 	@touch $@
 with_nova = $(with_tools) PATH="$(abspath $(nova_venv))/bin:$$PATH" PYTHONPATH=$(abspath $(nova_venv))/package
 
+# --------------------------------------------------------------------------------------- Perl
+
+# Nothing else needs it. PERL_DIR is where perl looks for modules of the system's administrator.
+perl_room := $(BUILD)/perl
+perl_built := $(perl_room)/auto/BlockJob/Core/Core.so
+PERL ?= perl
+PERL_DIR ?= $(shell $(PERL) -MConfig -e 'print $$Config{installsitearch}')
+perl_flags = $(shell $(PERL) -MConfig -e 'print "$$Config{ccflags} $$Config{cccdlflags} -I$$Config{archlibexp}/CORE"')
+
+$(perl_built): bindings/blockjob.i bindings/perl.swg perl/BlockJob.pm $(headers) $(BUILD)/libblockjob.so
+	@.ci/dependencies perl
+	$(call say,SWIG)
+	@mkdir -p $(@D) $(perl_room)/BlockJob
+	$(quiet)swig -perl5 -Wall -Werror -Icore/include -outdir $(perl_room)/BlockJob \
+		-o $(perl_room)/core_wrap.c bindings/blockjob.i
+	$(quiet)$(CC) -O2 $(perl_flags) -Icore/include -shared $(perl_room)/core_wrap.c -o $@ \
+		-L$(BUILD) -lblockjob
+	@cp perl/BlockJob.pm $(perl_room)
+
+perl: $(perl_built)
+
+check-perl: $(perl_built)
+	@.ci/dependencies test perl
+	@podchecker -warnings perl/BlockJob.pm
+	$(quiet)LD_LIBRARY_PATH='$(abspath $(BUILD))' prove -I$(perl_room) -Itests/perl tests/perl
+
+perl-install: $(perl_built)
+	$(INSTALL) -d '$(DESTDIR)$(PERL_DIR)/auto/BlockJob/Core' '$(DESTDIR)$(PERL_DIR)/BlockJob'
+	$(INSTALL) -m 755 $(perl_built) '$(DESTDIR)$(PERL_DIR)/auto/BlockJob/Core'
+	$(INSTALL) -m 644 $(perl_room)/BlockJob/Core.pm '$(DESTDIR)$(PERL_DIR)/BlockJob'
+	$(INSTALL) -m 644 perl/BlockJob.pm '$(DESTDIR)$(PERL_DIR)'
+
 # ---------------------------------------------------------------------------------------- Go
 
 # Our own tests use the library that was just built, not the copy in the Go modules; with GO_TAGS= they
@@ -732,7 +766,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all library amalgamation amalgamation-only libvirt-driver install uninstall examples bench-programs test-programs \
-	libvirt-test-programs python-install \
+	libvirt-test-programs python-install perl check-perl perl-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
 	check-embedded .check-embedded check-matrix check-roots check-libvirt-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race \
 	check-valgrind check-fuzz check-instructions demo bench format clean \

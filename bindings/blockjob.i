@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libblockjob for Python and Go: one interface, made from the public header itself.
- * Plain records and scalars only; what is particular to a language is in python.swg and go.swg.
+ * libblockjob for Python, Go and Perl: one interface, made from the public header itself. Plain
+ * records and scalars only; what is particular to a language is in python.swg, go.swg and perl.swg.
  *
- * Run SWIG from the top folder, where its own python.swg and go.swg are not hidden by ours:
+ * Run SWIG from the top folder, where its own python.swg and so on are not hidden by ours:
  *
  *     swig -python -builtin -Werror -Wall -Icore/include -outdir build -o build/core_wrap.c \
  *         bindings/blockjob.i
  */
-#ifdef SWIGPYTHON
+#if defined(SWIGPYTHON)
 %module(package="blockjob") core
+#elif defined(SWIGPERL)
+%module "BlockJob::Core"
 #else
 %module blockjob
 #endif
@@ -24,7 +26,7 @@
 
 %include <stdint.i>
 
-/* No C thread ever calls into Python or Go: they read records from a queue. */
+/* No C thread ever calls into these languages: they read records from a queue. */
 %ignore bj_log_fn;
 %ignore bj_ctx_set_log;
 %ignore bj_closure;
@@ -40,6 +42,9 @@
 #endif
 #ifdef SWIGGO
 %include "go.swg"
+#endif
+#ifdef SWIGPERL
+%include "perl.swg"
 #endif
 
 %include <blockjob/blockjob.h>

@@ -222,6 +222,11 @@ static bool loop_post(struct loop *loop, struct loop_task *task); /* any thread 
  * what it shares with its parent. */
 static bool loop_run_posted(struct loop *loop);
 
+/* Runs it when the task, the socket's handler or the timer's that is running now has returned: what
+ * a read causes many times needs to be done once. False: none is running on this thread. The task
+ * may not be given twice before it ran. */
+static bool loop_after_step(struct loop *loop, struct loop_task *task);
+
 /* As long as it is held, a loop of theirs that has nothing else to wait for goes on: for what other
  * threads will post. */
 static void loop_hold(struct loop *loop);
@@ -370,7 +375,9 @@ struct loop {
     atomic_size_t ios; /* that wait; any thread makes one */
     size_t holds;      /* loop_hold() */
     struct loop_io *dead;
-    bool freed; /* and goes when the outermost frame returns */
+    struct loop_task *wakes; /* loop_after_step() */
+    bool steps;              /* one is under way */
+    bool freed;              /* and goes when the outermost frame returns */
 };
 
 struct loop_io {
@@ -549,15 +556,41 @@ static struct loop_task *take_posts(struct loop *loop)
     return task;
 }
 
+/* False: in a child. */
+static bool end_step(struct loop *loop)
+{
+    if (is_forked(loop))
+        return false;
+    while (loop->wakes) {
+        struct loop_task *task = loop->wakes;
+        loop->wakes = task->next;
+        task->run(task);
+    }
+    loop->steps = false;
+    return true;
+}
+
+static bool loop_after_step(struct loop *loop, struct loop_task *task)
+{
+    if (!loop_is_current(loop) || !loop->steps)
+        return false;
+    task->next = loop->wakes;
+    loop->wakes = task;
+    return true;
+}
+
 /* What these post is for the next time, after sockets and timers had their turn. */
 static bool loop_run_posted(struct loop *loop)
 {
+    bool is_within = loop->steps; /* a socket's */
     for (struct loop_task *next, *task = take_posts(loop); task; task = next) {
         next = task->next;
+        loop->steps = true;
         task->run(task);
-        if (is_forked(loop))
+        if (!end_step(loop))
             return false;
     }
+    loop->steps = is_within;
     return true;
 }
 
@@ -684,10 +717,14 @@ static void run_timers(struct loop *loop)
 {
     int64_t now = loop->timers.first ? clock_monotonic_ns() : 0;
 
-    while (loop->timers.first && loop->timers.first->at <= now && !is_forked(loop)) {
+    bool goes_on = true;
+
+    while (goes_on && loop->timers.first && loop->timers.first->at <= now) {
         struct loop_timer *timer = container_of(loop->timers.first, struct loop_timer, node);
         loop_timer_stop(timer);
+        loop->steps = true;
         timer->expired(timer->user);
+        goes_on = end_step(loop);
     }
 }
 
@@ -703,8 +740,9 @@ static void turn(struct loop *loop, int ms)
     loop->is_awake = true;
     bool goes_on = loop_run_posted(loop);
     for (int i = 0; i < count && goes_on; i++) {
+        loop->steps = true;
         base_loop__on_event(events[i].data.ptr, events[i].events);
-        goes_on = !is_forked(loop);
+        goes_on = end_step(loop);
     }
     if (goes_on)
         run_timers(loop);
@@ -2097,7 +2135,7 @@ struct driver_reply {
     const char *text;
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
-    const void *value;                /* the same as the driver has parsed it, for itself */
+    void *message;                    /* the whole, for the driver itself */
     struct job_list *list;            /* query; whoever keeps it sets this to NULL */
     struct driver_snapshot *snapshot; /* take_snapshot; the same; NULL: it does not show the job */
     enum disk_switch switched;        /* compare_snapshot */

@@ -38,7 +38,8 @@ static int feed(struct frame *frame, const char *bytes, size_t len, struct outle
     char *copy = malloc(len ? len : 1);
     assert_non_null(copy);
     memcpy(copy, bytes, len);
-    int r = frame_feed(frame, copy, len, note_message, out, ret_reason);
+    const struct frame_reader reader = {.read = note_message, .user = out};
+    int r = frame_feed(frame, copy, len, &reader, ret_reason);
     free(copy);
     return r;
 }

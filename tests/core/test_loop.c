@@ -80,6 +80,7 @@ struct nest {
     struct loop *loop;
     sem_t done;
     bool inner_ran, was_inline;
+    const bool *other; /* whether the inner one of another has run */
 };
 
 static void run_inner(struct loop_task *task)
@@ -108,6 +109,41 @@ static void a_post_from_the_loop_runs_later(void **state)
     loop_post(b->ctx->loop, &n.outer);
     sem_wait_whole(&n.done);
     assert_false(n.was_inline);
+    sem_destroy(&n.done);
+}
+
+static void run_outer_with_a_wake(struct loop_task *task)
+{
+    struct nest *n = (struct nest *)task;
+    loop_after_step(n->loop, &n->inner);
+    n->was_inline = n->inner_ran;
+}
+
+static void run_after(struct loop_task *task)
+{
+    struct nest *n = (struct nest *)task;
+    n->was_inline = !*n->other;
+}
+
+/* When it has returned, and before the next one. */
+static void what_waits_for_the_end_of_a_step_runs_then(void **state)
+{
+    bench *b = *state;
+    struct loop *loop = b->ctx->loop;
+    struct nest n = {
+        .outer.run = run_outer_with_a_wake,
+        .inner.run = run_inner,
+        .loop = loop,
+    };
+    struct nest next = {.outer.run = run_after, .other = &n.inner_ran};
+    sem_init(&n.done, 0, 0);
+    assert_false(loop_after_step(loop, &n.inner)); /* not on this thread */
+    loop_post(loop, &n.outer);
+    loop_post(loop, &next.outer);
+    sem_wait_whole(&n.done);
+    settle(b->ctx);
+    assert_false(n.was_inline);
+    assert_false(next.was_inline);
     sem_destroy(&n.done);
 }
 
@@ -456,6 +492,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         on_bench(posts_of_many_threads_run_once_and_in_each_ones_order),
         on_bench(a_post_from_the_loop_runs_later),
+        on_bench(what_waits_for_the_end_of_a_step_runs_then),
         on_bench(a_stopped_loop_refuses_posts),
         on_bench(what_was_posted_before_the_stop_runs),
         on_bench(the_loop_knows_its_thread),

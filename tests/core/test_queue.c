@@ -245,6 +245,58 @@ static void records_come_in_the_order_of_the_answers(void **state)
     bj_queue_unref(queue);
 }
 
+struct batch {
+    bj_queue *queue;
+    bj_future *futures[20];
+    bool was_readable;
+};
+
+/* As the handler of a socket does when one read brings many answers. */
+static void answer_batch(void *user)
+{
+    struct batch *batch = user;
+    for (int i = 0; i < 20; i++)
+        future_answer(batch->futures[i], &(struct future_result){.error = BJ_OK});
+    batch->was_readable = is_readable(batch->queue, 0);
+}
+
+static void a_reader_is_woken_once_for_all_that_a_step_brings(void **state)
+{
+    bench *b = *state;
+    bj_record r[20];
+    struct batch batch = {.queue = queue_on(b)};
+    for (unsigned i = 0; i < 20; i++) {
+        batch.futures[i] = promise_on(b);
+        bj_future_deliver(batch.futures[i], batch.queue, i);
+    }
+    on_loop(b->ctx, answer_batch, &batch);
+    assert_false(batch.was_readable);
+    assert_true(is_readable(batch.queue, -1));
+    assert_int_equal(bj_queue_read(batch.queue, r, sizeof(bj_record), 20), 20);
+    for (int i = 0; i < 20; i++)
+        bj_future_unref(batch.futures[i]);
+    bj_queue_unref(batch.queue);
+}
+
+/* The wake-up that is still due then finds nothing, or what has come since. */
+static void what_was_read_before_the_wake_up_wakes_nobody(void **state)
+{
+    bench *b = *state;
+    bj_queue *queue = queue_on(b);
+    for (int i = 0; i < CROWD; i++) {
+        bj_record r;
+        bj_future *f = promise_on(b);
+        bj_future_deliver(f, queue, 1);
+        promise_keep(f, BJ_OK);
+        while (bj_queue_read(queue, &r, sizeof(bj_record), 1) == 0)
+            continue;
+        settle(b->ctx);
+        assert_false(is_readable(queue, 0));
+        bj_future_unref(f);
+    }
+    bj_queue_unref(queue);
+}
+
 /* A program that was made with a later release, whose records are longer. */
 static void records_are_of_the_callers_size(void **state)
 {
@@ -375,6 +427,8 @@ int main(void)
         on_bench(a_queue_may_go_with_records_in_it),
         on_bench(a_queue_lives_as_long_as_its_handles),
         on_bench(records_come_in_the_order_of_the_answers),
+        on_bench(a_reader_is_woken_once_for_all_that_a_step_brings),
+        on_bench(what_was_read_before_the_wake_up_wakes_nobody),
         on_bench(records_are_of_the_callers_size),
         on_bench(what_is_no_read),
         on_bench(each_record_comes_once_from_many_threads),

@@ -98,7 +98,8 @@ static void feed(struct outcome *o, const uint8_t *bytes, size_t len, uint8_t cu
         char *read = malloc(size); /* of its own size, so that a byte too far is seen */
         must(read != NULL, "there is memory");
         memcpy(read, bytes + at, size);
-        o->error = frame_feed(&frame, read, size, sink, o, &reason);
+        o->error = frame_feed(&frame, read, size, &(struct frame_reader){.read = sink, .user = o},
+                              &reason);
         free(read);
         must(frame.capacity <= 2 * (o->limits.bytes + 23) || frame.capacity <= len,
              "what is kept is bounded");

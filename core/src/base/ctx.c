@@ -44,6 +44,8 @@ bj_ctx *ctx_unref(bj_ctx *ctx)
     if (atomic_fetch_sub(&ctx->refs, 1) != 1)
         return NULL;
     loop_free(ctx->loop);
+    if (ctx->free_command_sets)
+        ctx->free_command_sets(ctx);
     pthread_cond_destroy(&ctx->log_returned);
     pthread_mutex_destroy(&ctx->lock);
     pthread_mutex_destroy(&ctx->close_lock);

@@ -55,8 +55,9 @@ struct bj_ctx {
 
     /* The loop's own. */
     struct ctx_member *members;
-    struct command_set *command_sets; /* shared by the monitors of like QEMUs */
-    uint64_t job_id_prefix;           /* random */
+    struct command_set *command_sets;       /* shared by the monitors of like QEMUs */
+    void (*free_command_sets)(bj_ctx *ctx); /* NULL: there has been none */
+    uint64_t job_id_prefix;                 /* random */
     uint64_t job_ids;
     uint64_t connections;
     char read_buffer[READ_BUFFER];

@@ -29,8 +29,7 @@ static size_t skip_digits(const char *text, size_t len, size_t at)
     return at;
 }
 
-/* The length of the JSON number that text begins with; 0: it begins with none. */
-static size_t number_length(const char *text, size_t len, bool *ret_integer)
+size_t json_text_number(const char *text, size_t len, bool *ret_integer)
 {
     size_t begin = len > 0 && text[0] == '-' ? 1 : 0;
     size_t at = skip_digits(text, len, begin);
@@ -84,7 +83,7 @@ static bool blank_huge_numbers(char *text, size_t len)
         }
         if (text[at] != '-' && (text[at] < '0' || text[at] > '9'))
             continue;
-        size_t n = number_length(text + at, len - at, &is_integer);
+        size_t n = json_text_number(text + at, len - at, &is_integer);
         if (n == 0)
             return false;
         if (overflows(text + at, n, is_integer)) {

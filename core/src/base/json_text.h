@@ -13,6 +13,9 @@
 /* Parses it; numbers beyond 64 bits become 0. NULL: *ret_no_memory says whether that is why. */
 json_t *json_text_load(const char *text, size_t len, size_t flags, bool *ret_no_memory);
 
+/* The length of the JSON number that `text` begins with; 0: it begins with none. */
+size_t json_text_number(const char *text, size_t len, bool *ret_integer);
+
 /* The text of the value of `key` in the object `text`, known to be valid; without the spaces around
  * it. NULL: there is none. */
 const char *json_text_find(const char *text, size_t len, const char *key, size_t *ret_len);

@@ -57,7 +57,9 @@ struct loop {
     atomic_size_t ios; /* that wait; any thread makes one */
     size_t holds;      /* loop_hold() */
     struct loop_io *dead;
-    bool freed; /* and goes when the outermost frame returns */
+    struct loop_task *wakes; /* loop_after_step() */
+    bool steps;              /* one is under way */
+    bool freed;              /* and goes when the outermost frame returns */
 };
 
 struct loop_io {
@@ -236,15 +238,41 @@ static struct loop_task *take_posts(struct loop *loop)
     return task;
 }
 
+/* False: in a child. */
+static bool end_step(struct loop *loop)
+{
+    if (is_forked(loop))
+        return false;
+    while (loop->wakes) {
+        struct loop_task *task = loop->wakes;
+        loop->wakes = task->next;
+        task->run(task);
+    }
+    loop->steps = false;
+    return true;
+}
+
+bool loop_after_step(struct loop *loop, struct loop_task *task)
+{
+    if (!loop_is_current(loop) || !loop->steps)
+        return false;
+    task->next = loop->wakes;
+    loop->wakes = task;
+    return true;
+}
+
 /* What these post is for the next time, after sockets and timers had their turn. */
 bool loop_run_posted(struct loop *loop)
 {
+    bool is_within = loop->steps; /* a socket's */
     for (struct loop_task *next, *task = take_posts(loop); task; task = next) {
         next = task->next;
+        loop->steps = true;
         task->run(task);
-        if (is_forked(loop))
+        if (!end_step(loop))
             return false;
     }
+    loop->steps = is_within;
     return true;
 }
 
@@ -371,10 +399,14 @@ static void run_timers(struct loop *loop)
 {
     int64_t now = loop->timers.first ? clock_monotonic_ns() : 0;
 
-    while (loop->timers.first && loop->timers.first->at <= now && !is_forked(loop)) {
+    bool goes_on = true;
+
+    while (goes_on && loop->timers.first && loop->timers.first->at <= now) {
         struct loop_timer *timer = container_of(loop->timers.first, struct loop_timer, node);
         loop_timer_stop(timer);
+        loop->steps = true;
         timer->expired(timer->user);
+        goes_on = end_step(loop);
     }
 }
 
@@ -390,8 +422,9 @@ static void turn(struct loop *loop, int ms)
     loop->is_awake = true;
     bool goes_on = loop_run_posted(loop);
     for (int i = 0; i < count && goes_on; i++) {
+        loop->steps = true;
         on_event(events[i].data.ptr, events[i].events);
-        goes_on = !is_forked(loop);
+        goes_on = end_step(loop);
     }
     if (goes_on)
         run_timers(loop);

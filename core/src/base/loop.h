@@ -57,6 +57,11 @@ bool loop_post(struct loop *loop, struct loop_task *task); /* any thread */
  * what it shares with its parent. */
 bool loop_run_posted(struct loop *loop);
 
+/* Runs it when the task, the socket's handler or the timer's that is running now has returned: what
+ * a read causes many times needs to be done once. False: none is running on this thread. The task
+ * may not be given twice before it ran. */
+bool loop_after_step(struct loop *loop, struct loop_task *task);
+
 /* As long as it is held, a loop of theirs that has nothing else to wait for goes on: for what other
  * threads will post. */
 void loop_hold(struct loop *loop);

@@ -3,6 +3,7 @@
  * Completion queues; see queue.h.
  */
 #include "delivery/queue.h"
+#include "base/container_of.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ struct bj_queue {
     struct queue_source **last;
     struct queue_source *bound; /* all that may report yet; a reference to each */
     bool dead;                  /* nobody will read it any more */
+    bool waking;                /* `wake` is on its way */
+    struct loop_task wake;
 
     /* The reader's own. */
     bj_record *records;         /* before they are given out in the caller's size */
@@ -72,6 +75,31 @@ static void signal_fd(const bj_queue *queue)
     eventfd_write(queue->fd, 1); /* can't be full: it is 0 when this is called */
 }
 
+static void run_wake(struct loop_task *task)
+{
+    bj_queue *queue = container_of(task, bj_queue, wake);
+
+    ctx_lock(queue->ctx);
+    queue->waking = false;
+    if (queue->first)
+        signal_fd(queue);
+    ctx_unlock(queue->ctx);
+    queue_unref_memory(queue);
+}
+
+/* Once for all that a read brings: else the reader would run for the first of it alone. */
+static void wake_reader(bj_queue *queue)
+{
+    if (queue->waking)
+        return;
+    queue->wake.run = run_wake;
+    queue->waking = loop_after_step(queue->ctx->loop, &queue->wake);
+    if (queue->waking)
+        atomic_fetch_add(&queue->refs, 1);
+    else
+        signal_fd(queue);
+}
+
 static void append(bj_queue *queue, struct queue_source *source)
 {
     source->queued = true;
@@ -90,7 +118,7 @@ void queue_push(struct queue_source *source)
     bool was_empty = queue->first == NULL;
     append(queue, source);
     if (was_empty)
-        signal_fd(queue);
+        wake_reader(queue);
 }
 
 static struct queue_source *pop(bj_queue *queue)

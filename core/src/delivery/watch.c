@@ -334,14 +334,38 @@ static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
 
 static void post_callback(bj_watch *watch);
 
+static void run_wake(struct loop_task *task)
+{
+    bj_watch *watch = container_of(task, bj_watch, task);
+
+    ctx_lock(watch->ctx);
+    watch->posted = false;
+    pthread_cond_signal(&watch->wake);
+    ctx_unlock(watch->ctx);
+    watch_unref_memory(watch);
+}
+
+/* Once for all that a read brings. */
+static void wake_puller(bj_watch *watch)
+{
+    if (watch->posted)
+        return;
+    watch->task.run = run_wake;
+    watch->posted = loop_after_step(watch->ctx->loop, &watch->task);
+    if (watch->posted)
+        watch_ref_memory(watch);
+    else
+        pthread_cond_signal(&watch->wake);
+}
+
 static void wake_reader(bj_watch *watch)
 {
     if (watch->reader == WATCH_CALLBACK)
         post_callback(watch);
     else if (watch->reader == WATCH_QUEUE)
         queue_push(&watch->source);
-    else
-        pthread_cond_signal(&watch->wake);
+    else if (watch->reader == WATCH_PULL)
+        wake_puller(watch);
 }
 
 /* Under the lock. After bj_watch_close() nothing comes but CLOSED. */

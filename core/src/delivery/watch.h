@@ -52,7 +52,7 @@ struct bj_watch {
     bool drained; /* CLOSED was read */
     enum { WATCH_UNREAD, WATCH_CALLBACK, WATCH_QUEUE, WATCH_PULL } reader;
     bj_watch_closure closure;
-    bool posted; /* `task` is on its way, to call the closure */
+    bool posted; /* `task` is on its way, to call the closure or to wake who sleeps */
     struct queue_source source;
     pthread_cond_t wake;        /* bj_watch_next() */
     struct watch_entry *pulled; /* what it gave out last */

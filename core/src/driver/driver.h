@@ -29,7 +29,7 @@ struct driver_reply {
     const char *text;
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
-    const void *value;                /* the same as the driver has parsed it, for itself */
+    void *message;                    /* the whole, for the driver itself */
     struct job_list *list;            /* query; whoever keeps it sets this to NULL */
     struct driver_snapshot *snapshot; /* take_snapshot; the same; NULL: it does not show the job */
     enum disk_switch switched;        /* compare_snapshot */

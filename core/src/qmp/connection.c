@@ -9,7 +9,7 @@
 #include "qmp/dial.h"
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
-#include "qmp/status_event.h"
+#include "qmp/read_in_place.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -96,7 +96,19 @@ int qmp_ask(struct qmp *qmp, struct driver_request *request, const char *name,
 
 /* -------------------------------------------------------------------- replies */
 
-static void read_reply(struct qmp *qmp, const struct message *message)
+const json_t *qmp_reply_value(struct driver_reply *reply)
+{
+    if (reply->error != BJ_OK)
+        return NULL;
+    const json_t *value = message_value(reply->message);
+    if (!value) {
+        reply->error = BJ_E_NOMEM;
+        reply->text = bj_error_text(BJ_E_NOMEM);
+    }
+    return value;
+}
+
+static void read_reply(struct qmp *qmp, struct message *message)
 {
     struct command *command = outbox_match(&qmp->outbox, message, qmp_knows_command, qmp);
     if (!command) {
@@ -112,7 +124,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
         .text = message->text,
         .json = message->raw,
         .json_len = message->raw_len,
-        .value = message->value,
+        .message = message,
     };
     command_answer(command, &reply);
     if (qmp->stage != QMP_DOWN)
@@ -142,67 +154,29 @@ static void read_event(struct qmp *qmp, const struct message *message)
 
 /* -------------------------------------------------------------------- reading */
 
-/* The short way from READY to complete, and through the floods of 10.0 (B29). Who watches events
- * wants them as they are. */
-static bool has_short_way(const struct qmp *qmp)
+static void read_message(struct qmp *qmp, struct message *message)
 {
-    return qmp->stage == QMP_UP && !qmp->sink->wants_events(qmp->user);
-}
-
-static void feed_status(struct qmp *qmp, const struct status_event *event)
-{
-    struct fact fact = {
-        .kind = FACT_STATUS,
-        .id = event->id,
-        .type = "",
-        .status = job_status_of(event->status),
-        .timestamp_us = event->timestamp_us,
-    };
-    qmp->sink->fact(qmp->user, &fact);
-}
-
-static bool read_status_event(struct qmp *qmp, const char *text, size_t len)
-{
-    struct status_event event;
-    if (!has_short_way(qmp) || !status_event_read(text, len, &event))
-        return false;
-    feed_status(qmp, &event);
-    return true;
-}
-
-/* The statuses that a read begins with need no framing either; returns how many bytes they took. */
-static size_t read_first_statuses(struct qmp *qmp, const char *text, size_t len)
-{
-    size_t at = 0;
-    struct status_event event;
-
-    for (size_t used; frame_is_empty(&qmp->frame) && has_short_way(qmp) &&
-                      (used = status_event_begin(text + at, len - at, &event)) > 0;
-         at += used)
-        feed_status(qmp, &event);
-    return at;
-}
-
-static int read_tree(struct qmp *qmp, const char *text, size_t len)
-{
-    struct message message;
-    const char *reason = NULL;
-
-    int r = message_parse(text, len, &message, &reason);
-    if (r != BJ_OK) {
-        qmp_go_down(qmp, r, text_printf("%s sent %s", qmp_uri(qmp), reason));
-        return r;
-    }
-    if (message.kind == MESSAGE_EVENT)
-        read_event(qmp, &message);
-    else if (message.kind != MESSAGE_GREETING && qmp->stage > QMP_GREETING)
-        read_reply(qmp, &message);
-    else if (message.kind == MESSAGE_GREETING && qmp->stage == QMP_GREETING)
-        qmp_read_greeting(qmp, &message);
+    if (message->kind == MESSAGE_EVENT)
+        read_event(qmp, message);
+    else if (message->kind != MESSAGE_GREETING && qmp->stage > QMP_GREETING)
+        read_reply(qmp, message);
+    else if (message->kind == MESSAGE_GREETING && qmp->stage == QMP_GREETING)
+        qmp_read_greeting(qmp, message);
     else /* QEMU gives us what it owed to the client before: 60 of 5,000 quick reconnects to 7.2 */
         ctx_log(qmp->ctx, "%s sent what does not belong there", qmp_uri(qmp));
-    message_clear(&message);
-    return 0;
+    message_clear(message);
+}
+
+static int read_in_buffer(void *user, const char *bytes, size_t len, size_t *ret_used)
+{
+    struct qmp *qmp = user;
+    struct message_room room;
+    struct message message;
+
+    *ret_used = read_in_place(bytes, len, &qmp->frame.limits, &room, &message);
+    if (*ret_used > 0)
+        read_message(qmp, &message);
+    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
 /* The tree of a message with so many tokens may take 16 MiB and more. malloc would keep them. */
@@ -215,17 +189,25 @@ static void give_memory_back(void)
 #endif
 }
 
-static int read_message(void *user, char *text, size_t len)
+static int read_whole(void *user, char *text, size_t len)
 {
     struct qmp *qmp = user;
     size_t tokens = qmp->frame.tokens; /* as long as the connection lives */
-    int r = 0;
+    struct message_room room;
+    struct message message;
+    const char *reason = NULL;
 
-    if (!read_status_event(qmp, text, len))
-        r = read_tree(qmp, text, len);
+    if (read_in_place(text, len, &qmp->frame.limits, &room, &message) == 0) {
+        int r = message_parse(text, len, &message, &reason);
+        if (r != BJ_OK) {
+            qmp_go_down(qmp, r, text_printf("%s sent %s", qmp_uri(qmp), reason));
+            return r;
+        }
+    }
+    read_message(qmp, &message);
     if (tokens >= TOKENS_OF_A_LARGE_TREE)
         give_memory_back();
-    return r == 0 && qmp->stage == QMP_DOWN ? BJ_E_CLOSED : r;
+    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
 /* Mostly ECONNRESET, even when QEMU quits in peace. */
@@ -245,9 +227,12 @@ static void end_of_stream(struct qmp *qmp, int error)
 static void feed(struct qmp *qmp, size_t len)
 {
     const char *reason = NULL;
-    char *text = qmp->ctx->read_buffer;
-    size_t at = read_first_statuses(qmp, text, len);
-    int r = frame_feed(&qmp->frame, text + at, len - at, read_message, qmp, &reason);
+    const struct frame_reader reader = {
+        .read = read_whole,
+        .read_in_place = read_in_buffer,
+        .user = qmp,
+    };
+    int r = frame_feed(&qmp->frame, qmp->ctx->read_buffer, len, &reader, &reason);
 
     if (r == 0 || qmp->stage == QMP_DOWN)
         return;

@@ -136,11 +136,11 @@ static int keep(struct frame *frame, const char *bytes, size_t len)
 /* Hands over the message that ends with these bytes: straight from the reader's buffer when it
  * all lies there, else from ours, which is given back at once so that idle monitors cost nothing.
  */
-static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user)
+static int emit(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader)
 {
     int r;
     if (!frame->data) {
-        r = sink(user, bytes, len);
+        r = reader->read(reader->user, bytes, len);
         frame->tokens = 0;
         return r;
     }
@@ -152,37 +152,50 @@ static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, 
     frame->len = frame->capacity = 0;
 
     if (r == 0)
-        r = sink(user, text, text_len);
+        r = reader->read(reader->user, text, text_len);
     frame->tokens = 0;
     free(text);
     return r;
 }
 
-int frame_feed(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user,
+/* What begins, or goes on, with bytes[0]. */
+static int take_bytes(struct frame *frame, char *bytes, size_t len,
+                      const struct frame_reader *reader, size_t *ret_used, const char **ret_reason)
+{
+    bool whole;
+    int r = measure(frame, bytes, len, ret_used, &whole, ret_reason);
+    if (r != 0)
+        return r;
+    return whole ? emit(frame, bytes, *ret_used, reader) : keep(frame, bytes, *ret_used);
+}
+
+/* The same between messages. */
+static int take_message(struct frame *frame, char *bytes, size_t len,
+                        const struct frame_reader *reader, size_t *ret_used,
+                        const char **ret_reason)
+{
+    *ret_used = 0;
+    if (is_space(bytes[0])) {
+        *ret_used = 1;
+        return 0;
+    }
+    if (bytes[0] != '{') {
+        *ret_reason = "something that is not a JSON object";
+        return BJ_E_PROTOCOL;
+    }
+    int r = reader->read_in_place ? reader->read_in_place(reader->user, bytes, len, ret_used) : 0;
+    return r != 0 || *ret_used > 0 ? r
+                                   : take_bytes(frame, bytes, len, reader, ret_used, ret_reason);
+}
+
+int frame_feed(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader,
                const char **ret_reason)
 {
-    size_t at = 0;
-
-    while (at < len) {
-        if (frame->nesting == 0 && is_space(bytes[at])) {
-            at++;
-            continue;
-        }
-        if (frame->nesting == 0 && bytes[at] != '{') {
-            *ret_reason = "something that is not a JSON object";
-            return BJ_E_PROTOCOL;
-        }
-
-        size_t used;
-        bool whole;
-        int r = measure(frame, bytes + at, len - at, &used, &whole, ret_reason);
-        if (r == 0 && whole)
-            r = emit(frame, bytes + at, used, sink, user);
-        else if (r == 0)
-            r = keep(frame, bytes + at, used);
-        if (r != 0)
-            return r;
-        at += used;
+    int r = 0;
+    for (size_t at = 0, used; r == 0 && at < len; at += used) {
+        bool is_between = frame->nesting == 0;
+        r = is_between ? take_message(frame, bytes + at, len - at, reader, &used, ret_reason)
+                       : take_bytes(frame, bytes + at, len - at, reader, &used, ret_reason);
     }
-    return 0;
+    return r;
 }

@@ -24,23 +24,32 @@ struct frame {
     size_t capacity;
 
     /* Where the scanner stands in it. */
-    size_t tokens; /* while the sink is called: the whole message's */
+    size_t tokens; /* while it is read: the whole message's */
     size_t nesting;
     bool in_string;
     bool in_escape;
     bool in_scalar;
 };
 
-/* `text` is one whole message; it may be changed but not kept. Not 0 stops frame_feed(). */
-typedef int frame_sink(void *user, char *text, size_t len);
+/* Where the messages go. */
+struct frame_reader {
+    /* One whole message; it may be changed but not kept. Not 0 stops frame_feed(). */
+    int (*read)(void *user, char *text, size_t len);
+
+    /* Called first with what comes between messages, and may take a message off its beginning
+     * itself: *ret_used tells how many bytes it took, 0: none. The same answers. May be NULL. */
+    int (*read_in_place)(void *user, const char *bytes, size_t len, size_t *ret_used);
+
+    void *user;
+};
 
 void frame_init(struct frame *frame, const struct frame_limits *limits);
 void frame_clear(struct frame *frame);
 bool frame_is_empty(const struct frame *frame); /* between messages */
 
-/* 0; or what the sink returned; or BJ_E_NOMEM; or BJ_E_PROTOCOL with *ret_reason, a static string.
- * After anything but 0 the stream can't go on. */
-int frame_feed(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user,
+/* 0; or what the reader returned; or BJ_E_NOMEM; or BJ_E_PROTOCOL with *ret_reason, a static
+ * string. After anything but 0 the stream can't go on. */
+int frame_feed(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader,
                const char **ret_reason);
 
 #endif

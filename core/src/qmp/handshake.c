@@ -83,7 +83,10 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         handshake_failed(qmp, reply);
         return;
     }
-    qmp->commands = command_set_get(qmp->ctx, reply->value);
+    qmp->commands = command_set_find(qmp->ctx, reply->json, reply->json_len);
+    const json_t *value = qmp->commands ? NULL : qmp_reply_value(reply);
+    if (value)
+        qmp->commands = command_set_new(qmp->ctx, reply->json, reply->json_len, value);
     if (!qmp->commands) {
         qmp_go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
         return;

@@ -21,23 +21,27 @@ static const char *string_at(const json_t *object, const char *key)
 /* QEMU's ids and types are shorter than 128 bytes; a peer that sends more wants our memory. */
 #define WORD_MAX 1024
 
-static const char *read_status(const json_t *data, struct fact *fact)
+static const char *word_of(const struct message *event, enum event_word word)
+{
+    return event->words[word] ? event->words[word] : "";
+}
+
+static const char *read_status(const struct message *event, struct fact *fact)
 {
     fact->kind = FACT_STATUS;
-    fact->status = job_status_of(string_at(data, "status"));
-    return string_at(data, "id");
+    fact->status = job_status_of(word_of(event, WORD_STATUS));
+    return word_of(event, WORD_ID);
 }
 
-static const char *read_block_job(const json_t *data, struct fact *fact)
+static const char *read_block_job(const struct message *event, struct fact *fact)
 {
-    const char *id = string_at(data, "device");
-    fact->type = string_at(data, "type");
-    return *id ? id : string_at(data, "id"); /* PENDING's key is id (B42) */
+    const char *id = word_of(event, WORD_DEVICE);
+    fact->type = word_of(event, WORD_TYPE);
+    return *id ? id : word_of(event, WORD_ID); /* PENDING's key is id (B42) */
 }
 
-static const char *stop_reason(const json_t *data)
+static const char *stop_reason(const char *operation)
 {
-    const char *operation = string_at(data, "operation");
     if (strcmp(operation, "read") == 0)
         return "a read error stopped it: mend the source and resume it, or abort it with force";
     if (strcmp(operation, "write") == 0)
@@ -48,29 +52,28 @@ static const char *stop_reason(const json_t *data)
 
 bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
-    const json_t *data = event->value;
     const char *name = event->name;
     const char *id = "";
 
     *ret = (struct fact){.type = "", .timestamp_us = event->timestamp_us};
 
     if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
-        id = read_status(data, ret);
+        id = read_status(event, ret);
     } else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
-        id = read_block_job(data, ret);
+        id = read_block_job(event, ret);
         name += 10;
         if (strcmp(name, "READY") == 0) {
             ret->kind = FACT_READY;
         } else if (strcmp(name, "COMPLETED") == 0) {
             ret->kind = FACT_COMPLETED;
-            ret->error = json_string_value(json_object_get(data, "error"));
+            ret->error = event->words[WORD_ERROR];
         } else if (strcmp(name, "CANCELLED") == 0) {
             ret->kind = FACT_CANCELLED;
         } else if (strcmp(name, "PENDING") == 0) {
             ret->kind = FACT_PENDING;
-        } else if (strcmp(name, "ERROR") == 0 && strcmp(string_at(data, "action"), "stop") == 0) {
+        } else if (strcmp(name, "ERROR") == 0 && strcmp(word_of(event, WORD_ACTION), "stop") == 0) {
             ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
-            ret->error = stop_reason(data);
+            ret->error = stop_reason(word_of(event, WORD_OPERATION));
         } else {
             return false;
         }

@@ -28,16 +28,48 @@ static int64_t timestamp_of(const json_t *root)
     return seconds * 1000000 + micros;
 }
 
+static const struct {
+    const char *key;
+    size_t len;
+} event_words[EVENT_WORDS] = {
+#define KEY(key)                                                                                   \
+    {                                                                                              \
+        key, sizeof key - 1                                                                        \
+    }
+    [WORD_ID] = KEY("id"),         [WORD_DEVICE] = KEY("device"),
+    [WORD_TYPE] = KEY("type"),     [WORD_STATUS] = KEY("status"),
+    [WORD_ERROR] = KEY("error"),   [WORD_OPERATION] = KEY("operation"),
+    [WORD_ACTION] = KEY("action"),
+#undef KEY
+};
+
+int event_word_of(const char *key, size_t len)
+{
+    for (int word = 0; word < EVENT_WORDS; word++)
+        if (event_words[word].len == len && memcmp(event_words[word].key, key, len) == 0)
+            return word;
+    return -1;
+}
+
+static void read_event(const char *text, size_t len, struct message *m)
+{
+    const json_t *data = json_object_get(m->root, "data");
+
+    m->kind = MESSAGE_EVENT;
+    m->value = data;
+    m->name = string_of(m->root, "event");
+    m->timestamp_us = timestamp_of(m->root);
+    m->raw = json_text_find(text, len, "data", &m->raw_len);
+    for (int word = 0; word < EVENT_WORDS; word++)
+        m->words[word] = json_string_value(json_object_get(data, event_words[word].key));
+}
+
 static int read_root(const char *text, size_t len, struct message *m)
 {
     const json_t *value;
 
-    if ((value = json_object_get(m->root, "event")) && json_is_string(value)) {
-        m->kind = MESSAGE_EVENT;
-        m->name = json_string_value(value);
-        m->value = json_object_get(m->root, "data");
-        m->timestamp_us = timestamp_of(m->root);
-        m->raw = json_text_find(text, len, "data", &m->raw_len);
+    if (json_is_string(json_object_get(m->root, "event"))) {
+        read_event(text, len, m);
     } else if ((value = json_object_get(m->root, "return"))) {
         m->kind = MESSAGE_RETURN;
         m->value = value;
@@ -52,7 +84,9 @@ static int read_root(const char *text, size_t len, struct message *m)
     } else {
         return BJ_E_PROTOCOL;
     }
-    m->id = json_object_get(m->root, "id");
+    const json_t *id = json_object_get(m->root, "id");
+    m->has_id = id != NULL;
+    m->id = json_integer_value(id);
 
     /* A key in another spelling ("\\u0072eturn"), which QEMU never uses. */
     bool has_raw = m->kind == MESSAGE_RETURN || m->kind == MESSAGE_EVENT;
@@ -85,6 +119,17 @@ void message_clear(struct message *message)
 {
     json_decref(message->root);
     *message = (struct message){0};
+}
+
+const json_t *message_value(struct message *message)
+{
+    bool no_memory;
+    if (!message->value && message->raw) {
+        message->root = json_text_load(message->raw, message->raw_len,
+                                       JSON_ALLOW_NUL | JSON_DECODE_ANY, &no_memory);
+        message->value = message->root;
+    }
+    return message->value;
 }
 
 /* Room for every 64-bit number and its end. */

@@ -236,12 +236,10 @@ void outbox_fail(struct outbox *outbox, int error, const char *text)
 
 /* -------------------------------------------------------------------- replies */
 
-static struct command **find_id(struct outbox *outbox, const json_t *id)
+static struct command **find_id(struct outbox *outbox, int64_t id)
 {
-    if (!json_is_integer(id))
-        return NULL;
     for (struct command **link = &outbox->in_flight; *link; link = &(*link)->next)
-        if ((json_int_t)(*link)->id == json_integer_value(id))
+        if ((int64_t)(*link)->id == id)
             return link;
     return NULL;
 }
@@ -266,8 +264,8 @@ static struct command **find_without_id(struct outbox *outbox, const struct mess
 struct command *outbox_match(struct outbox *outbox, const struct message *message,
                              qmp_has_command *has_command, void *user)
 {
-    struct command **link = message->id ? find_id(outbox, message->id)
-                                        : find_without_id(outbox, message, has_command, user);
+    struct command **link = message->has_id ? find_id(outbox, message->id)
+                                            : find_without_id(outbox, message, has_command, user);
     struct command *command = link ? *link : NULL;
     if (!command)
         return NULL;

@@ -69,6 +69,10 @@ static inline bool qmp_knows_command(void *user, const char *command)
 int qmp_ask(struct qmp *qmp, struct driver_request *request, const char *name,
             const char *arguments, bool urgent);
 
+/* The value that a command returned, as a tree that belongs to the reply. NULL: reply->error says
+ * why there is none. */
+const json_t *qmp_reply_value(struct driver_reply *reply);
+
 /* Sends a command that was made before; takes it over. */
 void qmp_submit(struct qmp *qmp, struct command *command, struct driver_request *request);
 

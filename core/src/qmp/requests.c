@@ -57,6 +57,7 @@ int qmp_takes(struct driver *driver, const char *command)
 static void schema_known(struct driver_request *request, struct driver_reply *reply)
 {
     struct start_commands *commands = container_of(request, struct start_commands, request);
+    const json_t *schema = qmp_reply_value(reply);
     bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
     struct driver_reply known = {
         .error = is_answer ? BJ_OK : reply->error,
@@ -66,7 +67,7 @@ static void schema_known(struct driver_request *request, struct driver_reply *re
 
     commands->under_way = false;
     if (is_answer)
-        start_commands_learn(commands, reply->error == BJ_OK ? reply->value : NULL);
+        start_commands_learn(commands, schema);
     start_commands_answer(commands, &known);
 }
 
@@ -209,7 +210,7 @@ static void finish_query(struct query *query)
 
 static void query_part_done(struct query *query, json_t **part, struct driver_reply *reply)
 {
-    const json_t *rows = reply->value;
+    const json_t *rows = qmp_reply_value(reply);
 
     if (reply->error == BJ_OK && json_is_array(rows)) {
         *part = json_incref((json_t *)rows);

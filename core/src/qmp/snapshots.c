@@ -41,11 +41,11 @@ static void answer(struct graph_request *request, const struct driver_reply *rep
 }
 
 /* Takes them first: an asker that is answered may ask again. */
-static void answer_all(struct graph_request **requests, const struct driver_reply *reply)
+static void answer_all(struct graph_request **requests, struct driver_reply *reply)
 {
     struct graph_request *request = *requests;
-    struct qmp_graph *graph =
-        request && reply->error == BJ_OK ? qmp_graph_open(reply->value) : NULL;
+    const json_t *nodes = request ? qmp_reply_value(reply) : NULL;
+    struct qmp_graph *graph = nodes ? qmp_graph_open(nodes) : NULL;
 
     *requests = NULL;
     while (request) {

@@ -155,6 +155,11 @@ static bool loop_post(struct loop *loop, struct loop_task *task); /* any thread 
  * what it shares with its parent. */
 static bool loop_run_posted(struct loop *loop);
 
+/* Runs it when the task, the socket's handler or the timer's that is running now has returned: what
+ * a read causes many times needs to be done once. False: none is running on this thread. The task
+ * may not be given twice before it ran. */
+static bool loop_after_step(struct loop *loop, struct loop_task *task);
+
 /* As long as it is held, a loop of theirs that has nothing else to wait for goes on: for what other
  * threads will post. */
 static void loop_hold(struct loop *loop);
@@ -230,8 +235,9 @@ struct bj_ctx {
 
     /* The loop's own. */
     struct ctx_member *members;
-    struct command_set *command_sets; /* shared by the monitors of like QEMUs */
-    uint64_t job_id_prefix;           /* random */
+    struct command_set *command_sets;       /* shared by the monitors of like QEMUs */
+    void (*free_command_sets)(bj_ctx *ctx); /* NULL: there has been none */
+    uint64_t job_id_prefix;                 /* random */
     uint64_t job_ids;
     uint64_t connections;
     char read_buffer[READ_BUFFER];
@@ -1443,7 +1449,7 @@ struct bj_watch {
     bool drained; /* CLOSED was read */
     enum { WATCH_UNREAD, WATCH_CALLBACK, WATCH_QUEUE, WATCH_PULL } reader;
     bj_watch_closure closure;
-    bool posted; /* `task` is on its way, to call the closure */
+    bool posted; /* `task` is on its way, to call the closure or to wake who sleeps */
     struct queue_source source;
     pthread_cond_t wake;        /* bj_watch_next() */
     struct watch_entry *pulled; /* what it gave out last */
@@ -1580,7 +1586,7 @@ struct driver_reply {
     const char *text;
     const char *json; /* execute: the value, not terminated */
     size_t json_len;
-    const void *value;                /* the same as the driver has parsed it, for itself */
+    void *message;                    /* the whole, for the driver itself */
     struct job_list *list;            /* query; whoever keeps it sets this to NULL */
     struct driver_snapshot *snapshot; /* take_snapshot; the same; NULL: it does not show the job */
     enum disk_switch switched;        /* compare_snapshot */
@@ -3340,6 +3346,9 @@ int64_t bj_job_time(bj_job *job, bj_moment moment)
 
 /* Parses it; numbers beyond 64 bits become 0. NULL: *ret_no_memory says whether that is why. */
 static json_t *json_text_load(const char *text, size_t len, size_t flags, bool *ret_no_memory);
+
+/* The length of the JSON number that `text` begins with; 0: it begins with none. */
+static size_t json_text_number(const char *text, size_t len, bool *ret_integer);
 
 /* The text of the value of `key` in the object `text`, known to be valid; without the spaces around
  * it. NULL: there is none. */
@@ -5368,24 +5377,47 @@ bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char
 
 enum message_kind { MESSAGE_GREETING, MESSAGE_RETURN, MESSAGE_ERROR, MESSAGE_EVENT };
 
+/* The strings in an event's data that say which job it is about, and what of it. */
+enum event_word {
+    WORD_ID,
+    WORD_DEVICE,
+    WORD_TYPE,
+    WORD_STATUS,
+    WORD_ERROR,
+    WORD_OPERATION,
+    WORD_ACTION,
+    EVENT_WORDS
+};
+
 struct message {
     enum message_kind kind;
-    json_t *root; /* owned: message_clear() */
+    json_t *root; /* owned: message_clear(); NULL of one that was read in place */
 
-    /* All of these belong to root or to the text that was parsed. */
-    const json_t *id;    /* replies; NULL if QEMU gave none */
-    const json_t *value; /* greeting: "QMP"; return: "return"; event: "data", or NULL */
-    const char *raw;     /* the value's own text, so that every integer in it is exact (B55) */
+    /* All of these belong to root or to the text that was read. */
+    const json_t *value; /* greeting: "QMP"; return: "return"; event: "data". NULL: there is none,
+                            or it was read in place: message_value() */
+    const char *raw;     /* the own text of "return", or of an event's "data" (NULL: it has none),
+                            so that every integer in it is exact (B55) */
     size_t raw_len;
-    const char *name;     /* event: its name; error: its class, or "" */
-    const char *text;     /* error: its description, or "" */
-    int64_t timestamp_us; /* event: microseconds since 1970, or 0 */
+    const char *name;               /* event: its name; error: its class, or "" */
+    const char *text;               /* error: its description, or "" */
+    const char *words[EVENT_WORDS]; /* event; NULL: not there, or no string */
+    int64_t timestamp_us;           /* event: microseconds since 1970, or 0 */
+    int64_t id;                     /* replies; 0 if it is no number */
+    bool has_id;                    /* QEMU gave one */
 };
+
+/* Which word `key` is the key of; -1: of none. */
+static int event_word_of(const char *key, size_t len);
 
 /* 0, BJ_E_NOMEM, or BJ_E_PROTOCOL with *ret_reason, a static string. `text` is changed only where
  * it holds a number that no 64-bit integer or double can hold, and only in a copy. */
 static int message_parse(const char *text, size_t len, struct message *ret, const char **ret_reason);
 static void message_clear(struct message *message);
+
+/* What "return" says, as a tree, which is built when somebody asks and belongs to the message.
+ * NULL: no memory. */
+static const json_t *message_value(struct message *message);
 
 /* One command as a line. `arguments` is the text of a JSON object or NULL. malloc'ed; NULL when
  * memory is short. */
@@ -6537,6 +6569,8 @@ static bj_ctx *ctx_unref(bj_ctx *ctx)
     if (atomic_fetch_sub(&ctx->refs, 1) != 1)
         return NULL;
     loop_free(ctx->loop);
+    if (ctx->free_command_sets)
+        ctx->free_command_sets(ctx);
     pthread_cond_destroy(&ctx->log_returned);
     pthread_mutex_destroy(&ctx->lock);
     pthread_mutex_destroy(&ctx->close_lock);
@@ -6866,12 +6900,12 @@ static void ctx_log(bj_ctx *ctx, const char *format, ...)
  * Names and short sentences for error codes and outcomes.
  */
 
-struct base_error__word {
+struct word {
     const char *name;
     const char *text;
 };
 
-static const struct base_error__word errors[] = {
+static const struct word errors[] = {
     [BJ_OK] = {"BJ_OK", "success"},
     [-BJ_E_INVAL] = {"BJ_E_INVAL", "an argument makes no sense"},
     [-BJ_E_NOMEM] = {"BJ_E_NOMEM", "out of memory"},
@@ -6908,9 +6942,9 @@ static const char *const outcomes[] = {
     [BJ_OUTCOME_LOST] = "LOST",
 };
 
-static const struct base_error__word *error_word(int error)
+static const struct word *error_word(int error)
 {
-    static const struct base_error__word unknown = {"BJ_E_?", "unknown error code"};
+    static const struct word unknown = {"BJ_E_?", "unknown error code"};
     size_t n = sizeof errors / sizeof errors[0];
 
     if (error > 0 || error <= -(int)n)
@@ -7213,8 +7247,7 @@ static size_t skip_digits(const char *text, size_t len, size_t at)
     return at;
 }
 
-/* The length of the JSON number that text begins with; 0: it begins with none. */
-static size_t number_length(const char *text, size_t len, bool *ret_integer)
+static size_t json_text_number(const char *text, size_t len, bool *ret_integer)
 {
     size_t begin = len > 0 && text[0] == '-' ? 1 : 0;
     size_t at = skip_digits(text, len, begin);
@@ -7268,7 +7301,7 @@ static bool blank_huge_numbers(char *text, size_t len)
         }
         if (text[at] != '-' && (text[at] < '0' || text[at] > '9'))
             continue;
-        size_t n = number_length(text + at, len - at, &is_integer);
+        size_t n = json_text_number(text + at, len - at, &is_integer);
         if (n == 0)
             return false;
         if (overflows(text + at, n, is_integer)) {
@@ -7608,7 +7641,9 @@ struct loop {
     atomic_size_t ios; /* that wait; any thread makes one */
     size_t holds;      /* loop_hold() */
     struct loop_io *dead;
-    bool freed; /* and goes when the outermost frame returns */
+    struct loop_task *wakes; /* loop_after_step() */
+    bool steps;              /* one is under way */
+    bool freed;              /* and goes when the outermost frame returns */
 };
 
 struct loop_io {
@@ -7787,15 +7822,41 @@ static struct loop_task *take_posts(struct loop *loop)
     return task;
 }
 
+/* False: in a child. */
+static bool end_step(struct loop *loop)
+{
+    if (is_forked(loop))
+        return false;
+    while (loop->wakes) {
+        struct loop_task *task = loop->wakes;
+        loop->wakes = task->next;
+        task->run(task);
+    }
+    loop->steps = false;
+    return true;
+}
+
+static bool loop_after_step(struct loop *loop, struct loop_task *task)
+{
+    if (!loop_is_current(loop) || !loop->steps)
+        return false;
+    task->next = loop->wakes;
+    loop->wakes = task;
+    return true;
+}
+
 /* What these post is for the next time, after sockets and timers had their turn. */
 static bool loop_run_posted(struct loop *loop)
 {
+    bool is_within = loop->steps; /* a socket's */
     for (struct loop_task *next, *task = take_posts(loop); task; task = next) {
         next = task->next;
+        loop->steps = true;
         task->run(task);
-        if (is_forked(loop))
+        if (!end_step(loop))
             return false;
     }
+    loop->steps = is_within;
     return true;
 }
 
@@ -7922,10 +7983,14 @@ static void run_timers(struct loop *loop)
 {
     int64_t now = loop->timers.first ? clock_monotonic_ns() : 0;
 
-    while (loop->timers.first && loop->timers.first->at <= now && !is_forked(loop)) {
+    bool goes_on = true;
+
+    while (goes_on && loop->timers.first && loop->timers.first->at <= now) {
         struct loop_timer *timer = container_of(loop->timers.first, struct loop_timer, node);
         loop_timer_stop(timer);
+        loop->steps = true;
         timer->expired(timer->user);
+        goes_on = end_step(loop);
     }
 }
 
@@ -7941,8 +8006,9 @@ static void turn(struct loop *loop, int ms)
     loop->is_awake = true;
     bool goes_on = loop_run_posted(loop);
     for (int i = 0; i < count && goes_on; i++) {
+        loop->steps = true;
         on_event(events[i].data.ptr, events[i].events);
-        goes_on = !is_forked(loop);
+        goes_on = end_step(loop);
     }
     if (goes_on)
         run_timers(loop);
@@ -8967,6 +9033,8 @@ struct bj_queue {
     struct queue_source **last;
     struct queue_source *bound; /* all that may report yet; a reference to each */
     bool dead;                  /* nobody will read it any more */
+    bool waking;                /* `wake` is on its way */
+    struct loop_task wake;
 
     /* The reader's own. */
     bj_record *records;         /* before they are given out in the caller's size */
@@ -9018,6 +9086,31 @@ static void signal_fd(const bj_queue *queue)
     eventfd_write(queue->fd, 1); /* can't be full: it is 0 when this is called */
 }
 
+static void delivery_queue__run_wake(struct loop_task *task)
+{
+    bj_queue *queue = container_of(task, bj_queue, wake);
+
+    ctx_lock(queue->ctx);
+    queue->waking = false;
+    if (queue->first)
+        signal_fd(queue);
+    ctx_unlock(queue->ctx);
+    queue_unref_memory(queue);
+}
+
+/* Once for all that a read brings: else the reader would run for the first of it alone. */
+static void delivery_queue__wake_reader(bj_queue *queue)
+{
+    if (queue->waking)
+        return;
+    queue->wake.run = delivery_queue__run_wake;
+    queue->waking = loop_after_step(queue->ctx->loop, &queue->wake);
+    if (queue->waking)
+        atomic_fetch_add(&queue->refs, 1);
+    else
+        signal_fd(queue);
+}
+
 static void delivery_queue__append(bj_queue *queue, struct queue_source *source)
 {
     source->queued = true;
@@ -9036,7 +9129,7 @@ static void queue_push(struct queue_source *source)
     bool was_empty = queue->first == NULL;
     delivery_queue__append(queue, source);
     if (was_empty)
-        signal_fd(queue);
+        delivery_queue__wake_reader(queue);
 }
 
 static struct queue_source *pop(bj_queue *queue)
@@ -9576,14 +9669,38 @@ static struct watch_entry *new_entry(bj_watch *watch, bj_record_kind kind)
 
 static void post_callback(bj_watch *watch);
 
-static void wake_reader(bj_watch *watch)
+static void delivery_watch__run_wake(struct loop_task *task)
+{
+    bj_watch *watch = container_of(task, bj_watch, task);
+
+    ctx_lock(watch->ctx);
+    watch->posted = false;
+    pthread_cond_signal(&watch->wake);
+    ctx_unlock(watch->ctx);
+    watch_unref_memory(watch);
+}
+
+/* Once for all that a read brings. */
+static void wake_puller(bj_watch *watch)
+{
+    if (watch->posted)
+        return;
+    watch->task.run = delivery_watch__run_wake;
+    watch->posted = loop_after_step(watch->ctx->loop, &watch->task);
+    if (watch->posted)
+        watch_ref_memory(watch);
+    else
+        pthread_cond_signal(&watch->wake);
+}
+
+static void delivery_watch__wake_reader(bj_watch *watch)
 {
     if (watch->reader == WATCH_CALLBACK)
         post_callback(watch);
     else if (watch->reader == WATCH_QUEUE)
         queue_push(&watch->source);
-    else
-        pthread_cond_signal(&watch->wake);
+    else if (watch->reader == WATCH_PULL)
+        wake_puller(watch);
 }
 
 /* Under the lock. After bj_watch_close() nothing comes but CLOSED. */
@@ -9596,7 +9713,7 @@ static void miss(bj_watch *watch, bj_record_kind kind)
 {
     watch->pushed++;
     watch->lost_ends += kind == BJ_RECORD_ENDED;
-    wake_reader(watch);
+    delivery_watch__wake_reader(watch);
 }
 
 /* Under the lock; returns what is to be freed without it. */
@@ -9618,7 +9735,7 @@ static struct watch_entry *delivery_watch__push(bj_watch *watch, const bj_record
     struct watch_entry *dropped = is_latest_stall ? set_stalled(watch, entry) : NULL;
 
     watch->ended = record->kind == BJ_RECORD_CLOSED;
-    wake_reader(watch);
+    delivery_watch__wake_reader(watch);
     if (watch->ended)
         queue_unbind(&watch->source);
     return delivery_watch__make_room(watch, dropped);
@@ -10946,7 +11063,7 @@ static void concluded(struct machine *m)
         m->port->list_jobs(m);
 }
 
-static void enter(struct machine *m, enum status status)
+static void model_machine__enter(struct machine *m, enum status status)
 {
     m->traits.has_status = true;
     note_status(m, status);
@@ -10973,7 +11090,7 @@ static void machine_status_event(struct machine *m, enum status status)
         if (status_has_any(status, MOVES))
             moves(m); /* it was still while we were away */
     } else {
-        enter(m, status);
+        model_machine__enter(m, status);
     }
     machine_settle(m);
 }
@@ -14332,15 +14449,24 @@ static enum disk_switch qmp_graph_compare(const struct driver_snapshot *before,
 
 struct command_set;
 
-/* From the reply to query-commands. NULL: no memory. */
-static struct command_set *command_set_get(bj_ctx *ctx, const json_t *commands);
-static void command_set_unref(bj_ctx *ctx, struct command_set *set); /* takes NULL */
+/* The set of a reply to query-commands that had this text: one that is there. NULL: none is. */
+static struct command_set *command_set_find(bj_ctx *ctx, const char *json, size_t len);
+
+/* The set of another text, and what it says. NULL: no memory. */
+static struct command_set *command_set_new(bj_ctx *ctx, const char *json, size_t len,
+                                    const json_t *commands);
+
+/* The latest that nobody uses any more is kept: a program may connect to one QEMU after another.
+ * Takes NULL. */
+static void command_set_unref(bj_ctx *ctx, struct command_set *set);
 static bool command_set_has(const struct command_set *set, const char *command);
 
 struct command_set {
     struct command_set *next;
     unsigned refs;
     json_t *names; /* an object, name -> true */
+    size_t len;
+    char json[]; /* what it was read from: a QEMU of the same build sends the same */
 };
 
 static json_t *read_names(const json_t *commands)
@@ -14360,40 +14486,63 @@ static json_t *read_names(const json_t *commands)
     return names;
 }
 
-static struct command_set *command_set_get(bj_ctx *ctx, const json_t *commands)
+static struct command_set *command_set_find(bj_ctx *ctx, const char *json, size_t len)
 {
-    json_t *names = read_names(commands);
-    if (!names)
-        return NULL;
-
     for (struct command_set *set = ctx->command_sets; set; set = set->next) {
-        if (json_equal(set->names, names)) {
-            json_decref(names);
+        if (set->len == len && memcmp(set->json, json, len) == 0) {
             set->refs++;
             return set;
         }
     }
+    return NULL;
+}
 
-    struct command_set *set = malloc(sizeof *set);
-    if (!set) {
-        json_decref(names);
+static void free_set(struct command_set *set)
+{
+    json_decref(set->names);
+    free(set);
+}
+
+/* Those that nobody uses, but for `kept`. */
+static void free_unused(bj_ctx *ctx, const struct command_set *kept)
+{
+    struct command_set **link = &ctx->command_sets;
+    while (*link) {
+        struct command_set *set = *link;
+        if (set->refs > 0 || set == kept) {
+            link = &set->next;
+            continue;
+        }
+        *link = set->next;
+        free_set(set);
+    }
+}
+
+static void free_all(bj_ctx *ctx)
+{
+    free_unused(ctx, NULL);
+}
+
+static struct command_set *command_set_new(bj_ctx *ctx, const char *json, size_t len,
+                                    const json_t *commands)
+{
+    struct command_set *set = malloc(sizeof *set + len);
+    json_t *names = set ? read_names(commands) : NULL;
+    if (!names) {
+        free(set);
         return NULL;
     }
-    *set = (struct command_set){.next = ctx->command_sets, .refs = 1, .names = names};
+    *set = (struct command_set){.next = ctx->command_sets, .refs = 1, .names = names, .len = len};
+    memcpy(set->json, json, len);
     ctx->command_sets = set;
+    ctx->free_command_sets = free_all;
     return set;
 }
 
 static void command_set_unref(bj_ctx *ctx, struct command_set *set)
 {
-    if (!set || --set->refs > 0)
-        return;
-    struct command_set **link = &ctx->command_sets;
-    while (*link != set)
-        link = &(*link)->next;
-    *link = set->next;
-    json_decref(set->names);
-    free(set);
+    if (set && --set->refs == 0)
+        free_unused(ctx, set);
 }
 
 static bool command_set_has(const struct command_set *set, const char *command)
@@ -14458,23 +14607,32 @@ struct frame {
     size_t capacity;
 
     /* Where the scanner stands in it. */
-    size_t tokens; /* while the sink is called: the whole message's */
+    size_t tokens; /* while it is read: the whole message's */
     size_t nesting;
     bool in_string;
     bool in_escape;
     bool in_scalar;
 };
 
-/* `text` is one whole message; it may be changed but not kept. Not 0 stops frame_feed(). */
-typedef int frame_sink(void *user, char *text, size_t len);
+/* Where the messages go. */
+struct frame_reader {
+    /* One whole message; it may be changed but not kept. Not 0 stops frame_feed(). */
+    int (*read)(void *user, char *text, size_t len);
+
+    /* Called first with what comes between messages, and may take a message off its beginning
+     * itself: *ret_used tells how many bytes it took, 0: none. The same answers. May be NULL. */
+    int (*read_in_place)(void *user, const char *bytes, size_t len, size_t *ret_used);
+
+    void *user;
+};
 
 static void frame_init(struct frame *frame, const struct frame_limits *limits);
 static void frame_clear(struct frame *frame);
 static bool frame_is_empty(const struct frame *frame); /* between messages */
 
-/* 0; or what the sink returned; or BJ_E_NOMEM; or BJ_E_PROTOCOL with *ret_reason, a static string.
- * After anything but 0 the stream can't go on. */
-static int frame_feed(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user,
+/* 0; or what the reader returned; or BJ_E_NOMEM; or BJ_E_PROTOCOL with *ret_reason, a static
+ * string. After anything but 0 the stream can't go on. */
+static int frame_feed(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader,
                const char **ret_reason);
 
 /* ---- core/src/qmp/made_up_ends.h ---- */
@@ -14619,6 +14777,10 @@ static inline bool qmp_knows_command(void *user, const char *command)
 static int qmp_ask(struct qmp *qmp, struct driver_request *request, const char *name,
             const char *arguments, bool urgent);
 
+/* The value that a command returned, as a tree that belongs to the reply. NULL: reply->error says
+ * why there is none. */
+static const json_t *qmp_reply_value(struct driver_reply *reply);
+
 /* Sends a command that was made before; takes it over. */
 static void qmp_submit(struct qmp *qmp, struct command *command, struct driver_request *request);
 
@@ -14667,26 +14829,26 @@ static void qmp_query_waiting_graph(struct qmp *qmp);
 /* Answers the requests for the graph that no query was sent for yet. */
 static void qmp_fail_waiting_graph(struct qmp *qmp, int error, const char *text);
 
-/* ---- core/src/qmp/status_event.h ---- */
+/* ---- core/src/qmp/read_in_place.h ---- */
 
 /*
- * JOB_STATUS_CHANGE, read where it lies: no tree is built of it. This event makes READY, and it
- * comes by the ten thousand (B29).
+ * Messages read where they lie: framed, validated and looked up in one pass, and no tree is built.
+ * Events come by the ten thousand (B29), READY among them; and most replies say no more than {}.
  */
 
-struct status_event {
-    char id[128];
-    char status[16];
-    int64_t timestamp_us;
+/* Where the words of such a message are kept, each with a NUL after it. */
+struct message_room {
+    char words[512];
 };
 
-/* False for whatever is not exactly that event in plain spelling, be it another message, an escape,
- * a long id or no JSON at all: it is for the parser, then. */
-static bool status_event_read(const char *text, size_t len, struct status_event *ret);
-
-/* The same for text that may go on: how many bytes it took; 0 if it does not begin with that event.
- */
-static size_t status_event_begin(const char *text, size_t len, struct status_event *ret);
+/* Reads the message that `text` begins with and returns how many bytes it took. *ret refers to
+ * `text` and to *room, and needs no message_clear().
+ *
+ * 0 for whatever is not a whole event or a whole "return" in plain spelling and within the limits,
+ * be it half a message, another one, an escape where a word is needed, or no JSON at all: that is
+ * for frame_feed() and message_parse(), which also know what is wrong with it. */
+static size_t read_in_place(const char *text, size_t len, const struct frame_limits *limits,
+                     struct message_room *room, struct message *ret);
 
 /* --------------------------------------------------------------------- ending */
 
@@ -14766,7 +14928,19 @@ static int qmp_ask(struct qmp *qmp, struct driver_request *request, const char *
 
 /* -------------------------------------------------------------------- replies */
 
-static void read_reply(struct qmp *qmp, const struct message *message)
+static const json_t *qmp_reply_value(struct driver_reply *reply)
+{
+    if (reply->error != BJ_OK)
+        return NULL;
+    const json_t *value = message_value(reply->message);
+    if (!value) {
+        reply->error = BJ_E_NOMEM;
+        reply->text = bj_error_text(BJ_E_NOMEM);
+    }
+    return value;
+}
+
+static void read_reply(struct qmp *qmp, struct message *message)
 {
     struct command *command = outbox_match(&qmp->outbox, message, qmp_knows_command, qmp);
     if (!command) {
@@ -14782,7 +14956,7 @@ static void read_reply(struct qmp *qmp, const struct message *message)
         .text = message->text,
         .json = message->raw,
         .json_len = message->raw_len,
-        .value = message->value,
+        .message = message,
     };
     command_answer(command, &reply);
     if (qmp->stage != QMP_DOWN)
@@ -14812,67 +14986,29 @@ static void qmp_connection__read_event(struct qmp *qmp, const struct message *me
 
 /* -------------------------------------------------------------------- reading */
 
-/* The short way from READY to complete, and through the floods of 10.0 (B29). Who watches events
- * wants them as they are. */
-static bool has_short_way(const struct qmp *qmp)
+static void read_message(struct qmp *qmp, struct message *message)
 {
-    return qmp->stage == QMP_UP && !qmp->sink->wants_events(qmp->user);
-}
-
-static void feed_status(struct qmp *qmp, const struct status_event *event)
-{
-    struct fact fact = {
-        .kind = FACT_STATUS,
-        .id = event->id,
-        .type = "",
-        .status = job_status_of(event->status),
-        .timestamp_us = event->timestamp_us,
-    };
-    qmp->sink->fact(qmp->user, &fact);
-}
-
-static bool read_status_event(struct qmp *qmp, const char *text, size_t len)
-{
-    struct status_event event;
-    if (!has_short_way(qmp) || !status_event_read(text, len, &event))
-        return false;
-    feed_status(qmp, &event);
-    return true;
-}
-
-/* The statuses that a read begins with need no framing either; returns how many bytes they took. */
-static size_t read_first_statuses(struct qmp *qmp, const char *text, size_t len)
-{
-    size_t at = 0;
-    struct status_event event;
-
-    for (size_t used; frame_is_empty(&qmp->frame) && has_short_way(qmp) &&
-                      (used = status_event_begin(text + at, len - at, &event)) > 0;
-         at += used)
-        feed_status(qmp, &event);
-    return at;
-}
-
-static int read_tree(struct qmp *qmp, const char *text, size_t len)
-{
-    struct message message;
-    const char *reason = NULL;
-
-    int r = message_parse(text, len, &message, &reason);
-    if (r != BJ_OK) {
-        qmp_go_down(qmp, r, text_printf("%s sent %s", qmp_uri(qmp), reason));
-        return r;
-    }
-    if (message.kind == MESSAGE_EVENT)
-        qmp_connection__read_event(qmp, &message);
-    else if (message.kind != MESSAGE_GREETING && qmp->stage > QMP_GREETING)
-        read_reply(qmp, &message);
-    else if (message.kind == MESSAGE_GREETING && qmp->stage == QMP_GREETING)
-        qmp_read_greeting(qmp, &message);
+    if (message->kind == MESSAGE_EVENT)
+        qmp_connection__read_event(qmp, message);
+    else if (message->kind != MESSAGE_GREETING && qmp->stage > QMP_GREETING)
+        read_reply(qmp, message);
+    else if (message->kind == MESSAGE_GREETING && qmp->stage == QMP_GREETING)
+        qmp_read_greeting(qmp, message);
     else /* QEMU gives us what it owed to the client before: 60 of 5,000 quick reconnects to 7.2 */
         ctx_log(qmp->ctx, "%s sent what does not belong there", qmp_uri(qmp));
-    message_clear(&message);
-    return 0;
+    message_clear(message);
+}
+
+static int read_in_buffer(void *user, const char *bytes, size_t len, size_t *ret_used)
+{
+    struct qmp *qmp = user;
+    struct message_room room;
+    struct message message;
+
+    *ret_used = read_in_place(bytes, len, &qmp->frame.limits, &room, &message);
+    if (*ret_used > 0)
+        read_message(qmp, &message);
+    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
 /* The tree of a message with so many tokens may take 16 MiB and more. malloc would keep them. */
@@ -14885,17 +15021,25 @@ static void give_memory_back(void)
 #endif
 }
 
-static int read_message(void *user, char *text, size_t len)
+static int read_whole(void *user, char *text, size_t len)
 {
     struct qmp *qmp = user;
     size_t tokens = qmp->frame.tokens; /* as long as the connection lives */
-    int r = 0;
+    struct message_room room;
+    struct message message;
+    const char *reason = NULL;
 
-    if (!read_status_event(qmp, text, len))
-        r = read_tree(qmp, text, len);
+    if (read_in_place(text, len, &qmp->frame.limits, &room, &message) == 0) {
+        int r = message_parse(text, len, &message, &reason);
+        if (r != BJ_OK) {
+            qmp_go_down(qmp, r, text_printf("%s sent %s", qmp_uri(qmp), reason));
+            return r;
+        }
+    }
+    read_message(qmp, &message);
     if (tokens >= TOKENS_OF_A_LARGE_TREE)
         give_memory_back();
-    return r == 0 && qmp->stage == QMP_DOWN ? BJ_E_CLOSED : r;
+    return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
 /* Mostly ECONNRESET, even when QEMU quits in peace. */
@@ -14915,9 +15059,12 @@ static void end_of_stream(struct qmp *qmp, int error)
 static void qmp_connection__feed(struct qmp *qmp, size_t len)
 {
     const char *reason = NULL;
-    char *text = qmp->ctx->read_buffer;
-    size_t at = read_first_statuses(qmp, text, len);
-    int r = frame_feed(&qmp->frame, text + at, len - at, read_message, qmp, &reason);
+    const struct frame_reader reader = {
+        .read = read_whole,
+        .read_in_place = read_in_buffer,
+        .user = qmp,
+    };
+    int r = frame_feed(&qmp->frame, qmp->ctx->read_buffer, len, &reader, &reason);
 
     if (r == 0 || qmp->stage == QMP_DOWN)
         return;
@@ -15336,7 +15483,7 @@ static bool frame_is_empty(const struct frame *frame)
     return frame->nesting == 0;
 }
 
-static bool is_space(char c)
+static bool qmp_frame__is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
@@ -15447,11 +15594,11 @@ static int qmp_frame__keep(struct frame *frame, const char *bytes, size_t len)
 /* Hands over the message that ends with these bytes: straight from the reader's buffer when it
  * all lies there, else from ours, which is given back at once so that idle monitors cost nothing.
  */
-static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user)
+static int emit(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader)
 {
     int r;
     if (!frame->data) {
-        r = sink(user, bytes, len);
+        r = reader->read(reader->user, bytes, len);
         frame->tokens = 0;
         return r;
     }
@@ -15463,39 +15610,52 @@ static int emit(struct frame *frame, char *bytes, size_t len, frame_sink *sink, 
     frame->len = frame->capacity = 0;
 
     if (r == 0)
-        r = sink(user, text, text_len);
+        r = reader->read(reader->user, text, text_len);
     frame->tokens = 0;
     free(text);
     return r;
 }
 
-static int frame_feed(struct frame *frame, char *bytes, size_t len, frame_sink *sink, void *user,
+/* What begins, or goes on, with bytes[0]. */
+static int take_bytes(struct frame *frame, char *bytes, size_t len,
+                      const struct frame_reader *reader, size_t *ret_used, const char **ret_reason)
+{
+    bool whole;
+    int r = measure(frame, bytes, len, ret_used, &whole, ret_reason);
+    if (r != 0)
+        return r;
+    return whole ? emit(frame, bytes, *ret_used, reader) : qmp_frame__keep(frame, bytes, *ret_used);
+}
+
+/* The same between messages. */
+static int take_message(struct frame *frame, char *bytes, size_t len,
+                        const struct frame_reader *reader, size_t *ret_used,
+                        const char **ret_reason)
+{
+    *ret_used = 0;
+    if (qmp_frame__is_space(bytes[0])) {
+        *ret_used = 1;
+        return 0;
+    }
+    if (bytes[0] != '{') {
+        *ret_reason = "something that is not a JSON object";
+        return BJ_E_PROTOCOL;
+    }
+    int r = reader->read_in_place ? reader->read_in_place(reader->user, bytes, len, ret_used) : 0;
+    return r != 0 || *ret_used > 0 ? r
+                                   : take_bytes(frame, bytes, len, reader, ret_used, ret_reason);
+}
+
+static int frame_feed(struct frame *frame, char *bytes, size_t len, const struct frame_reader *reader,
                const char **ret_reason)
 {
-    size_t at = 0;
-
-    while (at < len) {
-        if (frame->nesting == 0 && is_space(bytes[at])) {
-            at++;
-            continue;
-        }
-        if (frame->nesting == 0 && bytes[at] != '{') {
-            *ret_reason = "something that is not a JSON object";
-            return BJ_E_PROTOCOL;
-        }
-
-        size_t used;
-        bool whole;
-        int r = measure(frame, bytes + at, len - at, &used, &whole, ret_reason);
-        if (r == 0 && whole)
-            r = emit(frame, bytes + at, used, sink, user);
-        else if (r == 0)
-            r = qmp_frame__keep(frame, bytes + at, used);
-        if (r != 0)
-            return r;
-        at += used;
+    int r = 0;
+    for (size_t at = 0, used; r == 0 && at < len; at += used) {
+        bool is_between = frame->nesting == 0;
+        r = is_between ? take_message(frame, bytes + at, len - at, reader, &used, ret_reason)
+                       : take_bytes(frame, bytes + at, len - at, reader, &used, ret_reason);
     }
-    return 0;
+    return r;
 }
 /* ---- core/src/qmp/handshake.c ---- */
 
@@ -15579,7 +15739,10 @@ static void commands_known(struct driver_request *request, struct driver_reply *
         handshake_failed(qmp, reply);
         return;
     }
-    qmp->commands = command_set_get(qmp->ctx, reply->value);
+    qmp->commands = command_set_find(qmp->ctx, reply->json, reply->json_len);
+    const json_t *value = qmp->commands ? NULL : qmp_reply_value(reply);
+    if (value)
+        qmp->commands = command_set_new(qmp->ctx, reply->json, reply->json_len, value);
     if (!qmp->commands) {
         qmp_go_down(qmp, BJ_E_NOMEM, text_printf("out of memory"));
         return;
@@ -15641,23 +15804,27 @@ static const char *qmp_job_words__string_at(const json_t *object, const char *ke
 /* QEMU's ids and types are shorter than 128 bytes; a peer that sends more wants our memory. */
 #define WORD_MAX 1024
 
-static const char *read_status(const json_t *data, struct fact *fact)
+static const char *qmp_job_words__word_of(const struct message *event, enum event_word word)
+{
+    return event->words[word] ? event->words[word] : "";
+}
+
+static const char *read_status(const struct message *event, struct fact *fact)
 {
     fact->kind = FACT_STATUS;
-    fact->status = job_status_of(qmp_job_words__string_at(data, "status"));
-    return qmp_job_words__string_at(data, "id");
+    fact->status = job_status_of(qmp_job_words__word_of(event, WORD_STATUS));
+    return qmp_job_words__word_of(event, WORD_ID);
 }
 
-static const char *read_block_job(const json_t *data, struct fact *fact)
+static const char *read_block_job(const struct message *event, struct fact *fact)
 {
-    const char *id = qmp_job_words__string_at(data, "device");
-    fact->type = qmp_job_words__string_at(data, "type");
-    return *id ? id : qmp_job_words__string_at(data, "id"); /* PENDING's key is id (B42) */
+    const char *id = qmp_job_words__word_of(event, WORD_DEVICE);
+    fact->type = qmp_job_words__word_of(event, WORD_TYPE);
+    return *id ? id : qmp_job_words__word_of(event, WORD_ID); /* PENDING's key is id (B42) */
 }
 
-static const char *stop_reason(const json_t *data)
+static const char *stop_reason(const char *operation)
 {
-    const char *operation = qmp_job_words__string_at(data, "operation");
     if (strcmp(operation, "read") == 0)
         return "a read error stopped it: mend the source and resume it, or abort it with force";
     if (strcmp(operation, "write") == 0)
@@ -15668,29 +15835,28 @@ static const char *stop_reason(const json_t *data)
 
 static bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
-    const json_t *data = event->value;
     const char *name = event->name;
     const char *id = "";
 
     *ret = (struct fact){.type = "", .timestamp_us = event->timestamp_us};
 
     if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
-        id = read_status(data, ret);
+        id = read_status(event, ret);
     } else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
-        id = read_block_job(data, ret);
+        id = read_block_job(event, ret);
         name += 10;
         if (strcmp(name, "READY") == 0) {
             ret->kind = FACT_READY;
         } else if (strcmp(name, "COMPLETED") == 0) {
             ret->kind = FACT_COMPLETED;
-            ret->error = json_string_value(json_object_get(data, "error"));
+            ret->error = event->words[WORD_ERROR];
         } else if (strcmp(name, "CANCELLED") == 0) {
             ret->kind = FACT_CANCELLED;
         } else if (strcmp(name, "PENDING") == 0) {
             ret->kind = FACT_PENDING;
-        } else if (strcmp(name, "ERROR") == 0 && strcmp(qmp_job_words__string_at(data, "action"), "stop") == 0) {
+        } else if (strcmp(name, "ERROR") == 0 && strcmp(qmp_job_words__word_of(event, WORD_ACTION), "stop") == 0) {
             ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
-            ret->error = stop_reason(data);
+            ret->error = stop_reason(qmp_job_words__word_of(event, WORD_OPERATION));
         } else {
             return false;
         }
@@ -15817,7 +15983,7 @@ static char *qmp_change_arguments(const char *id, const char *type, const char *
 /* --------------------------------------------------------------------- rows */
 
 /* strdup(), with "" for what is not there. NULL: no memory. */
-static const char *qmp_job_words__copy(const char *s)
+static const char *copy(const char *s)
 {
     return *s ? strdup(s) : "";
 }
@@ -15882,11 +16048,11 @@ static bool fill_info(bj_job_info *row, const json_t *block, const json_t *job)
     enum status known = job_status_of(status);
 
     *row = (bj_job_info){
-        .id = qmp_job_words__copy(*id ? id : word(qmp_job_words__string_at(block, "device"))),
-        .type = qmp_job_words__copy(word(either(block, job, "type"))),
-        .status = qmp_job_words__copy(status),
-        .error = qmp_job_words__copy(either(block, job, "error")),
-        .io_status = qmp_job_words__copy(word(qmp_job_words__string_at(block, "io-status"))),
+        .id = copy(*id ? id : word(qmp_job_words__string_at(block, "device"))),
+        .type = copy(word(either(block, job, "type"))),
+        .status = copy(status),
+        .error = copy(either(block, job, "error")),
+        .io_status = copy(word(qmp_job_words__string_at(block, "io-status"))),
         .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
         .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
         .speed = integer_at(block, "speed", -1),
@@ -16293,16 +16459,48 @@ static int64_t timestamp_of(const json_t *root)
     return seconds * 1000000 + micros;
 }
 
+static const struct {
+    const char *key;
+    size_t len;
+} event_words[EVENT_WORDS] = {
+#define KEY(key)                                                                                   \
+    {                                                                                              \
+        key, sizeof key - 1                                                                        \
+    }
+    [WORD_ID] = KEY("id"),         [WORD_DEVICE] = KEY("device"),
+    [WORD_TYPE] = KEY("type"),     [WORD_STATUS] = KEY("status"),
+    [WORD_ERROR] = KEY("error"),   [WORD_OPERATION] = KEY("operation"),
+    [WORD_ACTION] = KEY("action"),
+#undef KEY
+};
+
+static int event_word_of(const char *key, size_t len)
+{
+    for (int word = 0; word < EVENT_WORDS; word++)
+        if (event_words[word].len == len && memcmp(event_words[word].key, key, len) == 0)
+            return word;
+    return -1;
+}
+
+static void qmp_message__read_event(const char *text, size_t len, struct message *m)
+{
+    const json_t *data = json_object_get(m->root, "data");
+
+    m->kind = MESSAGE_EVENT;
+    m->value = data;
+    m->name = string_of(m->root, "event");
+    m->timestamp_us = timestamp_of(m->root);
+    m->raw = json_text_find(text, len, "data", &m->raw_len);
+    for (int word = 0; word < EVENT_WORDS; word++)
+        m->words[word] = json_string_value(json_object_get(data, event_words[word].key));
+}
+
 static int read_root(const char *text, size_t len, struct message *m)
 {
     const json_t *value;
 
-    if ((value = json_object_get(m->root, "event")) && json_is_string(value)) {
-        m->kind = MESSAGE_EVENT;
-        m->name = json_string_value(value);
-        m->value = json_object_get(m->root, "data");
-        m->timestamp_us = timestamp_of(m->root);
-        m->raw = json_text_find(text, len, "data", &m->raw_len);
+    if (json_is_string(json_object_get(m->root, "event"))) {
+        qmp_message__read_event(text, len, m);
     } else if ((value = json_object_get(m->root, "return"))) {
         m->kind = MESSAGE_RETURN;
         m->value = value;
@@ -16317,7 +16515,9 @@ static int read_root(const char *text, size_t len, struct message *m)
     } else {
         return BJ_E_PROTOCOL;
     }
-    m->id = json_object_get(m->root, "id");
+    const json_t *id = json_object_get(m->root, "id");
+    m->has_id = id != NULL;
+    m->id = json_integer_value(id);
 
     /* A key in another spelling ("\\u0072eturn"), which QEMU never uses. */
     bool has_raw = m->kind == MESSAGE_RETURN || m->kind == MESSAGE_EVENT;
@@ -16350,6 +16550,17 @@ static void message_clear(struct message *message)
 {
     json_decref(message->root);
     *message = (struct message){0};
+}
+
+static const json_t *message_value(struct message *message)
+{
+    bool no_memory;
+    if (!message->value && message->raw) {
+        message->root = json_text_load(message->raw, message->raw_len,
+                                       JSON_ALLOW_NUL | JSON_DECODE_ANY, &no_memory);
+        message->value = message->root;
+    }
+    return message->value;
 }
 
 /* Room for every 64-bit number and its end. */
@@ -16388,6 +16599,7 @@ static char *message_command(const char *name, const char *arguments, uint64_t i
     free(quoted);
     return line;
 }
+#undef KEY
 #undef DIGITS
 /* ---- core/src/qmp/outbox.c ---- */
 
@@ -16622,12 +16834,10 @@ static void outbox_fail(struct outbox *outbox, int error, const char *text)
 
 /* -------------------------------------------------------------------- replies */
 
-static struct command **find_id(struct outbox *outbox, const json_t *id)
+static struct command **find_id(struct outbox *outbox, int64_t id)
 {
-    if (!json_is_integer(id))
-        return NULL;
     for (struct command **link = &outbox->in_flight; *link; link = &(*link)->next)
-        if ((json_int_t)(*link)->id == json_integer_value(id))
+        if ((int64_t)(*link)->id == id)
             return link;
     return NULL;
 }
@@ -16652,8 +16862,8 @@ static struct command **find_without_id(struct outbox *outbox, const struct mess
 static struct command *outbox_match(struct outbox *outbox, const struct message *message,
                              qmp_has_command *has_command, void *user)
 {
-    struct command **link = message->id ? find_id(outbox, message->id)
-                                        : find_without_id(outbox, message, has_command, user);
+    struct command **link = message->has_id ? find_id(outbox, message->id)
+                                            : find_without_id(outbox, message, has_command, user);
     struct command *command = link ? *link : NULL;
     if (!command)
         return NULL;
@@ -16663,6 +16873,396 @@ static struct command *outbox_match(struct outbox *outbox, const struct message 
     outbox->in_flight_count--;
     return command;
 }
+/* ---- core/src/qmp/read_in_place.c ---- */
+
+/*
+ * Messages read where they lie; see read_in_place.h. What is taken here is what message_parse()
+ * would have found: tests/fuzz/fuzz_read_in_place.c compares.
+ */
+
+struct span {
+    const char *at;
+    size_t len;
+    bool is_plain; /* of a string: without escapes */
+};
+
+struct cursor {
+    const char *at;
+    const char *end;
+    size_t nesting_limit;
+    size_t nesting;
+    size_t tokens;
+    unsigned seen;       /* members that have come; a second one is for the parser */
+    unsigned seen_words; /* the same of the event's data */
+    struct message *message;
+    char *room;
+    const char *room_end;
+};
+
+enum {
+    SEEN_EVENT = 1,
+    SEEN_TIMESTAMP = 2,
+    SEEN_DATA = 4,
+    SEEN_SECONDS = 8,
+    SEEN_MICROSECONDS = 16,
+    SEEN_RETURN = 32,
+    SEEN_ID = 64
+};
+
+/* Takes the value of one member, or declines. */
+typedef bool take_member(struct cursor *cursor, const struct span *key);
+
+/* -------------------------------------------------------------------- tokens */
+
+static bool qmp_read_in_place__is_space(char c)
+{
+    return (unsigned char)c <= ' ' && (c == ' ' || c == '\t' || c == '\r' || c == '\n');
+}
+
+static void qmp_read_in_place__skip_space(struct cursor *cursor)
+{
+    while (cursor->at < cursor->end && qmp_read_in_place__is_space(*cursor->at))
+        cursor->at++;
+}
+
+static bool take(struct cursor *cursor, char wanted)
+{
+    qmp_read_in_place__skip_space(cursor);
+    if (cursor->at == cursor->end || *cursor->at != wanted)
+        return false;
+    cursor->at++;
+    return true;
+}
+
+/* How many bytes the UTF-8 character has that `at` begins with, which is not ASCII; 0: it is none.
+ * What jansson takes: nothing longer than need be, no surrogate, nothing beyond U+10FFFF. */
+static size_t utf8_length(const unsigned char *at, size_t len)
+{
+    size_t n = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
+    if (at[0] < 0xc2 || at[0] > 0xf4 || len < n)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    bool is_too_long = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+    bool is_surrogate = at[0] == 0xed && at[1] > 0x9f;
+    bool is_beyond = at[0] == 0xf4 && at[1] > 0x8f;
+    return is_too_long || is_surrogate || is_beyond ? 0 : n;
+}
+
+/* The same for an escape. \u is for the parser. */
+static size_t escape_length(const char *at, size_t len)
+{
+    return len >= 2 && at[1] && strchr("\"\\/bfnrt", at[1]) ? 2 : 0;
+}
+
+/* What means itself in a string. */
+static const bool is_ordinary[256] = {
+    [' ' ... '!'] = true,
+    ['#' ... '['] = true,
+    [']' ... 0x7f] = true,
+};
+
+/* An escape, or a character that is not ASCII. */
+static bool skip_character(struct cursor *cursor, struct span *string)
+{
+    size_t len = (size_t)(cursor->end - cursor->at);
+    size_t n = 0;
+
+    if (len > 0 && *cursor->at == '\\') {
+        n = escape_length(cursor->at, len);
+        string->is_plain = false;
+    } else if (len > 0) {
+        n = utf8_length((const unsigned char *)cursor->at, len);
+    }
+    cursor->at += n;
+    return n > 0;
+}
+
+static void skip_ordinary(struct cursor *cursor)
+{
+    const char *at = cursor->at;
+    while (at < cursor->end && is_ordinary[(unsigned char)*at])
+        at++;
+    cursor->at = at;
+}
+
+static bool take_string(struct cursor *cursor, struct span *ret)
+{
+    if (!take(cursor, '"'))
+        return false;
+    cursor->tokens++;
+    *ret = (struct span){.at = cursor->at, .is_plain = true};
+    for (skip_ordinary(cursor); cursor->at == cursor->end || *cursor->at != '"';
+         skip_ordinary(cursor))
+        if (!skip_character(cursor, ret))
+            return false;
+    ret->len = (size_t)(cursor->at++ - ret->at);
+    return true;
+}
+
+static bool take_literal(struct cursor *cursor, const char *literal)
+{
+    size_t len = strlen(literal);
+    if ((size_t)(cursor->end - cursor->at) < len || memcmp(cursor->at, literal, len) != 0)
+        return false;
+    cursor->at += len;
+    return true;
+}
+
+static bool take_number(struct cursor *cursor)
+{
+    bool is_integer;
+    size_t len = json_text_number(cursor->at, (size_t)(cursor->end - cursor->at), &is_integer);
+    cursor->at += len;
+    return len > 0;
+}
+
+/* Fewer than 64 bits can overflow by. */
+#define DIGITS_MAX 19
+
+/* One that is not negative, and at most `limit`. */
+static bool take_integer(struct cursor *cursor, int64_t limit, int64_t *ret)
+{
+    uint64_t number = 0;
+
+    qmp_read_in_place__skip_space(cursor);
+    const char *first = cursor->at, *at = first, *end = cursor->end;
+    if (end - at > DIGITS_MAX)
+        end = at + DIGITS_MAX;
+    for (; at < end && *at >= '0' && *at <= '9'; at++)
+        number = number * 10 + (uint64_t)(*at - '0');
+    cursor->at = at;
+    cursor->tokens++;
+    *ret = (int64_t)number;
+    return at > first && number <= (uint64_t)limit && (at == first + 1 || *first != '0');
+}
+
+/* -------------------------------------------------------------------- values */
+
+static bool take_value(struct cursor *cursor, struct span *ret);
+
+static bool skip_member(struct cursor *cursor, const struct span *key)
+{
+    (void)key;
+    struct span value;
+    return take_value(cursor, &value);
+}
+
+static bool qmp_read_in_place__enter(struct cursor *cursor, char opening)
+{
+    cursor->tokens++;
+    return take(cursor, opening) && ++cursor->nesting <= cursor->nesting_limit;
+}
+
+static bool qmp_read_in_place__leave(struct cursor *cursor, char closing)
+{
+    cursor->nesting--;
+    return take(cursor, closing);
+}
+
+static bool take_object(struct cursor *cursor, take_member *member)
+{
+    struct span key;
+
+    if (!qmp_read_in_place__enter(cursor, '{'))
+        return false;
+    qmp_read_in_place__skip_space(cursor);
+    if (cursor->at < cursor->end && *cursor->at == '}')
+        return qmp_read_in_place__leave(cursor, '}');
+    do
+        if (!take_string(cursor, &key) || !take(cursor, ':') || !member(cursor, &key))
+            return false;
+    while (take(cursor, ','));
+    return qmp_read_in_place__leave(cursor, '}');
+}
+
+static bool take_array(struct cursor *cursor)
+{
+    struct span value;
+
+    if (!qmp_read_in_place__enter(cursor, '['))
+        return false;
+    qmp_read_in_place__skip_space(cursor);
+    if (cursor->at < cursor->end && *cursor->at == ']')
+        return qmp_read_in_place__leave(cursor, ']');
+    do
+        if (!take_value(cursor, &value))
+            return false;
+    while (take(cursor, ','));
+    return qmp_read_in_place__leave(cursor, ']');
+}
+
+static bool take_scalar(struct cursor *cursor)
+{
+    cursor->tokens++;
+    switch (*cursor->at) {
+    case 't':
+        return take_literal(cursor, "true");
+    case 'f':
+        return take_literal(cursor, "false");
+    case 'n':
+        return take_literal(cursor, "null");
+    default:
+        return take_number(cursor);
+    }
+}
+
+/* Whatever it is; it is as deep as the limit at most, and so is the stack. */
+static bool take_value(struct cursor *cursor, struct span *ret)
+{
+    struct span string;
+
+    qmp_read_in_place__skip_space(cursor);
+    ret->at = cursor->at;
+    if (cursor->at == cursor->end)
+        return false;
+    char first = *cursor->at;
+    bool taken = first == '"'   ? take_string(cursor, &string)
+                 : first == '{' ? take_object(cursor, skip_member)
+                 : first == '[' ? take_array(cursor)
+                                : take_scalar(cursor);
+    ret->len = (size_t)(cursor->at - ret->at);
+    return taken;
+}
+
+/* ------------------------------------------------------------------- members */
+
+static bool is(const struct span *key, const char *text)
+{
+    return key->len == strlen(text) && memcmp(key->at, text, key->len) == 0;
+}
+
+static bool is_first(struct cursor *cursor, const struct span *key, const char *text,
+                     unsigned member)
+{
+    if (!is(key, text) || (cursor->seen & member))
+        return false;
+    cursor->seen |= member;
+    return true;
+}
+
+/* NULL: there is no room for it. */
+static const char *qmp_read_in_place__keep(struct cursor *cursor, const struct span *word)
+{
+    if ((size_t)(cursor->room_end - cursor->room) <= word->len)
+        return NULL;
+    char *kept = cursor->room;
+    memcpy(kept, word->at, word->len);
+    kept[word->len] = '\0';
+    cursor->room += word->len + 1;
+    return kept;
+}
+
+static bool keep_string(struct cursor *cursor, const char **ret)
+{
+    struct span string;
+    if (!take_string(cursor, &string) || !string.is_plain)
+        return false;
+    *ret = qmp_read_in_place__keep(cursor, &string);
+    return *ret != NULL;
+}
+
+static bool take_time(struct cursor *cursor, const struct span *key)
+{
+    const int64_t year_5000 = 100000000000;
+    int64_t number;
+
+    if (is_first(cursor, key, "seconds", SEEN_SECONDS) && take_integer(cursor, year_5000, &number))
+        cursor->message->timestamp_us += number * 1000000;
+    else if (is_first(cursor, key, "microseconds", SEEN_MICROSECONDS) &&
+             take_integer(cursor, 999999, &number))
+        cursor->message->timestamp_us += number;
+    else
+        return false;
+    return true;
+}
+
+static bool take_datum(struct cursor *cursor, const struct span *key)
+{
+    int word = key->is_plain ? event_word_of(key->at, key->len) : -1;
+
+    qmp_read_in_place__skip_space(cursor);
+    bool is_string = cursor->at < cursor->end && *cursor->at == '"';
+    if (!key->is_plain || (word >= 0 && (cursor->seen_words & 1u << word)))
+        return false;
+    if (word < 0 || !is_string)
+        return word < 0 && skip_member(cursor, key);
+    cursor->seen_words |= 1u << word;
+    return keep_string(cursor, &cursor->message->words[word]);
+}
+
+static bool take_data(struct cursor *cursor)
+{
+    struct message *message = cursor->message;
+    qmp_read_in_place__skip_space(cursor);
+    message->raw = cursor->at;
+    bool taken = take_object(cursor, take_datum);
+    message->raw_len = (size_t)(cursor->at - message->raw);
+    return taken;
+}
+
+static bool take_return(struct cursor *cursor)
+{
+    struct span value = {0};
+    bool taken = take_value(cursor, &value);
+    cursor->message->raw = value.at;
+    cursor->message->raw_len = value.len;
+    return taken;
+}
+
+/* Ours are positive. */
+static bool take_id(struct cursor *cursor)
+{
+    cursor->message->has_id = true;
+    return take_integer(cursor, INT64_MAX, &cursor->message->id);
+}
+
+static bool take_part(struct cursor *cursor, const struct span *key)
+{
+    if (is_first(cursor, key, "event", SEEN_EVENT))
+        return keep_string(cursor, &cursor->message->name);
+    if (is_first(cursor, key, "timestamp", SEEN_TIMESTAMP))
+        return take_object(cursor, take_time);
+    if (is_first(cursor, key, "data", SEEN_DATA))
+        return take_data(cursor);
+    if (is_first(cursor, key, "return", SEEN_RETURN))
+        return take_return(cursor);
+    return is_first(cursor, key, "id", SEEN_ID) && take_id(cursor);
+}
+
+/* ------------------------------------------------------------------ messages */
+
+/* An event without members of a reply, or the other way round. */
+static bool is_message(unsigned seen)
+{
+    unsigned of_event = SEEN_EVENT | SEEN_TIMESTAMP | SEEN_DATA;
+    return seen & SEEN_EVENT ? !(seen & (SEEN_RETURN | SEEN_ID))
+                             : (seen & SEEN_RETURN) && !(seen & of_event);
+}
+
+static size_t read_in_place(const char *text, size_t len, const struct frame_limits *limits,
+                     struct message_room *room, struct message *ret)
+{
+    struct cursor cursor = {
+        .at = text,
+        .end = text + len,
+        .nesting_limit = limits->nesting,
+        .message = ret,
+        .room = room->words,
+        .room_end = room->words + sizeof room->words,
+    };
+    *ret = (struct message){.name = "", .text = ""};
+    qmp_read_in_place__skip_space(&cursor);
+    const char *begin = cursor.at;
+    if (!take_object(&cursor, take_part) || !is_message(cursor.seen))
+        return 0;
+    ret->kind = cursor.seen & SEEN_EVENT ? MESSAGE_EVENT : MESSAGE_RETURN;
+    bool is_within =
+        (size_t)(cursor.at - begin) <= limits->bytes && cursor.tokens <= limits->tokens;
+    return is_within ? (size_t)(cursor.at - text) : 0;
+}
+#undef DIGITS_MAX
 /* ---- core/src/qmp/requests.c ---- */
 
 /*
@@ -16725,6 +17325,7 @@ static int qmp_takes(struct driver *driver, const char *command)
 static void schema_known(struct driver_request *request, struct driver_reply *reply)
 {
     struct start_commands *commands = container_of(request, struct start_commands, request);
+    const json_t *schema = qmp_reply_value(reply);
     bool is_answer = reply->error == BJ_OK || reply->error == BJ_E_REFUSED;
     struct driver_reply known = {
         .error = is_answer ? BJ_OK : reply->error,
@@ -16734,7 +17335,7 @@ static void schema_known(struct driver_request *request, struct driver_reply *re
 
     commands->under_way = false;
     if (is_answer)
-        start_commands_learn(commands, reply->error == BJ_OK ? reply->value : NULL);
+        start_commands_learn(commands, schema);
     start_commands_answer(commands, &known);
 }
 
@@ -16877,7 +17478,7 @@ static void finish_query(struct query *query)
 
 static void query_part_done(struct query *query, json_t **part, struct driver_reply *reply)
 {
-    const json_t *rows = reply->value;
+    const json_t *rows = qmp_reply_value(reply);
 
     if (reply->error == BJ_OK && json_is_array(rows)) {
         *part = json_incref((json_t *)rows);
@@ -16997,11 +17598,11 @@ static void qmp_snapshots__answer(struct graph_request *request, const struct dr
 }
 
 /* Takes them first: an asker that is answered may ask again. */
-static void answer_all(struct graph_request **requests, const struct driver_reply *reply)
+static void answer_all(struct graph_request **requests, struct driver_reply *reply)
 {
     struct graph_request *request = *requests;
-    struct qmp_graph *graph =
-        request && reply->error == BJ_OK ? qmp_graph_open(reply->value) : NULL;
+    const json_t *nodes = request ? qmp_reply_value(reply) : NULL;
+    struct qmp_graph *graph = nodes ? qmp_graph_open(nodes) : NULL;
 
     *requests = NULL;
     while (request) {
@@ -17111,7 +17712,7 @@ static char *new_id(bj_ctx *ctx)
 }
 
 /* The command, or the name that this QEMU has for it. */
-static const char *word_of(struct driver *driver, const char *command)
+static const char *qmp_start_arguments__word_of(struct driver *driver, const char *command)
 {
     bool is_stream = strcmp(command, "block-stream") == 0;
     bool is_old = is_stream && !driver->ops->has_command(driver, command) &&
@@ -17153,7 +17754,7 @@ static struct text *reopen_arguments(const char *command, const json_t *argument
 static int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
                   const json_t *arguments, struct start_plan *ret)
 {
-    const char *command = word_of(driver, given_command);
+    const char *command = qmp_start_arguments__word_of(driver, given_command);
     const struct start_command *known = start_command_find(command);
     unsigned takes = (unsigned)driver->ops->takes(driver, command);
     const char *given = json_string_value(json_object_get(arguments, "job-id"));
@@ -17320,168 +17921,4 @@ static void start_commands_learn(struct start_commands *commands, const json_t *
                 commands->takes[s] = members_taken(entry);
     }
     commands->known = true;
-}
-/* ---- core/src/qmp/status_event.c ---- */
-
-/*
- * JOB_STATUS_CHANGE, read where it lies; see status_event.h.
- */
-
-struct cursor {
-    const char *at;
-    const char *end;
-    unsigned seen; /* members that have come; a second one is for the parser */
-};
-
-enum {
-    SEEN_EVENT = 1,
-    SEEN_TIMESTAMP = 2,
-    SEEN_DATA = 4,
-    SEEN_SECONDS = 8,
-    SEEN_MICROSECONDS = 16,
-    SEEN_ID = 32,
-    SEEN_STATUS = 64
-};
-
-struct qmp_status_event__word {
-    const char *at;
-    size_t len;
-};
-
-typedef bool read_member(struct cursor *cursor, const struct qmp_status_event__word *key, struct status_event *event);
-
-static void qmp_status_event__skip_space(struct cursor *cursor)
-{
-    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' ||
-                                        *cursor->at == '\r' || *cursor->at == '\n'))
-        cursor->at++;
-}
-
-static bool take(struct cursor *cursor, char wanted)
-{
-    qmp_status_event__skip_space(cursor);
-    if (cursor->at == cursor->end || *cursor->at != wanted)
-        return false;
-    cursor->at++;
-    return true;
-}
-
-static bool take_word(struct cursor *cursor, struct qmp_status_event__word *ret)
-{
-    if (!take(cursor, '"'))
-        return false;
-    ret->at = cursor->at;
-    while (cursor->at < cursor->end && *cursor->at != '"') {
-        if (*cursor->at < ' ' || *cursor->at > '~' || *cursor->at == '\\')
-            return false;
-        cursor->at++;
-    }
-    ret->len = (size_t)(cursor->at - ret->at);
-    return take(cursor, '"');
-}
-
-static bool take_number(struct cursor *cursor, int64_t limit, int64_t *ret)
-{
-    int64_t number = 0;
-
-    qmp_status_event__skip_space(cursor);
-    const char *first = cursor->at;
-    while (cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9' && number <= limit)
-        number = number * 10 + (*cursor->at++ - '0');
-    *ret = number;
-    size_t digits = (size_t)(cursor->at - first);
-    return digits > 0 && number <= limit && (digits == 1 || *first != '0');
-}
-
-static bool take_object(struct cursor *cursor, read_member *read, struct status_event *event)
-{
-    struct qmp_status_event__word key;
-
-    if (!take(cursor, '{'))
-        return false;
-    do
-        if (!take_word(cursor, &key) || !take(cursor, ':') || !read(cursor, &key, event))
-            return false;
-    while (take(cursor, ','));
-    return take(cursor, '}');
-}
-
-static bool is(const struct qmp_status_event__word *word, const char *text)
-{
-    return word->len == strlen(text) && memcmp(word->at, text, word->len) == 0;
-}
-
-static bool is_first(struct cursor *cursor, const struct qmp_status_event__word *key, const char *text,
-                     unsigned member)
-{
-    if (!is(key, text) || (cursor->seen & member))
-        return false;
-    cursor->seen |= member;
-    return true;
-}
-
-static bool qmp_status_event__copy(char *to, size_t size, const struct qmp_status_event__word *word)
-{
-    if (word->len >= size)
-        return false;
-    memcpy(to, word->at, word->len);
-    to[word->len] = '\0';
-    return true;
-}
-
-static bool read_time(struct cursor *cursor, const struct qmp_status_event__word *key, struct status_event *event)
-{
-    const int64_t year_5000 = 100000000000;
-    int64_t number;
-
-    if (is_first(cursor, key, "seconds", SEEN_SECONDS) && take_number(cursor, year_5000, &number))
-        event->timestamp_us += number * 1000000;
-    else if (is_first(cursor, key, "microseconds", SEEN_MICROSECONDS) &&
-             take_number(cursor, 999999, &number))
-        event->timestamp_us += number;
-    else
-        return false;
-    return true;
-}
-
-static bool read_data(struct cursor *cursor, const struct qmp_status_event__word *key, struct status_event *event)
-{
-    struct qmp_status_event__word value;
-
-    if (!take_word(cursor, &value))
-        return false;
-    if (is_first(cursor, key, "id", SEEN_ID))
-        return qmp_status_event__copy(event->id, sizeof event->id, &value);
-    return is_first(cursor, key, "status", SEEN_STATUS) &&
-           qmp_status_event__copy(event->status, sizeof event->status, &value);
-}
-
-static bool qmp_status_event__read_event(struct cursor *cursor, const struct qmp_status_event__word *key, struct status_event *event)
-{
-    struct qmp_status_event__word name;
-
-    if (is_first(cursor, key, "event", SEEN_EVENT))
-        return take_word(cursor, &name) && is(&name, "JOB_STATUS_CHANGE");
-    if (is_first(cursor, key, "timestamp", SEEN_TIMESTAMP))
-        return take_object(cursor, read_time, event);
-    return is_first(cursor, key, "data", SEEN_DATA) && take_object(cursor, read_data, event);
-}
-
-static size_t status_event_begin(const char *text, size_t len, struct status_event *ret)
-{
-    struct cursor cursor = {.at = text, .end = text + len};
-
-    *ret = (struct status_event){0};
-    bool whole = take_object(&cursor, qmp_status_event__read_event, ret) && (cursor.seen & SEEN_EVENT) && *ret->id &&
-                 *ret->status;
-    return whole ? (size_t)(cursor.at - text) : 0;
-}
-
-static bool status_event_read(const char *text, size_t len, struct status_event *ret)
-{
-    size_t used = status_event_begin(text, len, ret);
-    struct cursor rest = {.at = text + used, .end = text + len};
-
-    qmp_status_event__skip_space(&rest);
-    return used > 0 && rest.at == rest.end;
 }
