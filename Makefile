@@ -178,13 +178,16 @@ $(CORE): $(objects)
 	$(quiet)$(AR) rcs $@ $^
 
 # One object, so that what only the library calls can be hidden: a program may use the same names.
+# Without groups: of those the linker keeps one for all objects, and gcc's helpers for i386, which are
+# in groups, are hidden, too.
 whole_object := $(BUILD)/libblockjob.o
-without_lto = $(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel)
+# It must be machine code, which clang makes of it anyhow.
+without_lto = $(if $(findstring clang,$(CC)),,$(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel))
 
 $(STATIC): $(objects)
 	$(call say,AR)
 	@rm -f $@
-	$(quiet)$(CC) $(CFLAGS) -r -nostdlib $(without_lto) -o $(whole_object) $^
+	$(quiet)$(CC) $(CFLAGS) -r -nostdlib -Wl,--force-group-allocation $(without_lto) -o $(whole_object) $^
 	$(quiet)$(OBJCOPY) --wildcard --keep-global-symbol='bj_*' $(whole_object)
 	$(quiet)$(AR) rcs $@ $(whole_object)
 
