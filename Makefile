@@ -30,6 +30,10 @@
 #   make check-instructions
 #                        what events, connects, pivots and wake-ups cost, in instructions
 #   make lint, format    what the linters say; lets the formatters write
+#   make amalgamation    the library as one C file and one header, in build/amalgamation and for the
+#                        Go modules, where it is committed: after each change of core
+#   make check-embedded  builds of Go programs with the library inside: vendored, static, with musl,
+#                        for arm64; and all tests of Go so (GO_TAGS=)
 #   make install, uninstall
 #                        PREFIX, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR and DESTDIR as usual
 #   make python-install  the Python package into build/venv
@@ -53,6 +57,7 @@ INSTALL ?= install
 PYTHON ?= python3
 PKG_CONFIG ?= pkg-config
 CXX ?= c++
+OBJCOPY ?= objcopy
 CFLAGS ?= -O2 -g
 BUILD ?= build
 # SANITIZE=address,undefined builds everything with these; use a BUILD of its own.
@@ -65,6 +70,8 @@ VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_
 SONAME := libblockjob.so.0
 SHARED := $(BUILD)/libblockjob.so.$(VERSION)
 STATIC := $(BUILD)/libblockjob.a
+# For tests, which look inside: all names can be linked with.
+CORE := $(BUILD)/core.a
 LIBVIRT_SONAME := libblockjob-libvirt.so.0
 LIBVIRT_SHARED := $(BUILD)/libblockjob-libvirt.so.$(VERSION)
 
@@ -165,10 +172,24 @@ $(BUILD)/.dependencies: .ci/dependencies
 	@.ci/dependencies --check build
 	@touch $@
 
-$(STATIC): $(objects)
+$(CORE): $(objects)
 	$(call say,AR)
 	@rm -f $@
 	$(quiet)$(AR) rcs $@ $^
+
+# One object, so that what only the library calls can be hidden: a program may use the same names.
+# Without groups: of those the linker keeps one for all objects, and gcc's helpers for i386, which are
+# in groups, are hidden, too.
+whole_object := $(BUILD)/libblockjob.o
+# It must be machine code, which clang makes of it anyhow.
+without_lto = $(if $(findstring clang,$(CC)),,$(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel))
+
+$(STATIC): $(objects)
+	$(call say,AR)
+	@rm -f $@
+	$(quiet)$(CC) $(CFLAGS) -r -nostdlib -Wl,--force-group-allocation $(without_lto) -o $(whole_object) $^
+	$(quiet)$(OBJCOPY) --wildcard --keep-global-symbol='bj_*' $(whole_object)
+	$(quiet)$(AR) rcs $@ $(whole_object)
 
 $(SHARED): $(objects) core/libblockjob.map
 	$(call say,LINK)
@@ -198,6 +219,16 @@ $(BUILD)/libblockjob.pc: core/libblockjob.pc.in core/include/blockjob/blockjob.h
 	@$(call write_pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/core/include) $< >$@
 
 -include $(all_objects:.o=.d)
+
+# ------------------------------------------------------------------------------- amalgamation
+
+amalgamate = $(PYTHON) .ci/amalgamate --shares $(libvirt_shares)
+
+amalgamation: amalgamation-only
+	$(amalgamate) --go
+
+amalgamation-only:
+	$(amalgamate) -- $(BUILD)/amalgamation
 
 # ------------------------------------------------------------------------------- installation
 
@@ -257,7 +288,7 @@ uninstall:
 
 # A fuzz target is given its corpus here; see check-fuzz.
 $(replay_programs): $(replay_object)
-$(test_programs): %: %.o $(support_objects) $(STATIC)
+$(test_programs): %: %.o $(support_objects) $(CORE)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
 
@@ -279,7 +310,7 @@ $(BUILD)/tests/libvirt/test_start_calls: $(call libvirt_units,disks start_backup
 $(BUILD)/tests/libvirt/test_uri: $(call libvirt_units,uri)
 $(BUILD)/tests/libvirt/test_units: $(call libvirt_units,backup_run copies disks facts facts_qemu start_backup start_calls start_parts)
 
-$(stress): $(stress_objects) $(support_objects) $(STATIC)
+$(stress): $(stress_objects) $(support_objects) $(CORE)
 	$(call say,LINK)
 	$(quiet)$(link) $^ -lcmocka $(libraries)
 
@@ -292,8 +323,8 @@ $(counted_tables): core/src/model/tables.c Makefile | $(BUILD)/.dependencies
 $(counted_tables): private defines += -DCOUNT_ROWS
 $(counted_tables): private includes = -Icore/src
 
-$(explorer): $(machine_explorer_objects) $(counted_tables) $(STATIC)
-$(tracker_explorer): $(tracker_explorer_objects) $(STATIC)
+$(explorer): $(machine_explorer_objects) $(counted_tables) $(CORE)
+$(tracker_explorer): $(tracker_explorer_objects) $(CORE)
 $(explorer) $(tracker_explorer):
 	$(call say,LINK)
 	$(quiet)$(link) $^ $(libraries)
@@ -419,9 +450,13 @@ perl-install: $(perl_built)
 
 # ---------------------------------------------------------------------------------------- Go
 
-# Go does not see that a header outside of its packages has changed; it does see a changed flag.
-go_env = PKG_CONFIG_PATH='$(abspath $(BUILD))' LD_LIBRARY_PATH='$(abspath $(BUILD))' \
-	CGO_CFLAGS='-O2 -g -DBLOCKJOB_HEADERS=$(firstword $(shell cat $(headers) | cksum))'
+# Our own tests use the library that was just built, not the copy in the Go modules; with GO_TAGS= they
+# use that. Go does not see that a header outside of its packages has changed; it does see a changed
+# flag.
+GO_TAGS ?= libblockjob_system
+go_flags = $(strip $(if $(GO),$(shell $(GO) env GOFLAGS)) $(if $(GO_TAGS),-tags=$(GO_TAGS)))
+go_env = GOFLAGS='$(go_flags)' PKG_CONFIG_PATH='$(abspath $(BUILD))' \
+	LD_LIBRARY_PATH='$(abspath $(BUILD))' CGO_CFLAGS='-O2 -g -DBLOCKJOB_HEADERS=$(firstword $(shell cat $(headers) | cksum))'
 all_go_modules := go tests/go $(filter-out examples/kubevirt,$(patsubst %/go.mod,%,$(wildcard \
 	examples/*/go.mod examples/*/*/go.mod bench/*/go.mod)))
 GO = $(shell .ci/dependencies --go)
@@ -463,6 +498,9 @@ check-race check-mutations:
 	$(run_tests) check tests/python tests/fakeqemu tests/traces
 .check-go: $(python_ready)
 	$(run_tests) check tests/go
+.check-embedded: $(python_ready)
+	$(run_tests) --long embedded
+	@$(MAKE) $(again) GO_TAGS= .check-go
 .check-traces: $(python_ready)
 	@BLOCKJOB_TRACES=all $(with_tools) $(PYTHON) .ci/check traces --long
 .check-mutations: $(explorer) $(tracker_explorer) $(BUILD)/tests/core/test_group_plan
@@ -474,6 +512,11 @@ ROUNDS ?= 3
 	$(stress) $(SECONDS) $(SEED)
 	$(with_tools) PYTHONPATH=tests/python:tests/support:tests/fakeqemu $(venv)/bin/python tests/libvirt/stress.py $(SECONDS) $(SEED)
 	$(with_tools) PYTHONPATH=tests/python:tests/support:tests/fakeqemu $(venv)/bin/python tests/libvirt/migrations.py $(ROUNDS)
+
+# Programs with the library inside, and Go's tests so.
+check-embedded:
+	@.ci/dependencies foreign
+	@$(MAKE) $(again) .check-embedded
 
 # Nova comes from PyPI. Without libvirt that is said, and is no failure.
 ifeq ($(has_libvirt),yes)
@@ -557,7 +600,7 @@ check-fuzz:
 fuzz_programs := $(fuzz_targets:tests/fuzz/fuzz_%.c=$(BUILD)/%)
 .check-fuzz: $(fuzz_programs)
 	@tests/fuzz/run $(BUILD) $(FUZZ_SECONDS) $(fuzz_programs)
-$(fuzz_programs): $(BUILD)/%: $(BUILD)/tests/fuzz/fuzz_%.o $(STATIC)
+$(fuzz_programs): $(BUILD)/%: $(BUILD)/tests/fuzz/fuzz_%.o $(CORE)
 	$(call say,LINK)
 	$(quiet)$(link) -fsanitize=fuzzer $^ -lcmocka $(libraries)
 
@@ -593,7 +636,7 @@ check-instructions:
 
 # ---------------------------------------------------------------------------------- linters
 
-python_folders := setup.py .ci/check .ci/behaviours .ci/layers bench/instructions tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
+python_folders := setup.py .ci/amalgamate .ci/check .ci/behaviours .ci/layers bench/instructions tests/support/libvirtd tests/support/qemu $(wildcard python tests bench examples)
 go_folders := $(wildcard go tests/go examples bench)
 clang_flags = -std=c11 -D_GNU_SOURCE -Icore/include -Icore/src -Icore/libvirt -Itests/support \
 	-Itests/core $(jansson_cflags) $(libvirt_cflags)
@@ -671,13 +714,14 @@ lint-pyright-tests:
 # Several runs, as modules of one name can't be in one: there are two conftest.py, two client.py, and
 # the helpers are called like their clients.
 mypy_package := setup.py python/blockjob tests/fakeqemu tests/python tests/traces tests/libvirt
-mypy_programs := .ci/check .ci/behaviours .ci/layers bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
+mypy_programs := .ci/amalgamate .ci/check .ci/behaviours .ci/layers bench/instructions $(filter-out %/compute.py,$(wildcard tests/nova/*.py \
 	bench/*.py examples/*/*.py))
 lint-mypy:
 	$(timed) mypy sh -c 'status=0; \
 		MYPYPATH=tests/fakeqemu:tests/python:tests/support:tests/traces "$$0" $(mypy_package) || status=1; \
 		MYPYPATH=tests/nova:tests/fakeqemu:tests/python:bench "$$0" --scripts-are-modules \
 			$(mypy_programs) || status=1; \
+		MYPYPATH=tests/embedding:tests/fakeqemu:tests/python:tests/support "$$0" tests/embedding || status=1; \
 		for helper in libvirtd qemu; do \
 			MYPYPATH=tests/support "$$0" tests/support/$$helper || status=1; done; \
 		exit $$status' $(venv)/bin/mypy
@@ -689,13 +733,16 @@ lint-ruff-format:
 lint-behaviours:
 	$(timed) behaviours $(PYTHON) .ci/behaviours --check
 
-lint-go: lint-go-modules lint-gofmt lint-generated
+lint-go: lint-go-modules lint-gofmt lint-generated lint-amalgamation
 
 lint-gofmt:
 	$(timed) gofmt sh -c 'unformatted=$$("$$0" -l $(go_folders)); \
 		test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }' $(dir $(GO))gofmt
 lint-generated:
 	$(timed) 'generated Go' env PATH="$(dir $(GO)):$$PATH" go/internal/core/generate.sh --check
+
+lint-amalgamation:
+	$(timed) amalgamation $(amalgamate) --check
 
 # Built by each Go anew: it can't read what a newer compiler writes.
 staticcheck = $(abspath $(BUILD))/lint/staticcheck-$(shell .ci/dependencies --staticcheck)-$(shell $(GO) env GOVERSION)
@@ -721,14 +768,14 @@ format: $(venv)/.lint-tools
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all library libvirt-driver install uninstall examples bench-programs test-programs \
+.PHONY: all library amalgamation amalgamation-only libvirt-driver install uninstall examples bench-programs test-programs \
 	libvirt-test-programs python-install perl check-perl perl-install \
 	check check-c check-python check-go check-long check-stress check-explore check-mutations check-traces \
-	check-matrix check-roots check-libvirt-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race \
+	check-embedded .check-embedded check-matrix check-roots check-libvirt-matrix check-nova bench-nova check-sanitize check-asan check-tsan check-race \
 	check-valgrind check-fuzz check-instructions demo bench format clean \
 	lint lint-format lint-layers lint-headers lint-headers-c lint-headers-c++ lint-cppcheck lint-tidy lint-python \
 	lint-pyright lint-pyright-tests lint-mypy lint-ruff lint-ruff-format lint-behaviours lint-go lint-gofmt \
-	lint-generated lint-go-modules .staticcheck .tidied .lint-tools \
+	lint-generated lint-amalgamation lint-go-modules .staticcheck .tidied .lint-tools \
 	.check .check-c .check-python .check-go .check-stress .check-traces .check-matrix .check-nova \
 	.check-asan .check-tsan .check-race .check-valgrind .check-tier .check-mutations .check-fuzz \
 	.check-instructions .demo .bench .lint

@@ -42,6 +42,7 @@ def program(name: str) -> str:
 def go_program(name: str, package: str) -> str:
     """A program in Go of the module bench/go, built."""
     os.environ.setdefault("PKG_CONFIG_PATH", str(BUILD))
+    os.environ.setdefault("GOFLAGS", "-tags=libblockjob_system")
     os.environ.setdefault("LD_LIBRARY_PATH", str(BUILD))
     path = BUILD / "bench" / name
     build = ["go", "build", "-buildvcs=false", "-o", str(path), package]

@@ -17,7 +17,11 @@
 #endif
 
 %{
+#ifdef SWIGGO
+#include "core.h"
+#else
 #include <blockjob/blockjob.h>
+#endif
 %}
 
 %include <stdint.i>

@@ -91,5 +91,11 @@
 //
 // # Building
 //
-// cgo finds the C library libblockjob by pkg-config. Building needs nothing of libvirt.
+// The C library is part of the module: go build needs cgo, with a C compiler and pkg-config, and the development
+// files of libev and jansson, such as Debian's libev-dev and libjansson-dev. With the build tag libblockjob_system the
+// installed libblockjob is linked, which pkg-config must know. Without cgo the build fails and says what is missing.
+//
+// Building needs nothing of libvirt. The driver for libvirt's domains is compiled into programs that import the module
+// go/libvirtjob; others load an installed one, libblockjob-libvirt.so.0 of the same version. A static program can only do
+// the former.
 package blockjob

@@ -15,7 +15,12 @@
 //	outcome, err := job.Pivot(ctx)
 //
 // It is a module of its own, so that the module blockjob needs no libvirt. A program that has no connection
-// of its own dials "qemu:///system#vm1" with blockjob.Dial, and doesn't need it either.
+// of its own dials "qemu:///system#vm1" with blockjob.Dial. It may import this package for the driver
+// alone, which is compiled in and needs the development files of libvirt and libxml2; without it, blockjob
+// loads an installed driver. With the build tag libblockjob_system both are the installed library's.
+//
+// Require the modules go and go/libvirtjob of the same version: they hold parts of one C library. Of two
+// versions the build fails, as core.SameVersionAsLibvirtjob_... is undefined.
 package libvirtjob
 
 import (

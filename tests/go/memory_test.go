@@ -4,9 +4,11 @@
 package blockjob_test
 
 import (
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	blockjob "github.com/libblockjob/libblockjob/go"
@@ -36,6 +38,7 @@ func interposed(t *testing.T, code string) string {
 	if path := os.Getenv("INTERPOSED"); path != "" {
 		return path
 	}
+	needsSharedLibrary(t)
 	dir := qemu.TempDir(t)
 	source, library := filepath.Join(dir, "interposed.c"), filepath.Join(dir, "interposed.so")
 	ok(t, os.WriteFile(source, []byte(code), 0o600))
@@ -47,6 +50,22 @@ func interposed(t *testing.T, code string) string {
 		t.Errorf("%v\n%s", err, output)
 	}
 	return ""
+}
+
+// needsSharedLibrary skips a test where the library is inside the program (GO_TAGS=): nothing can stand before it.
+func needsSharedLibrary(t *testing.T) {
+	t.Helper()
+	program, err := elf.Open(os.Args[0])
+	ok(t, err)
+	defer program.Close()
+	libraries, err := program.ImportedLibraries()
+	ok(t, err)
+	for _, library := range libraries {
+		if strings.HasPrefix(library, "libblockjob.") {
+			return
+		}
+	}
+	t.Skip("the library is inside this program: nothing can stand before it")
 }
 
 func TestC108DoneWithoutMemoryIsNotDone(t *testing.T) {

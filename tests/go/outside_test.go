@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The module as its users have it: built against the installed library, without SWIG; and the example.
+// tests/embedding has it with the library inside.
 
 package blockjob_test
 
@@ -85,7 +86,7 @@ func TestProgramOutsideTheTree(t *testing.T) {
 	environment := []string{
 		"PKG_CONFIG_PATH=" + filepath.Join(prefix, "lib", "pkgconfig"),
 		"LD_LIBRARY_PATH=" + filepath.Join(prefix, "lib"),
-		"SWIG=/nonexistent", "CGO_CFLAGS=-O2", "GOFLAGS=-mod=mod", "GOPROXY=off",
+		"SWIG=/nonexistent", "CGO_CFLAGS=-O2", "GOFLAGS=-mod=mod -tags=libblockjob_system", "GOPROXY=off",
 	}
 	run(t, outside, environment, "go", "build", "-o", "program", ".")
 

@@ -29,6 +29,9 @@ static char *find_beside(void)
     return NULL;
 }
 
+/* The driver that is linked into the program with the core, where one is (docs/embedding.md). */
+extern const struct driver_module blockjob_driver_module __attribute__((weak));
+
 /* Never unloaded (it is linked so): threads run in it, and
  * opening it again is cheap. */
 static void *open_module(void)
@@ -48,7 +51,8 @@ static bool lacks_descriptors(void)
     return fd < 0 && (errno == EMFILE || errno == ENFILE);
 }
 
-int driver_module_load(const char *wanted, const struct driver_module **ret, struct text **ret_text)
+static int find_installed(const char *wanted, const struct driver_module **ret,
+                          struct text **ret_text)
 {
     void *handle = open_module();
     const struct driver_module *module = handle ? dlsym(handle, DRIVER_MODULE_SYMBOL) : NULL;
@@ -62,10 +66,20 @@ int driver_module_load(const char *wanted, const struct driver_module **ret, str
                                 wanted, dlerror());
         return BJ_E_UNSUPPORTED;
     }
+    *ret = module;
+    return BJ_OK;
+}
+
+int driver_module_load(const char *wanted, const struct driver_module **ret, struct text **ret_text)
+{
+    const struct driver_module *linked = &blockjob_driver_module, *module = linked;
+    int r = linked ? BJ_OK : find_installed(wanted, &module, ret_text);
+    if (r != BJ_OK)
+        return r;
     if (strcmp(module->version, bj_version()) != 0) {
-        *ret_text = text_printf("%s needs " DRIVER_MODULE_FILE " of version %s, but it is of "
-                                "version %s: install both anew",
-                                wanted, bj_version(), module->version);
+        *ret_text = text_printf("%s needs %s of version %s, but it is of version %s: %s both anew",
+                                wanted, linked ? "a linked libvirt driver" : DRIVER_MODULE_FILE,
+                                bj_version(), module->version, linked ? "build" : "install");
         return BJ_E_UNSUPPORTED;
     }
     *ret = module;

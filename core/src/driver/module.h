@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A driver that is a library of its own, found at run time, so that the core needs nothing of what
- * it needs. It holds copies of the core's files that it uses (see the Makefile), so both
- * must be of one version.
+ * it needs; or is linked into the program. It holds copies of the core's files that it uses (see
+ * the Makefile), so both must be of one version.
  */
 #ifndef BJ_DRIVER_MODULE_H
 #define BJ_DRIVER_MODULE_H

@@ -5,10 +5,12 @@
 //
 // It adds nothing to the header and hides nothing of it: references are counted by hand, strings are
 // the library's, and the comments of blockjob.h are its documentation.
+//
+// The library itself is here as well, in blockjob_core.c, which `make amalgamation` makes. With the
+// build tag libblockjob_system the installed one is linked instead.
 package core
 
-// #cgo pkg-config: libblockjob
-// #include <blockjob/blockjob.h>
+// #include "core.h"
 // #include <stdlib.h>
 import "C"
 

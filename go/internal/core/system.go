@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+
+//go:build libblockjob_system
+
+package core
+
+// #cgo CFLAGS: -DBLOCKJOB_SYSTEM
+// #cgo pkg-config: libblockjob
+import "C"
