@@ -31,7 +31,8 @@
  *
  * A hypervisor copies, merges or backs up the disk of a running guest with a block job. This
  * library turns the moments of such a job (ready, pivot, abort, end) into futures, and says
- * truthfully how it ended. Nothing is polled: QEMU's own events decide.
+ * truthfully how it ended. QEMU's own events decide; what has no event, such as how far a job is,
+ * is asked for every few seconds, and only while someone waits or watches.
  *
  *     bj_ctx *ctx;
  *     bj_ctx_new(&ctx);
@@ -96,7 +97,8 @@
  * verb); any other negative number is BJ_E_INVAL. 0 asks
  * for what is true now. A timeout or bj_future_cancel() means "I no longer listen": it never aborts
  * a job and never disturbs another waiter; what QEMU has been told goes on, what it has not been
- * told yet it is not told any more.
+ * told yet it is not told any more. The text of a wait on a job whose deadline has passed says what
+ * is amiss, if anything is known to be: that it is pending, paused, or makes no progress.
  *
  * CALLBACKS
  *
@@ -145,7 +147,7 @@ typedef enum bj_error {
     BJ_E_FORKED = -4,    /* the object belongs to the parent process */
     BJ_E_DEADLOCK = -5,  /* a blocking call on the loop's own thread */
     BJ_E_PENDING = -6,   /* the future is not done yet */
-    BJ_E_TIMEOUT = -7,   /* the deadline of this wait; the job goes on */
+    BJ_E_TIMEOUT = -7,   /* the deadline of this wait; nothing was done to the job */
     BJ_E_CANCELLED = -8, /* bj_future_cancel(); the job goes on */
     BJ_E_CLOSED = -9,    /* the monitor, context or watch was closed by this program */
     BJ_E_BUSY = -10,     /* a limit of the context was reached; nothing was sent */
@@ -159,7 +161,8 @@ typedef enum bj_error {
     BJ_E_STALLED = -18,    /* paused, or stopped by an I/O error: resume it, or abort with force */
     BJ_E_STATE = -19,      /* the verb does not fit what the job is or does */
     BJ_E_JOB_FAILED = -20, /* the job failed; the text is QEMU's */
-    BJ_E_JOB_LOST = -21,   /* how the job ended can't be known; the text says why */
+    BJ_E_JOB_LOST = -21,   /* how the job ended can't be known; the text says why, and
+                              bj_future_cause() whether the connection's end is */
     BJ_E_JOB_ENDED = -22   /* the job ended otherwise than asked; see bj_future_outcome() */
 } bj_error;
 
@@ -206,8 +209,10 @@ typedef enum bj_limit {
                                    before a refused one is told BJ_E_REFUSED; 1,000 */
     BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6; a new
                             job before 3.0) is asked instead, while someone waits (B58); 500 */
-    BJ_LIMIT_CONVERGE_MS /* how long what is left to copy may fail to shrink before a watch with
-                            progress is told so (B30); 10,000 */
+    BJ_LIMIT_CONVERGE_MS /* how long a job may make no progress (nothing is copied, or what is left
+                            does not shrink) before those who watch it are told why; and how often
+                            QEMU is asked how far jobs are, while someone waits for one or watches
+                            it; 10,000 */
 } bj_limit;
 
 /* A context with a loop thread of its own (all signals blocked, 512 KiB of stack or the system's
@@ -215,9 +220,10 @@ typedef enum bj_limit {
 int bj_ctx_new(bj_ctx **ret_ctx);
 bj_ctx *bj_ctx_ref(bj_ctx *ctx);
 
-/* The last reference closes the context as bj_ctx_close() does; on the loop's own thread that
- * happens as soon as the running callback has returned, and where another thread runs the program's
- * loop, in that loop's next turn. */
+/* The last reference closes the context as bj_ctx_close() does, and blocks as that does, unless
+ * bj_ctx_close_async() was called before; on the loop's own thread it happens as soon as the
+ * running callback has returned, and where another thread runs the program's loop, in that loop's
+ * next turn. */
 bj_ctx *bj_ctx_unref(bj_ctx *ctx);
 
 /* Closes all monitors, answers every pending future (BJ_E_CLOSED), runs the callbacks that are
@@ -225,6 +231,14 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx);
  * stopped has jobs of ours to dismiss or owes us replies; may be called again. Jobs in QEMU go on.
  */
 int bj_ctx_close(bj_ctx *ctx);
+
+/* Begins the same and returns at once, from any thread and from callbacks: for a program that must
+ * not wait for a QEMU, as on the thread of its own event loop. The context's thread does the rest
+ * and ends. bj_ctx_close() waits for it; the last bj_ctx_unref() no longer does, so that a program
+ * which exits then may leave jobs of ours undismissed.
+ * Where the program's own loop runs the context, this is bj_ctx_close(), which waits for nobody
+ * there. May be called again. */
+int bj_ctx_close_async(bj_ctx *ctx);
 
 /* A limit holds for monitors connected, and watches made, after it was set. 0 is BJ_E_INVAL. */
 int bj_ctx_set_limit(bj_ctx *ctx, bj_limit limit, uint64_t value);
@@ -277,6 +291,12 @@ int bj_future_error(bj_future *future);
 
 /* A sentence for the error, "" if there is none. Belongs to the future. */
 const char *bj_future_text(bj_future *future);
+
+/* Why a job is BJ_E_JOB_LOST: the error that its monitor's connection ended with, as
+ * bj_monitor_closed() answers it (BJ_E_DISCONNECTED, BJ_E_PROTOCOL), if that is the reason. BJ_OK
+ * if the job was lost on a monitor that goes on (it vanished unseen, or another QEMU answers after
+ * a reconnect), and for every other answer. */
+int bj_future_cause(bj_future *future);
 
 /* QEMU's error class ("GenericError", ...) for BJ_E_REFUSED, or the number of libvirt's error
  * ("83"), else "". Belongs to the future. */
@@ -337,7 +357,12 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  *     fd:N                a connected socket; the library owns a duplicate, N stays the caller's
  *     qemu:///system#vm1  a domain of libvirt's: the URI of a connection and, after #, the domain's
  *                         name or UUID; any to QEMU (qemu+ssh://host/system#vm1,
- *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one
+ *                         qemu:///embed?root=/dir#vm1); libvirt:vm1 for libvirt's default one.
+ *                         What is odd in a name is written as %20. With ?readonly behind the name
+ *                         (qemu:///system#vm1?readonly) the connection is a read-only one, also
+ *                         when it is made again: for who lists, attaches, watches and waits. There
+ *                         a start or a verb is BJ_E_REFUSED at once, and what only QEMU's own
+ *                         events tell is not known (docs/libvirt.md)
  *
  * One deadline covers connecting, the greeting and the negotiation (B47). QEMU serves one client a
  * socket: while another holds it, connecting succeeds and no greeting comes. libvirt holds its
@@ -347,6 +372,65 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index);
  * BJ_E_DISCONNECTED, BJ_E_INVAL, BJ_E_SYSTEM; BJ_E_UNSUPPORTED where the libvirt driver is not
  * installed. */
 bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
+
+/* What went over the wire: record->kind is BJ_RECORD_SENT or BJ_RECORD_RECEIVED, text the line,
+ * timestamp_us when (this process's clock), name the monitor's. For lack of memory a line may be
+ * missing: then the kind is BJ_RECORD_LAGGED. A line is a whole message of QMP, without its end;
+ * with -qmp-pretty it has line ends inside.
+ *
+ * The function runs on the loop's thread, before the line has any effect, and must not call the
+ * library; `record` is only valid during the call. */
+struct bj_record;
+typedef void (*bj_trace_fn)(const struct bj_record *record, void *user);
+
+typedef enum bj_trace_flags {
+    BJ_TRACE_PLAIN = 0, /* the bytes as they are */
+    BJ_TRACE_MASKED = 1 /* *** instead of secrets: strings that are members named "password",
+                           "data" (of a secret object; of keys that are typed), "secret", "key" or
+                           "arg" (of `change`), also as the last part of a dotted name; passwords in
+                           URLs; and what follows the first word of a human-monitor-command that
+                           sets a password or adds an object. All else keeps its bytes. A secret in
+                           a reply without such a name (qom-get) is not known for one */
+} bj_trace_flags;
+
+/* How to connect. What is zero is as it is with bj_monitor_connect(). */
+typedef struct bj_connect_options {
+    size_t size; /* sizeof(bj_connect_options), as the program knows it */
+
+    /* What texts and traces call the monitor, beside its uri: "fd:7" says little. UTF-8, at most
+     * 200 bytes. NULL and "": nothing. */
+    const char *name;
+
+    /* For how long a peer that is not there yet is waited for: a socket that does not exist or that
+     * nobody listens on, a host that is not reached, a connection that is closed before the
+     * negotiation is over, a libvirtd that does not run, a domain that libvirt does not know or
+     * that does not run. It is tried again in steps from 20 ms to 500 ms; one that accepts and says
+     * nothing, after 2 s, 4 s and so on. Then the error is that of the last try (BJ_E_CONNECT,
+     * ...), and its text says how long was waited. The deadline of the whole is `timeout_ms` later:
+     * so much time has a try that finds the peer at the last moment. BJ_TIMEOUT_NONE waits for as
+     * long as `timeout_ms` lasts, with BJ_E_TIMEOUT at its end. What waiting does not mend (a bad
+     * address, no permission, an unknown host name, no QMP) fails at once. BJ_E_INVAL for "fd:N",
+     * which is there or not. */
+    int64_t wait_ms;
+
+    /* A trace from the first byte on, the greeting included: see bj_monitor_set_trace(). If
+     * connecting was cancelled the function may be called until the context is closed. */
+    int trace_flags;
+    bj_trace_fn trace;
+    void *trace_user;
+
+    /* The same as a watch, for a queue or for bj_watch_next(): where to put it, or NULL. It keeps
+     * sixteen times BJ_LIMIT_WATCH_RING lines and BJ_LIMIT_MESSAGE_BYTES of them for its reader,
+     * and goes on when the monitor connects again. Its CLOSED comes when the last byte was read:
+     * after bj_monitor_close() that may be a second later. Where there is no trace, because the
+     * future has failed already, it is set to NULL. */
+    bj_watch **ret_trace;
+} bj_connect_options;
+
+/* The same with options, which may be NULL; they are not used after this returned. BJ_E_UNSUPPORTED
+ * for a trace of a domain of libvirt's: its wire is libvirt's own, whose log has the calls. */
+bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connect_options *options,
+                                   int64_t timeout_ms);
 
 /* The same for a domain that the program has from libvirt (`domain` is a virDomainPtr; of libvirt
  * 7.0 or newer): its connection is used, and no other is made. A reference to the domain is taken
@@ -358,7 +442,8 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms);
  * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
  * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no
  * bj_monitor_execute() or _transaction(), no pause, resume, finalize or change, and force only
- * before a copy is ready: all BJ_E_UNSUPPORTED. A domain that stops ends the monitor. */
+ * before a copy is ready: all BJ_E_UNSUPPORTED. A domain that stops ends the monitor, unless
+ * bj_monitor_set_reconnect() says that its next start is to be waited for. */
 struct _virDomain;
 bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms);
 
@@ -388,12 +473,26 @@ bj_future *bj_monitor_closed(bj_monitor *monitor);
  * BJ_E_DISCONNECTED, and so is what is asked of the monitor until it is connected again; QEMU's
  * events of that time are lost for good.
  *
+ * A domain of libvirt's is known by its UUID, whatever has its name by then. Where it stops and
+ * stays defined (a persistent one that has not moved to another host), its jobs are lost at once,
+ * and libvirt's event that it was started again is waited for, within the same limit; then it is
+ * another QEMU. One that was undefined, or was transient, is gone, and the monitor is over.
+ *
  * BJ_E_INVAL for a monitor of "fd:N" or of a program's own domain, which can't be made again, and
  * for any other negative number; BJ_E_CLOSED, ... when the monitor is over already. */
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms);
 
-/* Belongs to the monitor. */
+/* Calls `fn` for each line that is sent or received from now on; NULL ends that. There is one such
+ * function a monitor, and it stays when the monitor connects again. Waits for a call that is under
+ * way: after this returned, the function set before is not called again. So call it before what
+ * `user` points to goes, and before the last reference to the monitor goes, which may still have
+ * replies to read. On the loop's thread no call can be under way. BJ_E_UNSUPPORTED for a domain of
+ * libvirt's. */
+int bj_monitor_set_trace(bj_monitor *monitor, int flags, bj_trace_fn fn, void *user);
+
+/* Both belong to the monitor. The name is that of the options, the uri if there was none. */
 const char *bj_monitor_uri(bj_monitor *monitor);
+const char *bj_monitor_name(bj_monitor *monitor);
 
 /* "7.2.22", of the latest greeting; for display: never decide by it. "" of a domain of libvirt's,
  * which does not tell. Belongs to the monitor, also after a reconnect to another version. */
@@ -498,6 +597,7 @@ const char *bj_job_disk(bj_job *job, size_t index);
 bool bj_job_is_ready(bj_job *job); /* was ready once; never false again */
 bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
+int bj_job_cause(bj_job *job); /* of one that was LOST, as bj_future_cause(); else BJ_OK */
 
 /* Moments of a job. The *_EVENT moments are QEMU's own, taken from its events; the others are this
  * process's, on the same clock. */
@@ -543,8 +643,10 @@ typedef enum bj_done_flags {
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms);
 
 typedef enum bj_pivot_flags {
-    BJ_PIVOT_WAIT_READY = 0,   /* wait for ready, then switch */
-    BJ_PIVOT_ONLY_IF_READY = 1 /* BJ_E_NOT_READY if it is not ready now; nothing is sent */
+    BJ_PIVOT_WAIT_READY = 0,    /* wait for ready, then switch */
+    BJ_PIVOT_ONLY_IF_READY = 1, /* BJ_E_NOT_READY if it is not ready now; nothing is sent */
+    BJ_PIVOT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_PIVOT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
 } bj_pivot_flags;
 
 /* Switches the disk to the copy (mirror) or the base (active commit) and is done when that is over.
@@ -554,20 +656,49 @@ typedef enum bj_pivot_flags {
  * BJ_E_STATE (a kind that has no pivot, or an abort is under way), BJ_E_REFUSED, BJ_E_JOB_ENDED (it
  * was cancelled, by anyone). QEMU also refuses while another client's abort is under way, which
  * nothing else shows; so BJ_E_REFUSED is answered only if the job is still there after
- * BJ_LIMIT_STALL_MS. */
+ * BJ_LIMIT_STALL_MS.
+ *
+ * With ASYNC the wait, and its deadline, is one for ready and for QEMU's consent. After BJ_OK the
+ * switch is under way whoever still listens: nothing withdraws it, and how it ends is
+ * bj_job_done()'s answer, which can be any outcome. A refusal is told as without ASYNC, and a job
+ * that ends before QEMU has answered is answered by its outcome.
+ *
+ * With RELEASED, BJ_OK means that the next command on the disk does not meet "node is busy". Errors
+ * of a job that is over come when its nodes are released, too, as bj_job_done() with
+ * BJ_DONE_RELEASED has them: among them BJ_E_STALLED for nodes that are kept until somebody
+ * dismisses the job, and BJ_E_JOB_LOST for a connection that ends before, whatever the outcome. */
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms);
 
+typedef enum bj_finish_flags {
+    BJ_FINISH_OVER = 0,    /* done when it is over */
+    BJ_FINISH_RELEASED = 1 /* and QEMU has let go of the job's nodes: as BJ_PIVOT_RELEASED */
+} bj_finish_flags;
+
+/* Has the job end as it is meant to, whatever its kind: one that becomes ready (a mirror, a commit
+ * of the active layer) is pivoted then, and of any other (an intermediate commit, a stream, a
+ * backup) the end is waited for. It need not be known before which it is.
+ *
+ * BJ_OK means PIVOTED, or COMPLETED of a job that switches no disk. The pivot is that of
+ * bj_job_pivot(), shared with its callers, and so are the errors. Two things differ: a kind that
+ * has no pivot is no error, and a COMPLETED of which it is unknown whether it has switched the disk
+ * is BJ_E_JOB_ENDED with a text that says so. A job of any kind that is paused, or is pending for
+ * bj_job_finalize(), is BJ_E_STALLED: it does not finish by itself. */
+bj_future *bj_job_finish(bj_job *job, int flags, int64_t timeout_ms);
+
 typedef enum bj_abort_flags {
-    BJ_ABORT_SOFT = 0,  /* a ready mirror ends as COPIED; anything else as CANCELLED */
-    BJ_ABORT_FORCE = 1, /* CANCELLED, also when stalled; the target is worthless */
-    BJ_ABORT_ASYNC = 2  /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_ABORT_SOFT = 0,    /* a ready mirror ends as COPIED; anything else as CANCELLED */
+    BJ_ABORT_FORCE = 1,   /* CANCELLED, also when stalled; the target is worthless */
+    BJ_ABORT_ASYNC = 2,   /* done when QEMU has accepted; the end follows: bj_job_done(), a watch */
+    BJ_ABORT_RELEASED = 4 /* done when QEMU has let go of the job's nodes, too; not with ASYNC */
 } bj_abort_flags;
 
 /* Aborts the job and is done when it is over; the outcome says how it really ended: it may have
  * completed, pivoted or failed first (B17), all of which is BJ_OK here. Aborting what is over
  * yields its outcome (B35). Accepting takes QEMU milliseconds, ending can take as long as a hanging
  * flush: set a deadline. Errors: BJ_E_STALLED (soft abort of a paused or stopped job: QEMU refuses
- * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). */
+ * that), BJ_E_REFUSED, BJ_E_STATE (soft and ASYNC while a pivot is under way). With RELEASED also
+ * those of bj_job_done() with BJ_DONE_RELEASED: BJ_E_STALLED for nodes that are kept until somebody
+ * dismisses the job, and BJ_E_JOB_LOST for a connection that ends before they are released. */
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms);
 
 /* A soft abort that becomes a forced one when the job is not over after `force_after_ms` (B36),
@@ -620,13 +751,14 @@ bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms);
  * before that, all others are aborted (softly; by force where they stand still), so that no disk is
  * switched, and the answer, once they are over, is that one's error. From then on each goes its own
  * way: one that fails in its pivot does not bring back the others; the answer, when all are over,
- * is its error. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no pivot. The one
- * that stalled, a pause included, is left to whoever mends it; one that is PIVOTED already is as it
- * should be. */
+ * is its error. Their nodes may be busy then: bj_group_done() with BJ_DONE_RELEASED waits for them,
+ * whatever the answer was. BJ_E_STATE, and nothing is aborted, if one is of a kind that has no
+ * pivot. The one that stalled, a pause included, is left to whoever mends it; one that is PIVOTED
+ * already is as it should be. */
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms);
 
-/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all), with the first error if
- * there was one. */
+/* Aborts all; done when all are over (ASYNC: when QEMU has accepted all; RELEASED: when it has let
+ * go of all their nodes), with the first error if there was one. */
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms);
 
 /* ------------------------------------------------------------------ watches */
@@ -639,8 +771,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_RECONNECTED,  /* the same: it is there again, and so is what is known of the jobs */
     BJ_RECORD_STATUS,       /* jobs: QEMU's own status: name ("running", "paused", ...) */
     BJ_RECORD_READY,        /* jobs: ready, once */
-    BJ_RECORD_STALLED,  /* jobs: stands still; text says why. With progress also: what is left to
-                           copy does not shrink (B30), which disturbs no wait */
+    BJ_RECORD_STALLED,  /* jobs: stands still, or makes no progress for BJ_LIMIT_CONVERGE_MS, which
+                           disturbs no wait: text names the cause and the remedy. Another one may
+                           follow, when more is known */
     BJ_RECORD_RESUMED,  /* jobs: goes on after a stall */
     BJ_RECORD_PROGRESS, /* jobs: current, total, as in bj_job_info */
     BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
@@ -648,7 +781,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
     BJ_RECORD_CLOSED,   /* the last of every watch: error and text say why; BJ_OK: the job ended */
     BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started` */
-    BJ_RECORD_RELEASED  /* all jobs: QEMU has let go of the job, whose id may be used again */
+    BJ_RECORD_RELEASED, /* all jobs: QEMU has let go of the job, whose id may be used again */
+    BJ_RECORD_SENT,     /* traces: a line to QEMU: text; name is the monitor's */
+    BJ_RECORD_RECEIVED  /* traces: a line from QEMU */
 } bj_record_kind;
 
 typedef struct bj_record {
@@ -669,6 +804,7 @@ typedef struct bj_record {
                            that were lost included; 0 for LAGGED */
     uint64_t lost_ends; /* LAGGED: how many ENDED are among the lost */
     bool started;       /* APPEARED: this library started the job */
+    int cause;          /* FUTURE, ENDED: as bj_future_cause(), bj_job_cause() */
 } bj_record;
 
 typedef struct bj_watch_closure {
@@ -685,12 +821,35 @@ typedef struct bj_watch_closure {
  *
  * A job's watch begins with what is true already (READY, STALLED, ENDED). With progress_ms > 0 it
  * carries PROGRESS when that changed, at most every progress_ms: QEMU sends no event for progress,
- * so it is asked, only while such a watch is open (B63). 0 asks nothing. */
+ * so it is asked, for all watches of the monitor together and only while one is open (B63). With 0
+ * it is asked every BJ_LIMIT_CONVERGE_MS, to notice that a job makes no progress, which is STALLED:
+ *
+ *   - nothing is copied, and neither the job's speed limit nor anything else explains it: its
+ *     source or its target does not answer
+ *   - I/O errors are ignored ("on-target-error": "ignore"); they are counted since it last moved
+ *   - its speed limit lets nothing through
+ *   - it copies, and the guest writes as fast: what is left does not shrink
+ *   - it was stopped because no space is left, or is paused, as far as no event has said so
+ *   - its work is done, and it is pending for bj_job_finalize(), or for its transaction
+ *   - it was told to complete or to abort and is not over; or QEMU itself does not answer
+ *
+ * RESUMED follows when it goes on. No wait is answered by any of that; one whose deadline passes
+ * has the latest of it in its text. A job that copies nothing (create, ...), and a backup of a
+ * libvirt domain, are not judged by how far they are. */
 int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 
 /* All events of this QEMU from now on; what is sent after this call is seen. A watch of a monitor
  * whose connection is just being made again begins with DISCONNECTED. */
 int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch);
+
+/* The same of the `count` events that are named ("SHUTDOWN", "DEVICE_DELETED"; as QEMU spells
+ * them). All others are dropped before they are copied: they take no room in the watch, so that
+ * however many there are, none of the named is lost by them. What becomes of the connection is
+ * reported as to any watch. A name that this QEMU does not have is never seen; one that is given
+ * twice is reported once. With `count` 0 it is bj_monitor_watch(). The names are copied.
+ * BJ_E_INVAL: a NULL or an empty name, or more than 1,024. */
+int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_t count,
+                            bj_watch **ret_watch);
 
 /* How to watch all jobs. */
 typedef struct bj_watch_jobs_options {

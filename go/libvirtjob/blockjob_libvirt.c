@@ -98,7 +98,7 @@ static const struct base_error__word errors[] = {
     [-BJ_E_DEADLOCK] = {"BJ_E_DEADLOCK",
                         "a blocking call on the loop's own thread would never return"},
     [-BJ_E_PENDING] = {"BJ_E_PENDING", "there is no answer yet"},
-    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; the job goes on"},
+    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; nothing was done to the job"},
     [-BJ_E_CANCELLED] = {"BJ_E_CANCELLED", "the wait was cancelled; the job goes on"},
     [-BJ_E_CLOSED] = {"BJ_E_CLOSED", "closed by this program"},
     [-BJ_E_BUSY] = {"BJ_E_BUSY", "a limit of the context was reached; nothing was sent"},
@@ -1197,6 +1197,7 @@ struct job_row {
     bj_job_info info;   /* its strings are malloc'ed, or "" */
     bool was_cancelled; /* it is over, and its error is that it was cancelled (B21) */
     bool has_io_error;  /* an I/O error has paused it */
+    bool lacks_space;   /* and it was that no space is left */
     char *disks;        /* malloc'ed, those it works on, a newline after each; NULL: not known */
 };
 
@@ -1493,6 +1494,12 @@ struct verb_reply {
     const char *text;
 };
 
+/* Why a connection takes no verb at all. */
+struct denial {
+    const char *error_class;
+    const char *text; /* with the remedy */
+};
+
 /* What an event says of a job. */
 enum fact_kind {
     FACT_STATUS,
@@ -1500,7 +1507,8 @@ enum fact_kind {
     FACT_COMPLETED,
     FACT_CANCELLED,
     FACT_STOPPED,
-    FACT_PENDING
+    FACT_PENDING,
+    FACT_IO_ERROR /* that did not stop it: no machine is fed it, as it changes nothing (B12) */
 };
 
 struct fact {
@@ -1510,6 +1518,7 @@ struct fact {
     bool earlier;       /* of a run before the one whose start is under way */
     enum status status; /* FACT_STATUS */
     const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    bool writing;       /* FACT_IO_ERROR */
     int64_t timestamp_us;
 };
 
@@ -1520,6 +1529,7 @@ struct row {
     bool paused;
     bool hides_pause;  /* the list does not report whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
+    bool no_space;     /* and that is why */
     const char *error; /* of a concluded job; NULL if none */
     bool cancelled;    /* and that error is that it was cancelled (B21) */
 };
@@ -1645,6 +1655,7 @@ struct capabilities {
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
     const char *complete_hint;
+    const struct denial *denial; /* this connection takes no verb; static; NULL: it does */
 };
 
 /* What a command that starts a job takes on this QEMU. */
@@ -1763,6 +1774,7 @@ enum condition {
     ONLY_ABORT_SENT = 1 << 19, /* the same, and complete was never sent */
     REPLY_OUT = 1 << 20,       /* a complete or a cancel has no reply yet */
     NO_CANCEL_EVENT = 1 << 21, /* this QEMU reports no cancellation (RHEL 6) */
+    IS_UNCLEAR = 1 << 22,      /* it completed, and whether the disk was switched is unknown */
 
     SAW_SWITCH = 1 << 24,    /* the block graph shows that the disk was switched */
     SAW_NO_SWITCH = 1 << 25, /* it shows that the disk was not */
@@ -1811,12 +1823,18 @@ enum question {
     ASK_RELEASED,
     ASK_PIVOT,
     ASK_ABORT,
-    ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
+    ASK_FINISH, /* pivot what becomes ready; the rest just ends */
+    ASK_VERB    /* pause, resume, ..., dismiss: a request of its own each */
 };
 #define QUESTION_COUNT (ASK_VERB + 1)
 
 /* What a question gets once the run has its outcome; BJ_E_JOB_LOST stands for why it was lost. */
 int answer_when_over(enum question question, bj_outcome outcome);
+
+/* Of its flags, those that say when a question is answered if all goes well: as soon as QEMU has
+ * accepted its verb, or only when QEMU has also let go of the job's nodes; 0: it has none. */
+int async_flag(enum question question);
+int released_flag(enum question question);
 
 enum stall {
     STALL_NONE,
@@ -1852,7 +1870,7 @@ extern unsigned long rows_reached[TABLE_COUNT][ROWS_MAX];
 struct waiter {
     struct waiter *prev, *next;
     enum question question;
-    int flags;              /* bj_pivot_flags or bj_abort_flags */
+    int flags;              /* bj_pivot_flags, bj_abort_flags or bj_finish_flags */
     int64_t force_after_ms; /* soft abort: then its owner calls machine_escalate(); 0: never */
     bool held;              /* pivot: not to be sent before machine_unhold() */
     enum verb verb;         /* ASK_VERB */
@@ -1862,6 +1880,7 @@ struct waiter {
 
 struct answer {
     int error;               /* bj_error */
+    int cause;               /* BJ_E_JOB_LOST: what ended the connection, if that is why */
     const char *error_class; /* BJ_E_REFUSED: QEMU's; else NULL */
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
 };
@@ -1875,6 +1894,9 @@ enum report {
     REPORT_ENDED,
     REPORT_RELEASED /* nothing more can come of this run */
 };
+
+/* Why a job has stopped that a list shows to have no space left for what it writes. */
+extern const char machine_no_space_text[];
 
 struct machine;
 
@@ -1910,6 +1932,8 @@ struct machine_traits {
     bool replaces;   /* a complete that is sent twice ends QEMU (B32) */
     int64_t stall_ms;              /* how long a job is still before it counts as stalled */
     const char *no_such_job_class; /* of the error that says so */
+    const struct denial *denial;   /* no verb is taken, and ready need not be waited for to say so;
+                                      static; NULL: they are */
 };
 
 /* A verb that is sent once for all who want it (B32): the waiters say who does. */
@@ -1948,6 +1972,7 @@ struct machine {
     enum end end;
     bj_outcome outcome;
     int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once the outcome is LOST */
+    int lost_cause; /* of a BJ_E_JOB_LOST: what ended the connection; BJ_OK: something else */
     struct text
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
@@ -1961,7 +1986,7 @@ struct machine {
     } pause;
 
     struct waiter *waiters;
-    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them */
+    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them; a finish is a pivot */
 };
 
 void machine_init(struct machine *m, const struct machine_port *port,
@@ -2003,6 +2028,13 @@ static inline bool machine_has_end(const struct machine *m)
     return m->end != END_NONE;
 }
 
+/* A complete or an abort was accepted, or it is going the way of one. */
+static inline bool machine_is_told_to_end(const struct machine *m)
+{
+    return m->sent[VERB_COMPLETE].state == ACCEPTED || m->sent[VERB_CANCEL].state == ACCEPTED ||
+           m->sent[VERB_FORCE].state == ACCEPTED || m->status == STATUS_ABORTING;
+}
+
 /* No status was seen yet. */
 static inline bool machine_is_fresh(const struct machine *m)
 {
@@ -2023,6 +2055,9 @@ static inline struct text *machine_text(const struct machine *m)
 /* BJ_OK, BJ_E_JOB_FAILED, or why it was lost. */
 int machine_error(const struct machine *m);
 
+/* What ended the connection, if it was lost by that; else BJ_OK. */
+int machine_cause(const struct machine *m);
+
 static inline bool machine_is_awaited(const struct machine *m)
 {
     return m->waiters != NULL;
@@ -2030,7 +2065,7 @@ static inline bool machine_is_awaited(const struct machine *m)
 
 static inline bool machine_awaits_pivot(const struct machine *m)
 {
-    return m->pivots > 0;
+    return m->pivots > 0 && !machine_is_over(m);
 }
 
 /* Someone waits for what a job that is paused does not do. */
@@ -2116,10 +2151,12 @@ void machine_drop_verbs(struct machine *m);
 /* Everyone is answered, although it goes on: all that is left to do is to dismiss it. */
 void machine_abandon(struct machine *m, int error, const char *reason);
 
-/* No more facts will come: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED). */
-void machine_lost(struct machine *m, int error, const char *reason);
+/* No more facts will come: it was closed (BJ_E_CLOSED), it vanished (BJ_E_JOB_LOST), or the
+ * connection is over, by any other error. */
+void machine_lost(struct machine *m, int why, const char *reason);
 
 struct job_list;
+struct wire_tap;
 struct json_t;
 struct driver_legacy;
 struct driver_snapshot; /* what used a job's disk when it was taken; the driver's */
@@ -2248,16 +2285,32 @@ struct driver {
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool is_gone;    /* from before `down` on: what it spoke to is no more */
+    bool may_return; /* the same, but someone may start it again, as another peer */
+    bool is_absent;  /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
+};
+
+/* Who is sought. */
+struct driver_peer {
+    const char *uri;
+    const char *label; /* what texts call it */
+    /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
+    const struct driver_legacy *before;
 };
 
 /* ------------------------------------------------------------------ upcalls */
 
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
+    /* Where the lines go, of a driver that has a wire. Asked for at opening. */
+    struct wire_tap *(*tap)(void *user);
+
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
+    /* Before it: what the driver before spoke to is no more, and this one is connected to where it
+     * can be started again, and waits for that. Takes over the reference to `why`. */
+    void (*waits)(void *user, struct text *why);
     void (*fact)(void *user, const struct fact *fact);
 
     /* The row of this job is not left out of a list, however long that is. */
@@ -2671,12 +2724,22 @@ static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_lis
            add_disk_row(list, disk, facts_type_name(info.type), &info) || no_memory(ret_error);
 }
 
+/* Asked first, as it is no error that there is none: on a connection of the program's libvirt
+ * prints each of them. */
+static bool may_have_backup(virDomainPtr domain)
+{
+    virDomainJobInfo info;
+    return virDomainGetJobInfo(domain, &info) < 0 || info.type != VIR_DOMAIN_JOB_NONE;
+}
+
 /* *ret is NULL where none runs. */
 static bool find_backup(virDomainPtr domain, const struct disks *disks, char **ret,
                         struct call_error *ret_error)
 {
-    char *xml = virDomainBackupGetXMLDesc(domain, 0);
     *ret = NULL;
+    if (!may_have_backup(domain))
+        return true;
+    char *xml = virDomainBackupGetXMLDesc(domain, 0);
     if (!xml) {
         int code = virGetLastErrorCode();
         bool is_none = code == VIR_ERR_NO_DOMAIN_BACKUP || code == VIR_ERR_NO_SUPPORT;
@@ -2831,8 +2894,15 @@ struct connection_user {
     void (*backup_result)(struct connection_user *user, bool succeeded, const char *error);
     void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
                        long long seconds, unsigned micros);
-    void (*stopped)(struct connection_user *user, int detail); /* virDomainEventStoppedDetailType */
-    void (*ended)(struct connection_user *user, int reason);   /* virConnectCloseReason; once */
+    /* virDomainEventType, and its detail */
+    void (*lifecycle)(struct connection_user *user, int event, int detail);
+    void (*ended)(struct connection_user *user, int reason); /* virConnectCloseReason; once */
+};
+
+/* Which domain of a connection. */
+struct domain_key {
+    const char *name; /* or its UUID */
+    bool is_uuid;     /* and nothing else */
 };
 
 struct connection;
@@ -2840,9 +2910,9 @@ struct connection;
 /* These block: threads of the pool. NULL: *ret_why is libvirt's sentence, malloc'ed, or NULL for a
  * lack of memory. */
 
-/* One of ours, which is taken over, for the domain of that name or UUID. *ret_domain is the
- * caller's; *ret_is_gone: there is no such domain. */
-static struct connection *connection_join(virConnectPtr handle, const char *name,
+/* One of ours, which is taken over, for that domain. *ret_domain is the caller's; *ret_is_gone:
+ * there is no such domain. */
+static struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
                                    struct connection_user *user, virDomainPtr *ret_domain,
                                    bool *ret_is_gone, char **ret_why);
 /* That of the program's domain; it is kept open while we use it. */
@@ -3087,14 +3157,14 @@ static void on_job_completed(virConnectPtr handle, virDomainPtr domain,
     leave(connection, opaque);
 }
 
-static int on_lifecycle(virConnectPtr handle, virDomainPtr domain, int event, int detail,
+static int libvirt_connection__on_lifecycle(virConnectPtr handle, virDomainPtr domain, int event, int detail,
                         void *opaque)
 {
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (event == VIR_DOMAIN_EVENT_STOPPED && is_about(user, domain))
-            user->stopped(user, detail);
+        if (is_about(user, domain))
+            user->lifecycle(user, event, detail);
     leave(connection, opaque);
     return 0;
 }
@@ -3186,7 +3256,7 @@ static bool register_all(struct connection *connection, virDomainPtr filter, cha
 {
     return listen_to_end(connection) && listen_to_qemu(connection, filter) &&
            listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why) &&
+                  VIR_DOMAIN_EVENT_CALLBACK(libvirt_connection__on_lifecycle), ret_why) &&
            listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                   VIR_DOMAIN_EVENT_CALLBACK(libvirt_connection__on_block_job), ret_why) &&
            listen(connection, &connection->job_completed, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
@@ -3308,8 +3378,11 @@ static void ignore_error(void *user, virErrorPtr error)
     (void)user, (void)error;
 }
 
-static virDomainPtr look_up(virConnectPtr handle, const char *name)
+static virDomainPtr look_up(virConnectPtr handle, const struct domain_key *key)
 {
+    const char *name = key->name;
+    if (key->is_uuid)
+        return virDomainLookupByUUIDString(handle, name);
     virDomainPtr domain = virDomainLookupByName(handle, name);
     bool may_be_uuid = !domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN &&
                        strspn(name, "0123456789abcdefABCDEF-") == strlen(name) &&
@@ -3326,11 +3399,12 @@ static void set_up_ours(struct connection *connection)
 }
 
 /* Its events are registered before its state is read: nothing is missed. */
-static bool libvirt_connection__join_ours(struct connection *connection, const char *name, struct connection_user *user,
-                      virDomainPtr *ret_domain, bool *ret_is_gone, char **ret_why)
+static bool libvirt_connection__join_ours(struct connection *connection, const struct domain_key *key,
+                      struct connection_user *user, virDomainPtr *ret_domain, bool *ret_is_gone,
+                      char **ret_why)
 {
     set_up_ours(connection);
-    *ret_domain = look_up(connection->handle, name);
+    *ret_domain = look_up(connection->handle, key);
     if (!*ret_domain || virDomainGetUUID(*ret_domain, user->uuid) != 0) {
         *ret_is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
         *ret_why = last_message();
@@ -3340,7 +3414,7 @@ static bool libvirt_connection__join_ours(struct connection *connection, const c
     return register_all(connection, *ret_domain, ret_why);
 }
 
-static struct connection *connection_join(virConnectPtr handle, const char *name,
+static struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
                                    struct connection_user *user, virDomainPtr *ret_domain,
                                    bool *ret_is_gone, char **ret_why)
 {
@@ -3353,7 +3427,7 @@ static struct connection *connection_join(virConnectPtr handle, const char *name
         return NULL;
     }
     connection->handle = handle;
-    if (libvirt_connection__join_ours(connection, name, user, ret_domain, ret_is_gone, ret_why)) {
+    if (libvirt_connection__join_ours(connection, key, user, ret_domain, ret_is_gone, ret_why)) {
         connection_nudge(connection);
         return connection;
     }
@@ -3526,11 +3600,15 @@ static int copies_note(struct copies *copies, const struct disks *now);
 static void copies_forget(struct copies *copies, const char *target);
 static void copies_clear(struct copies *copies);
 
-/* What has become of the last that was noted on the disk. */
+/* Its end has come, and what is left to ask is whether it has switched the disk. */
+static void copies_end(struct copies *copies, const char *target);
+static bool copies_has_switched(const struct copies *copies, const char *target, const struct disks *now);
+
+/* What has become of the last that was noted on the disk, and has not ended. */
 static enum copy_fate copies_fate(const struct copies *copies, const char *target,
                            const struct disks *now);
 
-/* Where it leads to; NULL: not known. Belongs to the copies. */
+/* Where such a one leads to; NULL: not known. Belongs to the copies. */
 static const char *copies_mirror(const struct copies *copies, const char *target);
 static bool copies_is_commit(const struct copies *copies, const char *target);
 
@@ -3539,6 +3617,7 @@ struct copy {
     char *source;
     char *mirror;
     bool is_commit;
+    bool has_ended;
 };
 
 static void clear_copy(struct copy *copy)
@@ -3614,11 +3693,15 @@ static int copies_note(struct copies *copies, const struct disks *now)
     return r;
 }
 
-static enum copy_fate copies_fate(const struct copies *copies, const char *target, const struct disks *now)
+static void copies_end(struct copies *copies, const char *target)
 {
-    const struct copy *copy = find_copy(copies, target);
-    const struct disk *disk = disks_find(now, target);
+    struct copy *copy = find_copy(copies, target);
+    if (copy)
+        copy->has_ended = true;
+}
 
+static enum copy_fate fate_of(const struct copy *copy, const struct disk *disk)
+{
     if (!copy || !disk)
         return COPY_UNKNOWN;
     if (disk->has_mirror && disk->mirror)
@@ -3628,15 +3711,31 @@ static enum copy_fate copies_fate(const struct copies *copies, const char *targe
     return strcmp(disk->source, copy->mirror) == 0 ? COPY_SWITCHED : COPY_GONE;
 }
 
-static const char *copies_mirror(const struct copies *copies, const char *target)
+static bool copies_has_switched(const struct copies *copies, const char *target, const struct disks *now)
+{
+    return fate_of(find_copy(copies, target), disks_find(now, target)) == COPY_SWITCHED;
+}
+
+static const struct copy *find_running(const struct copies *copies, const char *target)
 {
     const struct copy *copy = find_copy(copies, target);
+    return copy && !copy->has_ended ? copy : NULL;
+}
+
+static enum copy_fate copies_fate(const struct copies *copies, const char *target, const struct disks *now)
+{
+    return fate_of(find_running(copies, target), disks_find(now, target));
+}
+
+static const char *copies_mirror(const struct copies *copies, const char *target)
+{
+    const struct copy *copy = find_running(copies, target);
     return copy ? copy->mirror : NULL;
 }
 
 static bool copies_is_commit(const struct copies *copies, const char *target)
 {
-    const struct copy *copy = find_copy(copies, target);
+    const struct copy *copy = find_running(copies, target);
     return copy && copy->is_commit;
 }
 /* ---- core/libvirt/disks.c ---- */
@@ -3985,9 +4084,9 @@ struct driver_module {
     void (*unref)(struct _virDomain *domain);
 
     /* The loop's thread. As driver_open(); takes over the reference to `domain`, which may be NULL:
-     * then `uri`, which was checked, says which. */
-    struct driver *(*open)(struct loop *loop, const char *uri, struct _virDomain *domain,
-                           const struct driver_sink *sink, void *user);
+     * then peer->uri, which was checked, says which; or peer->before does. */
+    struct driver *(*open)(struct loop *loop, const struct driver_peer *peer,
+                           struct _virDomain *domain, const struct driver_sink *sink, void *user);
 };
 
 /* Any thread. BJ_OK; BJ_E_UNSUPPORTED, BJ_E_SYSTEM with a sentence about what `wanted` it. */
@@ -4087,6 +4186,7 @@ struct endpoint;
 struct opening {
     struct opening *next;
     bool is_covered; /* it waited when the attempt under way began */
+    bool is_absent;  /* from `opened` on: no daemon is there, but one may come */
     /* A thread of the pool; only hands on. The handle is the receiver's; NULL: there is none, and
      * `error` is BJ_E_SYSTEM or the like, or BJ_OK if libvirt says `why`, malloc'ed, NULL for a
      * lack of memory. */
@@ -4121,8 +4221,8 @@ struct session_sink {
     void (*backup_result)(void *user, bool succeeded, const char *error);  /* JOB_COMPLETED */
     void (*qemu_event)(void *user, const char *name, const char *data, long long seconds,
                        unsigned micros);
-    void (*stopped)(void *user, int detail);      /* virDomainEventStoppedDetailType */
-    void (*disconnected)(void *user, int reason); /* virConnectCloseReason */
+    void (*lifecycle)(void *user, int event, int detail); /* virDomainEventType, and its detail */
+    void (*disconnected)(void *user, int reason);         /* virConnectCloseReason */
     void *(*ref)(void *user);
     void (*unref)(void *user);
 };
@@ -4140,21 +4240,28 @@ struct session_failure {
     char uuid[VIR_UUID_STRING_BUFLEN]; /* the domain's */
 };
 
-/* Where a session comes from; all but the name is taken over in any case. */
+/* Where a session comes from; all but the key is taken over in any case. */
 struct session_source {
-    virDomainPtr theirs;  /* the program's domain; NULL: */
-    virConnectPtr handle; /* a connection of ours, */
-    const char *name;     /* and the name or UUID of the domain on it */
+    virDomainPtr theirs;   /* the program's domain; NULL: */
+    virConnectPtr handle;  /* a connection of ours, */
+    struct domain_key key; /* and the domain on it */
 };
 
 static void session_failure_clear(struct session_failure *failure);
 
 struct session;
 
-/* NULL: *ret_failure says why. */
+/* Its events are registered by then: what is read of the domain after misses none. NULL:
+ * *ret_failure says why. */
 static struct session *session_open(const struct session_source *source, const struct session_sink *sink,
                              void *user, struct session_failure *ret_failure);
 static void session_close(struct session *session);
+
+/* Whether the domain runs; else as above. */
+static bool session_runs(const struct session *session, struct session_failure *ret_failure);
+static bool session_is_persistent(const struct session *session);
+/* It does not run: someone may start it again, here. One that has moved to another host runs. */
+static bool session_may_be_started(const struct session *session);
 
 /* Any thread. Gives back a reference that may be the last one, which closes its connection: a
  * thread of the pool does it. Without memory or a thread it is kept for good. */
@@ -4169,11 +4276,14 @@ static void session_called(const struct session *session);
 static bool session_is_alive(const struct session *session);
 /* Any thread; asks nobody. */
 static bool session_hands_on_qemu_events(const struct session *session);
+/* The same: no verb is taken there. */
+static bool session_is_read_only(const struct session *session);
 /* The same. False: session_is_alive() is to be asked now and then. */
 static bool session_reports_end(const struct session *session);
 
 enum stage {
     STAGE_OPENING, /* the session is being made; its events are kept for later */
+    STAGE_ASLEEP,  /* it is made, the domain does not run, and its start is waited for */
     STAGE_UP,      /* requests and facts */
     STAGE_DOWN     /* the monitor has been informed; calls that are under way come back to nobody */
 };
@@ -4194,7 +4304,7 @@ struct domain {
     struct loop *loop;
     const struct driver_sink *sink;
     void *user;
-    struct text *uri;
+    struct text *uri; /* what texts call it */
     struct mailbox *mailbox;
     struct lane *lane;
     atomic_bool given_up;      /* down: calls that wait need not go on */
@@ -4205,13 +4315,17 @@ struct domain {
     /* A domain of the program's has its connection; else one is waited for. */
     struct endpoint *endpoint;
     struct opening wanted;
-    struct call opening, closing, checking;
+    struct call opening, looking, closing, checking;
     bool is_alive; /* as the last check found it */
     struct {
         virDomainPtr theirs;
         virConnectPtr handle;
-        char *name; /* or UUID, on a connection of ours */
+        char *name; /* on a connection of ours */
+        bool is_uuid;
+        bool may_sleep; /* who opens it waits until it is started */
         struct session *session;
+        enum found { FOUND_NOTHING, FOUND_ASLEEP, FOUND_RUNNING } state;
+        bool is_persistent;
         struct session_failure failure;
         struct disks disks;
         struct identity identity;
@@ -4226,6 +4340,8 @@ struct domain {
     struct facts *facts;
     struct disks disks;
     struct identity identity;
+    bool is_persistent; /* it stays defined when it stops */
+    bool has_slept;     /* before it was up */
     struct copies copies;
     bool is_returning; /* the copies are those of an earlier connection: the next list judges */
     struct request *requests; /* not answered yet */
@@ -4238,8 +4354,8 @@ struct domain {
 };
 
 /* driver_module.open */
-static struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
-                           const struct driver_sink *sink, void *user);
+static struct driver *domain_open(struct loop *loop, const struct driver_peer *peer,
+                           struct _virDomain *theirs, const struct driver_sink *sink, void *user);
 
 static inline struct domain *domain_of(struct driver *driver)
 {
@@ -4254,6 +4370,9 @@ static void domain_unref(void *user);
  * has a reference to the domain may touch it after. */
 static void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 static void domain_lose_memory(struct domain *domain);
+
+/* The loop's thread. One that is asleep has been started. */
+static void domain_wake(struct domain *domain);
 
 /* driver_ops.close, .inherit */
 static void domain_close(struct driver *driver, int error, const char *text);
@@ -4364,6 +4483,8 @@ struct request {
 /* The class of the errors that refuse a verb because there is no job on the disk: the number of
  * VIR_ERR_INVALID_ARG. */
 #define NO_SUCH_JOB_CLASS "8"
+/* Of those that refuse everything on a read-only connection: that of VIR_ERR_OPERATION_DENIED. */
+#define DENIED_CLASS "29"
 
 /* NULL: no memory. */
 static struct request *request_new(struct driver *driver, const struct request_kind *kind,
@@ -4375,6 +4496,8 @@ static int request_launch(struct request *request);
 /* An answer that needs no call; takes over the reference to `text`. */
 static int request_answer_later(struct driver *driver, struct driver_request *asker, int error,
                          struct text *text);
+/* The same, for what the connection takes not at all; the driver's capabilities say why. */
+static int request_deny(struct driver *driver, struct driver_request *asker);
 
 /* Makes its call, also once more. False: no thread, or no memory. */
 static bool request_submit(struct request *request);
@@ -4401,16 +4524,19 @@ static bool domain_withdraw(struct driver *driver, struct driver_request *asker)
 /* ---- core/libvirt/uri.h ---- */
 
 /*
- * The address of a domain: the URI of a connection, as libvirt has it, and the domain's name. Pure.
+ * The address of a domain: the URI of a connection, as libvirt has it, the domain's name, and
+ * ?readonly where nobody means to steer its jobs. That is behind the name, as what is in the URI
+ * itself is libvirt's. Pure.
  */
 
 struct domain_address {
     char *connection; /* libvirt's URI; NULL: its default */
     char *name;       /* or the UUID */
+    bool is_read_only;
 };
 
-/* BJ_OK, BJ_E_INVAL, BJ_E_NOMEM. */
-static int domain_address_parse(const char *uri, struct domain_address *ret);
+/* BJ_OK; BJ_E_INVAL, and *ret_why goes on from the uri to a sentence; BJ_E_NOMEM. */
+static int domain_address_parse(const char *uri, struct domain_address *ret, const char **ret_why);
 static void domain_address_clear(struct domain_address *address);
 
 /* The driver works in this process: there is no connection that could miss events. */
@@ -4452,6 +4578,7 @@ static void domain_unref(void *user)
 struct legacy {
     struct driver_legacy base; /* first */
     struct identity identity;
+    bool has_stopped; /* that QEMU: whatever is there next is another one */
     struct copies copies;
 };
 
@@ -4470,6 +4597,7 @@ static void leave_legacy(struct domain *domain)
         return;
     legacy->base.free = free_legacy;
     legacy->identity = domain->identity;
+    legacy->has_stopped = domain->driver.is_gone;
     legacy->copies = domain->copies;
     domain->copies = (struct copies){0};
     domain->driver.legacy = &legacy->base;
@@ -4483,6 +4611,7 @@ static bool domain_inherit(struct driver *driver, struct driver_legacy *base)
         return false;
 
     bool is_same =
+        !legacy->has_stopped && !domain->has_slept &&
         memcmp(legacy->identity.uuid, domain->identity.uuid, sizeof domain->identity.uuid) == 0 &&
         legacy->identity.number == domain->identity.number;
     if (is_same) {
@@ -4577,19 +4706,30 @@ static struct domain *of_opening(struct call *call)
     return container_of(call, struct domain, opening);
 }
 
-static bool read_domain(struct domain *domain)
+static enum found read_domain(struct domain *domain, const struct session *session)
 {
-    virDomainPtr handle = session_domain(domain->found.session);
+    virDomainPtr handle = session_domain(session);
     struct call_error error = {0};
 
+    domain->found.is_persistent = session_is_persistent(session);
     domain->found.identity.number = virDomainGetID(handle);
     virDomainGetUUID(handle, domain->found.identity.uuid);
     if (virConnectGetLibVersion(virDomainGetConnect(handle), &domain->found.version) != 0)
         domain->found.version = 0;
     if (call_disks(handle, &domain->found.disks, &error))
-        return true;
+        return FOUND_RUNNING;
     domain->found.failure.why = error.message;
-    return false;
+    return FOUND_NOTHING;
+}
+
+static enum found look(struct domain *domain, const struct session *session)
+{
+    struct session_failure *failure = &domain->found.failure;
+    session_failure_clear(failure);
+    if (session_runs(session, failure))
+        return read_domain(domain, session);
+    bool is_asleep = failure->is_gone && domain->found.may_sleep && session_may_be_started(session);
+    return is_asleep ? FOUND_ASLEEP : FOUND_NOTHING;
 }
 
 /* Also where nobody waits any more: what it has to give back may block. */
@@ -4599,7 +4739,7 @@ static void run_open(struct call *call)
     const struct session_source source = {
         .theirs = domain->found.theirs,
         .handle = domain->found.handle,
-        .name = domain->found.name,
+        .key = {.name = domain->found.name, .is_uuid = domain->found.is_uuid},
     };
 
     domain->found.theirs = NULL;
@@ -4609,9 +4749,9 @@ static void run_open(struct call *call)
             session_open(&source, &domain_session_sink, domain, &domain->found.failure);
     if (!domain->found.session)
         return;
-    bool is_read = read_domain(domain);
+    domain->found.state = look(domain, domain->found.session);
     session_called(domain->found.session);
-    if (!is_read) {
+    if (domain->found.state == FOUND_NOTHING) {
         session_close(domain->found.session);
         domain->found.session = NULL;
     }
@@ -4632,6 +4772,7 @@ static void not_opened(struct domain *domain)
     const struct session_failure *failure = &domain->found.failure;
     int error = failure->error == BJ_OK ? BJ_E_CONNECT : failure->error;
     const char *why = driver_bj_error_text(failure->error == BJ_OK ? BJ_E_NOMEM : failure->error);
+    domain->driver.is_absent = failure->is_gone || domain->wanted.is_absent;
     domain_go_down(domain, error, failure->is_gone,
                    text_printf("%s: %s", text_str(domain->uri), failure->why ? failure->why : why));
 }
@@ -4651,9 +4792,9 @@ static void run_check(struct call *call)
 static void checked(struct call *call)
 {
     struct domain *domain = of_checking(call);
-    if (domain->stage == STAGE_UP && domain->is_alive)
+    if (domain->stage != STAGE_DOWN && domain->is_alive)
         loop_timer_set(domain->alive_timer, ALIVE_MS);
-    else if (domain->stage == STAGE_UP)
+    else if (domain->stage != STAGE_DOWN)
         domain_on_disconnected(domain, VIR_CONNECT_CLOSE_REASON_ERROR);
     domain_unref(domain);
 }
@@ -4684,6 +4825,22 @@ static bool make_timers(struct domain *domain)
     return !asks || domain->alive_timer;
 }
 
+static const struct denial read_only = {
+    .error_class = DENIED_CLASS,
+    .text =
+        "the connection to libvirt is read only, and there no job is started or steered: connect "
+        "without ?readonly, or lend a connection that virConnectOpen() has opened",
+};
+
+static void note_capabilities(struct domain *domain)
+{
+    struct capabilities *can = &domain->driver.capabilities;
+    can->has_ready_event = true;
+    can->has_bare_rows = true;
+    can->no_such_job_class = NO_SUCH_JOB_CLASS;
+    can->denial = session_is_read_only(domain->session) ? &read_only : NULL;
+}
+
 static void go_up(struct domain *domain)
 {
     domain->stage = STAGE_UP;
@@ -4691,16 +4848,76 @@ static void go_up(struct domain *domain)
     facts_set_version(domain->facts, domain->found.version);
     if (!session_hands_on_qemu_events(domain->session))
         facts_lack_qemu(domain->facts);
-    domain->driver.capabilities.has_ready_event = true;
-    domain->driver.capabilities.has_bare_rows = true;
-    domain->driver.capabilities.no_such_job_class = NO_SUCH_JOB_CLASS;
+    note_capabilities(domain);
     domain->identity = domain->found.identity;
+    domain->is_persistent = domain->found.is_persistent;
     if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
         domain_lose_memory(domain);
         return;
     }
     domain->sink->up(domain->user, NULL); /* libvirt knows its host's QEMU, not the domain's */
     domain_replay_early_events(domain);
+}
+
+/* It stays asleep if it was started before, and has stopped again: so what has come meanwhile is
+ * looked through. */
+static void libvirt_domain__fall_asleep(struct domain *domain)
+{
+    bool is_news = !domain->has_slept;
+    domain->stage = STAGE_ASLEEP;
+    domain->has_slept = true;
+    if (is_news)
+        domain->sink->waits(domain->user,
+                            text_printf("%s: %s", text_str(domain->uri),
+                                        domain->found.failure.why ? domain->found.failure.why
+                                                                  : driver_bj_error_text(BJ_E_NOMEM)));
+    domain_replay_early_events(domain);
+}
+
+static void take_found(struct domain *domain)
+{
+    if (domain->found.state == FOUND_NOTHING)
+        not_opened(domain);
+    else if (domain->found.state == FOUND_ASLEEP)
+        libvirt_domain__fall_asleep(domain);
+    else
+        go_up(domain);
+}
+
+static struct domain *of_looking(struct call *call)
+{
+    return container_of(call, struct domain, looking);
+}
+
+static void run_look(struct call *call)
+{
+    struct domain *domain = of_looking(call);
+    domain->found.state = look(domain, domain->session);
+    session_called(domain->session);
+}
+
+static void looked(struct call *call)
+{
+    struct domain *domain = of_looking(call);
+    if (domain->stage != STAGE_DOWN)
+        take_found(domain);
+    domain_unref(domain);
+}
+
+static void looked_in_vain(struct call *call)
+{
+    domain_unref(of_looking(call));
+}
+
+static void domain_wake(struct domain *domain)
+{
+    domain->stage = STAGE_OPENING;
+    domain->looking = (struct call){.run = run_look, .done = looked, .dropped = looked_in_vain};
+    domain_ref(domain);
+    if (lane_submit(domain->lane, &domain->looking))
+        return;
+    domain_unref(domain);
+    domain_lose_memory(domain);
 }
 
 static bool want_connection(struct domain *domain)
@@ -4719,6 +4936,7 @@ static bool want_substitute(struct domain *domain)
     struct session_failure *failure = &domain->found.failure;
     struct endpoint *endpoint = endpoint_get(failure->substitute, failure->is_read_only);
     domain->found.name = strdup(failure->uuid);
+    domain->found.is_uuid = true;
     session_failure_clear(failure);
     if (!endpoint || !domain->found.name) {
         endpoint_unref(endpoint);
@@ -4738,7 +4956,7 @@ static void take_session(struct domain *domain)
     else if (!domain->session)
         not_opened(domain);
     else if (make_timers(domain))
-        go_up(domain);
+        take_found(domain);
     else
         domain_lose_memory(domain);
 }
@@ -4761,23 +4979,40 @@ static void opened_in_vain(struct call *call)
     domain_unref(domain);
 }
 
-/* `uri` was checked. */
-static bool equip(struct domain *domain, const char *uri)
+/* The one that it was before, whatever the domain of its name is now. */
+static void seek_by_uuid(struct domain *domain, const struct driver_legacy *before)
+{
+    const struct legacy *legacy = (const struct legacy *)before;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    char *at = uuid;
+    for (size_t i = 0; i < sizeof legacy->identity.uuid; i++)
+        at += sprintf(at, "%02x", legacy->identity.uuid[i]);
+    free(domain->found.name);
+    domain->found.name = strdup(uuid);
+    domain->found.is_uuid = domain->found.may_sleep = true;
+}
+
+/* The address was checked. */
+static bool equip(struct domain *domain, const struct driver_peer *peer)
 {
     struct domain_address address = {0};
-    bool is_parsed = domain_address_parse(uri, &address) == BJ_OK;
+    const char *why;
+    bool is_parsed = domain_address_parse(peer->uri, &address, &why) == BJ_OK;
     domain->found.name = domain->found.theirs ? NULL : address.name;
     if (is_parsed && !domain->found.theirs)
         address.name = NULL;
-    domain->endpoint = is_parsed ? endpoint_get(address.connection, false) : NULL;
+    if (peer->before)
+        seek_by_uuid(domain, peer->before);
+    domain->endpoint = is_parsed ? endpoint_get(address.connection, address.is_read_only) : NULL;
     domain_address_clear(&address);
 
-    domain->uri = text_new(uri, strlen(uri));
+    domain->uri = text_new(peer->label, strlen(peer->label));
     domain->mailbox = mailbox_new(domain->loop);
     if (domain->mailbox && domain->endpoint)
         domain->lane = lane_new(domain->mailbox, endpoint_group(domain->endpoint));
     domain->facts = facts_new(domain_on_fact, domain);
-    return domain->uri && domain->lane && domain->facts;
+    return domain->uri && domain->lane && domain->facts &&
+           (domain->found.name || domain->found.theirs);
 }
 
 static bool libvirt_domain__begin(struct domain *domain)
@@ -4792,8 +5027,8 @@ static bool libvirt_domain__begin(struct domain *domain)
     return false;
 }
 
-static struct driver *domain_open(struct loop *loop, const char *uri, struct _virDomain *theirs,
-                           const struct driver_sink *sink, void *user)
+static struct driver *domain_open(struct loop *loop, const struct driver_peer *peer,
+                           struct _virDomain *theirs, const struct driver_sink *sink, void *user)
 {
     struct domain *domain = calloc(1, sizeof *domain);
     if (!domain) {
@@ -4808,7 +5043,7 @@ static struct driver *domain_open(struct loop *loop, const char *uri, struct _vi
     domain->user = user;
     domain->found.theirs = theirs;
     domain->early_last = &domain->early;
-    if (equip(domain, uri) && libvirt_domain__begin(domain)) {
+    if (equip(domain, peer) && libvirt_domain__begin(domain)) {
         loop_hold(loop);
         return &domain->driver;
     }
@@ -4846,7 +5081,8 @@ struct event {
     struct domain *domain; /* a reference */
     size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job; status: why it stopped or ended, or whether it succeeded */
+    int type, status; /* of a block job, or of the domain's life; status: its detail, why the
+                         connection has ended, or whether a backup has succeeded */
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
     char *data; /* of QEMU's; or an error; NULL: none */
@@ -4880,7 +5116,7 @@ static void libvirt_domain_events__note_end(struct domain *domain, const char *i
     if (facts_owes_earlier_end(domain->facts, id))
         return;
     request_verbs_are_moot(domain, id);
-    copies_forget(&domain->copies, id);
+    copies_end(&domain->copies, id);
 }
 
 static void happen_block_job(struct domain *domain, const struct event *event)
@@ -4930,11 +5166,35 @@ static const char *stop_text(int detail)
     }
 }
 
-static void happen_stopped(struct domain *domain, const struct event *event)
+/* One that has moved runs elsewhere. */
+static void stop(struct domain *domain, int detail)
 {
+    domain->driver.may_return =
+        domain->is_persistent && detail != VIR_DOMAIN_EVENT_STOPPED_MIGRATED;
     domain_go_down(domain, BJ_E_DISCONNECTED, true,
                    text_printf("%s: %s, and its jobs are gone with its QEMU", text_str(domain->uri),
-                               stop_text(event->status)));
+                               stop_text(detail)));
+}
+
+static void happen_lifecycle(struct domain *domain, const struct event *event)
+{
+    bool is_renamed = event->type == VIR_DOMAIN_EVENT_UNDEFINED &&
+                      event->status == VIR_DOMAIN_EVENT_UNDEFINED_RENAMED;
+    if (event->type == VIR_DOMAIN_EVENT_DEFINED)
+        domain->is_persistent = true;
+    else if (event->type == VIR_DOMAIN_EVENT_UNDEFINED && !is_renamed)
+        domain->is_persistent = false;
+    else if (event->type == VIR_DOMAIN_EVENT_STOPPED)
+        stop(domain, event->status);
+}
+
+/* While it is asleep. A domain that is undefined then is no more: a look finds nothing. */
+static void happen_asleep(struct domain *domain, const struct event *event)
+{
+    bool may_change =
+        event->type == VIR_DOMAIN_EVENT_STARTED || event->type == VIR_DOMAIN_EVENT_UNDEFINED;
+    if (event->happen == happen_lifecycle && may_change)
+        domain_wake(domain);
 }
 
 static const char *disconnect_text(int reason)
@@ -4957,18 +5217,28 @@ static void happen_disconnected(struct domain *domain, const struct event *event
                    text_printf("%s: %s", text_str(domain->uri), disconnect_text(event->status)));
 }
 
+/* What came before is about an earlier QEMU. */
+static bool begins_anew(const struct event *event)
+{
+    return event->happen == happen_lifecycle && event->type == VIR_DOMAIN_EVENT_STARTED;
+}
+
 static void libvirt_domain_events__on_event(struct loop_task *task)
 {
     struct event *event = (struct event *)task;
     struct domain *domain = event->domain;
 
     if (domain->stage == STAGE_OPENING) {
+        if (begins_anew(event))
+            domain_drop_early_events(domain);
         event->next = NULL;
         *domain->early_last = event;
         domain->early_last = &event->next;
         return;
     }
-    if (domain->stage == STAGE_UP)
+    if (domain->stage == STAGE_ASLEEP && event->happen != happen_disconnected)
+        happen_asleep(domain, event);
+    else if (domain->stage != STAGE_DOWN)
         event->happen(domain, event);
     event_free(event);
 }
@@ -4976,7 +5246,7 @@ static void libvirt_domain_events__on_event(struct loop_task *task)
 static void on_missed(struct loop_task *task)
 {
     struct domain *domain = container_of(task, struct domain, missed_task);
-    if (domain->stage == STAGE_UP)
+    if (domain->stage == STAGE_UP || domain->stage == STAGE_ASLEEP)
         domain_lose_memory(domain);
     domain_unref(domain);
 }
@@ -5051,30 +5321,31 @@ static void libvirt_domain_events__on_qemu_event(void *user, const char *name, c
     post_event(domain, event);
 }
 
-static void post_end(struct domain *domain, int reason,
-                     void (*happen)(struct domain *domain, const struct event *event))
+static void libvirt_domain_events__on_lifecycle(void *user, int type, int detail)
 {
-    struct event *event = event_new(domain, NULL, NULL, happen);
-    if (event)
-        event->status = reason;
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, NULL, happen_lifecycle);
+    if (event) {
+        event->type = type;
+        event->status = detail;
+    }
     post_event(domain, event);
-}
-
-static void libvirt_domain_events__on_stopped(void *user, int detail)
-{
-    post_end(user, detail, happen_stopped);
 }
 
 static void domain_on_disconnected(void *user, int reason)
 {
-    post_end(user, reason, happen_disconnected);
+    struct domain *domain = user;
+    struct event *event = event_new(domain, NULL, NULL, happen_disconnected);
+    if (event)
+        event->status = reason;
+    post_event(domain, event);
 }
 
 static const struct session_sink domain_session_sink = {
     .block_job = libvirt_domain_events__on_block_job,
     .backup_result = libvirt_domain_events__on_backup_result,
     .qemu_event = libvirt_domain_events__on_qemu_event,
-    .stopped = libvirt_domain_events__on_stopped,
+    .lifecycle = libvirt_domain_events__on_lifecycle,
     .disconnected = domain_on_disconnected,
     .ref = domain_ref,
     .unref = domain_unref,
@@ -5086,12 +5357,13 @@ static void domain_replay_early_events(struct domain *domain)
 {
     struct event *early = domain->early;
     domain->early = NULL;
+    domain->early_last = &domain->early;
     while (early) {
         struct event *event = early;
         early = event->next;
         libvirt_domain_events__on_event(&event->task);
     }
-    if (atomic_load(&domain->missed) && domain->stage == STAGE_UP)
+    if (atomic_load(&domain->missed) && domain->stage != STAGE_DOWN)
         domain_lose_memory(domain); /* for one that came while it was opening */
 }
 
@@ -5102,6 +5374,7 @@ static void domain_drop_early_events(struct domain *domain)
         domain->early = event->next;
         event_free(event);
     }
+    domain->early_last = &domain->early;
 }
 #undef EVENT_BYTES_MAX
 /* ---- core/libvirt/domain_lists.c ---- */
@@ -5592,6 +5865,8 @@ static int domain_verb(struct driver *driver, struct driver_request *asker,
 
     if (facts_is_migration(facts, id))
         return refuse_in_migration(driver, asker);
+    if (driver->capabilities.denial)
+        return request_deny(driver, asker);
     switch (verb->verb) {
     case VERB_COMPLETE:
         return launch_verb(driver, &pivot_kind, asker, id, 0);
@@ -5776,6 +6051,9 @@ static int read_error(const char *command, const json_error_t *error, struct tex
 static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
                           const char *arguments)
 {
+    if (start_is_known(command) && driver->capabilities.denial)
+        return request_deny(driver, asker);
+
     struct start *start = NULL;
     struct text *text = NULL;
     json_error_t error;
@@ -5814,6 +6092,21 @@ static bool compared(struct request *request, struct driver_reply *reply)
     return true;
 }
 
+static bool run_compare(struct request *request)
+{
+    return call_disks(request_handle(request), &request->disks, &request->call_error);
+}
+
+/* That the disk is what it was says nothing: libvirtd may have been killed over a pivot of which
+ * its successor does not know. */
+static bool compared_by_xml(struct request *request, struct driver_reply *reply)
+{
+    const struct copies *copies = &request->domain->copies;
+    if (copies_has_switched(copies, request->disk, &request->disks))
+        reply->switched = SWITCHED;
+    return true;
+}
+
 static int domain_take_snapshot(struct driver *driver, struct driver_request *asker, const char *id,
                                 const char *device, bool urgent)
 {
@@ -5825,9 +6118,12 @@ static int domain_take_snapshot(struct driver *driver, struct driver_request *as
 static int domain_compare_snapshot(struct driver *driver, struct driver_request *asker,
                                    const char *id, const struct driver_snapshot *before)
 {
-    static const struct request_kind kind = {.over = compared};
+    static const struct request_kind known = {.over = compared};
+    static const struct request_kind unknown = {.call = run_compare, .over = compared_by_xml};
+    const struct domain *domain = domain_of(driver);
+    bool is_known = facts_switched(domain->facts, id) != SWITCH_UNKNOWN;
     (void)before;
-    return request_launch(request_new(driver, &kind, asker, id));
+    return request_launch(request_new(driver, is_known ? &known : &unknown, asker, id));
 }
 
 static void domain_free_snapshot(struct driver_snapshot *snapshot)
@@ -5839,9 +6135,12 @@ static void domain_free_snapshot(struct driver_snapshot *snapshot)
 
 static struct text *domain_stage(struct driver *driver, int64_t timeout_ms)
 {
+    const struct domain *domain = domain_of(driver);
+    if (domain->stage == STAGE_ASLEEP)
+        return text_printf("%s: the domain was not started again", text_str(domain->uri));
     return text_printf("libvirt did not answer for %s within %.10g s: its daemon or the way to it "
                        "may hang, or the domain's job lock is held",
-                       text_str(domain_of(driver)->uri), (double)timeout_ms / 1000.);
+                       text_str(domain->uri), (double)timeout_ms / 1000.);
 }
 
 static const struct driver_ops domain_ops = {
@@ -5946,6 +6245,7 @@ static const char *end_text(const struct request *request)
 }
 
 _Static_assert(VIR_ERR_INVALID_ARG == 8, "NO_SUCH_JOB_CLASS is that number");
+_Static_assert(VIR_ERR_OPERATION_DENIED == 29, "DENIED_CLASS is that number");
 
 static void fill_error(struct request *request, struct driver_reply *reply)
 {
@@ -6007,6 +6307,7 @@ static void on_called(struct call *call)
     bool is_gone = request->is_gone && !request->is_lost;
     struct text *text = text_printf("%s: %s", text_str(domain->uri), end_text(request));
     request_finish(request);
+    domain->driver.may_return = domain->is_persistent;
     if (is_over && domain->stage == STAGE_UP)
         domain_go_down(domain, BJ_E_DISCONNECTED, is_gone, text);
     else
@@ -6092,6 +6393,21 @@ static int request_answer_later(struct driver *driver, struct driver_request *as
         text_unref(text);
     }
     return request_launch(request);
+}
+
+static bool denied(struct request *request, struct driver_reply *reply)
+{
+    const struct denial *denial = request->domain->driver.capabilities.denial;
+    reply->error = BJ_E_REFUSED;
+    reply->error_class = denial->error_class;
+    reply->text = denial->text;
+    return true;
+}
+
+static int request_deny(struct driver *driver, struct driver_request *asker)
+{
+    static const struct request_kind kind = {.over = denied};
+    return request_launch(request_new(driver, &kind, asker, NULL));
 }
 
 static void domain_abandon(struct driver *driver, int error, const char *text)
@@ -6286,10 +6602,33 @@ static struct opening *take_covered(struct endpoint *endpoint)
     return opening;
 }
 
-static void tell_failure(struct endpoint *endpoint, int error, const char *why)
+/* Nobody listens on its socket, or its host is not reached; libvirt has the system's error beside
+ * its own. */
+static bool lacks_daemon(void)
 {
-    for (struct opening *opening; (opening = take_covered(endpoint));)
+    const virError *error = virGetLastError();
+    if (!error || error->code != VIR_ERR_SYSTEM_ERROR)
+        return false;
+    switch (error->int1) {
+    case ENOENT:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void tell_failure(struct endpoint *endpoint, int error, bool is_absent, const char *why)
+{
+    for (struct opening *opening; (opening = take_covered(endpoint));) {
+        opening->is_absent = is_absent;
         opening->opened(opening, NULL, error, why ? strdup(why) : NULL);
+    }
 }
 
 static struct endpoint *of_attempt(struct call *call)
@@ -6308,8 +6647,10 @@ static void run_attempt(struct call *call)
                                      : virConnectOpen(endpoint->uri);
     if (handle)
         hand_over(endpoint, handle);
+    else if (r == BJ_OK)
+        tell_failure(endpoint, r, lacks_daemon(), virGetLastErrorMessage());
     else
-        tell_failure(endpoint, r, r == BJ_OK ? virGetLastErrorMessage() : NULL);
+        tell_failure(endpoint, r, false, NULL);
 }
 
 static void attempt_over(struct call *call);
@@ -6338,7 +6679,7 @@ static void attempt_over(struct call *call)
 static bool endpoint_open(struct endpoint *endpoint, struct opening *opening)
 {
     opening->next = NULL;
-    opening->is_covered = false;
+    opening->is_covered = opening->is_absent = false;
     libvirt_endpoint__lock();
     *endpoint->last = opening;
     endpoint->last = &opening->next;
@@ -6395,7 +6736,8 @@ struct run {
     bool ready_emitted;
     bool pivot_sent;
     bool is_migration;
-    bool is_known; /* whether it is a migration's, where QEMU is silent */
+    bool is_known;    /* whether it is a migration's, where QEMU is silent */
+    bool is_followed; /* this libvirtd knows it from its beginning */
 
     /* Said by QEMU of the run that is active. */
     enum qemu_end end;
@@ -6603,7 +6945,7 @@ static void facts_clear_run(struct run *run)
     run->error = NULL;
     backup_run_clear(&run->backup);
     run->active = run->ready = run->ready_emitted = false;
-    run->pivot_sent = run->is_migration = run->is_known = false;
+    run->pivot_sent = run->is_migration = run->is_known = run->is_followed = false;
     run->end = QEMU_SAYS_NOTHING;
     run->ready_us = run->end_us = 0;
 }
@@ -6614,7 +6956,7 @@ static void facts_begin_run(struct facts *facts, struct run *run)
     facts_clear_run(run);
     run->active = true;
     run->begun = run->starts > 0 && !run->taken;
-    run->is_known = run->begun || run->taken;
+    run->is_known = run->is_followed = run->begun || run->taken;
     run->taken = false;
 }
 
@@ -6735,12 +7077,17 @@ static struct fact end_of(const struct facts *facts, const struct run *run, int 
     return (struct fact){.kind = FACT_COMPLETED};
 }
 
+/* A libvirtd that was killed while it pivoted or aborted a copy leaves the next one a job that has
+ * concluded, and no word of what it was told to do: that one says completed of both, and takes
+ * neither disk for switched. */
 static enum disk_switch switch_of(const struct facts *facts, const struct run *run, int type,
                                   int status)
 {
     if (!can_switch(run, type) || is_in_doubt(facts, run, type) || status == FACTS_FAILED)
         return SWITCH_UNKNOWN;
-    return status == FACTS_COMPLETED ? SWITCHED : NOT_SWITCHED;
+    if (status != FACTS_COMPLETED)
+        return NOT_SWITCHED;
+    return run->is_followed || run->pivot_sent ? SWITCHED : SWITCH_UNKNOWN;
 }
 
 /* Whether a commit that completed has switched is only asked of one that was ready. */
@@ -6871,6 +7218,7 @@ static void start_taken(struct facts *facts, struct run *run)
     else
         facts_begin_run(facts, run);
     run->is_known |= !in_doubt;
+    run->is_followed |= !in_doubt;
 }
 
 static void facts_start_over(struct facts *facts, const char *disk, bool accepted)
@@ -6924,6 +7272,12 @@ static int facts_migration_row(struct facts *facts, const char *disk)
 
 static int facts_end_unseen(struct facts *facts, const char *disk, bool is_commit)
 {
+    struct run *run;
+    int r = facts_get_run(facts, disk, &run);
+    if (!run)
+        return r;
+    facts_note_run(facts, run);
+    run->is_followed = true; /* the disk has shown it */
     return facts_block_job(facts, disk, is_commit ? FACTS_ACTIVE_COMMIT : FACTS_COPY,
                            FACTS_COMPLETED);
 }
@@ -7074,6 +7428,7 @@ static void note_created(struct facts *facts, struct run *run)
 {
     if (!run->active || run->backup.jobs == 0)
         facts_begin_run(facts, run);
+    run->is_followed = true;
     run->backup.jobs += libvirt_facts_qemu__is_backup(run);
 }
 
@@ -7264,16 +7619,12 @@ static bool mailbox_post(struct mailbox *mailbox, struct loop_task *task)
 static int check(const char *uri, struct text **ret_text)
 {
     struct domain_address address;
-    int r = domain_address_parse(uri, &address);
-    if (r == BJ_OK) {
+    const char *why;
+    int r = domain_address_parse(uri, &address, &why);
+    if (r == BJ_OK)
         domain_address_clear(&address);
-    } else if (r == BJ_E_INVAL) {
-        *ret_text = text_printf("%s names no domain: use the URI of a connection, # and the "
-                                "domain's name or UUID, as in qemu:///system#vm1",
-                                uri);
-    } else {
-        *ret_text = text_printf("%s", driver_bj_error_text(r));
-    }
+    else
+        *ret_text = why ? text_printf("%s %s", uri, why) : text_printf("%s", driver_bj_error_text(r));
     return r;
 }
 
@@ -7587,7 +7938,7 @@ static void init_sleeper(struct sleeper *sleeper)
 }
 
 /* The lock is held. Answers as pthread_cond_timedwait(). */
-static int fall_asleep(struct sleeper *sleeper, const struct timespec *until)
+static int libvirt_pool__fall_asleep(struct sleeper *sleeper, const struct timespec *until)
 {
     sleeper->next = pool.sleepers;
     pool.sleepers = sleeper;
@@ -7608,7 +7959,7 @@ static struct lane *await_lane(struct sleeper *sleeper)
     struct lane_group **group;
     int r = 0;
     while (!(group = next_group()) && r != ETIMEDOUT)
-        r = fall_asleep(sleeper, &until);
+        r = libvirt_pool__fall_asleep(sleeper, &until);
     return group ? take_lane(group) : NULL;
 }
 
@@ -8527,10 +8878,10 @@ static void libvirt_session__on_qemu_event(struct connection_user *user, const c
     session->sink->qemu_event(session->user, name, data, seconds, micros);
 }
 
-static void libvirt_session__on_stopped(struct connection_user *user, int detail)
+static void libvirt_session__on_lifecycle(struct connection_user *user, int event, int detail)
 {
     const struct session *session = session_of(user);
-    session->sink->stopped(session->user, detail);
+    session->sink->lifecycle(session->user, event, detail);
 }
 
 static void on_ended(struct connection_user *user, int reason)
@@ -8561,7 +8912,7 @@ static void session_failure_clear(struct session_failure *failure)
 static bool libvirt_session__join_ours(struct session *session, const struct session_source *source,
                       struct session_failure *failure)
 {
-    session->connection = connection_join(source->handle, source->name, &session->connection_user,
+    session->connection = connection_join(source->handle, &source->key, &session->connection_user,
                                           &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
@@ -8599,25 +8950,38 @@ static void note_failure(struct session_failure *failure)
     failure->why = message ? strdup(message) : NULL;
 }
 
-static bool check_active(const struct session *session, struct session_failure *failure)
+static bool session_runs(const struct session *session, struct session_failure *ret_failure)
 {
+    *ret_failure = (struct session_failure){0};
     int active = virDomainIsActive(session->domain);
     if (active < 0)
-        note_failure(failure);
-    failure->is_gone |= active == 0;
-    if (active == 0 &&
-        asprintf(&failure->why, "domain %s is not running", virDomainGetName(session->domain)) < 0)
-        failure->why = NULL;
+        note_failure(ret_failure);
+    ret_failure->is_gone |= active == 0;
+    if (active == 0 && asprintf(&ret_failure->why, "domain %s is not running",
+                                virDomainGetName(session->domain)) < 0)
+        ret_failure->why = NULL;
     return active > 0;
 }
 
-/* Its events are registered before its state is read: nothing is missed. */
+static bool session_is_persistent(const struct session *session)
+{
+    return virDomainIsPersistent(session->domain) == 1;
+}
+
+static bool session_may_be_started(const struct session *session)
+{
+    int state = VIR_DOMAIN_NOSTATE;
+    int reason = 0;
+    if (!session_is_persistent(session) ||
+        virDomainGetState(session->domain, &state, &reason, 0) != 0)
+        return false;
+    return state != VIR_DOMAIN_SHUTOFF || reason != VIR_DOMAIN_SHUTOFF_MIGRATED;
+}
+
 static bool set_up(struct session *session, const struct session_source *source,
                    struct session_failure *failure)
 {
-    bool joined =
-        source->theirs ? join_theirs(session, failure) : libvirt_session__join_ours(session, source, failure);
-    return joined && check_active(session, failure);
+    return source->theirs ? join_theirs(session, failure) : libvirt_session__join_ours(session, source, failure);
 }
 
 static void libvirt_session__release(const struct session_source *source)
@@ -8643,7 +9007,7 @@ static struct session *session_open(const struct session_source *source, const s
         .block_job = libvirt_session__on_block_job,
         .backup_result = libvirt_session__on_backup_result,
         .qemu_event = libvirt_session__on_qemu_event,
-        .stopped = libvirt_session__on_stopped,
+        .lifecycle = libvirt_session__on_lifecycle,
         .ended = on_ended,
     };
     session->domain = source->theirs;
@@ -8717,6 +9081,11 @@ static bool session_is_alive(const struct session *session)
 static bool session_hands_on_qemu_events(const struct session *session)
 {
     return connection_hands_on_qemu_events(session->connection);
+}
+
+static bool session_is_read_only(const struct session *session)
+{
+    return connection_is_read_only(session->connection);
 }
 
 static bool session_reports_end(const struct session *session)
@@ -9746,20 +10115,45 @@ static void domain_address_clear(struct domain_address *address)
     *address = (struct domain_address){0};
 }
 
-static int domain_address_parse(const char *uri, struct domain_address *ret)
+/* Takes the options off the name. A question mark of the name itself is %3F. False: one that there
+ * is not. */
+static bool take_options(struct domain_address *address)
+{
+    char *options = strchr(address->name, '?');
+    if (!options)
+        return true;
+    *options++ = '\0';
+    address->is_read_only = true;
+    return strcmp(options, "readonly") == 0;
+}
+
+/* NULL: nothing is. */
+static const char *find_fault(struct domain_address *address)
+{
+    if (!take_options(address))
+        return "has something else than ?readonly behind the domain's name: write a question mark "
+               "of the name itself as %3F";
+    if (!decode(address->name) || *address->name == '\0')
+        return "names no domain: use the URI of a connection, # and the domain's name or UUID, as "
+               "in qemu:///system#vm1";
+    return NULL;
+}
+
+static int domain_address_parse(const char *uri, struct domain_address *ret, const char **ret_why)
 {
     static const char by_default[] = "libvirt:";
     bool is_default = strncmp(uri, by_default, strlen(by_default)) == 0;
     const char *hash = strrchr(uri, '#');
     const char *name = is_default ? uri + strlen(by_default) : hash ? hash + 1 : "";
+    size_t connection = hash ? (size_t)(hash - uri) : 0;
 
-    *ret = (struct domain_address){0};
-    if (*name == '\0')
-        return BJ_E_INVAL;
-    ret->connection = is_default ? NULL : strndup(uri, (size_t)(hash - uri));
-    ret->name = strdup(name);
+    *ret = (struct domain_address){
+        .connection = is_default ? NULL : strndup(uri, connection),
+        .name = strdup(name),
+    };
     int r = (is_default || ret->connection) && ret->name ? BJ_OK : BJ_E_NOMEM;
-    if (r == BJ_OK && !decode(ret->name))
+    *ret_why = r == BJ_OK ? find_fault(ret) : NULL;
+    if (*ret_why)
         r = BJ_E_INVAL;
     if (r != BJ_OK)
         domain_address_clear(ret);

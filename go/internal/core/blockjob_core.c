@@ -227,10 +227,11 @@ struct bj_ctx {
     bj_log_fn log;
     void *log_user;
     bool logging; /* it is being called */
-    pthread_cond_t log_returned;
+    pthread_cond_t call_returned; /* a log's or a trace's */
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
     bool closed;
+    bool closes_itself; /* nobody need wait for the thread, which has a reference to the memory */
     struct loop_task leaving; /* stops the loop, once the last member has gone */
 
     /* The loop's own. */
@@ -375,6 +376,7 @@ static void queue_unref_memory(bj_queue *queue);
 /* All references in it belong to it. */
 struct future_result {
     int error;
+    int cause; /* bj_error: of a BJ_E_JOB_LOST, what ended the connection, if that is why */
     bj_outcome outcome;
     struct text *text;
     struct text *error_class;
@@ -457,6 +459,7 @@ struct job_row {
     bj_job_info info;   /* its strings are malloc'ed, or "" */
     bool was_cancelled; /* it is over, and its error is that it was cancelled (B21) */
     bool has_io_error;  /* an I/O error has paused it */
+    bool lacks_space;   /* and it was that no space is left */
     char *disks;        /* malloc'ed, those it works on, a newline after each; NULL: not known */
 };
 
@@ -725,6 +728,12 @@ struct verb_reply {
     const char *text;
 };
 
+/* Why a connection takes no verb at all. */
+struct denial {
+    const char *error_class;
+    const char *text; /* with the remedy */
+};
+
 /* What an event says of a job. */
 enum fact_kind {
     FACT_STATUS,
@@ -732,7 +741,8 @@ enum fact_kind {
     FACT_COMPLETED,
     FACT_CANCELLED,
     FACT_STOPPED,
-    FACT_PENDING
+    FACT_PENDING,
+    FACT_IO_ERROR /* that did not stop it: no machine is fed it, as it changes nothing (B12) */
 };
 
 struct fact {
@@ -742,6 +752,7 @@ struct fact {
     bool earlier;       /* of a run before the one whose start is under way */
     enum status status; /* FACT_STATUS */
     const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    bool writing;       /* FACT_IO_ERROR */
     int64_t timestamp_us;
 };
 
@@ -752,6 +763,7 @@ struct row {
     bool paused;
     bool hides_pause;  /* the list does not report whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
+    bool no_space;     /* and that is why */
     const char *error; /* of a concluded job; NULL if none */
     bool cancelled;    /* and that error is that it was cancelled (B21) */
 };
@@ -810,6 +822,7 @@ enum condition {
     ONLY_ABORT_SENT = 1 << 19, /* the same, and complete was never sent */
     REPLY_OUT = 1 << 20,       /* a complete or a cancel has no reply yet */
     NO_CANCEL_EVENT = 1 << 21, /* this QEMU reports no cancellation (RHEL 6) */
+    IS_UNCLEAR = 1 << 22,      /* it completed, and whether the disk was switched is unknown */
 
     SAW_SWITCH = 1 << 24,    /* the block graph shows that the disk was switched */
     SAW_NO_SWITCH = 1 << 25, /* it shows that the disk was not */
@@ -858,12 +871,18 @@ enum question {
     ASK_RELEASED,
     ASK_PIVOT,
     ASK_ABORT,
-    ASK_VERB /* pause, resume, ..., dismiss: a request of its own each */
+    ASK_FINISH, /* pivot what becomes ready; the rest just ends */
+    ASK_VERB    /* pause, resume, ..., dismiss: a request of its own each */
 };
 #define QUESTION_COUNT (ASK_VERB + 1)
 
 /* What a question gets once the run has its outcome; BJ_E_JOB_LOST stands for why it was lost. */
 static int answer_when_over(enum question question, bj_outcome outcome);
+
+/* Of its flags, those that say when a question is answered if all goes well: as soon as QEMU has
+ * accepted its verb, or only when QEMU has also let go of the job's nodes; 0: it has none. */
+static int async_flag(enum question question);
+static int released_flag(enum question question);
 
 enum stall {
     STALL_NONE,
@@ -899,7 +918,7 @@ __extension__ static unsigned long rows_reached[TABLE_COUNT][ROWS_MAX];
 struct waiter {
     struct waiter *prev, *next;
     enum question question;
-    int flags;              /* bj_pivot_flags or bj_abort_flags */
+    int flags;              /* bj_pivot_flags, bj_abort_flags or bj_finish_flags */
     int64_t force_after_ms; /* soft abort: then its owner calls machine_escalate(); 0: never */
     bool held;              /* pivot: not to be sent before machine_unhold() */
     enum verb verb;         /* ASK_VERB */
@@ -909,6 +928,7 @@ struct waiter {
 
 struct answer {
     int error;               /* bj_error */
+    int cause;               /* BJ_E_JOB_LOST: what ended the connection, if that is why */
     const char *error_class; /* BJ_E_REFUSED: QEMU's; else NULL */
     const char *text; /* why, without the job's name; NULL: the error and the outcome say it all */
 };
@@ -922,6 +942,9 @@ enum report {
     REPORT_ENDED,
     REPORT_RELEASED /* nothing more can come of this run */
 };
+
+/* Why a job has stopped that a list shows to have no space left for what it writes. */
+__extension__ static const char machine_no_space_text[];
 
 struct machine;
 
@@ -957,6 +980,8 @@ struct machine_traits {
     bool replaces;   /* a complete that is sent twice ends QEMU (B32) */
     int64_t stall_ms;              /* how long a job is still before it counts as stalled */
     const char *no_such_job_class; /* of the error that says so */
+    const struct denial *denial;   /* no verb is taken, and ready need not be waited for to say so;
+                                      static; NULL: they are */
 };
 
 /* A verb that is sent once for all who want it (B32): the waiters say who does. */
@@ -995,6 +1020,7 @@ struct machine {
     enum end end;
     bj_outcome outcome;
     int lost_error; /* BJ_E_JOB_LOST or BJ_E_CLOSED once the outcome is LOST */
+    int lost_cause; /* of a BJ_E_JOB_LOST: what ended the connection; BJ_OK: something else */
     struct text
         *text; /* why it FAILED, was LOST, or why a switch is unknown; also a stall's reason */
 
@@ -1008,7 +1034,7 @@ struct machine {
     } pause;
 
     struct waiter *waiters;
-    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them */
+    size_t pivots, held_pivots, soft_aborts, force_aborts; /* of them; a finish is a pivot */
 };
 
 static void machine_init(struct machine *m, const struct machine_port *port,
@@ -1050,6 +1076,13 @@ static inline bool machine_has_end(const struct machine *m)
     return m->end != END_NONE;
 }
 
+/* A complete or an abort was accepted, or it is going the way of one. */
+static inline bool machine_is_told_to_end(const struct machine *m)
+{
+    return m->sent[VERB_COMPLETE].state == ACCEPTED || m->sent[VERB_CANCEL].state == ACCEPTED ||
+           m->sent[VERB_FORCE].state == ACCEPTED || m->status == STATUS_ABORTING;
+}
+
 /* No status was seen yet. */
 static inline bool machine_is_fresh(const struct machine *m)
 {
@@ -1070,6 +1103,9 @@ static inline struct text *machine_text(const struct machine *m)
 /* BJ_OK, BJ_E_JOB_FAILED, or why it was lost. */
 static int machine_error(const struct machine *m);
 
+/* What ended the connection, if it was lost by that; else BJ_OK. */
+static int machine_cause(const struct machine *m);
+
 static inline bool machine_is_awaited(const struct machine *m)
 {
     return m->waiters != NULL;
@@ -1077,7 +1113,7 @@ static inline bool machine_is_awaited(const struct machine *m)
 
 static inline bool machine_awaits_pivot(const struct machine *m)
 {
-    return m->pivots > 0;
+    return m->pivots > 0 && !machine_is_over(m);
 }
 
 /* Someone waits for what a job that is paused does not do. */
@@ -1163,8 +1199,9 @@ static void machine_drop_verbs(struct machine *m);
 /* Everyone is answered, although it goes on: all that is left to do is to dismiss it. */
 static void machine_abandon(struct machine *m, int error, const char *reason);
 
-/* No more facts will come: the connection is over (BJ_E_JOB_LOST) or was closed (BJ_E_CLOSED). */
-static void machine_lost(struct machine *m, int error, const char *reason);
+/* No more facts will come: it was closed (BJ_E_CLOSED), it vanished (BJ_E_JOB_LOST), or the
+ * connection is over, by any other error. */
+static void machine_lost(struct machine *m, int why, const char *reason);
 
 enum link {
     LINK_DOWN, /* no connection: not yet, or it is being made again */
@@ -1385,6 +1422,9 @@ enum comeback { FIRST_TIME, SAME_QEMU, OTHER_QEMU };
 static void tracker_up(struct tracker *t, bool reports_created, enum comeback comeback);
 /* The replies that were out have been given as lost. It is being made again. */
 static void tracker_away(struct tracker *t);
+/* While it is: what was at its other end is no more, and its jobs are not either; `text` says why.
+ */
+static void tracker_peer_is_gone(struct tracker *t, const char *text);
 /* Everyone is answered; nothing but due dismissals is sent, until is_settled() or tracker_over().
  * `text` says why, for BJ_E_CLOSED. */
 static void tracker_close(struct tracker *t, const char *text);
@@ -1529,6 +1569,7 @@ struct capabilities {
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
     const char *complete_hint;
+    const struct denial *denial; /* this connection takes no verb; static; NULL: it does */
 };
 
 /* What a command that starts a job takes on this QEMU. */
@@ -1571,6 +1612,7 @@ static inline void start_plan_clear(struct start_plan *plan)
 }
 
 struct job_list;
+struct wire_tap;
 struct json_t;
 struct driver_legacy;
 struct driver_snapshot; /* what used a job's disk when it was taken; the driver's */
@@ -1699,16 +1741,32 @@ struct driver {
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool is_gone;    /* from before `down` on: what it spoke to is no more */
+    bool may_return; /* the same, but someone may start it again, as another peer */
+    bool is_absent;  /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
+};
+
+/* Who is sought. */
+struct driver_peer {
+    const char *uri;
+    const char *label; /* what texts call it */
+    /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
+    const struct driver_legacy *before;
 };
 
 /* ------------------------------------------------------------------ upcalls */
 
 /* Where the facts go; `user` is the one given at opening. */
 struct driver_sink {
+    /* Where the lines go, of a driver that has a wire. Asked for at opening. */
+    struct wire_tap *(*tap)(void *user);
+
     void (*up)(void *user, struct text *version); /* of QEMU; NULL: not known */
+    /* Before it: what the driver before spoke to is no more, and this one is connected to where it
+     * can be started again, and waits for that. Takes over the reference to `why`. */
+    void (*waits)(void *user, struct text *why);
     void (*fact)(void *user, const struct fact *fact);
 
     /* The row of this job is not left out of a list, however long that is. */
@@ -1726,6 +1784,89 @@ struct driver_sink {
      * Takes over the reference to `text`. */
     void (*down)(void *user, int error, struct text *text);
 };
+
+/* ---- core/src/model/progress.h ---- */
+
+/*
+ * Whether a job makes progress, judged by what is seen of it now and then, and if not, why not. It
+ * reads no clock: whoever looks says when that was.
+ */
+
+/* What those who wait for the job or watch it are to learn. */
+enum notice {
+    NOTICE_NONE,
+    NOTICE_NO_SPACE,   /* stopped: there is no space left for what it writes */
+    NOTICE_STOPPED,    /* stopped by another I/O error */
+    NOTICE_PAUSED,     /* somebody has paused it */
+    NOTICE_PENDING,    /* its work is done, and it waits to be finalized */
+    NOTICE_WAITING,    /* its work is done, and it waits for the others of its transaction */
+    NOTICE_UNANSWERED, /* QEMU does not answer */
+    NOTICE_ERRORS,     /* I/O errors are ignored, and nothing is copied */
+    NOTICE_ENDING,     /* it was told to end, and does not */
+    NOTICE_SPEED,      /* its speed limit lets nothing through */
+    NOTICE_SILENT,     /* nothing is copied: its source or its target does not answer */
+    NOTICE_GUEST       /* it copies, and as much is left as before: the guest writes as fast */
+};
+#define NOTICE_COUNT (NOTICE_GUEST + 1)
+
+enum progress_condition {
+    /* The state of the job, as it is known otherwise. */
+    SEEN_STOPPED = 1 << 0,
+    SEEN_NO_SPACE = 1 << 1, /* and that is why */
+    SEEN_PAUSED = 1 << 2,
+    SEEN_PENDING = 1 << 3,
+    SEEN_WAITING = 1 << 4,
+    SEEN_READY = 1 << 5,
+    SEEN_ENDING = 1 << 6,     /* a complete or an abort was accepted */
+    SEEN_COPYING = 1 << 7,    /* of a kind whose numbers grow with what it does */
+    SEEN_CONVERGING = 1 << 8, /* it is to become ready, and is not yet */
+
+    /* What follows from looking again. */
+    FOUND_DEAF = 1 << 9,     /* QEMU was asked, and has not answered for too long */
+    FOUND_STILL = 1 << 10,   /* nothing has changed for too long */
+    FOUND_NUMBERS = 1 << 11, /* how far it is is known */
+    FOUND_ERRORS = 1 << 12,  /* there were I/O errors since */
+    FOUND_SLOW = 1 << 13,    /* its speed limit alone explains that */
+    FOUND_AS_MUCH = 1 << 14  /* as much is left to copy as long ago */
+};
+#define PROGRESS_CONDITIONS 15
+
+/* The first rule applies whose conditions all hold; the last one needs none. */
+struct notice_rule {
+    enum notice notice;
+    unsigned when;
+};
+__extension__ static const struct notice_rule notice_rules[];
+__extension__ static const size_t notice_rule_count;
+static enum notice progress_notice(unsigned conditions);
+
+/* One look at a job. */
+struct sample {
+    int64_t current, total, speed; /* of its row; < 0: unknown */
+    unsigned state;                /* SEEN_... */
+};
+
+/* What was seen of one run. Times are monotonic milliseconds. */
+struct progress {
+    bool has_begun;
+    int64_t seen_ms;   /* the last look */
+    int64_t moved_ms;  /* since when it is as it was then */
+    int64_t shrunk_ms; /* since when no less is left to copy */
+    int64_t current, left, least_left, speed;
+    unsigned state;
+    uint64_t read_errors, write_errors; /* since moved_ms */
+};
+
+/* From now on it is observed; nothing is copied yet. Again: nothing happens. */
+static void progress_begin(struct progress *p, unsigned state, int64_t now_ms);
+static void progress_see(struct progress *p, const struct sample *sample, int64_t now_ms);
+static void progress_io_error(struct progress *p, bool writing); /* one that did not stop it */
+
+/* FOUND_..., as of the last look; `limit_ms` is how long is too long. */
+static unsigned progress_found(const struct progress *p, int64_t limit_ms);
+/* For how long nothing has moved, or no less is left, as of the last look. */
+static int64_t progress_still_ms(const struct progress *p);
+static int64_t progress_as_much_ms(const struct progress *p);
 
 struct job_row;
 struct job_wait;
@@ -1761,6 +1902,7 @@ struct bj_job {
     struct text *disks; /* each with a NUL; set once; NULL: not known */
     bool ready;
     bj_outcome outcome;
+    int cause; /* bj_error: what ended the connection, if it was lost by that */
     int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
 
     /* The loop's own. */
@@ -1770,10 +1912,16 @@ struct bj_job {
     struct job_request_slot complete, cancel, force, dismiss;
     bool polls;                    /* the next one runs */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
-    bool has_no_ready_event, hides_pauses;
+    bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
     } last_progress;                          /* of a row */
+    bool row_is_paused, row_lacks_space;      /* the same */
+    uint64_t updated;                         /* the monitor's update that had news of it last */
+    uint64_t born;                            /* how many questions had been asked before it was */
+    struct progress progress;                 /* as the rows show it */
+    enum notice notice;                       /* that its observers have; api/notices.h */
+    struct text *notice_text;                 /* the sentence of then; NULL: there is none */
     struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
     struct job_request_slot compare_snapshot; /* and after its end */
     struct driver_snapshot *snapshot;         /* NULL: none */
@@ -1820,6 +1968,7 @@ static void job_notify_listeners(bj_job *job);
  * a report is. */
 static void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
               const struct record_refs *refs);
+static void job_push_all(const bj_job *job, bj_record_kind kind, struct text *text);
 static bj_record_kind job_record_of(enum report news);
 static void job_notify_watches(bj_job *job, enum report news, const char *words);
 static void job_end_watches(bj_job *job);
@@ -1831,6 +1980,55 @@ static void job_end_watches(bj_job *job);
  * watch_jobs.c), its job list (fetch_rows.c), and connecting again (reconnect.c). What a monitor
  * decides about jobs is its tracker's.
  */
+
+/* ---- core/src/api/progress.h ---- */
+
+/*
+ * Asking how far a monitor's jobs are, which no event reports: one question at a time, for all jobs
+ * and all who want to know, and only while somebody does. Those who asked for progress set the
+ * pace; without them those who wait for a job or watch it do, as no progress is to be reported to
+ * them (notices.h). The loop's thread.
+ */
+
+struct job_row;
+
+/* Who wants to know how far jobs are; lies in its owner's memory. */
+struct progress_reader {
+    struct progress_reader *next;
+    int64_t every_ms;
+    int64_t due_ms;   /* monotonic */
+    uint64_t updates; /* how many there had been when it was given some last */
+    void (*give)(struct progress_reader *reader);
+};
+
+/* Of a monitor. */
+struct progress_asker {
+    struct loop_timer *timer; /* NULL: there was no need */
+    bool is_set;
+    struct driver_request request;
+    bool is_asking; /* then it has a reference to the monitor */
+    int64_t asked_ms;
+    uint64_t questions; /* that were asked */
+    uint64_t updates;   /* replies that were read */
+    struct progress_reader *readers;
+};
+
+/* From now on it is given what is new, in steps of every_ms, soon for the first time. False: no
+ * memory. */
+static bool progress_join(bj_monitor *monitor, struct progress_reader *reader);
+static void progress_leave(bj_monitor *monitor, struct progress_reader *reader); /* one that has joined */
+
+/* Whether there is something new for the reader about this job. */
+static bool progress_is_new(const bj_job *job, const struct progress_reader *reader);
+
+/* A list has shown it. */
+static void progress_saw(bj_job *job, const struct job_row *row);
+
+/* Somebody waits for it or watches it. */
+static void progress_note_observer(bj_job *job);
+
+/* Nothing more will be asked. */
+static void progress_end(bj_monitor *monitor);
 
 /* ---- core/src/driver/address.h ---- */
 
@@ -1864,6 +2062,33 @@ static int address_of_domain(struct _virDomain *domain, struct address *ret, cha
 /* What it leads to is the program's own. */
 static bool address_is_callers(const struct address *address);
 
+/* ---- core/src/driver/wire.h ---- */
+
+/*
+ * Where a driver tells what goes over its wire, for a trace.
+ */
+
+struct text;
+
+struct wire_line {
+    bool is_sent;
+    const char *bytes; /* not terminated; only valid during the call */
+    size_t len;
+    /* The same without secrets, as the driver knows them. NULL: no memory. Any thread. */
+    struct text *(*mask)(const char *bytes, size_t len);
+};
+
+/* Outlives the driver. */
+struct wire_tap {
+    atomic_bool is_open; /* any thread; while it is not, nobody wants lines */
+    void (*line)(struct wire_tap *tap, const struct wire_line *line); /* the loop's thread */
+};
+
+static inline bool wire_is_tapped(const struct wire_tap *tap)
+{
+    return atomic_load_explicit(&tap->is_open, memory_order_relaxed);
+}
+
 enum monitor_state {
     MONITOR_CONNECTING,
     MONITOR_OPEN,
@@ -1879,7 +2104,11 @@ struct bj_monitor {
     atomic_uint handles; /* of the program */
     bj_ctx *ctx;
     struct text *uri;
-    bool is_callers; /* the connection is the program's own: it can't be made again */
+    struct text *name;  /* as the program calls it; NULL: by its uri */
+    struct text *label; /* what texts call it */
+    bool is_callers;    /* the connection is the program's own: it can't be made again */
+    bool has_wire;      /* that can be traced */
+    struct wire_tap tap;
 
     /* Under the context's lock. */
     enum monitor_state state;
@@ -1888,10 +2117,19 @@ struct bj_monitor {
     int over_error;
     struct text *over_text;
     bool closing;         /* close_task is, or was, on its way */
+    bool unwanting;       /* unwant_task is on its way */
     int64_t reconnect_ms; /* 0: never; -1: for ever */
+    struct {
+        bj_trace_fn fn; /* NULL: none */
+        void *user;
+        int flags;
+        bool is_called;
+        bool is_watched;
+    } trace;
 
     /* The loop's own. */
     struct loop_task close_task;
+    struct loop_task unwant_task; /* nobody wants it to connect again any more */
     struct loop_task finish_task;
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
@@ -1900,6 +2138,7 @@ struct bj_monitor {
     struct driver *driver;        /* NULL while there is no connection */
     int64_t peer;                 /* the process at the other end; 0: not known */
     struct driver_legacy *legacy; /* of the last that was up; NULL: none */
+    struct awaiting *awaiting;    /* of a peer that may not be there yet; NULL: nothing */
     struct reconnect *reconnect;
     struct text
         *away_text;     /* why the connection ended that was, or is being, made again; or NULL */
@@ -1914,16 +2153,28 @@ struct bj_monitor {
     int64_t event_us, seen_us;             /* the event's timestamp, and when it was read */
     bj_watch *watches;
     bj_watch *jobs_watches;        /* those of all its jobs */
-    struct loop_timer *seek_timer; /* for them; NULL: there was no need */
+    bj_watch *traces;              /* of the wire */
+    struct loop_timer *seek_timer; /* for those of all jobs; NULL: there was no need */
+    struct progress_asker progress;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 
-/* Not connected to anything yet. NULL: no memory. One handle, the caller's. */
-static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address);
+/* Not connected to anything yet; `name` may be NULL. NULL: no memory. One handle, the caller's. */
+static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
+                        const struct address *address);
+
+static inline const char *monitor_label(const bj_monitor *monitor)
+{
+    return text_str(monitor->label);
+}
 
 /* The loop's thread: starts connecting; `connect` is answered once it is open, or over. Takes over
  * what is in `address`. False: no memory. */
 static bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect);
+/* For who awaits the peer: the same once more; a try has failed, and its driver is gone. Takes over
+ * the reference to `text`. */
+static void monitor_open_again(bj_monitor *monitor);
+static void monitor_not_there(bj_monitor *monitor, int error, struct text *text);
 
 /* BJ_OK; else BJ_E_CLOSED, ... with a sentence for a future in *ret_text. Over: for good. */
 static int monitor_check_over(bj_monitor *monitor, struct text **ret_text);
@@ -1934,6 +2185,7 @@ static int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 static void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
                             struct text *text);
 static void monitor_end_watches(bj_monitor *monitor, int error, struct text *text);
+static void monitor_end_watch_list(bj_watch **list, int error, struct text *text);
 /* Of the driver's sink. */
 static bool monitor_wants_events(void *user);
 static void monitor_on_event(void *user, const char *name, const char *data, size_t data_len,
@@ -2092,27 +2344,197 @@ bj_future *bj_monitor_attach(bj_monitor *monitor, const char *id, int64_t timeou
     attach->attachment.id = attach->id;
     return future_launch(&attach->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
 }
+/* ---- core/src/api/await_peer.c ---- */
+
+/*
+ * Awaiting a peer; see await_peer.h.
+ *
+ * By trying, as the kernel tells of a new file but not of a socket that begins to listen, and a
+ * libvirtd that is not there tells nothing. A try takes microseconds where nobody is. One that gets
+ * no answer is made anew as well: a QEMU that is just starting may forget the first client of a
+ * socket, and be reminded of it by the next.
+ */
+/* ---- core/src/api/await_peer.h ---- */
+
+/*
+ * Connecting to a peer that may not be there yet: tried again until it is. The loop's thread.
+ */
+
+struct awaiting;
+
+/* Before the first try, for so long from now on; BJ_TIMEOUT_NONE: until connecting is given up.
+ * NULL: no memory. */
+static struct awaiting *await_begin(bj_monitor *monitor, int64_t wait_ms);
+static void await_free(struct awaiting *awaiting); /* takes NULL */
+
+/* A try has failed, as *text says: takes it over, and another will follow. False: it was the last;
+ * then *text is the sentence for it all. */
+static bool await_again(struct awaiting *awaiting, struct text **text);
+
+/* Why the last try has failed, for who gives up between two; NULL: there was none. */
+static const char *await_reason(const struct awaiting *awaiting);
+
+#define FIRST_DELAY_MS 20
+#define LONGEST_DELAY_MS 500
+#define FIRST_PATIENCE_MS 2000 /* with a try; then twice as long, for a machine that is slow */
+
+struct awaiting {
+    bj_monitor *monitor;
+    struct loop_timer *timer; /* of the next try; during one, of the patience with it */
+    int64_t wait_ms;
+    int64_t deadline_ms; /* monotonic; INT64_MAX: none */
+    int64_t delay_ms;
+    int64_t patience_ms;
+    struct text *why;
+};
+
+static int64_t api_await_peer__time_left(const struct awaiting *awaiting)
+{
+    return awaiting->deadline_ms - clock_monotonic_ms();
+}
+
+/* The last try has the time that connecting has without waiting. */
+static void lose_patience(struct awaiting *awaiting)
+{
+    struct driver *driver = awaiting->monitor->driver;
+    if (api_await_peer__time_left(awaiting) <= 0)
+        return;
+    struct text *why = driver->ops->stage(driver, awaiting->patience_ms);
+    awaiting->patience_ms *= 2;
+    driver->ops->close(driver, BJ_E_CLOSED, text_str(why));
+    monitor_not_there(awaiting->monitor, BJ_E_TIMEOUT, why);
+}
+
+static void api_await_peer__on_timer(void *user)
+{
+    struct awaiting *awaiting = user;
+    if (awaiting->monitor->driver) {
+        lose_patience(awaiting);
+    } else {
+        loop_timer_set(awaiting->timer, awaiting->patience_ms);
+        monitor_open_again(awaiting->monitor);
+    }
+}
+
+static void await_free(struct awaiting *awaiting)
+{
+    if (!awaiting)
+        return;
+    loop_timer_free(awaiting->timer);
+    text_unref(awaiting->why);
+    free(awaiting);
+}
+
+static struct awaiting *await_begin(bj_monitor *monitor, int64_t wait_ms)
+{
+    struct awaiting *awaiting = calloc(1, sizeof *awaiting);
+    if (!awaiting)
+        return NULL;
+    int64_t now = clock_monotonic_ms();
+    bool is_endless = wait_ms < 0 || wait_ms > INT64_MAX - now;
+
+    awaiting->monitor = monitor;
+    awaiting->wait_ms = wait_ms;
+    awaiting->deadline_ms = is_endless ? INT64_MAX : now + wait_ms;
+    awaiting->delay_ms = FIRST_DELAY_MS;
+    awaiting->patience_ms = FIRST_PATIENCE_MS;
+    awaiting->timer = loop_timer_new(monitor->ctx->loop, api_await_peer__on_timer, awaiting);
+    if (!awaiting->timer) {
+        free(awaiting);
+        return NULL;
+    }
+    loop_timer_set(awaiting->timer, awaiting->patience_ms);
+    return awaiting;
+}
+
+static struct text *in_vain(const struct awaiting *awaiting, struct text *why)
+{
+    struct text *text =
+        text_printf("waited %.10g s in vain: %s", (double)awaiting->wait_ms / 1000., text_str(why));
+    text_unref(why);
+    return text;
+}
+
+static bool await_again(struct awaiting *awaiting, struct text **text)
+{
+    int64_t left = api_await_peer__time_left(awaiting);
+    if (left <= 0) {
+        *text = in_vain(awaiting, *text);
+        return false;
+    }
+    text_unref(awaiting->why);
+    awaiting->why = *text;
+    loop_timer_set(awaiting->timer, awaiting->delay_ms < left ? awaiting->delay_ms : left);
+    awaiting->delay_ms *= 2;
+    if (awaiting->delay_ms > LONGEST_DELAY_MS)
+        awaiting->delay_ms = LONGEST_DELAY_MS;
+    return true;
+}
+
+static const char *await_reason(const struct awaiting *awaiting)
+{
+    return awaiting && awaiting->why ? text_str(awaiting->why) : NULL;
+}
+#undef FIRST_DELAY_MS
+#undef LONGEST_DELAY_MS
+#undef FIRST_PATIENCE_MS
 /* ---- core/src/api/connect.c ---- */
 
 /*
  * Connecting to a monitor.
  */
 
+/* ---- core/src/api/trace.h ---- */
+
+/*
+ * What goes over a monitor's wire, for the program's function and for watches.
+ */
+
+static void trace_init(bj_monitor *monitor);
+static struct wire_tap *trace_tap(void *monitor); /* of the driver's sink */
+
+/* Before the monitor is opened: a watch of its wire. NULL: no memory. */
+static bj_watch *trace_watch(bj_monitor *monitor, int flags);
+
+/* The loop's thread: there is no wire any more. */
+static void trace_end(bj_monitor *monitor, int error, struct text *text);
+
+/* BJ_OK, or why there can be no such trace. */
+static int trace_check(const bj_monitor *monitor, int flags);
+
+#define NAME_MAX_BYTES 200
+
 struct connect {
     bj_future future;
     bj_monitor *monitor; /* the first handle, until the answer takes one of its own */
     struct address address;
+    int64_t wait_ms;
 };
+
+/* False: no memory. */
+static bool api_connect__begin(struct connect *connect)
+{
+    bj_monitor *monitor = connect->monitor;
+
+    if (connect->wait_ms != 0) {
+        monitor->awaiting = await_begin(monitor, connect->wait_ms);
+        if (!monitor->awaiting)
+            return false;
+    }
+    if (monitor_open(monitor, &connect->address, &connect->future))
+        return true;
+    await_free(monitor->awaiting);
+    monitor->awaiting = NULL;
+    return false;
+}
 
 static void start_connect(bj_future *future)
 {
-    struct connect *connect = (struct connect *)future;
-
     if (ctx_is_closing(future->ctx)) {
         future_fail(future, BJ_E_CLOSED, "the context was closed");
         return;
     }
-    if (!monitor_open(connect->monitor, &connect->address, future))
+    if (!api_connect__begin((struct connect *)future))
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
 }
 
@@ -2123,10 +2545,26 @@ static void leave_connect(bj_future *future)
     monitor_shut(connect->monitor, BJ_E_CLOSED, text_printf("connecting was given up"));
 }
 
+static struct text *join(struct text *now, const char *before)
+{
+    struct text *both = text_printf("%s; before that: %s", text_str(now), before);
+    text_unref(now);
+    return both;
+}
+
+/* Between two tries, or in one, which may have just begun. */
 static struct text *late_connect(bj_future *future)
 {
-    struct driver *driver = ((struct connect *)future)->monitor->driver;
-    return driver ? driver->ops->stage(driver, future->timeout_ms) : NULL;
+    const bj_monitor *monitor = ((struct connect *)future)->monitor;
+    struct driver *driver = monitor->driver;
+    const char *reason = await_reason(monitor->awaiting);
+    struct text *stage = driver ? driver->ops->stage(driver, future->timeout_ms) : NULL;
+
+    if (!reason)
+        return stage;
+    return stage ? join(stage, reason)
+                 : text_printf("waited %.10g s in vain: %s", (double)future->timeout_ms / 1000.,
+                               reason);
 }
 
 static void destroy_connect(bj_future *future)
@@ -2136,8 +2574,68 @@ static void destroy_connect(bj_future *future)
     bj_monitor_unref(connect->monitor);
 }
 
-static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
-                                 int64_t timeout_ms)
+/* --------------------------------------------------------------------- options */
+
+/* What the options of the first release end with. */
+#define SHORTEST_OPTIONS (offsetof(bj_connect_options, ret_trace) + sizeof(bj_watch **))
+
+/* BJ_OK; or BJ_E_INVAL with a sentence. The program may know options that are shorter than ours, or
+ * longer. */
+static int api_connect__read_options(const bj_connect_options *given, bj_connect_options *ret,
+                        const char **ret_why)
+{
+    *ret = (bj_connect_options){.size = sizeof *ret};
+    if (!given)
+        return BJ_OK;
+    if (given->size < SHORTEST_OPTIONS) {
+        *ret_why = "the size of the options is not sizeof(bj_connect_options)";
+        return BJ_E_INVAL;
+    }
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    if (ret->ret_trace)
+        *ret->ret_trace = NULL;
+    if (ret->name && ret->name[0] == '\0')
+        ret->name = NULL;
+    *ret_why = NULL;
+    if (ret->name && strlen(ret->name) > NAME_MAX_BYTES)
+        *ret_why = "the name of a monitor has at most 200 bytes";
+    else if (ret->wait_ms < BJ_TIMEOUT_NONE)
+        *ret_why = "the time to wait is negative";
+    else if (ret->trace_flags & ~BJ_TRACE_MASKED)
+        *ret_why = "the trace's flags are not bj_trace_flags";
+    return *ret_why ? BJ_E_INVAL : BJ_OK;
+}
+
+/* The same, for what does not fit the address. */
+static int check_address(const struct address *address, const bj_connect_options *options,
+                         const char **ret_why)
+{
+    if (options->wait_ms != 0 && address_is_callers(address)) {
+        *ret_why = "a connection of the program's own is there, or not: there is nothing to wait "
+                   "for";
+        return BJ_E_INVAL;
+    }
+    if ((options->trace || options->ret_trace) && address->kind == ADDRESS_LIBVIRT) {
+        *ret_why = "the wire to a domain is libvirt's and can't be traced here: libvirt's log "
+                   "(LIBVIRT_DEBUG=1) has its calls";
+        return BJ_E_UNSUPPORTED;
+    }
+    return BJ_OK;
+}
+
+/* ------------------------------------------------------------------- connecting */
+
+/* One deadline: that of a try which begins when the waiting ends. */
+static int64_t deadline_of(bj_ctx *ctx, int64_t wait_ms, int64_t timeout_ms)
+{
+    if (timeout_ms == BJ_TIMEOUT_DEFAULT)
+        timeout_ms = (int64_t)ctx_limit(ctx, BJ_LIMIT_CONNECT_MS);
+    if (timeout_ms == BJ_TIMEOUT_NONE || wait_ms == BJ_TIMEOUT_NONE)
+        return timeout_ms;
+    return timeout_ms > INT64_MAX - wait_ms ? INT64_MAX : timeout_ms + wait_ms;
+}
+
+static struct connect *connect_new(bj_ctx *ctx)
 {
     static const struct future_ops ops = {
         .start = start_connect,
@@ -2145,40 +2643,87 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         .late = late_connect,
         .destroy = destroy_connect,
     };
-    bj_monitor *monitor = monitor_new(ctx, uri, address);
-    struct connect *connect =
-        monitor ? (struct connect *)future_new(ctx, sizeof *connect, &ops) : NULL;
-    if (!connect) {
-        address_clear(address);
-        bj_monitor_unref(monitor);
-        return future_static(BJ_E_NOMEM);
-    }
-    connect->monitor = monitor;
-    connect->address = *address;
-    return future_launch(&connect->future, timeout_ms, BJ_LIMIT_CONNECT_MS);
+    return (struct connect *)future_new(ctx, sizeof(struct connect), &ops);
 }
 
-bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
+/* False: no memory. */
+static bool set_traces(bj_monitor *monitor, const bj_connect_options *options)
 {
+    if (options->trace)
+        bj_monitor_set_trace(monitor, options->trace_flags, options->trace, options->trace_user);
+    if (!options->ret_trace)
+        return true;
+    *options->ret_trace = trace_watch(monitor, options->trace_flags);
+    return *options->ret_trace != NULL;
+}
+
+static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
+                                 const bj_connect_options *options, int64_t timeout_ms)
+{
+    bj_monitor *monitor = monitor_new(ctx, uri, options->name, address);
+    struct connect *connect = monitor ? connect_new(ctx) : NULL;
+    if (connect) {
+        connect->monitor = monitor;
+        connect->address = *address;
+        connect->wait_ms = options->wait_ms;
+    }
+    if (connect && set_traces(monitor, options))
+        return future_launch(&connect->future, deadline_of(ctx, options->wait_ms, timeout_ms),
+                             BJ_LIMIT_CONNECT_MS);
+    if (connect) {
+        bj_future_unref(&connect->future);
+    } else {
+        address_clear(address);
+        bj_monitor_unref(monitor);
+    }
+    return future_static(BJ_E_NOMEM);
+}
+
+/* What was taken into the address is given back, or goes into the monitor. */
+static bj_future *connect_to(bj_ctx *ctx, const char *uri, struct address *address,
+                             const bj_connect_options *options, int64_t timeout_ms)
+{
+    const char *why;
+    int r = check_address(address, options, &why);
+    if (r == BJ_OK)
+        return launch_connect(ctx, uri, address, options, timeout_ms);
+    address_clear(address);
+    return future_failed(ctx, r, "%s: %s", uri, why);
+}
+
+bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connect_options *options,
+                                   int64_t timeout_ms)
+{
+    const char *why;
+    bj_connect_options read;
+
+    int r = api_connect__read_options(options, &read, &why);
     if (!ctx)
         return future_static(BJ_E_INVAL);
     if (ctx_is_forked(ctx))
         return future_static(BJ_E_FORKED);
     if (!uri)
         return future_failed(ctx, BJ_E_INVAL, "the uri of the monitor is NULL");
+    if (r != BJ_OK)
+        return future_failed(ctx, BJ_E_INVAL, "%s: %s", uri, why);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative", uri,
                              (long long)timeout_ms);
 
     struct address address;
     struct text *text;
-    int r = address_parse(uri, &address, &text);
+    r = address_parse(uri, &address, &text);
     if (r == BJ_OK)
-        return launch_connect(ctx, uri, &address, timeout_ms);
+        return connect_to(ctx, uri, &address, &read, timeout_ms);
 
     bj_future *failed = future_failed(ctx, r, "%s", text_str(text));
     text_unref(text);
     return failed;
+}
+
+bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
+{
+    return bj_monitor_connect_with(ctx, uri, NULL, timeout_ms);
 }
 
 bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int64_t timeout_ms)
@@ -2199,7 +2744,7 @@ bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int
     int r = address_of_domain(domain, &address, &uri, &text);
     bj_future *future;
     if (r == BJ_OK) {
-        future = launch_connect(ctx, uri, &address, timeout_ms);
+        future = connect_to(ctx, uri, &address, &(bj_connect_options){0}, timeout_ms);
     } else {
         future = future_failed(ctx, r, "%s", text_str(text));
         text_unref(text);
@@ -2207,6 +2752,8 @@ bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int
     free(uri);
     return future;
 }
+#undef NAME_MAX_BYTES
+#undef SHORTEST_OPTIONS
 /* ---- core/src/api/execute.c ---- */
 
 /*
@@ -2341,6 +2888,7 @@ static void fetch_rows_saw(struct run *run, const struct row *row); /* saw */
 static void watch_jobs_announce(bj_job *job);
 /* Of a run that was announced. */
 static void watch_jobs_report(bj_job *job, enum report news, const char *words);
+static void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text);
 /* One more change that nobody can be given. */
 static void watch_jobs_miss(bj_monitor *monitor);
 
@@ -2369,6 +2917,7 @@ static void api_fetch_rows__feed_row(bj_monitor *monitor, const struct job_row *
                 .paused = info->paused,
                 .hides_pause = monitor->driver->capabilities.has_bare_rows,
                 .io_error = source->has_io_error,
+                .no_space = source->lacks_space,
                 .error = *info->error ? info->error : NULL,
                 .cancelled = source->was_cancelled,
             },
@@ -2456,6 +3005,40 @@ struct job_wait {
     bool linked;                   /* in the machine's list */
     struct loop_timer *escalation; /* NULL: a wait that never escalates */
 };
+
+#define JOB_ABORT_FLAGS (BJ_ABORT_FORCE | BJ_ABORT_ASYNC | BJ_ABORT_RELEASED)
+
+/* Whether all flags are known, and none excludes another. */
+static bool job_flags_fit(enum question question, int flags, int known);
+/* A sentence for flags that are not as they should be. */
+static struct text *job_flags_text(const char *whose, int flags, int known);
+
+/* ---- core/src/api/notices.h ---- */
+
+/*
+ * Notices: that a job makes no progress, with the cause and the remedy, for those who wait for it
+ * or watch it. What is amiss the model decides (model/progress.h); here are the sentences, and who
+ * gets them. The loop's thread.
+ */
+
+/* What a list has shown of it. */
+static void notice_see(bj_job *job, const struct job_row *row, int64_t now_ms);
+
+/* From now on somebody observes it; or nobody. */
+static void notice_begin(bj_job *job);
+static void notice_end(bj_job *job);
+
+/* Whether somebody would be given its notices. */
+static bool notice_has_observer(const bj_job *job);
+
+/* Reports what has changed to those who watch; `deaf_ms`: for how long QEMU has not answered. */
+static void notice_judge(bj_job *job, int64_t deaf_ms);
+
+/* Its observers have been told otherwise how it stands. */
+static void notice_forget(bj_job *job);
+
+/* What is amiss now, also if that has not lasted yet; NULL: nothing is. A reference. */
+static struct text *notice_text(const bj_job *job);
 
 /* ---- core/src/model/group_plan.h ---- */
 
@@ -2894,9 +3477,13 @@ static struct text *api_group__late_wait(bj_future *future)
     }
     if (!first)
         return NULL;
-    return text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; all go on", late,
-                       wait->count, unmet[wait->plan.goal], (double)future->timeout_ms / 1000.,
-                       bj_job_id(first->job));
+    struct text *notice = notice_text(first->job);
+    struct text *text =
+        text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; %s", late, wait->count,
+                    unmet[wait->plan.goal], (double)future->timeout_ms / 1000.,
+                    bj_job_id(first->job), notice ? text_str(notice) : "all go on");
+    text_unref(notice);
+    return text;
 }
 
 static void api_group__destroy_wait(bj_future *future)
@@ -2929,6 +3516,14 @@ static struct group_wait *snapshot(bj_group *group)
     return wait;
 }
 
+static bj_future *api_group__bad_flags(bj_group *group, int flags, int known)
+{
+    struct text *text = job_flags_text("a group", flags, known);
+    bj_future *future = future_failed(group->ctx, BJ_E_INVAL, "%s", text_str(text));
+    text_unref(text);
+    return future;
+}
+
 static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter question,
                          int known_flags, int64_t timeout_ms)
 {
@@ -2936,9 +3531,8 @@ static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter qu
         return future_static(BJ_E_INVAL);
     if (ctx_is_forked(group->ctx))
         return future_static(BJ_E_FORKED);
-    if (question.flags & ~known_flags)
-        return future_failed(group->ctx, BJ_E_INVAL, "a group: unknown flags 0x%x",
-                             (unsigned)question.flags);
+    if (!job_flags_fit(question.question, question.flags, known_flags))
+        return api_group__bad_flags(group, question.flags, known_flags);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(group->ctx, BJ_E_INVAL, "a group: a timeout of %lld ms is negative",
                              (long long)timeout_ms);
@@ -2988,7 +3582,7 @@ bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms)
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
 {
     return launch(group, GROUP_ABORT, (struct waiter){.question = ASK_ABORT, .flags = flags},
-                  BJ_ABORT_FORCE | BJ_ABORT_ASYNC, timeout_ms);
+                  JOB_ABORT_FLAGS, timeout_ms);
 }
 /* ---- core/src/api/job.c ---- */
 
@@ -3091,9 +3685,7 @@ static void job_see(bj_job *job, const struct job_row *row)
 
     job_learn_type(job, info->type);
     job_learn_disks(job, row->disks);
-    job->last_progress.current = info->current;
-    job->last_progress.total = info->total;
-    job->last_progress.speed = info->speed;
+    progress_saw(job, row);
     if (*info->status && !info->auto_dismiss && !traits->ours && !traits->undecided)
         machine_learn(&job->run.machine)->kept = true;
     job_notify_listeners(job);
@@ -3143,15 +3735,17 @@ static void prepare_pivot(bj_job *job)
 {
     const struct machine *machine = &job->run.machine;
     struct driver *driver = job->monitor->driver;
+    bool will_pivot = machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) &&
+                      !machine_traits(machine)->never_ready;
 
-    if (machine_awaits_pivot(machine) && !machine_is(machine, IS_READY) && !job->complete.job &&
-        driver && run_has_id(&job->run))
+    if (will_pivot && !job->complete.job && driver && run_has_id(&job->run))
         driver->ops->prepare(driver, &job->complete.request, text_str(job->id));
 }
 
 static void job_note_observer(bj_job *job)
 {
     prepare_pivot(job);
+    progress_note_observer(job);
     if (job->polls || !run_has_id(&job->run) || !needs_polling(job))
         return;
     if (!job->poll_timer)
@@ -3201,6 +3795,7 @@ static bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
         .no_repeats = can->no_repeats,
         .stall_ms = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_STALL_MS),
         .no_such_job_class = can->no_such_job_class,
+        .denial = can->denial,
     };
     set_type_traits(&traits, type);
     atomic_init(&job->refs, 1);
@@ -3209,6 +3804,8 @@ static bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
+    job->has_bare_rows = can->has_bare_rows;
+    job->born = monitor->progress.questions;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     run_init(&job->run, &monitor->tracker, text_str(job->id), &traits);
@@ -3251,6 +3848,7 @@ bj_job *bj_job_unref(bj_job *job)
     text_unref(job->type);
     text_unref(job->text);
     text_unref(job->disks);
+    text_unref(job->notice_text);
     monitor_unref_memory(job->monitor);
     free(job);
     return NULL;
@@ -3318,6 +3916,18 @@ const char *bj_job_text(bj_job *job)
     const char *text = text_str(job->text);
     ctx_unlock(api_job__ctx_of(job));
     return text;
+}
+
+int bj_job_cause(bj_job *job)
+{
+    if (!job)
+        return BJ_E_INVAL;
+    if (!job_is_usable(job))
+        return BJ_E_FORKED;
+    ctx_lock(api_job__ctx_of(job));
+    int cause = job->cause;
+    ctx_unlock(api_job__ctx_of(job));
+    return cause;
 }
 
 int64_t bj_job_time(bj_job *job, bj_moment moment)
@@ -3451,12 +4061,22 @@ static void api_job_waits__leave_wait(bj_future *future)
 static struct text *api_job_waits__late_wait(bj_future *future)
 {
     static const char *const unmet[] = {
-        [ASK_READY] = "not ready",   [ASK_DONE] = "not over",  [ASK_RELEASED] = "not released",
-        [ASK_PIVOT] = "not pivoted", [ASK_ABORT] = "not over", [ASK_VERB] = "no answer from QEMU",
+        [ASK_READY] = "not ready",          [ASK_DONE] = "not over",
+        [ASK_RELEASED] = "not released",    [ASK_PIVOT] = "not pivoted",
+        [ASK_ABORT] = "not over",           [ASK_FINISH] = "not finished",
+        [ASK_VERB] = "no answer from QEMU",
     };
     const struct job_wait *wait = wait_of_future(future);
-    return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
-                       unmet[wait->waiter.base.question], (double)future->timeout_ms / 1000.);
+    bool over = machine_is_over(&wait->job->run.machine);
+    struct text *notice = over ? NULL : notice_text(wait->job);
+    const char *state = over     ? "QEMU still has its nodes"
+                        : notice ? text_str(notice)
+                                 : "the job goes on";
+    struct text *text = text_printf("job %s: %s within %.10g s; %s", text_str(wait->job->id),
+                                    over ? unmet[ASK_RELEASED] : unmet[wait->waiter.base.question],
+                                    (double)future->timeout_ms / 1000., state);
+    text_unref(notice);
+    return text;
 }
 
 static void api_job_waits__destroy_wait(bj_future *future)
@@ -3504,14 +4124,37 @@ static bj_future *launch_wait(bj_job *job, struct waiter waiter, int64_t timeout
     return future_launch(&wait->future, timeout_ms, -1);
 }
 
-static bj_future *bad_flags(bj_job *job, int flags)
+static bool job_flags_fit(enum question question, int flags, int known)
+{
+    int async = async_flag(question);
+    int both = async | released_flag(question);
+    return (flags & ~known) == 0 && (async == 0 || (flags & both) != both);
+}
+
+static struct text *job_flags_text(const char *whose, int flags, int known)
+{
+    if (flags & ~known)
+        return text_printf("%s: unknown flags 0x%x", whose, (unsigned)flags);
+    return text_printf("%s: ASYNC ends the wait before RELEASED begins: choose one of them", whose);
+}
+
+static bj_future *api_job_waits__bad_flags(bj_job *job, int flags, int known)
 {
     if (!job)
         return future_static(BJ_E_INVAL);
     if (!job_is_usable(job))
         return future_static(BJ_E_FORKED);
-    return future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s: unknown flags 0x%x",
-                         text_str(job->id), (unsigned)flags);
+    struct text *text = job_flags_text(text_str(job->id), flags, known);
+    bj_future *future = future_failed(job->monitor->ctx, BJ_E_INVAL, "job %s", text_str(text));
+    text_unref(text);
+    return future;
+}
+
+static bj_future *launch_question(bj_job *job, struct waiter waiter, int known, int64_t timeout_ms)
+{
+    if (!job_flags_fit(waiter.question, waiter.flags, known))
+        return api_job_waits__bad_flags(job, waiter.flags, known);
+    return launch_wait(job, waiter, timeout_ms);
 }
 
 bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
@@ -3521,24 +4164,30 @@ bj_future *bj_job_ready(bj_job *job, int64_t timeout_ms)
 
 bj_future *bj_job_done(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~BJ_DONE_RELEASED)
-        return bad_flags(job, flags);
-    enum question question = flags ? ASK_RELEASED : ASK_DONE;
-    return launch_wait(job, (struct waiter){.question = question}, timeout_ms);
+    return launch_question(job,
+                           (struct waiter){
+                               .question = flags & BJ_DONE_RELEASED ? ASK_RELEASED : ASK_DONE,
+                               .flags = flags,
+                           },
+                           BJ_DONE_RELEASED, timeout_ms);
 }
 
 bj_future *bj_job_pivot(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~BJ_PIVOT_ONLY_IF_READY)
-        return bad_flags(job, flags);
-    return launch_wait(job, (struct waiter){.question = ASK_PIVOT, .flags = flags}, timeout_ms);
+    return launch_question(job, (struct waiter){.question = ASK_PIVOT, .flags = flags},
+                           BJ_PIVOT_ONLY_IF_READY | BJ_PIVOT_ASYNC | BJ_PIVOT_RELEASED, timeout_ms);
+}
+
+bj_future *bj_job_finish(bj_job *job, int flags, int64_t timeout_ms)
+{
+    return launch_question(job, (struct waiter){.question = ASK_FINISH, .flags = flags},
+                           BJ_FINISH_RELEASED, timeout_ms);
 }
 
 bj_future *bj_job_abort(bj_job *job, int flags, int64_t timeout_ms)
 {
-    if (flags & ~(BJ_ABORT_FORCE | BJ_ABORT_ASYNC))
-        return bad_flags(job, flags);
-    return launch_wait(job, (struct waiter){.question = ASK_ABORT, .flags = flags}, timeout_ms);
+    return launch_question(job, (struct waiter){.question = ASK_ABORT, .flags = flags},
+                           JOB_ABORT_FLAGS, timeout_ms);
 }
 
 bj_future *bj_job_abort_escalate(bj_job *job, int64_t force_after_ms, int64_t timeout_ms)
@@ -3622,15 +4271,8 @@ struct job_watch {
     bj_watch watch; /* first */
     struct watch_entry once[WATCH_ONCE];
 
-    /* Progress; the loop's own. */
-    int64_t progress_ms;      /* how often; 0: never */
-    struct loop_timer *timer; /* asks again */
-    struct driver_request request;
-    bool asking;            /* then it has a reference */
-    int64_t current, total; /* last reported */
-    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
-    int64_t least_left_ms;  /* when; monotonic */
-    bool reported_stalled;  /* that it does not shrink (B30) */
+    struct progress_reader progress; /* with every_ms 0 it does not read */
+    bool reads_progress;             /* the loop's own */
 };
 
 static bj_job *watched_job(const bj_watch *watch)
@@ -3646,8 +4288,9 @@ static struct job_watch *job_watch_of(bj_watch *watch)
 /* The list's reference goes. */
 static void unlink_watch(bj_watch *watch)
 {
-    loop_timer_free(job_watch_of(watch)->timer);
-    job_watch_of(watch)->timer = NULL;
+    if (job_watch_of(watch)->reads_progress)
+        progress_leave(watched_job(watch)->monitor, &job_watch_of(watch)->progress);
+    job_watch_of(watch)->reads_progress = false;
     watch_unlink(watch, &watched_job(watch)->watches);
 }
 
@@ -3664,20 +4307,26 @@ static void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                    .error = ended ? machine_error(machine) : BJ_OK,
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job_event_us(job),
+                   .cause = ended ? machine_cause(machine) : BJ_OK,
                    .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
                },
                refs);
 }
 
-static void api_job_watch__push_all(const bj_job *job, bj_record_kind kind, const struct record_refs *refs)
+static void push_refs(const bj_job *job, bj_record_kind kind, const struct record_refs *refs)
 {
     for (bj_watch *watch = job->watches; watch; watch = watch->next)
         job_push(job, watch, kind, refs);
 }
 
+static void job_push_all(const bj_job *job, bj_record_kind kind, struct text *text)
+{
+    push_refs(job, kind, &(struct record_refs){.text = text});
+}
+
 static void job_end_watches(bj_job *job)
 {
-    api_job_watch__push_all(job, BJ_RECORD_ENDED, &(struct record_refs){.text = machine_text(&job->run.machine)});
+    job_push_all(job, BJ_RECORD_ENDED, machine_text(&job->run.machine));
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -3706,102 +4355,36 @@ static void job_notify_watches(bj_job *job, enum report news, const char *words)
         refs.name = text;
     else
         refs.text = text;
-    api_job_watch__push_all(job, job_record_of(news), &refs);
+    push_refs(job, job_record_of(news), &refs);
     text_unref(text);
 }
 
 /* ------------------------------------------------------------------- progress */
 
-static void push_convergence(struct job_watch *progress, bool stalled, struct text *text)
+static void api_job_watch__give_progress(struct progress_reader *reader)
 {
-    progress->reported_stalled = stalled;
+    struct job_watch *progress = container_of(reader, struct job_watch, progress);
+    const bj_job *job = watched_job(&progress->watch);
+
+    if (!progress_is_new(job, reader))
+        return;
     watch_push(&progress->watch,
-               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED},
-               &(struct record_refs){.text = text});
-}
-
-/* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
-static void check_convergence(struct job_watch *progress, const bj_job_info *row)
-{
-    const struct machine *machine = &watched_job(&progress->watch)->run.machine;
-    int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
-    bool is_known = row->current >= 0 && row->total >= 0;
-    int64_t left = is_known ? row->total - row->current : -1;
-    int64_t now_ms = clock_monotonic_ms();
-    bool shrinks = progress->least_left < 0 || left < progress->least_left;
-
-    if (machine_is(machine, IS_READY) || machine_traits(machine)->never_ready ||
-        machine_is_stalled(machine) || !is_known || shrinks) {
-        progress->least_left = left;
-        progress->least_left_ms = now_ms;
-        if (progress->reported_stalled)
-            push_convergence(progress, false, NULL);
-    } else if (!progress->reported_stalled && now_ms - progress->least_left_ms >= limit_ms) {
-        struct text *text = text_printf(
-            "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
-            "copied, or the speed is too low; raise the speed, or change its copy-mode to "
-            "write-blocking",
-            (double)limit_ms / 1000.);
-        push_convergence(progress, true, text);
-        text_unref(text);
-    }
-}
-
-static void api_job_watch__on_progress(struct driver_request *request, struct driver_reply *reply)
-{
-    struct job_watch *progress = container_of(request, struct job_watch, request);
-    bj_watch *watch = &progress->watch;
-    const char *id = text_str(watched_job(watch)->id);
-    bool is_its = reply->error == BJ_OK && run_has_id(&watched_job(watch)->run);
-    const struct job_row *listed = is_its ? job_list_find(reply->list, id) : NULL;
-    const bj_job_info *row = listed ? &listed->info : NULL;
-
-    progress->asking = false;
-    if (row && watch->listed)
-        check_convergence(progress, row);
-    if (row && watch->listed &&
-        (row->current != progress->current || row->total != progress->total)) {
-        progress->current = row->current;
-        progress->total = row->total;
-        watch_push(watch,
-                   &(bj_record){
-                       .kind = BJ_RECORD_PROGRESS,
-                       .current = row->current,
-                       .total = row->total,
-                   },
-                   &(struct record_refs){0});
-    }
-    if (watch->listed)
-        loop_timer_set(progress->timer, progress->progress_ms);
-    watch_unref_memory(watch);
-}
-
-static void api_job_watch__ask_progress(void *user)
-{
-    struct job_watch *progress = user;
-    struct driver *driver = watched_job(&progress->watch)->monitor->driver;
-
-    if (progress->asking)
-        return;
-    progress->request.done = api_job_watch__on_progress;
-    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
-        loop_timer_set(progress->timer, progress->progress_ms);
-        return;
-    }
-    progress->asking = true;
-    watch_ref_memory(&progress->watch);
+               &(bj_record){
+                   .kind = BJ_RECORD_PROGRESS,
+                   .current = job->last_progress.current,
+                   .total = job->last_progress.total,
+               },
+               &(struct record_refs){0});
 }
 
 static void api_job_watch__begin_progress(struct job_watch *progress)
 {
-    bj_watch *watch = &progress->watch;
+    bj_monitor *monitor = watched_job(&progress->watch)->monitor;
 
-    progress->least_left = -1;
-    progress->timer = loop_timer_new(watch->ctx->loop, api_job_watch__ask_progress, progress);
-    if (progress->timer)
-        api_job_watch__ask_progress(progress);
-    else
-        watch_miss(watch);
+    progress->progress.give = api_job_watch__give_progress;
+    progress->reads_progress = progress_join(monitor, &progress->progress);
+    if (!progress->reads_progress)
+        watch_miss(&progress->watch);
 }
 
 /* -------------------------------------------------------------------- watches */
@@ -3817,12 +4400,14 @@ static void api_job_watch__begin_watch(bj_watch *watch)
     if (machine_is_stalled(machine))
         job_push(job, watch, BJ_RECORD_STALLED,
                  &(struct record_refs){.text = machine_text(machine)});
+    if (job->notice != NOTICE_NONE)
+        job_push(job, watch, BJ_RECORD_STALLED, &(struct record_refs){.text = job->notice_text});
     if (machine_is_over(machine)) {
         job_end_watches(job);
         return;
     }
     job_note_observer(job);
-    if (job_watch_of(watch)->progress_ms > 0)
+    if (job_watch_of(watch)->progress.every_ms > 0)
         api_job_watch__begin_progress(job_watch_of(watch));
 }
 
@@ -3846,9 +4431,8 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
         (struct job_watch *)watch_new(job->monitor->ctx, sizeof *watch, &ops, bj_job_ref(job));
     if (!watch)
         return BJ_E_NOMEM;
-    watch->progress_ms = progress_ms;
+    watch->progress.every_ms = progress_ms;
     watch->watch.once = watch->once;
-    watch->current = watch->total = -1;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
 }
@@ -3947,8 +4531,8 @@ bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
  * Which driver an address is for.
  */
 
-/* Starts connecting; takes over what is in `address`. NULL: no memory. */
-static struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+/* Starts connecting; takes over what is in `address`, which peer->uri says. NULL: no memory. */
+static struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct address *address,
                            const struct driver_sink *sink, void *user);
 
 /* ---- core/src/api/reconnect.h ---- */
@@ -3965,6 +4549,10 @@ static bool reconnect_begin(bj_monitor *monitor);
 /* An attempt has failed, and another would be in vain if what is sought is no more; one has
  * succeeded, with this driver, and it is over. */
 static bool reconnect_is_in_vain(const bj_monitor *monitor);
+/* One waits until what is sought is started again, which has no other limit than the monitor's; and
+ * nobody wants that any more. */
+static void reconnect_waits(bj_monitor *monitor);
+static void reconnect_is_unwanted(bj_monitor *monitor);
 static void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain);
 static struct driver *reconnect_done(bj_monitor *monitor);
 
@@ -3990,6 +4578,8 @@ static void monitor_unref_memory(bj_monitor *monitor)
     if (atomic_fetch_sub(&monitor->refs, 1) != 1)
         return;
     text_unref(monitor->uri);
+    text_unref(monitor->name);
+    text_unref(monitor->label);
     for (int i = 0; i < VERSIONS_MAX; i++)
         text_unref(monitor->versions[i]);
     text_unref(monitor->over_text);
@@ -4076,6 +4666,8 @@ static void on_up(void *user, struct text *version)
         return;
     }
 
+    await_free(monitor->awaiting);
+    monitor->awaiting = NULL;
     monitor->peer = monitor->driver->peer;
     tracker_up(&monitor->tracker, monitor->driver->capabilities.has_status, FIRST_TIME);
     bj_future *connect = monitor->connect;
@@ -4085,9 +4677,21 @@ static void on_up(void *user, struct text *version)
                       &(struct future_result){.value = monitor_value(bj_monitor_ref(monitor))});
 }
 
+/* There may be thousands a second: they are counted, and that is all. */
+static void note_io_error(bj_monitor *monitor, const struct fact *fact)
+{
+    struct run *run = tracker_find(&monitor->tracker, fact->id);
+    if (run)
+        progress_io_error(&job_of(run)->progress, fact->writing);
+}
+
 static void on_fact(void *user, const struct fact *fact)
 {
     bj_monitor *monitor = user;
+    if (fact->kind == FACT_IO_ERROR) {
+        note_io_error(monitor, fact);
+        return;
+    }
     tracker_fact(&monitor->tracker, fact);
     monitor->fed = NULL;
 }
@@ -4154,16 +4758,20 @@ static void api_monitor__end(bj_monitor *monitor, int error, struct text *text)
     monitor->driver = NULL;
     ctx_unlock(monitor->ctx);
 
+    await_free(monitor->awaiting);
+    monitor->awaiting = NULL;
     reconnect_free(monitor->reconnect);
     monitor->reconnect = NULL;
     loop_timer_free(monitor->linger);
     loop_timer_free(monitor->seek_timer);
+    progress_end(monitor);
     monitor->linger = monitor->seek_timer = NULL;
     monitor->lingering = false;
     if (was_over)
         tracker_over(&monitor->tracker, error, text_str(text)); /* for what it lingered for */
     else
         answer_everyone(monitor, error, text, false);
+    trace_end(monitor, error, text);
     text_unref(text);
     leave_ctx(monitor);
 }
@@ -4183,6 +4791,7 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->away_text = text_ref(text);
     monitor->legacy = monitor->driver->legacy;
     monitor->driver->legacy = NULL;
+    bool is_gone = monitor->driver->is_gone;
     ctx_lock(monitor->ctx);
     monitor->state = MONITOR_AWAY;
     monitor->driver = NULL;
@@ -4196,6 +4805,8 @@ static bool go_away(bj_monitor *monitor, struct text *text)
     monitor->ending = NULL;
     if (was_back)
         monitor_notify_watches(monitor, BJ_RECORD_DISCONNECTED, BJ_E_DISCONNECTED, text);
+    if (is_gone)
+        tracker_peer_is_gone(&monitor->tracker, text_str(text));
     return true;
 }
 
@@ -4211,7 +4822,29 @@ static bool is_closing(bj_monitor *monitor)
 static bool may_come_back(bj_monitor *monitor, int error)
 {
     return error == BJ_E_DISCONNECTED && monitor->state == MONITOR_OPEN && !is_closing(monitor) &&
-           !monitor->driver->is_gone && monitor_reconnect_ms(monitor) != 0;
+           (!monitor->driver->is_gone || monitor->driver->may_return) &&
+           monitor_reconnect_ms(monitor) != 0;
+}
+
+static void on_waits(void *user, struct text *why)
+{
+    bj_monitor *monitor = user;
+    reconnect_waits(monitor);
+    tracker_peer_is_gone(&monitor->tracker, text_str(why));
+    text_unref(why);
+}
+
+/* A peer that hangs up before the negotiation is over may be about to end, or to begin. */
+static bool is_to_be_awaited(const bj_monitor *monitor, int error)
+{
+    return monitor->driver->is_absent || error == BJ_E_DISCONNECTED;
+}
+
+static void monitor_not_there(bj_monitor *monitor, int error, struct text *text)
+{
+    monitor->driver = NULL; /* nobody else looks at it before it is up */
+    if (!await_again(monitor->awaiting, &text))
+        api_monitor__end(monitor, error, text);
 }
 
 static void on_down(void *user, int error, struct text *text)
@@ -4220,6 +4853,8 @@ static void on_down(void *user, int error, struct text *text)
 
     if (monitor->state == MONITOR_AWAY) {
         reconnect_failed(monitor, text, reconnect_is_in_vain(monitor));
+    } else if (monitor->awaiting && is_to_be_awaited(monitor, error)) {
+        monitor_not_there(monitor, error, text);
     } else if (may_come_back(monitor, error) && go_away(monitor, text)) {
         text_unref(text);
     } else {
@@ -4230,6 +4865,7 @@ static void on_down(void *user, int error, struct text *text)
 static void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 {
     if (!monitor->in_ctx) {
+        trace_end(monitor, error, text);
         text_unref(text);
         return;
     }
@@ -4337,7 +4973,9 @@ static void run_close(struct loop_task *task)
     bj_monitor *monitor = container_of(task, bj_monitor, close_task);
     if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
-                             text_printf("the monitor %s was closed", text_str(monitor->uri)));
+                             text_printf("the monitor %s was closed", monitor_label(monitor)));
+    else if (!monitor->in_ctx)
+        monitor_shut(monitor, BJ_E_CLOSED, text_printf("it was never connected"));
     monitor_unref_memory(monitor);
 }
 
@@ -4376,7 +5014,7 @@ static int monitor_check_open(bj_monitor *monitor, struct text **ret_text)
     if (r != BJ_OK || monitor->state != MONITOR_AWAY)
         return r;
     *ret_text = text_printf("%s: the connection has ended and is being made again: ask when it is",
-                            text_str(monitor->uri));
+                            monitor_label(monitor));
     return BJ_E_DISCONNECTED;
 }
 
@@ -4388,7 +5026,7 @@ static bj_future *monitor_refuse(bj_monitor *monitor, int64_t timeout_ms)
         return future_static(BJ_E_FORKED);
     if (future_check_timeout(timeout_ms) != BJ_OK)
         return future_failed(monitor->ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative",
-                             text_str(monitor->uri), (long long)timeout_ms);
+                             monitor_label(monitor), (long long)timeout_ms);
     return NULL;
 }
 
@@ -4397,14 +5035,16 @@ static struct text *monitor_late_text(const bj_monitor *monitor, const char *com
     return text_printf(
         "no answer from %s%s%s within %.10g s: QEMU may be stopped or busy; what it was "
         "told it may still do",
-        text_str(monitor->uri), command ? " to " : "", command ? command : "",
+        monitor_label(monitor), command ? " to " : "", command ? command : "",
         (double)timeout_ms / 1000.);
 }
 
 /* ----------------------------------------------------------------- connecting */
 
 static const struct driver_sink sink = {
+    .tap = trace_tap,
     .up = on_up,
+    .waits = on_waits,
     .fact = on_fact,
     .wants_row = wants_row,
     .wants_events = monitor_wants_events,
@@ -4415,9 +5055,9 @@ static const struct driver_sink sink = {
 
 static bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    const char *uri = text_str(monitor->uri);
+    const struct driver_peer peer = {text_str(monitor->uri), monitor_label(monitor), NULL};
 
-    monitor->driver = driver_open(monitor->ctx, uri, address, &sink, monitor);
+    monitor->driver = driver_open(monitor->ctx, &peer, address, &sink, monitor);
     if (!monitor->driver)
         return false;
     enter_ctx(monitor);
@@ -4432,10 +5072,20 @@ static struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    struct driver *driver = driver_open(monitor->ctx, uri, &address, &sink, monitor);
+    const struct driver_peer peer = {uri, monitor_label(monitor), monitor->legacy};
+    struct driver *driver = driver_open(monitor->ctx, &peer, &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
     return driver;
+}
+
+static void monitor_open_again(bj_monitor *monitor)
+{
+    struct text *why = NULL;
+
+    monitor->driver = monitor_dial(monitor, &why);
+    if (!monitor->driver)
+        monitor_not_there(monitor, BJ_E_CONNECT, why);
 }
 
 static int64_t monitor_reconnect_ms(bj_monitor *monitor)
@@ -4444,6 +5094,27 @@ static int64_t monitor_reconnect_ms(bj_monitor *monitor)
     int64_t ms = monitor->reconnect_ms;
     ctx_unlock(monitor->ctx);
     return ms;
+}
+
+static void run_unwant(struct loop_task *task)
+{
+    bj_monitor *monitor = container_of(task, bj_monitor, unwant_task);
+    ctx_lock(monitor->ctx);
+    monitor->unwanting = false;
+    ctx_unlock(monitor->ctx);
+    if (monitor->reconnect)
+        reconnect_is_unwanted(monitor);
+    monitor_unref_memory(monitor);
+}
+
+/* Under the lock. An attempt that waits for a start has no limit of its own. */
+static void unwant(bj_monitor *monitor)
+{
+    monitor->unwanting = true;
+    monitor->unwant_task.run = run_unwant;
+    monitor_ref_memory(monitor);
+    if (!loop_post(monitor->ctx->loop, &monitor->unwant_task))
+        atomic_fetch_sub(&monitor->refs, 1); /* the caller's is left */
 }
 
 int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
@@ -4456,11 +5127,21 @@ int bj_monitor_set_reconnect(bj_monitor *monitor, int64_t give_up_after_ms)
     int r = monitor->state == MONITOR_OVER ? monitor->over_error : BJ_OK;
     if (r == BJ_OK)
         monitor->reconnect_ms = give_up_after_ms;
+    if (r == BJ_OK && give_up_after_ms == 0 && monitor->state == MONITOR_AWAY &&
+        !monitor->unwanting)
+        unwant(monitor);
     ctx_unlock(monitor->ctx);
     return r;
 }
 
-static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct address *address)
+static struct text *label_of(const bj_monitor *monitor)
+{
+    return monitor->name ? text_printf("%s (%s)", text_str(monitor->name), text_str(monitor->uri))
+                         : text_ref(monitor->uri);
+}
+
+static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
+                        const struct address *address)
 {
     bj_monitor *monitor = calloc(1, sizeof *monitor);
     if (!monitor)
@@ -4470,8 +5151,14 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const struct addres
     monitor->ctx = ctx_ref(ctx);
     tracker_init(&monitor->tracker, &monitor_port, (size_t)ctx_limit(ctx, BJ_LIMIT_JOBS));
     monitor->uri = text_new(uri, strlen(uri)); /* it is connected to again by this */
+    monitor->name = name ? text_new(name, strlen(name)) : NULL;
     monitor->is_callers = address_is_callers(address);
-    return monitor->uri ? monitor : bj_monitor_unref(monitor);
+    monitor->has_wire = address->kind != ADDRESS_LIBVIRT;
+    trace_init(monitor);
+    if (!monitor->uri || (name && !monitor->name))
+        return bj_monitor_unref(monitor);
+    monitor->label = label_of(monitor);
+    return monitor;
 }
 
 /* --------------------------------------------------------------------- closed */
@@ -4538,6 +5225,11 @@ const char *bj_monitor_uri(bj_monitor *monitor)
     return monitor ? text_str(monitor->uri) : "";
 }
 
+const char *bj_monitor_name(bj_monitor *monitor)
+{
+    return monitor ? text_str(monitor->name ? monitor->name : monitor->uri) : "";
+}
+
 const char *bj_monitor_qemu_version(bj_monitor *monitor)
 {
     if (!monitor || ctx_is_forked(monitor->ctx))
@@ -4571,6 +5263,14 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command)
  * A monitor's watches: QEMU's events as records, and what becomes of the connection.
  */
 
+enum { NAMES_MAX = 1024 };
+
+struct events_watch {
+    bj_watch watch; /* first */
+    bool is_choosy; /* it has only the events of these names */
+    char names[];   /* each with a NUL, and an empty one after the last */
+};
+
 /* ----------------------------------------------------------------------- news */
 
 static void notify_list(bj_watch *list, bj_record_kind kind, int error, struct text *text)
@@ -4587,6 +5287,25 @@ static void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kin
     notify_list(monitor->jobs_watches, kind, error, text);
 }
 
+static bool wants_event(const bj_watch *watch, const char *name)
+{
+    const struct events_watch *events = (const struct events_watch *)watch;
+    const char *wanted = events->names;
+    if (!events->is_choosy)
+        return true;
+    while (*wanted && strcmp(wanted, name) != 0)
+        wanted += strlen(wanted) + 1;
+    return *wanted != '\0';
+}
+
+static bool is_wanted(const bj_monitor *monitor, const char *name)
+{
+    const bj_watch *watch = monitor->watches;
+    while (watch && !wants_event(watch, name))
+        watch = watch->next;
+    return watch != NULL;
+}
+
 static bool monitor_wants_events(void *user)
 {
     const bj_monitor *monitor = user;
@@ -4597,11 +5316,15 @@ static void monitor_on_event(void *user, const char *name, const char *data, siz
                       int64_t timestamp_us)
 {
     bj_monitor *monitor = user;
+    if (!is_wanted(monitor, name))
+        return;
     struct text *name_text = text_new(name, strlen(name));
     struct text *data_text = data ? text_new(data, data_len) : NULL;
     bool whole = name_text && (!data || data_text);
 
     for (bj_watch *watch = monitor->watches; watch; watch = watch->next) {
+        if (!wants_event(watch, name))
+            continue;
         if (whole)
             watch_push(watch, &(bj_record){.kind = BJ_RECORD_EVENT, .timestamp_us = timestamp_us},
                        &(struct record_refs){.name = name_text, .text = data_text});
@@ -4612,7 +5335,7 @@ static void monitor_on_event(void *user, const char *name, const char *data, siz
     text_unref(data_text);
 }
 
-static void end_watches(bj_watch **list, int error, struct text *text)
+static void monitor_end_watch_list(bj_watch **list, int error, struct text *text)
 {
     while (*list) {
         bj_watch *watch = watch_ref_memory(*list);
@@ -4624,8 +5347,8 @@ static void end_watches(bj_watch **list, int error, struct text *text)
 
 static void monitor_end_watches(bj_monitor *monitor, int error, struct text *text)
 {
-    end_watches(&monitor->watches, error, text);
-    end_watches(&monitor->jobs_watches, error, text);
+    monitor_end_watch_list(&monitor->watches, error, text);
+    monitor_end_watch_list(&monitor->jobs_watches, error, text);
 }
 
 /* -------------------------------------------------------------------- watches */
@@ -4663,22 +5386,288 @@ static void monitor_disown(void *monitor)
     monitor_unref_memory(monitor);
 }
 
-int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
+/* BJ_E_INVAL: there are too many, or one is none. */
+static int measure_names(const char *const *names, size_t count, size_t *ret_size)
+{
+    if (count > NAMES_MAX || (count > 0 && !names))
+        return BJ_E_INVAL;
+    *ret_size = 1;
+    for (size_t i = 0; i < count; i++) {
+        if (!names[i] || !*names[i])
+            return BJ_E_INVAL;
+        *ret_size += strlen(names[i]) + 1;
+    }
+    return BJ_OK;
+}
+
+int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_t count,
+                            bj_watch **ret_watch)
 {
     static const struct watch_ops ops = {
         .begin = api_monitor_watch__begin_watch,
         .leave = api_monitor_watch__leave_watch,
         .disown = monitor_disown,
     };
-    if (!monitor || !ret_watch)
+    size_t size;
+    if (!monitor || !ret_watch || measure_names(names, count, &size) != BJ_OK)
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
-    bj_watch *watch = watch_new(monitor->ctx, sizeof *watch, &ops, monitor_ref_memory(monitor));
+    struct events_watch *watch = (struct events_watch *)watch_new(
+        monitor->ctx, sizeof *watch + size, &ops, monitor_ref_memory(monitor));
     if (!watch)
         return BJ_E_NOMEM;
-    *ret_watch = watch_launch(watch);
+    watch->is_choosy = count > 0;
+    char *end = watch->names;
+    for (size_t i = 0; i < count; i++)
+        end = stpcpy(end, names[i]) + 1;
+    *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
+}
+
+int bj_monitor_watch(bj_monitor *monitor, bj_watch **ret_watch)
+{
+    return bj_monitor_watch_events(monitor, NULL, 0, ret_watch);
+}
+/* ---- core/src/api/notices.c ---- */
+
+/*
+ * Notices; see notices.h.
+ */
+
+/* ---------------------------------------------------------------------- facts */
+
+/* A job of another kind does its work without saying how far it is. libvirt does not tell a backup
+ * that is pulled, whose numbers may rest, from one that is pushed. */
+static bool copies(const bj_job *job)
+{
+    static const char *const types[] = {"mirror", "commit", "stream", "backup"};
+    const char *type = text_str(job->type);
+    size_t count = sizeof types / sizeof types[0] - job->has_bare_rows;
+
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+static unsigned state_of(const bj_job *job)
+{
+    const struct machine *m = &job->run.machine;
+    bool is_stopped = m->stall == STALL_ERROR;
+    bool is_paused = m->stall == STALL_PAUSED || status_has_any(m->status, STILL) ||
+                     (job->row_is_paused && !machine_traits(m)->has_status);
+    bool is_copying = copies(job) && !status_has_any(m->status, DONE | CLOSED);
+    bool is_converging = is_copying && !machine_is(m, IS_READY) && !machine_traits(m)->never_ready;
+
+    return (is_stopped ? SEEN_STOPPED : 0) | (job->row_lacks_space ? SEEN_NO_SPACE : 0) |
+           (is_paused ? SEEN_PAUSED : 0) | (machine_is(m, IS_PENDING) ? SEEN_PENDING : 0) |
+           (m->status == STATUS_WAITING ? SEEN_WAITING : 0) |
+           (machine_is(m, IS_READY) ? SEEN_READY : 0) |
+           (machine_is_told_to_end(m) ? SEEN_ENDING : 0) | (is_copying ? SEEN_COPYING : 0) |
+           (is_converging ? SEEN_CONVERGING : 0);
+}
+
+static void notice_see(bj_job *job, const struct job_row *row, int64_t now_ms)
+{
+    const bj_job_info *info = &row->info;
+
+    job->row_is_paused = info->paused;
+    job->row_lacks_space = row->lacks_space;
+    progress_see(&job->progress,
+                 &(struct sample){
+                     .current = info->current,
+                     .total = info->total,
+                     .speed = info->speed,
+                     .state = state_of(job),
+                 },
+                 now_ms);
+}
+
+static void notice_begin(bj_job *job)
+{
+    if (!job->progress.has_begun)
+        progress_begin(&job->progress, state_of(job), clock_monotonic_ms());
+}
+
+static int64_t api_notices__limit_ms(const bj_job *job)
+{
+    return (int64_t)ctx_limit(job->monitor->ctx, BJ_LIMIT_CONVERGE_MS);
+}
+
+/* What was found is about the state of then. */
+static unsigned conditions_of(const bj_job *job)
+{
+    unsigned state = state_of(job);
+    bool is_same = state == job->progress.state;
+    return state | (is_same ? progress_found(&job->progress, api_notices__limit_ms(job)) : 0);
+}
+
+/* ------------------------------------------------------------------ sentences */
+
+/* Of so many milliseconds, in seconds; the fraction only where there is little else. */
+static double seconds(int64_t ms)
+{
+    return ms >= 1000 ? (double)(ms / 1000) : (double)ms / 1000.;
+}
+
+static struct text *errors_text(const struct progress *p)
+{
+    double still_s = seconds(progress_still_ms(p));
+    unsigned long long reads = p->read_errors, writes = p->write_errors;
+
+    if (reads == 0)
+        return text_printf("%llu errors writing to the target were ignored, and nothing has been "
+                           "copied for %.10g s: mend the target, or abort the job",
+                           writes, still_s);
+    if (writes == 0)
+        return text_printf("%llu errors reading the source were ignored, and nothing has been "
+                           "copied for %.10g s: mend the source, or abort the job",
+                           reads, still_s);
+    return text_printf("%llu errors writing to the target and %llu reading the source were "
+                       "ignored, and nothing has been copied for %.10g s: mend both, or abort the "
+                       "job",
+                       writes, reads, still_s);
+}
+
+static struct text *silent_text(const bj_job *job)
+{
+    const struct progress *p = &job->progress;
+    bool is_backup = strcmp(text_str(job->type), "backup") == 0;
+
+    return text_printf(
+        "nothing has been copied for %.10g s: its source or its target does not answer%s%s; look "
+        "at the storage they are on",
+        seconds(progress_still_ms(p)),
+        p->current == 0 ? ", or the target is still being prepared" : "",
+        is_backup ? ", or it has only to copy what the guest overwrites (sync none)" : "");
+}
+
+static struct text *guest_text(const struct progress *p)
+{
+    double as_much_s = seconds(progress_as_much_ms(p));
+    long long speed = (long long)p->speed;
+
+    if (speed > 0)
+        return text_printf("what is left to copy has not shrunk for %.10g s: the guest writes as "
+                           "fast as it is copied; raise the speed limit of %lld bytes per second, "
+                           "slow the guest, or change the copy-mode to write-blocking",
+                           as_much_s, speed);
+    return text_printf("what is left to copy has not shrunk for %.10g s: the guest writes as fast "
+                       "as it is copied; slow the guest, or change the copy-mode to write-blocking",
+                       as_much_s);
+}
+
+static struct text *sentence(const bj_job *job, enum notice notice, int64_t deaf_ms)
+{
+    static const char *const fixed[NOTICE_COUNT] = {
+        [NOTICE_NO_SPACE] = machine_no_space_text,
+        [NOTICE_STOPPED] = "an I/O error stopped it: mend the cause and resume it",
+        [NOTICE_PAUSED] = "it is paused: resume it",
+        [NOTICE_PENDING] = "its work is done, and it is pending until somebody finalizes it: "
+                           "finalize it, or abort it",
+        [NOTICE_WAITING] = "its work is done, and it waits for the other jobs of its transaction",
+    };
+    const struct progress *p = &job->progress;
+    double still_s = seconds(progress_still_ms(p));
+
+    switch (notice) {
+    case NOTICE_UNANSWERED:
+        return text_printf("QEMU has not answered for %.10g s: it is stopped, or itself waits for "
+                           "a disk that does not answer",
+                           seconds(deaf_ms));
+    case NOTICE_ERRORS:
+        return errors_text(p);
+    case NOTICE_ENDING:
+        return text_printf("it was told to end %.10g s ago or earlier and is not over: its source "
+                           "or its target does not answer; look at the storage they are on",
+                           still_s);
+    case NOTICE_SPEED:
+        return text_printf("nothing has been copied for %.10g s: its speed limit of %lld bytes per "
+                           "second lets nothing through; raise it, or set it to 0",
+                           still_s, (long long)p->speed);
+    case NOTICE_SILENT:
+        return silent_text(job);
+    case NOTICE_GUEST:
+        return guest_text(p);
+    default:
+        return text_printf("%s", fixed[notice]);
+    }
+}
+
+static struct text *notice_text(const bj_job *job)
+{
+    const struct machine *m = &job->run.machine;
+    unsigned conditions = conditions_of(job);
+
+    if (machine_is_over(m))
+        return NULL;
+    if (conditions & (SEEN_PAUSED | SEEN_PENDING | SEEN_WAITING))
+        conditions |= FOUND_STILL;
+    enum notice notice = progress_notice(conditions);
+    if (notice == NOTICE_NONE)
+        return NULL;
+    bool has_reason = notice == NOTICE_STOPPED || notice == NOTICE_PAUSED;
+    return has_reason && machine_is_stalled(m) ? text_ref(machine_text(m))
+                                               : sentence(job, notice, 0);
+}
+
+/* ------------------------------------------------------------------ observers */
+
+static bool notice_has_observer(const bj_job *job)
+{
+    const struct run *run = &job->run;
+    bool is_watched =
+        job->watches || (job->monitor->jobs_watches && run->announcement == ANNOUNCED);
+    return run_has_id(run) && !machine_is_over(&run->machine) &&
+           (is_watched || machine_is_awaited(&run->machine));
+}
+
+static void notice_forget(bj_job *job)
+{
+    job->notice = NOTICE_NONE;
+    text_unref(job->notice_text);
+    job->notice_text = NULL;
+}
+
+/* The machine has reported that it is stopped, or paused, and perhaps why. */
+static bool is_reported(const bj_job *job, enum notice notice)
+{
+    const struct machine *m = &job->run.machine;
+
+    if (notice == NOTICE_NO_SPACE)
+        return strcmp(text_str(machine_text(m)), machine_no_space_text) == 0;
+    return machine_is_stalled(m) && (notice == NOTICE_STOPPED || notice == NOTICE_PAUSED);
+}
+
+static void notice_end(bj_job *job)
+{
+    notice_forget(job);
+    job->progress.has_begun = false;
+}
+
+static void report(bj_job *job, struct text *text)
+{
+    bj_record_kind kind = job->notice == NOTICE_NONE ? BJ_RECORD_RESUMED : BJ_RECORD_STALLED;
+
+    job_push_all(job, kind, text);
+    if (job->run.announcement == ANNOUNCED)
+        watch_jobs_push_all(job, kind, text);
+}
+
+static void notice_judge(bj_job *job, int64_t deaf_ms)
+{
+    enum notice notice =
+        progress_notice(conditions_of(job) | (deaf_ms >= api_notices__limit_ms(job) ? FOUND_DEAF : 0));
+
+    if (is_reported(job, notice))
+        notice = NOTICE_NONE;
+    if (notice == job->notice)
+        return;
+    notice_forget(job);
+    job->notice = notice;
+    job->notice_text = notice == NOTICE_NONE ? NULL : sentence(job, notice, deaf_ms);
+    report(job, job->notice_text);
 }
 /* ---- core/src/api/open_driver.c ---- */
 
@@ -4711,9 +5700,9 @@ struct driver_module {
     void (*unref)(struct _virDomain *domain);
 
     /* The loop's thread. As driver_open(); takes over the reference to `domain`, which may be NULL:
-     * then `uri`, which was checked, says which. */
-    struct driver *(*open)(struct loop *loop, const char *uri, struct _virDomain *domain,
-                           const struct driver_sink *sink, void *user);
+     * then peer->uri, which was checked, says which; or peer->before does. */
+    struct driver *(*open)(struct loop *loop, const struct driver_peer *peer,
+                           struct _virDomain *domain, const struct driver_sink *sink, void *user);
 };
 
 /* Any thread. BJ_OK; BJ_E_UNSUPPORTED, BJ_E_SYSTEM with a sentence about what `wanted` it. */
@@ -4730,15 +5719,234 @@ static int driver_module_load(const char *wanted, const struct driver_module **r
 static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
                         const struct driver_sink *sink, void *user);
 
-static struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+static struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct address *address,
                            const struct driver_sink *sink, void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
-        return qmp_open(ctx, uri, address, sink, user);
+        return qmp_open(ctx, peer->label, address, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
-    return address->module->open(ctx->loop, uri, domain, sink, user);
+    return address->module->open(ctx->loop, peer, domain, sink, user);
+}
+/* ---- core/src/api/progress.c ---- */
+
+/*
+ * Asking how far jobs are; see progress.h.
+ */
+
+static struct progress_asker *asker_of(bj_monitor *monitor)
+{
+    return &monitor->progress;
+}
+
+static int64_t api_progress__limit_ms(const bj_monitor *monitor)
+{
+    return (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_CONVERGE_MS);
+}
+
+/* ----------------------------------------------------------------------- when */
+
+static bool is_anything_observed(const bj_monitor *monitor)
+{
+    for (struct run *run = monitor->tracker.runs; run; run = run->next)
+        if (notice_has_observer(job_of(run)))
+            return true;
+    return false;
+}
+
+static int64_t later(int64_t now_ms, int64_t ms)
+{
+    return ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + ms;
+}
+
+/* When to ask next; -1: nobody wants to know. */
+static int64_t next_ms(bj_monitor *monitor, int64_t now_ms)
+{
+    int64_t next = is_anything_observed(monitor) ? later(now_ms, api_progress__limit_ms(monitor)) : -1;
+
+    for (struct progress_reader *r = asker_of(monitor)->readers; r; r = r->next)
+        if (next < 0 || r->due_ms < next)
+            next = r->due_ms;
+    return next;
+}
+
+static void set_timer(bj_monitor *monitor, int64_t ms)
+{
+    asker_of(monitor)->is_set = true;
+    loop_timer_set(asker_of(monitor)->timer, ms > 0 ? ms : 0);
+}
+
+static void ask_later(bj_monitor *monitor)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    int64_t next = next_ms(monitor, now_ms);
+
+    asker_of(monitor)->is_set = false;
+    if (next >= 0)
+        set_timer(monitor, next - now_ms);
+}
+
+/* ------------------------------------------------------------------- the reply */
+
+static void progress_saw(bj_job *job, const struct job_row *row)
+{
+    const bj_job_info *info = &row->info;
+    bool is_first = job->updated == 0;
+
+    if (is_first || info->current != job->last_progress.current ||
+        info->total != job->last_progress.total)
+        job->updated = job->monitor->progress.updates + 1;
+    job->last_progress.current = info->current;
+    job->last_progress.total = info->total;
+    job->last_progress.speed = info->speed;
+    notice_see(job, row, clock_monotonic_ms());
+}
+
+static bool progress_is_new(const bj_job *job, const struct progress_reader *reader)
+{
+    return job->updated > reader->updates;
+}
+
+/* A row may be that of the run before which had the same id, if it was asked for then. */
+static void take_list(bj_monitor *monitor, const struct job_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        const struct job_row *row = &list->rows[i];
+        struct run *run = tracker_find(&monitor->tracker, row->info.id);
+        if (run && job_of(run)->born < asker_of(monitor)->questions)
+            progress_saw(job_of(run), row);
+    }
+}
+
+/* Who observes an unobserved job next need not hear of what was long ago. */
+static void judge_all(bj_monitor *monitor, int64_t deaf_ms)
+{
+    for (struct run *run = monitor->tracker.runs; run; run = run->next) {
+        if (notice_has_observer(job_of(run)))
+            notice_judge(job_of(run), deaf_ms);
+        else
+            notice_end(job_of(run));
+    }
+}
+
+static void serve_readers(bj_monitor *monitor, bool has_news)
+{
+    struct progress_asker *asker = asker_of(monitor);
+    int64_t now_ms = clock_monotonic_ms();
+
+    for (struct progress_reader *r = asker->readers; r; r = r->next) {
+        if (r->due_ms > now_ms)
+            continue;
+        r->due_ms = later(now_ms, r->every_ms);
+        if (!has_news)
+            continue;
+        r->give(r);
+        r->updates = asker->updates;
+    }
+}
+
+static void on_reply(struct driver_request *request, struct driver_reply *reply)
+{
+    struct progress_asker *asker = container_of(request, struct progress_asker, request);
+    bj_monitor *monitor = container_of(asker, bj_monitor, progress);
+
+    asker->is_asking = false;
+    if (reply->list) {
+        take_list(monitor, reply->list);
+        asker->updates++;
+        judge_all(monitor, 0);
+    }
+    serve_readers(monitor, reply->list != NULL);
+    if (asker->timer)
+        ask_later(monitor);
+    monitor_unref_memory(monitor);
+}
+
+/* -------------------------------------------------------------------- asking */
+
+static void ask(bj_monitor *monitor)
+{
+    struct progress_asker *asker = asker_of(monitor);
+    struct driver *driver = monitor->driver;
+
+    asker->request.done = on_reply;
+    if (!driver || driver->ops->query(driver, &asker->request, false) != BJ_OK) {
+        serve_readers(monitor, false);
+        ask_later(monitor);
+        return;
+    }
+    monitor_ref_memory(monitor);
+    asker->is_asking = true;
+    asker->questions++;
+    asker->asked_ms = clock_monotonic_ms();
+    set_timer(monitor, api_progress__limit_ms(monitor));
+}
+
+static void api_progress__on_timer(void *user)
+{
+    bj_monitor *monitor = user;
+    struct progress_asker *asker = asker_of(monitor);
+
+    if (asker->is_asking) {
+        judge_all(monitor, clock_monotonic_ms() - asker->asked_ms);
+        set_timer(monitor, api_progress__limit_ms(monitor));
+    } else if (asker->readers || is_anything_observed(monitor)) {
+        ask(monitor);
+    } else {
+        judge_all(monitor, 0);
+        asker->is_set = false;
+    }
+}
+
+static bool make_timer(bj_monitor *monitor)
+{
+    struct progress_asker *asker = asker_of(monitor);
+    if (!asker->timer)
+        asker->timer = loop_timer_new(monitor->ctx->loop, api_progress__on_timer, monitor);
+    return asker->timer != NULL;
+}
+
+static bool progress_join(bj_monitor *monitor, struct progress_reader *reader)
+{
+    struct progress_asker *asker = asker_of(monitor);
+
+    if (!make_timer(monitor))
+        return false;
+    reader->due_ms = clock_monotonic_ms();
+    reader->next = asker->readers;
+    asker->readers = reader;
+    if (!asker->is_asking)
+        ask(monitor);
+    return true;
+}
+
+static void progress_leave(bj_monitor *monitor, struct progress_reader *reader)
+{
+    struct progress_reader **link = &asker_of(monitor)->readers;
+    while (*link != reader)
+        link = &(*link)->next;
+    *link = reader->next;
+    if (!asker_of(monitor)->is_asking && asker_of(monitor)->timer)
+        ask_later(monitor); /* it may have been the only one in a hurry */
+}
+
+static void progress_note_observer(bj_job *job)
+{
+    bj_monitor *monitor = job->monitor;
+
+    if (!notice_has_observer(job))
+        return;
+    notice_begin(job);
+    if (!asker_of(monitor)->is_set && make_timer(monitor))
+        set_timer(monitor, api_progress__limit_ms(monitor));
+}
+
+static void progress_end(bj_monitor *monitor)
+{
+    loop_timer_free(asker_of(monitor)->timer);
+    asker_of(monitor)->timer = NULL;
+    asker_of(monitor)->is_set = false;
 }
 /* ---- core/src/api/reconnect.c ---- */
 
@@ -4755,6 +5963,7 @@ struct reconnect {
     struct loop_timer *timer; /* of the next attempt; while one is under way, its deadline */
     int64_t deadline_ms;      /* monotonic; -1: none */
     int64_t delay_ms;
+    bool waits;       /* the driver, for a start */
     struct text *why; /* why the latest attempt failed; NULL: there was none */
 };
 
@@ -4775,14 +5984,14 @@ static void reconnect_free(struct reconnect *reconnect)
     free(reconnect);
 }
 
-static int64_t time_left(const struct reconnect *reconnect)
+static int64_t api_reconnect__time_left(const struct reconnect *reconnect)
 {
     return reconnect->deadline_ms < 0 ? INT64_MAX : reconnect->deadline_ms - clock_monotonic_ms();
 }
 
 static bool is_given_up(const struct reconnect *reconnect)
 {
-    return time_left(reconnect) <= 0 || monitor_reconnect_ms(reconnect->monitor) == 0;
+    return api_reconnect__time_left(reconnect) <= 0 || monitor_reconnect_ms(reconnect->monitor) == 0;
 }
 
 static void api_reconnect__give_up(struct reconnect *reconnect)
@@ -4796,7 +6005,7 @@ static void api_reconnect__give_up(struct reconnect *reconnect)
 
 static void wait_for_next(struct reconnect *reconnect)
 {
-    int64_t left = time_left(reconnect);
+    int64_t left = api_reconnect__time_left(reconnect);
     int64_t delay = reconnect->delay_ms < left ? reconnect->delay_ms : left;
 
     reconnect->delay_ms *= 2;
@@ -4807,7 +6016,8 @@ static void wait_for_next(struct reconnect *reconnect)
 
 static bool reconnect_is_in_vain(const bj_monitor *monitor)
 {
-    return monitor->reconnect->driver->is_gone;
+    const struct driver *driver = monitor->reconnect->driver;
+    return driver->is_gone && !driver->may_return;
 }
 
 static void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain)
@@ -4816,6 +6026,7 @@ static void reconnect_failed(bj_monitor *monitor, struct text *why, bool in_vain
     if (in_vain)
         reconnect->deadline_ms = 0;
     reconnect->driver = NULL;
+    reconnect->waits = false;
     text_unref(reconnect->why);
     reconnect->why = why;
     wait_for_next(reconnect);
@@ -4825,7 +6036,7 @@ static void attempt(struct reconnect *reconnect)
 {
     bj_monitor *monitor = reconnect->monitor;
     int64_t limit = (int64_t)ctx_limit(monitor->ctx, BJ_LIMIT_CONNECT_MS);
-    int64_t left = time_left(reconnect);
+    int64_t left = api_reconnect__time_left(reconnect);
     struct text *why = NULL;
 
     reconnect->driver = monitor_dial(monitor, &why);
@@ -4846,7 +6057,7 @@ static void abandon_attempt(struct reconnect *reconnect)
     reconnect_failed(monitor, why, false);
 }
 
-static void on_timer(void *user)
+static void api_reconnect__on_timer(void *user)
 {
     struct reconnect *reconnect = user;
 
@@ -4856,6 +6067,23 @@ static void on_timer(void *user)
         api_reconnect__give_up(reconnect);
     else
         attempt(reconnect);
+}
+
+static void reconnect_waits(bj_monitor *monitor)
+{
+    struct reconnect *reconnect = monitor->reconnect;
+    reconnect->waits = true;
+    if (reconnect->deadline_ms < 0)
+        loop_timer_stop(reconnect->timer);
+    else
+        loop_timer_set(reconnect->timer, api_reconnect__time_left(reconnect));
+}
+
+static void reconnect_is_unwanted(bj_monitor *monitor)
+{
+    struct reconnect *reconnect = monitor->reconnect;
+    if (reconnect->waits && is_given_up(reconnect))
+        abandon_attempt(reconnect);
 }
 
 static bool reconnect_begin(bj_monitor *monitor)
@@ -4871,7 +6099,7 @@ static bool reconnect_begin(bj_monitor *monitor)
         give_up_after_ms < 0 || give_up_after_ms > INT64_MAX - clock_monotonic_ms()
             ? -1
             : clock_monotonic_ms() + give_up_after_ms;
-    reconnect->timer = loop_timer_new(monitor->ctx->loop, on_timer, reconnect);
+    reconnect->timer = loop_timer_new(monitor->ctx->loop, api_reconnect__on_timer, reconnect);
     if (!reconnect->timer) {
         free(reconnect);
         return false;
@@ -4978,7 +6206,7 @@ static void not_sent(struct request *request, int error)
     if (error == BJ_E_UNSUPPORTED && request->command)
         future_fail(&request->future, error, "this QEMU has no command %s", request->command);
     else
-        future_fail(&request->future, error, "%s: %s", text_str(request->monitor->uri),
+        future_fail(&request->future, error, "%s: %s", monitor_label(request->monitor),
                     bj_error_text(error));
 }
 
@@ -5057,7 +6285,7 @@ static void api_request__leave(bj_future *future)
 static struct text *api_request__late(bj_future *future)
 {
     const struct request *request = request_of(future);
-    const char *uri = text_str(request->monitor->uri);
+    const char *uri = monitor_label(request->monitor);
     double seconds = (double)future->timeout_ms / 1000.;
     const char *id = request->start_count > 0 ? request->starts[0].plan.id : "";
 
@@ -5350,6 +6578,189 @@ bj_future *bj_monitor_backup(bj_monitor *monitor, const char *device, const char
     const struct member members[] = {{"device", device}, {"target", target}, {"sync", sync}};
     return start_usual(monitor, START_BACKUP, options, members, 3, timeout_ms);
 }
+/* ---- core/src/api/trace.c ---- */
+
+/*
+ * Traces; see trace.h.
+ */
+
+/* A line is shorter than most that a watch keeps, and a burst of them longer. */
+#define LINES_A_RECORD 16
+
+struct wire_watch {
+    bj_watch watch; /* first */
+    int flags;
+};
+
+/* ----------------------------------------------------------------------- lines */
+
+static struct text *text_of(const struct wire_line *line, int flags)
+{
+    return flags & BJ_TRACE_MASKED ? line->mask(line->bytes, line->len)
+                                   : text_new(line->bytes, line->len);
+}
+
+static bj_record record_of(const struct wire_line *line)
+{
+    return (bj_record){
+        .kind = line->is_sent ? BJ_RECORD_SENT : BJ_RECORD_RECEIVED,
+        .timestamp_us = clock_realtime_us(),
+    };
+}
+
+static void call(bj_trace_fn fn, void *user, int flags, const bj_monitor *monitor,
+                 const struct wire_line *line)
+{
+    struct text *text = text_of(line, flags);
+    bj_record record = record_of(line);
+    record.name = text_str(monitor->name ? monitor->name : monitor->uri);
+    record.text = text_str(text);
+    if (!text) {
+        record.kind = BJ_RECORD_LAGGED;
+        record.lost = 1;
+    }
+    fn(&record, user);
+    text_unref(text);
+}
+
+static void tell_function(bj_monitor *monitor, const struct wire_line *line)
+{
+    ctx_lock(monitor->ctx);
+    bj_trace_fn fn = monitor->trace.fn;
+    void *user = monitor->trace.user;
+    int flags = monitor->trace.flags;
+    monitor->trace.is_called = fn != NULL;
+    ctx_unlock(monitor->ctx);
+    if (!fn)
+        return;
+
+    call(fn, user, flags, monitor, line);
+
+    ctx_lock(monitor->ctx);
+    monitor->trace.is_called = false;
+    pthread_cond_broadcast(&monitor->ctx->call_returned);
+    ctx_unlock(monitor->ctx);
+}
+
+static void tell_watch(const bj_monitor *monitor, struct wire_watch *watch,
+                       const struct wire_line *line)
+{
+    struct text *text = text_of(line, watch->flags);
+    bj_record record = record_of(line);
+    if (text)
+        watch_push(&watch->watch, &record,
+                   &(struct record_refs){
+                       .name = monitor->name ? monitor->name : monitor->uri,
+                       .text = text,
+                   });
+    else
+        watch_miss(&watch->watch);
+    text_unref(text);
+}
+
+static void on_line(struct wire_tap *tap, const struct wire_line *line)
+{
+    bj_monitor *monitor = container_of(tap, bj_monitor, tap);
+
+    tell_function(monitor, line);
+    for (bj_watch *watch = monitor->traces; watch; watch = watch->next)
+        tell_watch(monitor, (struct wire_watch *)watch, line);
+}
+
+static struct wire_tap *trace_tap(void *user)
+{
+    bj_monitor *monitor = user;
+    return &monitor->tap;
+}
+
+static void trace_init(bj_monitor *monitor)
+{
+    atomic_init(&monitor->tap.is_open, false);
+    monitor->tap.line = on_line;
+}
+
+/* Under the lock. */
+static void open_or_close_tap(bj_monitor *monitor)
+{
+    atomic_store(&monitor->tap.is_open, monitor->trace.fn || monitor->trace.is_watched);
+}
+
+/* --------------------------------------------------------------------- watches */
+
+static void set_watched(bj_monitor *monitor)
+{
+    ctx_lock(monitor->ctx);
+    monitor->trace.is_watched = monitor->traces != NULL;
+    open_or_close_tap(monitor);
+    ctx_unlock(monitor->ctx);
+}
+
+static void begin_trace(bj_watch *watch)
+{
+    bj_monitor *monitor = watch->owner;
+    if (monitor_begin_watch(monitor, watch, &monitor->traces))
+        set_watched(monitor);
+}
+
+static void leave_trace(bj_watch *watch)
+{
+    bj_monitor *monitor = watch->owner;
+    watch_unlink(watch, &monitor->traces);
+    set_watched(monitor);
+}
+
+static bj_watch *trace_watch(bj_monitor *monitor, int flags)
+{
+    static const struct watch_ops ops = {
+        .begin = begin_trace,
+        .leave = leave_trace,
+        .disown = monitor_disown,
+    };
+    struct wire_watch *watch = (struct wire_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
+                                                              monitor_ref_memory(monitor));
+    if (!watch)
+        return NULL;
+    watch->watch.limit *= LINES_A_RECORD;
+    watch->flags = flags;
+    return watch_launch(&watch->watch);
+}
+
+static void trace_end(bj_monitor *monitor, int error, struct text *text)
+{
+    monitor_end_watch_list(&monitor->traces, error, text);
+}
+
+/* -------------------------------------------------------------------- function */
+
+static int trace_check(const bj_monitor *monitor, int flags)
+{
+    if (flags & ~BJ_TRACE_MASKED)
+        return BJ_E_INVAL;
+    return monitor->has_wire ? BJ_OK : BJ_E_UNSUPPORTED;
+}
+
+int bj_monitor_set_trace(bj_monitor *monitor, int flags, bj_trace_fn fn, void *user)
+{
+    if (!monitor)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+    int r = trace_check(monitor, flags);
+    if (r != BJ_OK)
+        return r;
+
+    bool here = loop_is_current(monitor->ctx->loop); /* then no call is under way, or it is ours */
+    ctx_lock(monitor->ctx);
+    monitor->trace.fn = fn;
+    monitor->trace.user = user;
+    monitor->trace.flags = flags;
+    open_or_close_tap(monitor);
+    while (monitor->trace.is_called && !here)
+        pthread_cond_wait(&monitor->ctx->call_returned, &monitor->ctx->lock);
+    ctx_unlock(monitor->ctx);
+    return BJ_OK;
+}
+#undef LINES_A_RECORD
 /* ---- core/src/api/transaction.c ---- */
 
 /*
@@ -5728,21 +7139,10 @@ bj_future *bj_monitor_transaction(bj_monitor *monitor, const char *actions, int 
  * Watches of all jobs of a monitor; see watch_jobs.h.
  */
 
-/* Progress is asked for by the clock, for one watch. */
-struct progress {
-    bj_watch *watch; /* a reference while it is asking */
-    int64_t every_ms;
-    struct loop_timer *timer;
-    struct driver_request request;
-    bool asking;
-    bool is_over;          /* nobody reads it any more: it goes with the reply */
-    struct job_list *last; /* what the watch was given last; NULL: nothing */
-};
-
 struct jobs_watch {
-    bj_watch watch; /* first */
-    int64_t progress_ms;
-    struct progress *progress; /* NULL: nobody has asked for it */
+    bj_watch watch;                  /* first */
+    struct progress_reader progress; /* with every_ms 0 it does not read */
+    bool reads_progress;             /* the loop's own */
 };
 
 static bj_monitor *watched_monitor(const bj_watch *watch)
@@ -5778,6 +7178,8 @@ static void introduce(bj_job *job, bj_watch *watch)
         api_watch_jobs__push(job, watch, BJ_RECORD_READY, NULL);
     if (machine_is_stalled(machine))
         api_watch_jobs__push(job, watch, BJ_RECORD_STALLED, machine_text(machine));
+    if (job->notice != NOTICE_NONE)
+        api_watch_jobs__push(job, watch, BJ_RECORD_STALLED, job->notice_text);
     if (!machine_is_over(machine))
         return;
     api_watch_jobs__push(job, watch, BJ_RECORD_ENDED, machine_text(machine));
@@ -5792,7 +7194,7 @@ static void watch_jobs_announce(bj_job *job)
     job_note_observer(job);
 }
 
-static void api_watch_jobs__push_all(bj_job *job, bj_record_kind kind, struct text *text)
+static void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text)
 {
     for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
         api_watch_jobs__push(job, watch, kind, text);
@@ -5810,10 +7212,10 @@ static void watch_jobs_report(bj_job *job, enum report news, const char *words)
     struct text *text = news == REPORT_ENDED ? text_ref(machine_text(machine))
                         : words              ? text_printf("%s", words)
                                              : NULL;
-    api_watch_jobs__push_all(job, job_record_of(news), text);
+    watch_jobs_push_all(job, job_record_of(news), text);
     text_unref(text);
     if (news == REPORT_ENDED && machine_is(machine, IS_RELEASED))
-        api_watch_jobs__push_all(job, BJ_RECORD_RELEASED, NULL);
+        watch_jobs_push_all(job, BJ_RECORD_RELEASED, NULL);
 }
 
 static void watch_jobs_miss(bj_monitor *monitor)
@@ -5852,126 +7254,50 @@ static void watch_jobs_listed(bj_monitor *monitor)
 
 /* ------------------------------------------------------------------- progress */
 
-static void progress_free(struct progress *progress)
+static void push_progress(bj_watch *watch, bj_job *job)
 {
-    loop_timer_free(progress->timer);
-    job_list_free(progress->last);
-    free(progress);
-}
-
-/* QEMU's lists keep their order, so that it mostly is the next row. */
-static const bj_job_info *find_row(const struct job_list *list, const char *id, size_t *hint)
-{
-    for (size_t n = 0; list && n < list->count; n++) {
-        size_t i = (*hint + n) % list->count;
-        if (strcmp(list->rows[i].info.id, id) != 0)
-            continue;
-        *hint = i + 1;
-        return &list->rows[i].info;
-    }
-    return NULL;
-}
-
-static void push_progress(const struct progress *progress, const bj_job_info *row,
-                          const bj_job_info *before)
-{
-    bj_watch *watch = progress->watch;
-    struct run *run = tracker_find(&watched_monitor(watch)->tracker, row->id);
-    bool is_news = !before || row->current != before->current || row->total != before->total;
-
-    if (!is_news || !run || run->announcement != ANNOUNCED || machine_is_over(&run->machine))
-        return;
     watch_push(watch,
                &(bj_record){
                    .kind = BJ_RECORD_PROGRESS,
-                   .current = row->current,
-                   .total = row->total,
+                   .current = job->last_progress.current,
+                   .total = job->last_progress.total,
                },
-               &(struct record_refs){.job = job_value(job_of(run))});
+               &(struct record_refs){.job = job_value(job)});
 }
 
-static void ask_later(const struct progress *progress)
+static void api_watch_jobs__give_progress(struct progress_reader *reader)
 {
-    loop_timer_set(progress->timer, progress->every_ms);
-}
+    struct jobs_watch *watch = container_of(reader, struct jobs_watch, progress);
+    const bj_monitor *monitor = watched_monitor(&watch->watch);
 
-static void take_list(struct progress *progress, struct driver_reply *reply)
-{
-    size_t hint = 0;
-
-    for (size_t i = 0; reply->list && i < reply->list->count; i++) {
-        const bj_job_info *row = &reply->list->rows[i].info;
-        push_progress(progress, row, find_row(progress->last, row->id, &hint));
-    }
-    if (!reply->list)
-        return;
-    job_list_free(progress->last);
-    progress->last = reply->list;
-    reply->list = NULL;
-}
-
-static void api_watch_jobs__on_progress(struct driver_request *request, struct driver_reply *reply)
-{
-    struct progress *progress = container_of(request, struct progress, request);
-    bj_watch *watch = progress->watch;
-
-    progress->asking = false;
-    if (progress->is_over) {
-        progress_free(progress);
-    } else {
-        take_list(progress, reply);
-        ask_later(progress);
-    }
-    watch_unref_memory(watch);
-}
-
-static void api_watch_jobs__ask_progress(void *user)
-{
-    struct progress *progress = user;
-    struct driver *driver = watched_monitor(progress->watch)->driver;
-
-    progress->request.done = api_watch_jobs__on_progress;
-    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
-        ask_later(progress);
-        return;
-    }
-    progress->asking = true;
-    watch_ref_memory(progress->watch);
+    for (struct run *run = monitor->tracker.runs; run; run = run->next)
+        if (run->announcement == ANNOUNCED && !machine_is_over(&run->machine) &&
+            progress_is_new(job_of(run), reader))
+            push_progress(&watch->watch, job_of(run));
 }
 
 static void api_watch_jobs__begin_progress(struct jobs_watch *watch)
 {
-    struct progress *progress = calloc(1, sizeof *progress);
-    struct loop_timer *timer =
-        progress ? loop_timer_new(watch->watch.ctx->loop, api_watch_jobs__ask_progress, progress) : NULL;
-
-    if (!timer) {
-        free(progress);
+    watch->progress.give = api_watch_jobs__give_progress;
+    watch->reads_progress = progress_join(watched_monitor(&watch->watch), &watch->progress);
+    if (!watch->reads_progress)
         watch_miss(&watch->watch);
-        return;
-    }
-    progress->watch = &watch->watch;
-    progress->every_ms = watch->progress_ms;
-    progress->timer = timer;
-    watch->progress = progress;
-    api_watch_jobs__ask_progress(progress);
 }
 
 static void end_progress(struct jobs_watch *watch)
 {
-    struct progress *progress = watch->progress;
-
-    watch->progress = NULL;
-    if (!progress)
-        return;
-    progress->is_over = true;
-    if (progress->asking)
-        loop_timer_stop(progress->timer);
-    else
-        progress_free(progress);
+    if (watch->reads_progress)
+        progress_leave(watched_monitor(&watch->watch), &watch->progress);
+    watch->reads_progress = false;
 }
 
 /* -------------------------------------------------------------------- watches */
+
+static void begin_job(bj_job *job, bj_watch *watch)
+{
+    introduce(job, watch);
+    progress_note_observer(job);
+}
 
 static void api_watch_jobs__begin_watch(bj_watch *watch)
 {
@@ -5981,9 +7307,9 @@ static void api_watch_jobs__begin_watch(bj_watch *watch)
         return;
     for (struct run *run = monitor->tracker.runs; run; run = run->next)
         if (run->announcement == ANNOUNCED && (run->has_id || !machine_is_over(&run->machine)))
-            introduce(job_of(run), watch);
+            begin_job(job_of(run), watch);
     tracker_observe(&monitor->tracker, true);
-    if (jobs_watch_of(watch)->progress_ms > 0)
+    if (jobs_watch_of(watch)->progress.every_ms > 0)
         api_watch_jobs__begin_progress(jobs_watch_of(watch));
 }
 
@@ -6001,7 +7327,7 @@ static void api_watch_jobs__leave_watch(bj_watch *watch)
 #define SHORTEST_OPTIONS (offsetof(bj_watch_jobs_options, progress_ms) + sizeof(int64_t))
 
 /* The program may know options that are shorter than ours, or longer. */
-static bool read_options(const bj_watch_jobs_options *given, bj_watch_jobs_options *ret)
+static bool api_watch_jobs__read_options(const bj_watch_jobs_options *given, bj_watch_jobs_options *ret)
 {
     *ret = (bj_watch_jobs_options){0};
     if (!given)
@@ -6021,7 +7347,7 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
         .disown = monitor_disown,
     };
     bj_watch_jobs_options read;
-    if (!monitor || !ret_watch || !read_options(options, &read))
+    if (!monitor || !ret_watch || !api_watch_jobs__read_options(options, &read))
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
@@ -6030,7 +7356,7 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
     if (!watch)
         return BJ_E_NOMEM;
     watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
-    watch->progress_ms = read.progress_ms;
+    watch->progress.every_ms = read.progress_ms;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
 }
@@ -6323,8 +7649,9 @@ static struct text *answer_text(const bj_job *job, const struct answer *answer)
     case BJ_E_REFUSED:
         return text_printf("%s", text ? text : bj_error_text(answer->error)); /* QEMU's own words */
     case BJ_E_JOB_ENDED:
-        return text_printf("job %s ended as %s", id,
-                           bj_outcome_name(machine_outcome(&job->run.machine)));
+        return text_printf("job %s ended as %s%s%s", id,
+                           bj_outcome_name(machine_outcome(&job->run.machine)), text ? ": " : "",
+                           text ? text : "");
     default:
         return text_printf("job %s: %s", id, text ? text : bj_error_text(answer->error));
     }
@@ -6338,6 +7665,7 @@ static void api_wiring__port_answer(struct run *run, struct waiter *waiter, cons
     job_waiter->answered(job_waiter,
                          &(struct future_result){
                              .error = answer->error,
+                             .cause = answer->cause,
                              .outcome = machine_outcome(&run->machine),
                              .text = answer_text(job_of(run), answer),
                              .error_class = *error_class ? text_printf("%s", error_class) : NULL,
@@ -6360,6 +7688,7 @@ static void publish_end(bj_job *job)
     ctx_lock(api_wiring__ctx_of(job));
     job->outcome = machine_outcome(&job->run.machine);
     job->text = text_ref(machine_text(&job->run.machine));
+    job->cause = machine_cause(&job->run.machine);
     if (!job->times[BJ_MOMENT_END_EVENT])
         job->times[BJ_MOMENT_END_EVENT] = job_event_us(job);
     job->times[BJ_MOMENT_END_SEEN] = job_seen_us(job);
@@ -6384,6 +7713,8 @@ static void api_wiring__port_report(struct run *run, enum report news, const cha
 {
     bj_job *job = job_of(run);
 
+    if (news == REPORT_STALLED || news == REPORT_RESUMED || news == REPORT_ENDED)
+        notice_forget(job);
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
@@ -6443,7 +7774,7 @@ static void port_ignored(struct tracker *tracker, const char *id)
     bj_monitor *monitor = monitor_of(tracker);
     watch_jobs_miss(monitor);
     ctx_log(monitor->ctx, "%s: more jobs than the limit: %s is not followed",
-            text_str(monitor->uri), id);
+            monitor_label(monitor), id);
 }
 
 static void port_heard(struct run *run, const struct fact *fact)
@@ -6571,7 +7902,7 @@ static bj_ctx *ctx_unref(bj_ctx *ctx)
     loop_free(ctx->loop);
     if (ctx->free_command_sets)
         ctx->free_command_sets(ctx);
-    pthread_cond_destroy(&ctx->log_returned);
+    pthread_cond_destroy(&ctx->call_returned);
     pthread_mutex_destroy(&ctx->lock);
     pthread_mutex_destroy(&ctx->close_lock);
     free(ctx);
@@ -6625,7 +7956,7 @@ static int new_on(struct ev_loop *theirs, bj_ctx **ret_ctx)
     ctx->job_id_prefix = random_prefix();
     pthread_mutex_init(&ctx->lock, NULL);
     pthread_mutex_init(&ctx->close_lock, NULL);
-    pthread_cond_init(&ctx->log_returned, NULL);
+    pthread_cond_init(&ctx->call_returned, NULL);
     for (int i = 0; i < LIMITS; i++)
         ctx->limits[i] = default_limits[i];
     *ret_ctx = ctx;
@@ -6742,7 +8073,10 @@ static int close_ours(bj_ctx *ctx)
         return BJ_E_DEADLOCK;
 
     pthread_mutex_lock(&ctx->close_lock);
-    if (!ctx->closed) {
+    if (!ctx->closed && ctx->closes_itself) {
+        loop_join(ctx->loop);
+        ctx->closed = true;
+    } else if (!ctx->closed) {
         struct closing closing = {.task.run = run_closing, .ctx = ctx};
         loop_post(ctx->loop, &closing.task);
         loop_join(ctx->loop);
@@ -6778,15 +8112,37 @@ static void run_closing_inside(struct loop_task *task)
     begin_closing(container_of(task, bj_ctx, leaving));
 }
 
-/* The last handle was given back inside a callback: nobody can wait for the thread, so it ends by
- * itself, and what is left of the context goes with it. */
-static void close_from_inside(bj_ctx *ctx)
+/* The thread ends by itself, and what is left of the context then goes with it. */
+static void begin_closing_itself(bj_ctx *ctx)
 {
-    ctx->closed = true;
-    loop_on_gone(ctx->loop, drop_memory, ctx);
-    loop_detach(ctx->loop);
+    ctx->closes_itself = true;
+    loop_on_gone(ctx->loop, drop_memory, ctx_ref(ctx));
     ctx->leaving.run = run_closing_inside;
     loop_post(ctx->loop, &ctx->leaving);
+}
+
+int bj_ctx_close_async(bj_ctx *ctx)
+{
+    if (!ctx)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(ctx))
+        return BJ_E_FORKED;
+    if (loop_is_theirs(ctx->loop))
+        return close_theirs(ctx);
+    if (pthread_mutex_trylock(&ctx->close_lock) != 0)
+        return BJ_OK; /* another thread is closing it, and may wait for that */
+    if (!ctx->closed && !ctx->closes_itself)
+        begin_closing_itself(ctx);
+    pthread_mutex_unlock(&ctx->close_lock);
+    return BJ_OK;
+}
+
+/* The last handle was given back, and nobody waits for the thread. */
+static void let_it_close_itself(bj_ctx *ctx)
+{
+    ctx->closed = true;
+    loop_detach(ctx->loop);
+    ctx_unref(ctx);
 }
 
 static void run_closing_theirs(struct loop_task *task)
@@ -6808,13 +8164,17 @@ bj_ctx *bj_ctx_unref(bj_ctx *ctx)
 {
     if (!ctx || ctx_is_forked(ctx) || atomic_fetch_sub(&ctx->handles, 1) != 1)
         return NULL;
-    int r = ctx->closed ? BJ_OK : bj_ctx_close(ctx);
-    if (r == BJ_OK)
-        ctx_unref(ctx);
-    else if (r == BJ_E_DEADLOCK)
-        close_from_inside(ctx);
+    bool joined = ctx->closed;
+    int r = joined || ctx->closes_itself ? BJ_OK : bj_ctx_close(ctx);
+
+    if (r == BJ_E_DEADLOCK) /* inside a callback nobody can wait for the thread */
+        begin_closing_itself(ctx);
+    if (ctx->closes_itself && !joined)
+        let_it_close_itself(ctx);
     else if (r == BJ_E_STATE)
         close_from_afar(ctx);
+    else
+        ctx_unref(ctx);
     return NULL;
 }
 
@@ -6863,7 +8223,7 @@ int bj_ctx_set_log(bj_ctx *ctx, bj_log_fn fn, void *user)
     ctx->log = fn;
     ctx->log_user = user;
     while (ctx->logging && !here)
-        pthread_cond_wait(&ctx->log_returned, &ctx->lock);
+        pthread_cond_wait(&ctx->call_returned, &ctx->lock);
     ctx_unlock(ctx);
     return BJ_OK;
 }
@@ -6890,7 +8250,7 @@ static void ctx_log(bj_ctx *ctx, const char *format, ...)
 
     ctx_lock(ctx);
     ctx->logging = false;
-    pthread_cond_broadcast(&ctx->log_returned);
+    pthread_cond_broadcast(&ctx->call_returned);
     ctx_unlock(ctx);
 }
 #undef MESSAGE_MAX
@@ -6916,7 +8276,7 @@ static const struct word errors[] = {
     [-BJ_E_DEADLOCK] = {"BJ_E_DEADLOCK",
                         "a blocking call on the loop's own thread would never return"},
     [-BJ_E_PENDING] = {"BJ_E_PENDING", "there is no answer yet"},
-    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; the job goes on"},
+    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; nothing was done to the job"},
     [-BJ_E_CANCELLED] = {"BJ_E_CANCELLED", "the wait was cancelled; the job goes on"},
     [-BJ_E_CLOSED] = {"BJ_E_CLOSED", "closed by this program"},
     [-BJ_E_BUSY] = {"BJ_E_BUSY", "a limit of the context was reached; nothing was sent"},
@@ -8493,6 +9853,7 @@ static int take_record(struct queue_source *source, bj_record *record, struct re
     *record = (bj_record){
         .kind = BJ_RECORD_FUTURE,
         .error = result->error,
+        .cause = result->cause,
         .outcome = result->outcome,
         .name = text_str(refs->name),
         .text = text_str(refs->text),
@@ -8989,6 +10350,12 @@ const char *bj_future_text(bj_future *future)
         return bj_error_text(BJ_E_FORKED);
     const struct future_result *result = answer_of(future);
     return result ? text_str(result->text) : "";
+}
+
+int bj_future_cause(bj_future *future)
+{
+    const struct future_result *result = answer_of(future);
+    return result ? result->cause : BJ_OK;
 }
 
 const char *bj_future_error_class(bj_future *future)
@@ -10749,10 +12116,10 @@ static struct text *machine_copy_text(const char *text); /* cut; takes NULL */
 typedef bool waiter_test(const struct machine *m, const struct waiter *waiter);
 static waiter_test waiter_is_any, waiter_is_for_ready, waiter_is_for_release;
 static waiter_test waiter_is_for_outcome, waiter_is_verb;
-static waiter_test waiter_wants_complete; /* a pivot that is not held back */
+static waiter_test waiter_wants_complete; /* a pivot or a finish that is not held back */
 static waiter_test waiter_wants_force;    /* force, or a soft abort that has escalated */
 static waiter_test waiter_wants_cancel;   /* a soft abort that will not escalate */
-static waiter_test waiter_is_async_abort, waiter_is_async_soft_abort;
+static waiter_test waiter_is_async_pivot, waiter_is_async_abort, waiter_is_async_soft_abort;
 static waiter_test waiter_is_hurt_by_pause, waiter_is_hurt_by_pending;
 
 static void machine_answer(struct machine *m, struct waiter *waiter, int error, const char *error_class,
@@ -10771,7 +12138,7 @@ static bool machine_doubts_stall(struct machine *m);
 static bool machine_is_kept(const struct machine *m);
 static bool machine_is_free(const struct machine *m);
 
-__extension__ static const char pivoting_text[], pending_text[];
+__extension__ static const char pivoting_text[], pending_text[], machine_paused_text[];
 
 /* ---------------------------------------------------------- machine_verbs.c */
 
@@ -10808,6 +12175,15 @@ static void machine_unstall(struct machine *m);
 /* Bytes of an error text that are kept: QEMU's are sentences. */
 #define TEXT_MAX 4096
 
+static const char machine_no_space_text[] =
+    "no space is left for what it writes: enlarge the target's volume and resume it, or abort it "
+    "with force";
+
+static const char machine_paused_text[] = "it is paused: resume it";
+
+static const char io_error_text[] =
+    "an I/O error stopped it: mend the cause and resume it, or abort it with force";
+
 static const char cut_text[] = "it completed, and the connection ended before it was known whether "
                                "the disk was switched";
 
@@ -10840,6 +12216,11 @@ static int machine_error(const struct machine *m)
     if (m->outcome == BJ_OUTCOME_FAILED)
         return BJ_E_JOB_FAILED;
     return m->outcome == BJ_OUTCOME_LOST ? m->lost_error : BJ_OK;
+}
+
+static int machine_cause(const struct machine *m)
+{
+    return m->outcome == BJ_OUTCOME_LOST ? m->lost_cause : BJ_OK;
 }
 
 /* ------------------------------------------------------------------ the end */
@@ -10901,6 +12282,7 @@ static void decide_by(struct machine *m, unsigned seen, const char *unknown)
     const struct outcome_rule *rule = outcome_rule(m->end, conditions(m) | seen);
     switch (rule->then) {
     case DECIDED:
+        set_mark(m, IS_UNCLEAR, rule->unknown);
         if (rule->unknown)
             set_text(m, unknown);
         latch(m, rule->outcome);
@@ -11149,7 +12531,8 @@ static void machine_tick(struct machine *m)
         machine_answer_kept(m);
     } else if (is_still(m)) {
         machine_stall(m, STALL_PAUSED,
-                      "it stands still: another client has paused it, or its I/O hangs");
+                      "it stands still: another client has paused it, or its I/O hangs: resume it, "
+                      "or look at its disks");
     } else if (machine_doubts_complete(m)) {
         set_mark(m, IS_DOUBTED, true);
         m->port->list_jobs(m);
@@ -11202,7 +12585,7 @@ static void adopt_pause(struct machine *m, const struct row *row)
     m->pause.rows = (paused ? 1 : -1) * (again ? 2 : 1);
     if (paused && again) {
         refute_force(m);
-        machine_stall(m, STALL_PAUSED, "it is paused");
+        machine_stall(m, STALL_PAUSED, machine_paused_text);
     } else if (again) {
         machine_unstall(m);
     } else if (machine_is_stalled(m) && (!paused || is_accepted(m, VERB_FORCE))) {
@@ -11242,7 +12625,7 @@ static void adopt_row(struct machine *m, const struct row *row, bool ready)
 {
     adopt_status(m, row->status);
     if (row->io_error && m->status == row->status)
-        machine_stall(m, STALL_ERROR, "an I/O error stopped it");
+        machine_stall(m, STALL_ERROR, row->no_space ? machine_no_space_text : io_error_text);
     adopt_pause(m, row);
     settle_stall(m, row);
     settle_doubts(m, row, ready);
@@ -11343,8 +12726,12 @@ static void machine_compared(struct machine *m, enum disk_switch result)
 
 /* ------------------------------------------------------------ the connection */
 
-static void machine_lost(struct machine *m, int error, const char *reason)
+static void machine_lost(struct machine *m, int why, const char *reason)
 {
+    int error = why == BJ_E_CLOSED ? why : BJ_E_JOB_LOST;
+
+    if (m->outcome != BJ_OUTCOME_LOST)
+        m->lost_cause = why == error ? BJ_OK : why;
     if (machine_is(m, IS_RELEASED))
         machine_drop_verbs(m);
     decide_by(m, CANNOT_COMPARE, cut_text);
@@ -11532,7 +12919,7 @@ static bool machine_can_pivot(const struct machine *m)
  * has sent by itself and has no reply to (B32). */
 static bool complete_is_due(const struct machine *m)
 {
-    return m->pivots > 0 && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) &&
+    return machine_awaits_pivot(m) && !was_sent(m, VERB_COMPLETE) && machine_can_pivot(m) &&
            m->sent[VERB_COMPLETE].delay == NO_DELAY;
 }
 
@@ -11603,7 +12990,8 @@ static bool is_unexplained(const struct machine *m)
  * given time to show. */
 static bool machine_doubts_complete(const struct machine *m)
 {
-    return m->sent[VERB_COMPLETE].state == UNSURE && m->pivots > 0 && !machine_is(m, IS_DOUBTED);
+    return m->sent[VERB_COMPLETE].state == UNSURE && machine_awaits_pivot(m) &&
+           !machine_is(m, IS_DOUBTED);
 }
 
 static bool has_delay(const struct machine *m)
@@ -11643,8 +13031,10 @@ static void list_if_silent(struct machine *m)
         m->port->list_jobs(m);
 }
 
+/* What was accepted can't be withdrawn: whoever only wanted that need not stay. */
 static void complete_accepted(struct machine *m)
 {
+    machine_answer_all(m, waiter_is_async_pivot, BJ_OK, NULL, NULL);
     if (!machine_is(m, IS_PENDING))
         machine_answer_all(m, waiter_is_async_soft_abort, BJ_E_STATE, NULL, pivoting_text);
 }
@@ -11735,17 +13125,26 @@ static void answer_refused(struct machine *m, enum verb verb, int error, const c
         complete_accepted(m);
 }
 
+static void meet_refusal(struct machine *m, enum verb verb, const struct verb_reply *reply)
+{
+    if (verb == VERB_CANCEL && is_still(m))
+        machine_stall(
+            m, STALL_PAUSED,
+            "it is paused, and QEMU refuses a soft cancel then: resume it, or abort it with force");
+    else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
+        answer_refused(m, verb, reply->error, reply->error_class, reply->text);
+}
+
 static void shared_refused(struct machine *m, enum verb verb, const struct verb_reply *reply)
 {
     m->sent[verb].state = NOT_SENT;
     m->sent[verb].refused = verb == VERB_CANCEL && reply->verdict != VERDICT_ENDING;
-    if (machine_is_over(m) || is_too_late(m, verb) || is_sent_again(m, verb))
-        return;
-    if (verb == VERB_CANCEL && is_still(m))
-        machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
-    else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
-        answer_refused(m, verb, reply->error, reply->error_class, reply->text);
-    machine_answer_hurt(m); /* those who had hoped for the cancel */
+    if (!machine_is_over(m) && !is_too_late(m, verb) && !is_sent_again(m, verb))
+        meet_refusal(m, verb, reply);
+    /* Those who had hoped for an acceptance. */
+    machine_answer_hurt(m);
+    if (machine_is(m, IS_PENDING))
+        machine_answer_all(m, waiter_is_hurt_by_pending, BJ_E_STALLED, NULL, pending_text);
 }
 
 /* The list shows the job whose verb met "no such job": then that verb was refused, and no other. */
@@ -11844,7 +13243,7 @@ static void machine_drop_verbs(struct machine *m)
 static void pause_accepted(struct machine *m)
 {
     if (m->pause.pausing)
-        machine_stall(m, STALL_PAUSED, "it is paused");
+        machine_stall(m, STALL_PAUSED, machine_paused_text);
     m->pause.pausing = false;
 }
 
@@ -11952,6 +13351,119 @@ static void machine_doubt_cancels(struct machine *m)
 }
 #undef COMPLETES_MAX
 #undef DISMISSES_MAX
+/* ---- core/src/model/progress.c ---- */
+
+/*
+ * Whether a job makes progress; see progress.h.
+ */
+
+/* A job copies so much at once, if need be, and pays for it by a pause afterwards: QEMU's largest
+ * buffer of a mirror. */
+#define PIECE_BYTES (INT64_C(16) << 20)
+
+/* What is known for sure comes first, then what follows from that nothing moves, from the surest
+ * reason to the likeliest. */
+static const struct notice_rule notice_rules[] = {
+    {NOTICE_UNANSWERED, FOUND_DEAF},
+    {NOTICE_NO_SPACE, SEEN_STOPPED | SEEN_NO_SPACE},
+    {NOTICE_STOPPED, SEEN_STOPPED},
+    {NOTICE_PAUSED, SEEN_PAUSED | FOUND_STILL},
+    {NOTICE_NONE, SEEN_PAUSED},
+    {NOTICE_PENDING, SEEN_PENDING | FOUND_STILL},
+    {NOTICE_NONE, SEEN_PENDING},
+    {NOTICE_WAITING, SEEN_WAITING | FOUND_STILL},
+    {NOTICE_NONE, SEEN_WAITING},
+    {NOTICE_ERRORS, FOUND_STILL | SEEN_COPYING | FOUND_NUMBERS | FOUND_ERRORS},
+    {NOTICE_ENDING, FOUND_STILL | SEEN_ENDING},
+    {NOTICE_SPEED, FOUND_STILL | SEEN_COPYING | FOUND_NUMBERS | FOUND_SLOW},
+    {NOTICE_SILENT, FOUND_STILL | SEEN_COPYING | FOUND_NUMBERS},
+    {NOTICE_GUEST, FOUND_AS_MUCH | SEEN_CONVERGING},
+    {NOTICE_NONE, 0},
+};
+static const size_t notice_rule_count = sizeof notice_rules / sizeof notice_rules[0];
+
+static enum notice progress_notice(unsigned conditions)
+{
+    const struct notice_rule *rule = notice_rules;
+    while ((rule->when & conditions) != rule->when)
+        rule++;
+    return rule->notice;
+}
+
+static void progress_begin(struct progress *p, unsigned state, int64_t now_ms)
+{
+    if (p->has_begun)
+        return;
+    *p = (struct progress){
+        .has_begun = true,
+        .seen_ms = now_ms,
+        .moved_ms = now_ms,
+        .shrunk_ms = now_ms,
+        .left = -1,
+        .least_left = -1,
+        .state = state,
+    };
+}
+
+/* A mirror that is ready and equal has nothing to copy. */
+static bool has_nothing_to_do(const struct sample *sample, int64_t left)
+{
+    return left == 0 && (sample->state & SEEN_READY) && !(sample->state & SEEN_ENDING);
+}
+
+static void progress_see(struct progress *p, const struct sample *sample, int64_t now_ms)
+{
+    progress_begin(p, sample->state, now_ms);
+    bool is_known = sample->current >= 0 && sample->total >= sample->current;
+    int64_t left = is_known ? sample->total - sample->current : -1;
+    bool changed = sample->state != p->state;
+
+    if (changed || sample->current != p->current || has_nothing_to_do(sample, left)) {
+        p->moved_ms = now_ms;
+        p->read_errors = p->write_errors = 0;
+    }
+    if (changed || left < 0 || p->least_left < 0 || left < p->least_left) {
+        p->shrunk_ms = now_ms;
+        p->least_left = left;
+    }
+    p->seen_ms = now_ms;
+    p->current = sample->current;
+    p->left = left;
+    p->speed = sample->speed;
+    p->state = sample->state;
+}
+
+static void progress_io_error(struct progress *p, bool writing)
+{
+    p->write_errors += writing;
+    p->read_errors += !writing;
+}
+
+static int64_t progress_still_ms(const struct progress *p)
+{
+    return p->seen_ms - p->moved_ms;
+}
+
+static int64_t progress_as_much_ms(const struct progress *p)
+{
+    return p->seen_ms - p->shrunk_ms;
+}
+
+static bool is_slow(const struct progress *p)
+{
+    int64_t still_ms = progress_still_ms(p);
+    return p->speed > 0 && still_ms > 0 && p->speed < PIECE_BYTES * 1000 / still_ms;
+}
+
+static unsigned progress_found(const struct progress *p, int64_t limit_ms)
+{
+    bool as_much = p->left >= 0 && progress_as_much_ms(p) >= limit_ms;
+
+    return (p->has_begun && progress_still_ms(p) >= limit_ms ? FOUND_STILL : 0) |
+           (p->left >= 0 ? FOUND_NUMBERS : 0) | (as_much ? FOUND_AS_MUCH : 0) |
+           (p->read_errors || p->write_errors ? FOUND_ERRORS : 0) | (is_slow(p) ? FOUND_SLOW : 0);
+}
+#undef PIECE_BYTES
 /* ---- core/src/model/switch.c ---- */
 
 /* ---- core/src/model/switch.h ---- */
@@ -12429,11 +13941,32 @@ static int answer_when_over(enum question question, bj_outcome outcome)
         [ASK_RELEASED] = {OK, OK, OK, OK, FAILED, LOST},
         [ASK_PIVOT] = {ENDED, OK, ENDED, ENDED, FAILED, LOST},
         [ASK_ABORT] = {OK, OK, OK, OK, OK, LOST},
+        [ASK_FINISH] = {OK, OK, ENDED, ENDED, FAILED, LOST}, /* COMPLETED: unless IS_UNCLEAR */
         [ASK_VERB] = {OK, OK, OK, OK, FAILED, LOST}, /* finalize, which waits for the outcome */
     };
     unsigned column = outcome - BJ_OUTCOME_COMPLETED;
     REACHED(ANSWER_TABLE, question * BJ_OUTCOME_LOST + column);
     return table[question][column];
+}
+
+static int async_flag(enum question question)
+{
+    static const int flags[QUESTION_COUNT] = {
+        [ASK_PIVOT] = BJ_PIVOT_ASYNC,
+        [ASK_ABORT] = BJ_ABORT_ASYNC,
+    };
+    return flags[question];
+}
+
+static int released_flag(enum question question)
+{
+    static const int flags[QUESTION_COUNT] = {
+        [ASK_RELEASED] = BJ_DONE_RELEASED,
+        [ASK_PIVOT] = BJ_PIVOT_RELEASED,
+        [ASK_ABORT] = BJ_ABORT_RELEASED,
+        [ASK_FINISH] = BJ_FINISH_RELEASED,
+    };
+    return flags[question];
 }
 
 /* Nobody who paused it will resume it after an I/O error: those who wait for ready or the end must
@@ -12448,6 +13981,7 @@ static enum when_stalled when_stalled(enum question question, enum stall stall)
         [ASK_RELEASED] = {NEVER_STALLED, UNLESS_ABORTED, NEVER_STALLED},
         [ASK_PIVOT] = {STALLED, STALLED, STALLED},
         [ASK_ABORT] = {UNLESS_ENDING, UNLESS_ENDING, IF_CANCELLED_BEFORE},
+        [ASK_FINISH] = {STALLED, STALLED, STALLED},
         [ASK_VERB] = {NEVER_STALLED, NEVER_STALLED, NEVER_STALLED},
     };
     unsigned column = stall - STALL_PAUSED;
@@ -12598,6 +14132,8 @@ static void model_tracker__feed(struct run *run, const struct fact *fact)
     case FACT_PENDING:
         machine_pending_event(machine);
         break;
+    case FACT_IO_ERROR:
+        break;
     }
 }
 
@@ -12663,17 +14199,17 @@ static void tracker_compared(struct run *run, enum disk_switch result, bool lost
 
 /* -------------------------------------------------------------- the connection */
 
-static void lose(struct run *run, int error, const char *text)
+static void lose(struct run *run, int why, const char *text)
 {
     run->compares = false;
-    machine_lost(&run->machine, error == BJ_E_CLOSED ? error : BJ_E_JOB_LOST, text);
+    machine_lost(&run->machine, why, text);
     run_touch(run);
 }
 
-static void lose_all(struct tracker *t, int error, const char *text)
+static void lose_all(struct tracker *t, int why, const char *text)
 {
     for (struct run *run = t->runs; run; run = run->next)
-        lose(run, error, text);
+        lose(run, why, text);
 }
 
 /* Whoever holds the socket may be another QEMU than before: it can't know our jobs, and its own are
@@ -12722,6 +14258,12 @@ static void tracker_away(struct tracker *t)
     tracker_answer_attachments(t, BJ_E_DISCONNECTED);
     for (struct run *run = t->runs; run; run = run->next)
         disconnect(run);
+    tracker_settle(t);
+}
+
+static void tracker_peer_is_gone(struct tracker *t, const char *text)
+{
+    lose_all(t, BJ_E_JOB_LOST, text);
     tracker_settle(t);
 }
 
@@ -13724,11 +15266,16 @@ static const char away_text[] = "the connection to QEMU is being made again: ask
 
 /* ----------------------------------------------------------------- the list */
 
+static bool is_pivot(const struct waiter *waiter)
+{
+    return waiter->question == ASK_PIVOT || waiter->question == ASK_FINISH;
+}
+
 /* How many want what machine_pursue() decides on: looking through ten thousand waiters for each new
  * one would cost their square. NULL: nothing of the kind. */
 static size_t *count_of(struct machine *m, const struct waiter *waiter)
 {
-    if (waiter->question == ASK_PIVOT)
+    if (is_pivot(waiter))
         return waiter->held ? &m->held_pivots : &m->pivots;
     if (waiter->question == ASK_ABORT)
         return waiter->flags & BJ_ABORT_FORCE ? &m->force_aborts : &m->soft_aborts;
@@ -13772,11 +15319,11 @@ static bool waiter_is_any(const struct machine *m, const struct waiter *waiter)
     return true;
 }
 
-/* One that is held back has no part in what becomes of a complete. */
+/* Once the job is over nobody wants a verb any more: what is left to wait for is its release. One
+ * that is held back has no part in what becomes of a complete. */
 static bool waiter_wants_complete(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
-    return waiter->question == ASK_PIVOT && !waiter->held;
+    return is_pivot(waiter) && !waiter->held && !machine_is_over(m);
 }
 
 static bool waiter_is_for_ready(const struct machine *m, const struct waiter *waiter)
@@ -13788,7 +15335,8 @@ static bool waiter_is_for_ready(const struct machine *m, const struct waiter *wa
 static bool waiter_is_for_release(const struct machine *m, const struct waiter *waiter)
 {
     (void)m;
-    return waiter->question == ASK_RELEASED;
+    return waiter->question == ASK_RELEASED ||
+           (waiter->flags & released_flag(waiter->question)) != 0;
 }
 
 static bool waiter_is_verb(const struct machine *m, const struct waiter *waiter)
@@ -13799,8 +15347,7 @@ static bool waiter_is_verb(const struct machine *m, const struct waiter *waiter)
 
 static bool waiter_wants_force(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
-    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_FORCE);
+    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_FORCE) && !machine_is_over(m);
 }
 
 static bool is_soft_abort(const struct waiter *waiter)
@@ -13811,14 +15358,24 @@ static bool is_soft_abort(const struct waiter *waiter)
 /* A refused soft cancel is the end of this one; one that escalates still has its force. */
 static bool waiter_wants_cancel(const struct machine *m, const struct waiter *waiter)
 {
+    return is_soft_abort(waiter) && waiter->force_after_ms == 0 && !machine_is_over(m);
+}
+
+static bool is_async(const struct waiter *waiter, enum question question)
+{
+    return waiter->question == question && (waiter->flags & async_flag(question));
+}
+
+static bool waiter_is_async_pivot(const struct machine *m, const struct waiter *waiter)
+{
     (void)m;
-    return is_soft_abort(waiter) && waiter->force_after_ms == 0;
+    return is_async(waiter, ASK_PIVOT) && !waiter->held;
 }
 
 static bool waiter_is_async_abort(const struct machine *m, const struct waiter *waiter)
 {
     (void)m;
-    return waiter->question == ASK_ABORT && (waiter->flags & BJ_ABORT_ASYNC);
+    return is_async(waiter, ASK_ABORT);
 }
 
 static bool waiter_is_async_soft_abort(const struct machine *m, const struct waiter *waiter)
@@ -13828,10 +15385,9 @@ static bool waiter_is_async_soft_abort(const struct machine *m, const struct wai
 
 static bool waiter_is_for_outcome(const struct machine *m, const struct waiter *waiter)
 {
-    (void)m;
     if (waiter->question == ASK_VERB)
         return waiter->verb == VERB_FINALIZE;
-    return waiter->question != ASK_RELEASED;
+    return !waiter_is_for_release(m, waiter);
 }
 
 /* ------------------------------------------------------------------ stalled */
@@ -13845,18 +15401,19 @@ static bool abort_ends_it(const struct machine *m, enum sent_state state)
 }
 
 /* It is done when QEMU has accepted, whatever becomes of the job; a refusal is told then. */
-static bool is_async_abort_under_way(const struct machine *m, const struct waiter *waiter)
+static bool awaits_acceptance(const struct machine *m, const struct waiter *waiter)
 {
-    bool under_way =
-        m->sent[VERB_CANCEL].state == IN_FLIGHT || m->sent[VERB_FORCE].state == IN_FLIGHT;
-    return under_way && waiter_is_async_abort(m, waiter);
+    bool aborts = m->sent[VERB_CANCEL].state == IN_FLIGHT || m->sent[VERB_FORCE].state == IN_FLIGHT;
+    bool completes = m->sent[VERB_COMPLETE].state == IN_FLIGHT;
+    return (aborts && waiter_is_async_abort(m, waiter)) ||
+           (completes && waiter_is_async_pivot(m, waiter));
 }
 
 static bool is_hurt(const struct machine *m, const struct waiter *waiter, enum stall stall)
 {
     if (waiter->question == ASK_ABORT && !waiter_wants_cancel(m, waiter))
         return false;
-    if (is_async_abort_under_way(m, waiter))
+    if (machine_is_over(m) || awaits_acceptance(m, waiter))
         return false;
     switch (when_stalled(waiter->question, stall)) {
     case NEVER_STALLED:
@@ -13897,6 +15454,7 @@ static void machine_answer(struct machine *m, struct waiter *waiter, int error, 
     m->port->answer(m, waiter,
                     &(struct answer){
                         .error = error,
+                        .cause = error == BJ_E_JOB_LOST ? m->lost_cause : BJ_OK,
                         .error_class = error_class,
                         .text = text,
                     });
@@ -13919,14 +15477,20 @@ static void machine_answer_hurt(struct machine *m)
         machine_answer_all(m, is_hurt_now, BJ_E_STALLED, NULL, text_str(m->text));
 }
 
-static void answer_over(struct machine *m, struct waiter *waiter)
+static int error_when_over(const struct machine *m, const struct waiter *waiter)
 {
     int error = answer_when_over(waiter->question, m->outcome);
 
     if (waiter->question == ASK_READY && machine_is(m, IS_READY))
-        error = BJ_OK;
-    else if (error == BJ_E_JOB_LOST)
-        error = m->lost_error;
+        return BJ_OK;
+    if (waiter->question == ASK_FINISH && machine_is(m, IS_UNCLEAR))
+        return BJ_E_JOB_ENDED;
+    return error == BJ_E_JOB_LOST ? m->lost_error : error;
+}
+
+static void answer_over(struct machine *m, struct waiter *waiter)
+{
+    int error = error_when_over(m, waiter);
     machine_answer(m, waiter, error, NULL, error == BJ_OK || !m->text ? NULL : text_str(m->text));
 }
 
@@ -13956,12 +15520,16 @@ static bool machine_is_free(const struct machine *m)
     return machine_is(m, IS_RELEASED) || (machine_is_kept(m) && gives_back);
 }
 
+static bool fails_when_over(const struct machine *m, const struct waiter *waiter)
+{
+    return waiter_is_for_release(m, waiter) && error_when_over(m, waiter) != BJ_OK;
+}
+
+/* How it ended matters more than that it is kept. */
 static void machine_answer_kept(struct machine *m)
 {
-    if (m->outcome == BJ_OUTCOME_FAILED)
-        machine_answer_over(m, waiter_is_for_release);
-    else
-        machine_answer_all(m, waiter_is_for_release, BJ_E_STALLED, NULL, kept_text);
+    machine_answer_over(m, fails_when_over);
+    machine_answer_all(m, waiter_is_for_release, BJ_E_STALLED, NULL, kept_text);
 }
 
 /* ------------------------------------------------------------------ callers */
@@ -13987,19 +15555,33 @@ static void ask_ready(struct machine *m, struct waiter *waiter)
         answered_as_hurt(m, waiter);
 }
 
+static void ask_finish(struct machine *m, struct waiter *waiter)
+{
+    if (is_aborting(m))
+        machine_answer(m, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
+    else if (waiter_is_async_pivot(m, waiter) && is_accepted(m, VERB_COMPLETE))
+        machine_answer(m, waiter, BJ_OK, NULL, NULL);
+    else if (machine_is(m, IS_PENDING) && waiter_is_hurt_by_pending(m, waiter))
+        machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
+    else
+        answered_as_hurt(m, waiter);
+}
+
 static void ask_pivot(struct machine *m, struct waiter *waiter)
 {
+    bool only_if_ready = waiter->flags & BJ_PIVOT_ONLY_IF_READY;
+
     if (m->traits.never_ready)
         machine_answer(m, waiter, BJ_E_STATE, NULL,
                        "a job of this type has no pivot: wait for done");
-    else if (is_aborting(m))
-        machine_answer(m, waiter, BJ_E_STATE, NULL, "it is being aborted"); /* B34 */
-    else if (machine_is(m, IS_PENDING))
-        machine_answer(m, waiter, BJ_E_STALLED, NULL, pending_text); /* B42 */
-    else if (!machine_is(m, IS_READY) && (waiter->flags & BJ_PIVOT_ONLY_IF_READY))
+    else if (m->traits.denial)
+        machine_answer(m, waiter, BJ_E_REFUSED, m->traits.denial->error_class,
+                       m->traits.denial->text);
+    else if (only_if_ready && !machine_is(m, IS_READY) && !is_aborting(m) &&
+             !machine_is(m, IS_PENDING))
         machine_answer(m, waiter, BJ_E_NOT_READY, NULL, NULL);
     else
-        answered_as_hurt(m, waiter);
+        ask_finish(m, waiter);
 }
 
 static void ask_soft_abort(struct machine *m, struct waiter *waiter)
@@ -14070,6 +15652,9 @@ static void ask_running(struct machine *m, struct waiter *waiter)
     case ASK_ABORT:
         ask_abort(m, waiter);
         break;
+    case ASK_FINISH:
+        ask_finish(m, waiter);
+        break;
     case ASK_VERB:
         break;
     }
@@ -14084,7 +15669,7 @@ static void machine_ask(struct machine *m, struct waiter *waiter)
         ask_verb(m, waiter);
     else if (!machine_is_over(m))
         ask_running(m, waiter);
-    else if (waiter->question != ASK_RELEASED || machine_is_free(m))
+    else if (!waiter_is_for_release(m, waiter) || machine_is_free(m))
         answer_over(m, waiter);
     else
         machine_set_timer(m);
@@ -14575,6 +16160,9 @@ static void dial_cancel(struct dial *dial);
 /* The host whose name is being looked up; NULL: none. Belongs to it. */
 static const char *dial_looks_up(const struct dial *dial);
 
+/* Inside `done`: why it failed may pass, as nobody listens there yet. */
+static bool dial_found_nobody(const struct dial *dial);
+
 /* The sentence for a BJ_E_SYSTEM with that errno, or for BJ_E_NOMEM. */
 static struct text *dial_no_means(const char *uri, int error, int system_error);
 
@@ -14672,6 +16260,8 @@ static char *made_up_end_data(const struct driver_end *end);
 /* A command from when it is made until its reply. */
 struct command;
 
+struct wire_tap;
+
 struct outbox {
     uint64_t next_id;
     struct command *queued; /* the first may be half written */
@@ -14681,11 +16271,12 @@ struct outbox {
     struct command **in_flight_last;
     size_t in_flight_count;
     size_t in_flight_limit;
-    size_t queued_limit; /* what outbox_is_full() goes by; outbox_put() takes more */
+    struct wire_tap *tap; /* where what was sent is told */
+    size_t queued_limit;  /* what outbox_is_full() goes by; outbox_put() takes more */
 };
 
-static void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
-                 size_t queued_limit);
+static void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
+                 size_t in_flight_limit, size_t queued_limit);
 
 /* `arguments` as message_command() takes them. An urgent one goes before those that are not. NULL:
  * no memory. */
@@ -14732,7 +16323,8 @@ struct qmp {
     const struct driver_sink *sink;
     void *user;
     bj_ctx *ctx;
-    struct text *uri;
+    struct text *uri; /* what texts call it */
+    struct wire_tap *tap;
     enum stage stage;
 
     struct dial *dial;
@@ -14849,6 +16441,41 @@ struct message_room {
  * for frame_feed() and message_parse(), which also know what is wrong with it. */
 static size_t read_in_place(const char *text, size_t len, const struct frame_limits *limits,
                      struct message_room *room, struct message *ret);
+
+/* ---- core/src/qmp/tap.h ---- */
+
+/*
+ * QMP's lines on their way to a trace. Without one they cost a look at a flag.
+ */
+
+/* ---- core/src/qmp/secrets.h ---- */
+
+/*
+ * Messages of QMP without the secrets in them. Pure; any thread.
+ */
+
+struct text;
+
+/* The same bytes, but *** for each secret (blockjob.h has which). It need not be JSON. NULL: no
+ * memory. */
+static struct text *secrets_mask(const char *bytes, size_t len);
+
+static inline void qmp_tell_received(struct wire_tap *tap, const char *line, size_t len)
+{
+    if (wire_is_tapped(tap))
+        tap->line(tap, &(struct wire_line){.bytes = line, .len = len, .mask = secrets_mask});
+}
+
+/* The line has the end that QEMU reads. */
+static inline void qmp_tell_sent(struct wire_tap *tap, const char *line, size_t len)
+{
+    if (!wire_is_tapped(tap))
+        return;
+    while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
+        len--;
+    tap->line(
+        tap, &(struct wire_line){.is_sent = true, .bytes = line, .len = len, .mask = secrets_mask});
+}
 
 /* --------------------------------------------------------------------- ending */
 
@@ -15006,8 +16633,10 @@ static int read_in_buffer(void *user, const char *bytes, size_t len, size_t *ret
     struct message message;
 
     *ret_used = read_in_place(bytes, len, &qmp->frame.limits, &room, &message);
-    if (*ret_used > 0)
+    if (*ret_used > 0) {
+        qmp_tell_received(qmp->tap, bytes, *ret_used);
         read_message(qmp, &message);
+    }
     return qmp->stage == QMP_DOWN ? BJ_E_CLOSED : 0;
 }
 
@@ -15029,6 +16658,7 @@ static int read_whole(void *user, char *text, size_t len)
     struct message message;
     const char *reason = NULL;
 
+    qmp_tell_received(qmp->tap, text, len);
     if (read_in_place(text, len, &qmp->frame.limits, &room, &message) == 0) {
         int r = message_parse(text, len, &message, &reason);
         if (r != BJ_OK) {
@@ -15112,6 +16742,7 @@ static int64_t peer_of(int fd)
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
+    qmp->driver.is_absent = dial_found_nobody(qmp->dial);
     dial_cancel(qmp->dial);
     qmp->dial = NULL;
 
@@ -15170,9 +16801,10 @@ static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *add
     qmp->sink = sink;
     qmp->user = user;
     qmp->uri = text_printf("%s", uri);
+    qmp->tap = sink->tap(user);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
-    outbox_init(&qmp->outbox, first_id(ctx), (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
+    outbox_init(&qmp->outbox, first_id(ctx), qmp->tap, (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
                 (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){
                                 .bytes = (size_t)ctx_limit(ctx, BJ_LIMIT_MESSAGE_BYTES),
@@ -15236,6 +16868,7 @@ struct dial {
     const struct addrinfo *next; /* to be tried */
     int fd;                      /* connecting; -1 */
     struct loop_io *io;
+    bool found_nobody;
 };
 
 /* A forked child may hold it, and so QEMU's monitor: hung up on, not only closed. */
@@ -15289,9 +16922,30 @@ static const char *remedy(int error)
     }
 }
 
+static bool is_absence(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool dial_found_nobody(const struct dial *dial)
+{
+    return dial->found_nobody;
+}
+
 /* An address that does not do. */
 static void qmp_dial__fail(struct dial *dial, int error)
 {
+    dial->found_nobody = is_absence(error);
     dial->done(dial->user, BJ_E_CONNECT,
                text_printf("can't connect to %s: %s%s", dial->uri, strerror(error), remedy(error)));
 }
@@ -15833,6 +17487,17 @@ static const char *stop_reason(const char *operation)
     return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
 }
 
+/* Of those that report their action as "report" the job ends by itself. */
+static void read_error(const struct message *event, struct fact *fact)
+{
+    const char *operation = qmp_job_words__word_of(event, WORD_OPERATION);
+    bool stops = strcmp(qmp_job_words__word_of(event, WORD_ACTION), "stop") == 0;
+
+    fact->kind = stops ? FACT_STOPPED : FACT_IO_ERROR;
+    fact->error = stops ? stop_reason(operation) : NULL;
+    fact->writing = strcmp(operation, "write") == 0;
+}
+
 static bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
     const char *name = event->name;
@@ -15854,9 +17519,8 @@ static bool qmp_read_fact(const struct message *event, struct fact *ret)
             ret->kind = FACT_CANCELLED;
         } else if (strcmp(name, "PENDING") == 0) {
             ret->kind = FACT_PENDING;
-        } else if (strcmp(name, "ERROR") == 0 && strcmp(qmp_job_words__word_of(event, WORD_ACTION), "stop") == 0) {
-            ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
-            ret->error = stop_reason(qmp_job_words__word_of(event, WORD_OPERATION));
+        } else if (strcmp(name, "ERROR") == 0) {
+            read_error(event, ret);
         } else {
             return false;
         }
@@ -16078,6 +17742,7 @@ static bool fill_row(struct job_row *row, const json_t *block, const json_t *job
         return false;
     row->was_cancelled = strcmp(row->info.error, CANCELLED) == 0;
     row->has_io_error = has_io_error(&row->info);
+    row->lacks_space = row->has_io_error && strcmp(row->info.io_status, "nospace") == 0;
     return true;
 }
 
@@ -16619,11 +18284,12 @@ struct command {
     char name[]; /* what an old QEMU's reply without id is matched by (B59) */
 };
 
-static void outbox_init(struct outbox *outbox, uint64_t first_id, size_t in_flight_limit,
-                 size_t queued_limit)
+static void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
+                 size_t in_flight_limit, size_t queued_limit)
 {
     *outbox = (struct outbox){
         .next_id = first_id,
+        .tap = tap,
         .in_flight_limit = in_flight_limit,
         .queued_limit = queued_limit,
     };
@@ -16733,6 +18399,7 @@ static bool outbox_write(struct outbox *outbox, int fd)
     while (outbox->queued && outbox->in_flight_count < outbox->in_flight_limit) {
         if (!write_command(outbox->queued, fd))
             return false;
+        qmp_tell_sent(outbox->tap, outbox->queued->line, outbox->queued->len);
         add_in_flight(outbox, take_queued(outbox));
     }
     return true;
@@ -16880,7 +18547,7 @@ static struct command *outbox_match(struct outbox *outbox, const struct message 
  * would have found: tests/fuzz/fuzz_read_in_place.c compares.
  */
 
-struct span {
+struct qmp_read_in_place__span {
     const char *at;
     size_t len;
     bool is_plain; /* of a string: without escapes */
@@ -16910,7 +18577,7 @@ enum {
 };
 
 /* Takes the value of one member, or declines. */
-typedef bool take_member(struct cursor *cursor, const struct span *key);
+typedef bool take_member(struct cursor *cursor, const struct qmp_read_in_place__span *key);
 
 /* -------------------------------------------------------------------- tokens */
 
@@ -16964,7 +18631,7 @@ static const bool is_ordinary[256] = {
 };
 
 /* An escape, or a character that is not ASCII. */
-static bool skip_character(struct cursor *cursor, struct span *string)
+static bool skip_character(struct cursor *cursor, struct qmp_read_in_place__span *string)
 {
     size_t len = (size_t)(cursor->end - cursor->at);
     size_t n = 0;
@@ -16987,12 +18654,12 @@ static void skip_ordinary(struct cursor *cursor)
     cursor->at = at;
 }
 
-static bool take_string(struct cursor *cursor, struct span *ret)
+static bool take_string(struct cursor *cursor, struct qmp_read_in_place__span *ret)
 {
     if (!take(cursor, '"'))
         return false;
     cursor->tokens++;
-    *ret = (struct span){.at = cursor->at, .is_plain = true};
+    *ret = (struct qmp_read_in_place__span){.at = cursor->at, .is_plain = true};
     for (skip_ordinary(cursor); cursor->at == cursor->end || *cursor->at != '"';
          skip_ordinary(cursor))
         if (!skip_character(cursor, ret))
@@ -17040,12 +18707,12 @@ static bool take_integer(struct cursor *cursor, int64_t limit, int64_t *ret)
 
 /* -------------------------------------------------------------------- values */
 
-static bool take_value(struct cursor *cursor, struct span *ret);
+static bool take_value(struct cursor *cursor, struct qmp_read_in_place__span *ret);
 
-static bool skip_member(struct cursor *cursor, const struct span *key)
+static bool skip_member(struct cursor *cursor, const struct qmp_read_in_place__span *key)
 {
     (void)key;
-    struct span value;
+    struct qmp_read_in_place__span value;
     return take_value(cursor, &value);
 }
 
@@ -17063,7 +18730,7 @@ static bool qmp_read_in_place__leave(struct cursor *cursor, char closing)
 
 static bool take_object(struct cursor *cursor, take_member *member)
 {
-    struct span key;
+    struct qmp_read_in_place__span key;
 
     if (!qmp_read_in_place__enter(cursor, '{'))
         return false;
@@ -17079,7 +18746,7 @@ static bool take_object(struct cursor *cursor, take_member *member)
 
 static bool take_array(struct cursor *cursor)
 {
-    struct span value;
+    struct qmp_read_in_place__span value;
 
     if (!qmp_read_in_place__enter(cursor, '['))
         return false;
@@ -17109,9 +18776,9 @@ static bool take_scalar(struct cursor *cursor)
 }
 
 /* Whatever it is; it is as deep as the limit at most, and so is the stack. */
-static bool take_value(struct cursor *cursor, struct span *ret)
+static bool take_value(struct cursor *cursor, struct qmp_read_in_place__span *ret)
 {
-    struct span string;
+    struct qmp_read_in_place__span string;
 
     qmp_read_in_place__skip_space(cursor);
     ret->at = cursor->at;
@@ -17128,12 +18795,12 @@ static bool take_value(struct cursor *cursor, struct span *ret)
 
 /* ------------------------------------------------------------------- members */
 
-static bool is(const struct span *key, const char *text)
+static bool is(const struct qmp_read_in_place__span *key, const char *text)
 {
     return key->len == strlen(text) && memcmp(key->at, text, key->len) == 0;
 }
 
-static bool is_first(struct cursor *cursor, const struct span *key, const char *text,
+static bool is_first(struct cursor *cursor, const struct qmp_read_in_place__span *key, const char *text,
                      unsigned member)
 {
     if (!is(key, text) || (cursor->seen & member))
@@ -17143,7 +18810,7 @@ static bool is_first(struct cursor *cursor, const struct span *key, const char *
 }
 
 /* NULL: there is no room for it. */
-static const char *qmp_read_in_place__keep(struct cursor *cursor, const struct span *word)
+static const char *qmp_read_in_place__keep(struct cursor *cursor, const struct qmp_read_in_place__span *word)
 {
     if ((size_t)(cursor->room_end - cursor->room) <= word->len)
         return NULL;
@@ -17156,14 +18823,14 @@ static const char *qmp_read_in_place__keep(struct cursor *cursor, const struct s
 
 static bool keep_string(struct cursor *cursor, const char **ret)
 {
-    struct span string;
+    struct qmp_read_in_place__span string;
     if (!take_string(cursor, &string) || !string.is_plain)
         return false;
     *ret = qmp_read_in_place__keep(cursor, &string);
     return *ret != NULL;
 }
 
-static bool take_time(struct cursor *cursor, const struct span *key)
+static bool take_time(struct cursor *cursor, const struct qmp_read_in_place__span *key)
 {
     const int64_t year_5000 = 100000000000;
     int64_t number;
@@ -17178,7 +18845,7 @@ static bool take_time(struct cursor *cursor, const struct span *key)
     return true;
 }
 
-static bool take_datum(struct cursor *cursor, const struct span *key)
+static bool take_datum(struct cursor *cursor, const struct qmp_read_in_place__span *key)
 {
     int word = key->is_plain ? event_word_of(key->at, key->len) : -1;
 
@@ -17204,7 +18871,7 @@ static bool take_data(struct cursor *cursor)
 
 static bool take_return(struct cursor *cursor)
 {
-    struct span value = {0};
+    struct qmp_read_in_place__span value = {0};
     bool taken = take_value(cursor, &value);
     cursor->message->raw = value.at;
     cursor->message->raw_len = value.len;
@@ -17218,7 +18885,7 @@ static bool take_id(struct cursor *cursor)
     return take_integer(cursor, INT64_MAX, &cursor->message->id);
 }
 
-static bool take_part(struct cursor *cursor, const struct span *key)
+static bool take_part(struct cursor *cursor, const struct qmp_read_in_place__span *key)
 {
     if (is_first(cursor, key, "event", SEEN_EVENT))
         return keep_string(cursor, &cursor->message->name);
@@ -17559,6 +19226,195 @@ static const char *qmp_id_of(struct driver *driver, const char *name)
 {
     (void)driver;
     return name;
+}
+/* ---- core/src/qmp/secrets.c ---- */
+
+/*
+ * Secrets in messages; see secrets.h. Bytes are looked at and not parsed: a trace shows what is on
+ * the wire, whatever it is.
+ */
+
+static const char MASK[] = "***";
+enum { MASK_LEN = sizeof MASK - 1 };
+
+/* A part of the message. */
+struct qmp_secrets__span {
+    const char *at;
+    size_t len;
+};
+
+/* What strings that are members of these names hold. */
+static const char *const secret_names[] = {
+    "password",        /* set_password, change-vnc-password, block_passwd */
+    "data",            /* a secret object's; the keys of send-key, which may be a password */
+    "secret",          /* sev-inject-launch-secret */
+    "key",      "arg", /* change: VNC's password before 6.0 */
+};
+
+/* The first words of a human monitor's lines that have a secret somewhere after. */
+static const char *const secret_commands[] = {
+    "set_password", "change", "object_add", "block_passwd", "sendkey",
+};
+
+static bool is_among(const char *const *words, size_t count, struct qmp_secrets__span span)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strlen(words[i]) == span.len && memcmp(words[i], span.at, span.len) == 0)
+            return true;
+    return false;
+}
+
+/* "props.data" is data, too. */
+static struct qmp_secrets__span last_part(struct qmp_secrets__span name)
+{
+    for (size_t i = name.len; i > 0; i--)
+        if (name.at[i - 1] == '.')
+            return (struct qmp_secrets__span){name.at + i, name.len - i};
+    return name;
+}
+
+static bool is_secret_name(struct qmp_secrets__span name)
+{
+    return is_among(secret_names, sizeof secret_names / sizeof secret_names[0], last_part(name));
+}
+
+static bool is_command_line(struct qmp_secrets__span name)
+{
+    static const char *const command_line[] = {"command-line"};
+    return is_among(command_line, 1, name);
+}
+
+/* --------------------------------------------------------------------- strings */
+
+struct output {
+    char *bytes;
+    size_t len;
+};
+
+static void put(struct output *out, const char *bytes, size_t len)
+{
+    memcpy(out->bytes + out->len, bytes, len);
+    out->len += len;
+}
+
+static void put_mask(struct output *out)
+{
+    put(out, MASK, MASK_LEN);
+}
+
+static void put_command_line(struct output *out, struct qmp_secrets__span line)
+{
+    size_t word = 0;
+    while (word < line.len && line.at[word] != ' ')
+        word++;
+    bool hides = is_among(secret_commands, sizeof secret_commands / sizeof secret_commands[0],
+                          (struct qmp_secrets__span){line.at, word});
+    if (!hides || word == line.len) {
+        put(out, line.at, line.len);
+        return;
+    }
+    put(out, line.at, word + 1);
+    put_mask(out);
+}
+
+/* The part of "scheme://user:password@host" that is the password; its length is 0 if there is none.
+ * iSCSI has user%password. */
+static struct qmp_secrets__span password_in(struct qmp_secrets__span url)
+{
+    const char *end = url.at + url.len;
+    const char *authority = memmem(url.at, url.len, "://", 3);
+    if (!authority)
+        return (struct qmp_secrets__span){end, 0};
+    authority += 3;
+
+    const char *password = NULL;
+    for (const char *at = authority; at < end && *at != '/' && *at != '"'; at++) {
+        if (*at == '@' && password)
+            return (struct qmp_secrets__span){password, (size_t)(at - password)};
+        if ((*at == ':' || *at == '%') && !password)
+            password = at + 1;
+    }
+    return (struct qmp_secrets__span){end, 0};
+}
+
+static void put_string(struct output *out, struct qmp_secrets__span string)
+{
+    struct qmp_secrets__span password = password_in(string);
+    size_t before = (size_t)(password.at - string.at);
+    if (password.len == 0) {
+        put(out, string.at, string.len);
+        return;
+    }
+    put(out, string.at, before);
+    put_mask(out);
+    put(out, password.at + password.len, string.len - before - password.len);
+}
+
+/* --------------------------------------------------------------------- messages */
+
+/* The string whose first letter this is, without its quotes; to the end of the bytes if it has none
+ * itself. */
+static struct qmp_secrets__span qmp_secrets__string_at(const char *at, const char *end)
+{
+    const char *begin = at;
+    while (at < end && *at != '"')
+        at += *at == '\\' && at + 1 < end ? 2 : 1;
+    return (struct qmp_secrets__span){begin, (size_t)(at - begin)};
+}
+
+static const char *after_space(const char *at, const char *end)
+{
+    while (at < end && strchr(" \t\r\n", *at) && *at)
+        at++;
+    return at;
+}
+
+static void put_value(struct output *out, struct qmp_secrets__span name, struct qmp_secrets__span value)
+{
+    if (is_secret_name(name))
+        put_mask(out);
+    else if (is_command_line(name))
+        put_command_line(out, value);
+    else
+        put_string(out, value);
+}
+
+/* A name that is followed by a string is that string's; else it was a value itself. */
+static void mask(struct output *out, const char *at, const char *end)
+{
+    struct qmp_secrets__span name = {at, 0};
+
+    while (at < end) {
+        char c = *at++;
+        put(out, &c, 1);
+        if (c == '"') {
+            struct qmp_secrets__span string = qmp_secrets__string_at(at, end);
+            const char *next = string.at + string.len;
+            bool is_name = next < end && (next = after_space(next + 1, end)) < end && *next == ':';
+            if (is_name)
+                put(out, string.at, string.len);
+            else
+                put_value(out, name, string);
+            name = is_name ? string : (struct qmp_secrets__span){end, 0};
+            at = string.at + string.len;
+            if (at < end)
+                put(out, at++, 1);
+        } else if (c != ':' && !strchr(" \t\r\n", c)) {
+            name = (struct qmp_secrets__span){end, 0};
+        }
+    }
+}
+
+static struct text *secrets_mask(const char *bytes, size_t len)
+{
+    /* What is hidden may be shorter than its mask, but not with the name or the "://" before it. */
+    struct output out = {.bytes = malloc(2 * len + MASK_LEN + 1)};
+    if (!out.bytes)
+        return NULL;
+    mask(&out, bytes, bytes + len);
+    struct text *masked = text_new(out.bytes, out.len);
+    free(out.bytes);
+    return masked;
 }
 /* ---- core/src/qmp/snapshots.c ---- */
 

@@ -5,5 +5,5 @@
 
 package core
 
-// SameVersionAsLibvirtjob_0_1_0_41aa0a60 is there for the libvirtjob of the same version.
-const SameVersionAsLibvirtjob_0_1_0_41aa0a60 = true
+// SameVersionAsLibvirtjob_0_1_0_db26a8ae is there for the libvirtjob of the same version.
+const SameVersionAsLibvirtjob_0_1_0_db26a8ae = true
