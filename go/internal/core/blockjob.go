@@ -84,8 +84,8 @@ typedef long long swig_type_50;
 typedef long long swig_type_51;
 typedef long long swig_type_52;
 typedef long long swig_type_53;
-typedef _gostring_ swig_type_54;
-typedef long long swig_type_55;
+typedef long long swig_type_54;
+typedef _gostring_ swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
 typedef long long swig_type_58;
@@ -96,6 +96,7 @@ typedef long long swig_type_62;
 typedef long long swig_type_63;
 typedef long long swig_type_64;
 typedef long long swig_type_65;
+typedef long long swig_type_66;
 extern void _wrap_Swig_free_core_c0c53a8197b3e3bf(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_core_c0c53a8197b3e3bf(swig_intgo arg1);
 extern swig_voidp _wrap_ErrorName_core_c0c53a8197b3e3bf(swig_intgo arg1);
@@ -107,6 +108,7 @@ extern swig_intgo _wrap_CtxNew_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_CtxRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_CtxUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_CtxClose_core_c0c53a8197b3e3bf(swig_voidp arg1);
+extern swig_intgo _wrap_CtxCloseAsync_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_CtxSetLimit_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_1 arg3);
 extern swig_intgo _wrap_CtxGetLimit_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_voidp arg3);
 extern swig_voidp _wrap_FutureRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
@@ -117,6 +119,7 @@ extern void _wrap_FutureCancel_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern _Bool _wrap_FutureIsDone_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_FutureError_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_FutureText_core_c0c53a8197b3e3bf(swig_voidp arg1);
+extern swig_intgo _wrap_FutureCause_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_FutureErrorClass_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_FutureOutcome_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_FutureMonitor_core_c0c53a8197b3e3bf(swig_voidp arg1);
@@ -153,41 +156,43 @@ extern swig_voidp _wrap_JobDisk_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type
 extern _Bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_JobOutcome_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_JobText_core_c0c53a8197b3e3bf(swig_voidp arg1);
+extern swig_intgo _wrap_JobCause_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_type_41 _wrap_JobTime_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2);
 extern swig_voidp _wrap_JobReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_42 arg2);
 extern swig_voidp _wrap_JobDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_43 arg3);
 extern swig_voidp _wrap_JobPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_44 arg3);
-extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_45 arg3);
-extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_46 arg2, swig_type_47 arg3);
-extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_48 arg2);
-extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_49 arg2);
-extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_50 arg2, swig_type_51 arg3);
-extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_52 arg2);
-extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_53 arg2);
-extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_54 arg2, swig_type_55 arg3);
-extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_56 arg2);
+extern swig_voidp _wrap_JobFinish_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_45 arg3);
+extern swig_voidp _wrap_JobAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_46 arg3);
+extern swig_voidp _wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_47 arg2, swig_type_48 arg3);
+extern swig_voidp _wrap_JobPause_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_49 arg2);
+extern swig_voidp _wrap_JobResume_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_50 arg2);
+extern swig_voidp _wrap_JobSetSpeed_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_51 arg2, swig_type_52 arg3);
+extern swig_voidp _wrap_JobFinalize_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_53 arg2);
+extern swig_voidp _wrap_JobDismiss_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_54 arg2);
+extern swig_voidp _wrap_JobChange_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_55 arg2, swig_type_56 arg3);
+extern swig_voidp _wrap_JobQuery_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_57 arg2);
 extern swig_intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_GroupRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_GroupUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_57 arg2);
-extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_58 arg3);
-extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_59 arg3);
-extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_60 arg2);
-extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_61 arg3);
-extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_62 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GroupReady_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_58 arg2);
+extern swig_voidp _wrap_GroupDone_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_59 arg3);
+extern swig_voidp _wrap_GroupAny_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_60 arg3);
+extern swig_voidp _wrap_GroupPivot_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_61 arg2);
+extern swig_voidp _wrap_GroupAbort_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_intgo arg2, swig_type_62 arg3);
+extern swig_intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_63 arg2, swig_voidp arg3);
 extern swig_intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_voidp arg3);
 extern swig_voidp _wrap_WatchRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_WatchUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_63 arg3);
-extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_64 arg2, swig_voidp arg3);
+extern swig_intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_64 arg3);
+extern swig_intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_type_65 arg2, swig_voidp arg3);
 extern void _wrap_WatchClose_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_QueueNew_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2);
 extern swig_voidp _wrap_QueueRef_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_voidp _wrap_QueueUnref_core_c0c53a8197b3e3bf(swig_voidp arg1);
 extern swig_intgo _wrap_QueueFd_core_c0c53a8197b3e3bf(swig_voidp arg1);
-extern swig_intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_65 arg3, swig_intgo arg4);
+extern swig_intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(swig_voidp arg1, swig_voidp arg2, swig_type_66 arg3, swig_intgo arg4);
 #undef intgo
 */
 import "C"
@@ -304,6 +309,13 @@ func CtxClose(arg1 Ctx) (_swig_ret int) {
 	return swig_r
 }
 
+func CtxCloseAsync(arg1 Ctx) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_CtxCloseAsync_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
 func CtxSetLimit(arg1 Ctx, arg2 int, arg3 uint64) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
@@ -376,6 +388,13 @@ func FutureText(arg1 Future) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
 	swig_r = (unsafe.Pointer)(C._wrap_FutureText_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
+func FutureCause(arg1 Future) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_FutureCause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -750,6 +769,13 @@ func JobText(arg1 Job) (_swig_ret unsafe.Pointer) {
 	return swig_r
 }
 
+func JobCause(arg1 Job) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_JobCause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
 type Enum_SS_bj_moment int
 
 func JobTime(arg1 Job, arg2 int) (_swig_ret int64) {
@@ -790,6 +816,17 @@ func JobPivot(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	return swig_r
 }
 
+type Enum_SS_bj_finish_flags int
+
+func JobFinish(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
+	var swig_r Future
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (Future)(C._wrap_JobFinish_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_45(_swig_i_2)))
+	return swig_r
+}
+
 type Enum_SS_bj_abort_flags int
 
 func JobAbort(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
@@ -797,7 +834,7 @@ func JobAbort(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_45(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_46(_swig_i_2)))
 	return swig_r
 }
 
@@ -806,7 +843,7 @@ func JobAbortEscalate(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_46(_swig_i_1), C.swig_type_47(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_47(_swig_i_1), C.swig_type_48(_swig_i_2)))
 	return swig_r
 }
 
@@ -814,7 +851,7 @@ func JobPause(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_48(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobPause_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1)))
 	return swig_r
 }
 
@@ -822,7 +859,7 @@ func JobResume(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobResume_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1)))
 	return swig_r
 }
 
@@ -831,7 +868,7 @@ func JobSetSpeed(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1), C.swig_type_51(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobSetSpeed_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_51(_swig_i_1), C.swig_type_52(_swig_i_2)))
 	return swig_r
 }
 
@@ -839,7 +876,7 @@ func JobFinalize(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_52(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobFinalize_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
 	return swig_r
 }
 
@@ -847,7 +884,7 @@ func JobDismiss(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobDismiss_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_54(_swig_i_1)))
 	return swig_r
 }
 
@@ -857,7 +894,7 @@ func JobChange(arg1 Job, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)), C.swig_type_55(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobChange_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_1)), C.swig_type_56(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -868,7 +905,7 @@ func JobQuery(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_56(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobQuery_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
 	return swig_r
 }
 
@@ -906,7 +943,7 @@ func GroupReady(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupReady_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_58(_swig_i_1)))
 	return swig_r
 }
 
@@ -915,7 +952,7 @@ func GroupDone(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_58(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupDone_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_59(_swig_i_2)))
 	return swig_r
 }
 
@@ -924,7 +961,7 @@ func GroupAny(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_59(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAny_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_60(_swig_i_2)))
 	return swig_r
 }
 
@@ -932,7 +969,7 @@ func GroupPivot(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_60(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupPivot_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_61(_swig_i_1)))
 	return swig_r
 }
 
@@ -941,7 +978,7 @@ func GroupAbort(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_61(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAbort_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_62(_swig_i_2)))
 	return swig_r
 }
 
@@ -952,7 +989,7 @@ func JobWatch(arg1 Job, arg2 int64, arg3 *Watch) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_62(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_JobWatch_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_63(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -992,7 +1029,7 @@ func WatchDeliver(arg1 Watch, arg2 Queue, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_63(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchDeliver_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_64(_swig_i_2)))
 	return swig_r
 }
 
@@ -1001,7 +1038,7 @@ func WatchNext(arg1 Watch, arg2 int64, arg3 unsafe.Pointer) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_64(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchNext_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_type_65(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -1045,6 +1082,6 @@ func QueueRead(arg1 Queue, arg2 unsafe.Pointer, arg3 int64, arg4 int) (_swig_ret
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_QueueRead_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_65(_swig_i_2), C.swig_intgo(_swig_i_3)))
+	swig_r = (int)(C._wrap_QueueRead_core_c0c53a8197b3e3bf(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_66(_swig_i_2), C.swig_intgo(_swig_i_3)))
 	return swig_r
 }

@@ -317,6 +317,19 @@ intgo _wrap_CtxClose_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
 }
 
 
+intgo _wrap_CtxCloseAsync_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
+  bj_ctx *arg1 = (bj_ctx *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_ctx **)&_swig_go_0; 
+  
+  result = (int)bj_ctx_close_async(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 intgo _wrap_CtxSetLimit_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_limit arg2 ;
@@ -454,6 +467,19 @@ char *_wrap_FutureText_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
   
   result = (char *)bj_future_text(arg1);
   _swig_go_result = (void *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_FutureCause_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+  bj_future *arg1 = (bj_future *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_future **)&_swig_go_0; 
+  
+  result = (int)bj_future_cause(arg1);
+  _swig_go_result = result; 
   return _swig_go_result;
 }
 
@@ -1036,6 +1062,19 @@ char *_wrap_JobText_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
+intgo _wrap_JobCause_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  
+  result = (int)bj_job_cause(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 long long _wrap_JobTime_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_moment arg2 ;
@@ -1095,6 +1134,23 @@ bj_future *_wrap_JobPivot_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_
   arg3 = (int64_t)_swig_go_2; 
   
   result = (bj_future *)bj_job_pivot(arg1,arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_JobFinish_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  int arg2 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  arg2 = (int)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_job_finish(arg1,arg2,arg3);
   *(bj_future **)&_swig_go_result = (bj_future *)result; 
   return _swig_go_result;
 }
