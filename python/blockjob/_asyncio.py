@@ -339,9 +339,9 @@ class Job(JobBase):
 
         With `wait=False` it returns as soon as QEMU has accepted, with None if the job still goes
         on: `done()` waits for the end. With `released` it returns when QEMU has let go of the job's
-        nodes as well, as `done(released=True)`, and raises what that raises. With `force_after`, in seconds, an abort that is not over by
-        then is forced. QEMU accepts in milliseconds, but the end can take as long as a hanging
-        flush: set a timeout.
+        nodes as well, as `done(released=True)`, and raises what that raises. With `force_after`, in
+        seconds, an abort that is not over by then is forced. QEMU accepts in milliseconds, but the
+        end can take as long as a hanging flush: set a timeout.
 
         Raises `Stalled` (soft abort of a paused or stopped job: QEMU refuses that), `Refused`,
         `StateError` (soft and `wait=False` while a pivot is under way), `JobLost`, `Timeout`.
