@@ -83,7 +83,7 @@
 // All methods may be called from any goroutine, also while another calls Close. The monitors of a process
 // that have the same limits share one thread of the C library, one goroutine, which is parked in the
 // runtime's poller, and one eventfd. Each monitor adds a socket, each stream a goroutine. The first Dial starts these,
-// the last Close ends them: nothing outlives the monitors. libvirt domains need more: a pool of threads for libvirt's
+// the last Close ends them: nothing outlives the monitors. CloseAsync does not wait for that. libvirt domains need more: a pool of threads for libvirt's
 // blocking calls, and libvirt's event loop, which stays, unless the program runs one itself.
 //
 // A Monitor without references is closed when it is collected, but Close is the way to end it. It is not

@@ -37,7 +37,7 @@ const (
 	ErrStalled      Code = core.EStalled      // the job is paused, or an I/O error stopped it: resume it, or abort it with Force
 	ErrState        Code = core.EState        // the verb does not fit what the job is or does
 	ErrJobFailed    Code = core.EJobFailed    // the job failed; the text is QEMU's
-	ErrJobLost      Code = core.EJobLost      // how the job ended is unknown; the text gives the reason
+	ErrJobLost      Code = core.EJobLost      // how the job ended is unknown; the text gives the reason. Also an ErrDisconnected or ErrProtocol, as Monitor.Err, if it was lost with its monitor's connection
 	ErrJobEnded     Code = core.EJobEnded     // the job ended differently from what was requested; see Error.Outcome
 )
 
@@ -48,7 +48,7 @@ func (c Code) Error() string {
 
 // An Error is what every function of this package returns on failure.
 //
-// errors.Is compares it with a [Code]; where a context ended the wait, also with context.DeadlineExceeded or
+// errors.Is compares it with a [Code], an ErrJobLost also with what ended the connection if that is why; where a context ended the wait, also with context.DeadlineExceeded or
 // context.Canceled, and with the cause that the program gave to the context (context.Cause, Go 1.20).
 type Error struct {
 	Code    Code
@@ -57,6 +57,7 @@ type Error struct {
 	Outcome Outcome // how the job ended, NoOutcome if it has not, or if the error is not about a job
 	Job     *Job    // of a wait on a Group: the job that decided it, else nil
 
+	lostBy  Code  // of an ErrJobLost: what ended the connection, or 0
 	context error // that the context had, or nil
 	cause   error // of the context's end, or nil
 }
@@ -69,10 +70,11 @@ func (e *Error) Error() string {
 	return "blockjob: " + e.Text
 }
 
-// Is reports whether target is the error's [Code], or the context's error where that ended the wait.
+// Is reports whether target is the error's [Code], what ended the connection by which a job was lost, or the context's error
+// where that ended the wait.
 func (e *Error) Is(target error) bool {
 	if code, ok := target.(Code); ok {
-		return code == e.Code
+		return code == e.Code || code == e.lostBy && code != core.OK
 	}
 	return errors.Is(e.context, target)
 }

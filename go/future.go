@@ -23,6 +23,7 @@ type future struct {
 
 type answer struct {
 	code    int
+	cause   int
 	outcome Outcome
 	class   string
 	text    string
@@ -45,6 +46,7 @@ func (h *hub) await(handle core.Future, what string, owner any) *future {
 func (f *future) receive(record core.Record) bool {
 	f.answer <- answer{
 		code:    record.Error(),
+		cause:   record.Cause(),
 		outcome: Outcome(record.Outcome()),
 		class:   record.Name(),
 		text:    record.Text(),
@@ -72,6 +74,7 @@ func (f *future) wait(ctx context.Context) (answer, error) {
 	core.FutureCancel(f.handle)
 	a := answer{
 		code:    core.FutureError(f.handle),
+		cause:   core.FutureCause(f.handle),
 		outcome: Outcome(core.FutureOutcome(f.handle)),
 		class:   core.String(core.FutureErrorClass(f.handle)),
 		text:    core.String(core.FutureText(f.handle)),
@@ -116,7 +119,7 @@ func (f *future) judge(ctx context.Context, a answer) (answer, error) {
 	if a.code == core.OK {
 		return a, nil
 	}
-	e := &Error{Code: Code(a.code), Text: a.text, Class: a.class, Outcome: a.outcome}
+	e := &Error{Code: Code(a.code), Text: a.text, Class: a.class, Outcome: a.outcome, lostBy: Code(a.cause)}
 	if _, ok := ctx.Deadline(); ok && e.Code == ErrTimeout {
 		return a, e.because(context.DeadlineExceeded, lateness(ctx))
 	}

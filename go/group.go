@@ -78,21 +78,22 @@ func (g *Group) Pivot(ctx context.Context) error {
 	return err
 }
 
-// Abort aborts all and returns when all are over; Async when QEMU has accepted all. Each job's
+// Abort aborts all and returns when all are over; Async when QEMU has accepted all; Released when it has released all their
+// nodes. Each job's
 // Outcome is how it really ended. Errors as of Job.Abort; ErrInvalid with ForceAfter.
 func (g *Group) Abort(ctx context.Context, options ...AbortOption) error {
-	flags := core.AbortSoft
-	for _, o := range options {
-		if o.escalate {
-			return invalid("ForceAfter is not for groups")
-		}
-		flags |= o.flag
+	v, err := abortOptions(options)
+	if err != nil {
+		return err
+	}
+	if v.escalate {
+		return invalid("ForceAfter is not for groups")
 	}
 	if err := begin(ctx, "aborting a group"); err != nil {
 		return err
 	}
-	_, err := g.ask(ctx, "aborting a group", func(group core.Group, timeout int64) core.Future {
-		return core.GroupAbort(group, flags, timeout)
+	_, err = g.ask(ctx, "aborting a group", func(group core.Group, timeout int64) core.Future {
+		return core.GroupAbort(group, v.flags, timeout)
 	})
 	return err
 }

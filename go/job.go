@@ -92,6 +92,15 @@ func (j *Job) use() core.Job {
 	return j.handle
 }
 
+// Same reports whether both are the same run of a job. One run can be more than one *Job: what Start or Attach has returned,
+// and the Job of a [JobChange].
+func (j *Job) Same(other *Job) bool {
+	defer runtime.KeepAlive(j)
+	defer runtime.KeepAlive(other)
+
+	return j.use() != nil && j.use() == other.use()
+}
+
 // Type returns "mirror", "commit", ...; "" while it is unknown. A "migration" is a copy that libvirt makes to
 // migrate the domain: it can only be awaited.
 func (j *Job) Type() string {
@@ -139,7 +148,8 @@ func (j *Job) Err() error {
 	default:
 		return nil
 	}
-	return &Error{Code: code, Outcome: outcome, Text: core.String(core.JobText(j.handle))}
+	text := core.String(core.JobText(j.handle))
+	return &Error{Code: code, Outcome: outcome, Text: text, lostBy: Code(core.JobCause(j.handle))}
 }
 
 // Timeline returns when things happened.
@@ -294,16 +304,47 @@ func (j *Job) WaitReleased(ctx context.Context) (Outcome, error) {
 // not ready; with the option OnlyIfReady it fails instead. The command is sent once, however many callers there
 // are; if the contexts of all of them end before the job is ready, it is not sent.
 //
+// With Async it returns as soon as QEMU has accepted the command, with NoOutcome if the job still goes on, and the deadline
+// of ctx is one for that: from then on the switch is under way, whoever still waits. With Released it returns when QEMU has
+// released the job's nodes as well.
+//
 // Errors: ErrNotReady; ErrStalled (paused, or stopped by an I/O error); ErrState (a kind that has no
 // pivot, or an abort is under way); ErrRefused; ErrJobEnded (it was cancelled, by anyone); ErrJobFailed,
-// ErrJobLost.
+// ErrJobLost; ErrInvalid (options that exclude each other).
 func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error) {
-	flags := core.PivotWaitReady
+	var v verbOptions
 	for _, o := range options {
-		flags |= o.flag
+		if o == nil {
+			return NoOutcome, invalid("a PivotOption is nil")
+		}
+		o.pivot(&v)
+	}
+	if err := v.check(); err != nil {
+		return NoOutcome, err
 	}
 	return j.verb(ctx, "pivoting", func(job core.Job, timeout int64) core.Future {
-		return core.JobPivot(job, flags, timeout)
+		return core.JobPivot(job, core.PivotWaitReady|v.flags, timeout)
+	})
+}
+
+// Finish has the job end as it is meant to, whatever its kind, and returns when that is over: a mirror or a commit of the
+// active layer is pivoted when it is ready; of any other job, an intermediate commit for example, the end is waited for.
+// So the program need not know which it is. The error is nil if the outcome is Pivoted, or Completed of a job that switches
+// no disk, and only then.
+//
+// The pivot is that of [Job.Pivot], shared with its callers, and so are the errors. Two things differ: a kind that has no
+// pivot is no error, and a Completed of which it is unknown whether it has switched the disk is an ErrJobEnded that says so.
+// A job of any kind that is paused, or pending, is ErrStalled.
+func (j *Job) Finish(ctx context.Context, options ...FinishOption) (Outcome, error) {
+	var v verbOptions
+	for _, o := range options {
+		if o == nil {
+			return NoOutcome, invalid("a FinishOption is nil")
+		}
+		o.finish(&v)
+	}
+	return j.verb(ctx, "finishing", func(job core.Job, timeout int64) core.Future {
+		return core.JobFinish(job, core.FinishOver|v.flags, timeout)
 	})
 }
 
@@ -313,31 +354,31 @@ func (j *Job) Pivot(ctx context.Context, options ...PivotOption) (Outcome, error
 //
 // It is soft without options: a ready mirror ends as Copied, anything else as Cancelled. QEMU
 // accepts within milliseconds, but the end can take as long as a flush that hangs: give ctx a deadline, or use ForceAfter,
-// or Async.
+// or Async. With Released it returns when QEMU has released the job's nodes as well, with the errors of WaitReleased.
 //
 // Errors: ErrStalled (a soft abort of a paused or stopped job, which QEMU refuses), ErrRefused, ErrState
 // (soft and Async while a pivot is under way), ErrJobLost, ErrInvalid (options that exclude each other).
 func (j *Job) Abort(ctx context.Context, options ...AbortOption) (Outcome, error) {
-	var all AbortOption
-	for _, o := range options {
-		all.flag |= o.flag
-		if o.escalate {
-			all.escalate, all.forceAfter = true, o.forceAfter
-		}
+	v, err := abortOptions(options)
+	if err != nil {
+		return NoOutcome, err
 	}
-	if all.escalate && all.flag != core.AbortSoft {
-		return NoOutcome, invalid("ForceAfter is a soft abort that is waited for: it goes with neither Force nor Async")
-	}
-	if all.escalate && all.forceAfter <= 0 {
-		return NoOutcome, invalid("ForceAfter needs a positive time")
-	}
-
 	return j.verb(ctx, "aborting", func(job core.Job, timeout int64) core.Future {
-		if all.escalate {
-			return core.JobAbortEscalate(job, milliseconds(all.forceAfter), timeout)
+		if v.escalate {
+			return core.JobAbortEscalate(job, milliseconds(v.forceAfter), timeout)
 		}
-		return core.JobAbort(job, all.flag, timeout)
+		return core.JobAbort(job, v.flags, timeout)
 	})
+}
+
+func abortOptions(options []AbortOption) (v verbOptions, err error) {
+	for _, o := range options {
+		if o == nil {
+			return v, invalid("an AbortOption is nil")
+		}
+		o.abort(&v)
+	}
+	return v, v.check()
 }
 
 // Pause pauses the job, and returns when QEMU has accepted. ErrState if the job is over.
@@ -501,7 +542,7 @@ func (j *Job) Watch(ctx context.Context, interval time.Duration) (<-chan Update,
 			Dropped:  n.dropped,
 		}
 		if n.code != core.OK {
-			u.Err = &Error{Code: Code(n.code), Outcome: n.outcome, Text: n.text}
+			u.Err = n.err()
 		}
 		return u
 	})

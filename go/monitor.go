@@ -28,7 +28,7 @@ type Monitor struct {
 	token   uint64         // under which the hub has the end
 	closing chan struct{}  // closed by Close
 	streams sync.WaitGroup // their goroutines
-	once    sync.Once      // of Close
+	gone    chan struct{}  // closed when nothing of it is left
 
 	mu     sync.RWMutex // held for the moment that the handle is used
 	handle core.Monitor // nil once closed
@@ -153,6 +153,7 @@ func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monit
 		hub:     h,
 		end:     &ending{done: make(chan struct{})},
 		closing: make(chan struct{}),
+		gone:    make(chan struct{}),
 		handle:  core.FutureMonitor(f.handle),
 	}
 	m.uri = core.String(core.MonitorUri(m.handle))
@@ -280,28 +281,52 @@ func (m *Monitor) Err() error {
 // Jobs go on in QEMU, and Attach finds them again; one that this program has started stays listed as
 // "concluded" when it ends, until a client dismisses it. Those that are already over are still
 // dismissed, and QEMU's replies are still awaited: if this is the last monitor, Close waits for
-// that, for a second at most.
+// that, for a second at most; CloseAsync does not.
 func (m *Monitor) Close() error {
 	if m == nil || m.end == nil {
 		return errNoMonitor()
 	}
-	m.once.Do(m.close)
+	if handle := m.beginClose(); handle != nil {
+		m.endClose(handle)
+	}
+	<-m.gone
 	return nil
 }
 
-func (m *Monitor) close() {
+// CloseAsync closes the connection as Close does, and returns at once: for a program that must not wait for a QEMU, with a
+// lock held for example. What Close waits for goes on in a goroutine; the channel is closed when nothing of the monitor is
+// left. Close, after it, waits for that.
+func (m *Monitor) CloseAsync() <-chan struct{} {
+	if m == nil || m.end == nil {
+		return closedChannel
+	}
+	if handle := m.beginClose(); handle != nil {
+		go m.endClose(handle)
+	}
+	return m.gone
+}
+
+// beginClose returns the handle to the first who closes.
+func (m *Monitor) beginClose() core.Monitor {
 	m.mu.Lock()
 	handle := m.handle
 	m.handle = nil
 	m.mu.Unlock()
 
-	runtime.SetFinalizer(m, nil)
-	core.MonitorClose(handle)
-	close(m.closing)
+	if handle != nil {
+		runtime.SetFinalizer(m, nil)
+		core.MonitorClose(handle)
+		close(m.closing)
+	}
+	return handle
+}
+
+func (m *Monitor) endClose(handle core.Monitor) {
 	m.streams.Wait()
 	<-m.end.done
 	core.MonitorUnref(handle)
 	m.hub.leave()
+	close(m.gone)
 }
 
 // await asks the monitor for something that a future answers.
@@ -543,10 +568,19 @@ type Event struct {
 // Events wait for a slow receiver, up to LimitWatchRing of them and LimitMessageBytes of their names and data,
 // one event at least. Beyond that the oldest are dropped, and the next one counts them in Dropped; nobody
 // else is affected.
-func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
+//
+// With names, as QEMU spells them ("SHUTDOWN", "DEVICE_DELETED"), the stream has only those events, and those of the connection.
+// All others take no room in it: none of the named is dropped because of them. A name that this QEMU does not have is
+// never seen. ErrInvalid for an empty name, or for more than 1,024.
+func (m *Monitor) Events(ctx context.Context, names ...string) (<-chan Event, error) {
+	if err := eventNames(names); err != nil {
+		return nil, err
+	}
 	all := func(int) bool { return true }
-
-	return open(ctx, m, newStream(0, all), core.MonitorWatch, func(n *notice) Event {
+	watch := func(handle core.Monitor, watch *core.Watch) int {
+		return core.WatchEvents(handle, names, watch)
+	}
+	return open(ctx, m, newStream(0, all), watch, func(n *notice) Event {
 		e := Event{Kind: EventKind(n.kind), Name: n.name, Time: n.time, Dropped: n.dropped}
 		switch {
 		case n.code != core.OK:
@@ -556,6 +590,18 @@ func (m *Monitor) Events(ctx context.Context) (<-chan Event, error) {
 		}
 		return e
 	})
+}
+
+func eventNames(names []string) error {
+	for _, name := range names {
+		if name == "" {
+			return invalid("the name of an event is empty")
+		}
+	}
+	if len(names) > 1024 {
+		return invalid(fmt.Sprintf("%d names of events are too many: 1,024 at most", len(names)))
+	}
+	return isText("the name of an event", names...)
 }
 
 // marshal makes the JSON text that the library wants of what the caller gave.

@@ -213,34 +213,91 @@ func Grouped() TransactionOption {
 	return TransactionOption{core.TransactionGrouped}
 }
 
-// A PivotOption changes how Job.Pivot works.
-type PivotOption struct {
-	flag int
+// A PivotOption changes how Job.Pivot works: OnlyIfReady, Async or Released.
+type PivotOption interface {
+	pivot(*verbOptions)
 }
+
+// An AbortOption changes how Job.Abort and Group.Abort work: Force, ForceAfter, Async or Released.
+type AbortOption interface {
+	abort(*verbOptions)
+}
+
+// A FinishOption changes how Job.Finish works: Released.
+type FinishOption interface {
+	finish(*verbOptions)
+}
+
+// verbOptions are what the options of a verb that ends a job say.
+type verbOptions struct {
+	flags           int
+	async, released bool
+	escalate        bool
+	forceAfter      time.Duration
+}
+
+// check refuses options that exclude each other.
+func (v *verbOptions) check() error {
+	if v.async && v.released {
+		return invalid("Async returns before Released begins to wait: they exclude each other")
+	}
+	if v.escalate && v.flags != core.AbortSoft {
+		return invalid("ForceAfter is a soft abort that is waited for: it goes with none of Force, Async and Released")
+	}
+	if v.escalate && v.forceAfter <= 0 {
+		return invalid("ForceAfter needs a positive time")
+	}
+	return nil
+}
+
+type onlyIfReady struct{}
+
+func (onlyIfReady) pivot(v *verbOptions) { v.flags |= core.PivotOnlyIfReady }
 
 // OnlyIfReady makes Pivot fail with ErrNotReady, without sending anything, if the job is not ready now.
 func OnlyIfReady() PivotOption {
-	return PivotOption{core.PivotOnlyIfReady}
+	return onlyIfReady{}
 }
 
-// An AbortOption changes how Job.Abort works.
-type AbortOption struct {
-	flag       int
-	escalate   bool
-	forceAfter time.Duration
-}
+type force struct{}
+
+func (force) abort(v *verbOptions) { v.flags |= core.AbortForce }
 
 // Force also aborts a job that is ready or stalled. The outcome is Cancelled: the target is worthless.
 func Force() AbortOption {
-	return AbortOption{flag: core.AbortForce}
+	return force{}
 }
 
-// Async makes Abort return when QEMU has accepted the request. The end follows: see Wait, Done and Watch.
-func Async() AbortOption {
-	return AbortOption{flag: core.AbortAsync}
-}
+type forceAfter time.Duration
+
+func (d forceAfter) abort(v *verbOptions) { v.escalate, v.forceAfter = true, time.Duration(d) }
 
 // ForceAfter makes a soft abort a forced one if the job is not over after d, which must be positive.
 func ForceAfter(d time.Duration) AbortOption {
-	return AbortOption{escalate: true, forceAfter: d}
+	return forceAfter(d)
+}
+
+// An AsyncOption is a PivotOption and an AbortOption.
+type AsyncOption struct{}
+
+func (AsyncOption) pivot(v *verbOptions) { v.async, v.flags = true, v.flags|core.PivotAsync }
+func (AsyncOption) abort(v *verbOptions) { v.async, v.flags = true, v.flags|core.AbortAsync }
+
+// Async makes Pivot and Abort return when QEMU has accepted the request. The end follows: see Wait, Done and Watch.
+// A pivot that was accepted is under way, and nothing withdraws it.
+func Async() AsyncOption {
+	return AsyncOption{}
+}
+
+// A ReleasedOption is a PivotOption, an AbortOption and a FinishOption.
+type ReleasedOption struct{}
+
+func (ReleasedOption) pivot(v *verbOptions)  { v.released, v.flags = true, v.flags|core.PivotReleased }
+func (ReleasedOption) abort(v *verbOptions)  { v.released, v.flags = true, v.flags|core.AbortReleased }
+func (ReleasedOption) finish(v *verbOptions) { v.released, v.flags = true, v.flags|core.FinishReleased }
+
+// Released makes Pivot, Abort and Finish return when the job is over and QEMU has released its nodes, so that the next
+// command on them does not fail with "node is busy"; with the errors of WaitReleased.
+func Released() ReleasedOption {
+	return ReleasedOption{}
 }

@@ -19,6 +19,7 @@ type notice struct {
 
 	kind           int
 	code           int
+	cause          int
 	outcome        Outcome
 	current, total int64
 	time           time.Time
@@ -31,6 +32,10 @@ type notice struct {
 
 func (n *notice) size() uint64 {
 	return uint64(len(n.name) + len(n.text))
+}
+
+func (n *notice) err() error {
+	return &Error{Code: Code(n.code), Outcome: n.outcome, Text: n.text, lostBy: Code(n.cause)}
 }
 
 // free is for a notice that nobody will read.
@@ -104,6 +109,7 @@ func copyOf(record core.Record) *notice {
 		number:  record.Sequence(),
 		kind:    record.Kind(),
 		code:    record.Error(),
+		cause:   record.Cause(),
 		outcome: Outcome(record.Outcome()),
 		current: record.Current(),
 		total:   record.Total(),

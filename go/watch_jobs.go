@@ -34,7 +34,7 @@ const (
 // A JobChange is one thing that happened to one job of a monitor, or to its connection.
 type JobChange struct {
 	Kind     JobChangeKind
-	Job      *Job    // whose it is, to act upon; nil for JobsDisconnected and JobsReconnected. One run is the same Job in all changes of a stream, unless some were dropped
+	Job      *Job    // whose it is, to act upon; nil for JobsDisconnected and JobsReconnected. One run is the same Job in all changes of a stream, unless some were dropped; Job.Same compares it with what Start has returned
 	Type     string  // "mirror", "commit", ...; "" while it is unknown
 	Started  bool    // of JobAppeared: this program started it, by this monitor
 	Outcome  Outcome // of JobEnded
@@ -115,7 +115,7 @@ func (s *seenJobs) change(n *notice) JobChange {
 		c.Type = c.Job.Type()
 	}
 	if n.code != core.OK {
-		c.Err = &Error{Code: Code(n.code), Outcome: n.outcome, Text: n.text}
+		c.Err = n.err()
 	}
 	return c
 }

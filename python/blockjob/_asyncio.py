@@ -240,7 +240,34 @@ class Job(JobBase):
         """
         return await self._wait(self._ask_done(released, timeout))
 
-    async def pivot(self, *, only_if_ready: bool = False, timeout: float | None = None) -> Outcome:
+    @overload
+    async def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: Literal[True] = True,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome: ...
+
+    @overload
+    async def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: bool,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome | None: ...
+
+    async def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: bool = True,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome | None:
         """Switches the disk to the copy (mirror) or to the base (active commit).
 
         Waits for the job to be ready first; with `only_if_ready` it raises `NotReady` instead, and
@@ -248,11 +275,30 @@ class Job(JobBase):
         is sent once, however many callers there are. If every caller stops waiting before that, it
         is not sent at all.
 
+        With `wait=False` it returns as soon as QEMU has accepted, with None if the job still goes
+        on: the switch is under way then, whoever still listens, and `done()` waits for its end. The
+        timeout is one for ready and for QEMU's consent. With `released` it returns when QEMU has
+        let go of the job's nodes as well, as `done(released=True)`, and raises what that raises.
+
         Raises `Stalled` (paused, or stopped by an error), `StateError` (a kind that has no pivot,
         or an abort is under way), `Refused`, `JobEnded` (it was cancelled, by anyone), `JobFailed`,
         `JobLost`, `Timeout`.
         """
-        return await self._wait(self._ask_pivot(only_if_ready, timeout))
+        return await self._wait(self._ask_pivot(only_if_ready, wait, released, timeout))
+
+    async def finish(self, *, released: bool = False, timeout: float | None = None) -> Outcome:
+        """Has the job end as it is meant to, whatever its kind, and says how it ended.
+
+        A mirror or a commit of the active layer is pivoted when it is ready; of any other job, an
+        intermediate commit for example, the end is waited for. So the program need not know which
+        it is. Returns `Outcome.PIVOTED`, or `COMPLETED` of a job that switches no disk.
+
+        The pivot is that of `pivot()`, shared with its callers, and so are the errors; but a kind
+        that has no pivot is none, and a `COMPLETED` of which it is unknown whether it has switched
+        the disk is a `JobEnded` that says so. A job of any kind that is paused, or pending, is
+        `Stalled`. `released` as in `pivot()`.
+        """
+        return await self._wait(self._ask_finish(released, timeout))
 
     @overload
     async def abort(
@@ -260,6 +306,7 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: Literal[True] = True,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome: ...
@@ -270,6 +317,7 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: bool,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome | None: ...
@@ -279,6 +327,7 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: bool = True,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome | None:
@@ -289,14 +338,15 @@ class Job(JobBase):
         that is then what is returned. Aborting what is over returns its outcome.
 
         With `wait=False` it returns as soon as QEMU has accepted, with None if the job still goes
-        on: `done()` waits for the end. With `force_after`, in seconds, an abort that is not over by
-        then is forced. QEMU accepts in milliseconds, but the end can take as long as a hanging
-        flush: set a timeout.
+        on: `done()` waits for the end. With `released` it returns when QEMU has let go of the job's
+        nodes as well, as `done(released=True)`, and raises what that raises. With `force_after`, in
+        seconds, an abort that is not over by then is forced. QEMU accepts in milliseconds, but the
+        end can take as long as a hanging flush: set a timeout.
 
         Raises `Stalled` (soft abort of a paused or stopped job: QEMU refuses that), `Refused`,
         `StateError` (soft and `wait=False` while a pivot is under way), `JobLost`, `Timeout`.
         """
-        return await self._wait(self._ask_abort(force, wait, force_after, timeout))
+        return await self._wait(self._ask_abort(force, wait, released, force_after, timeout))
 
     async def pause(self, *, timeout: float | None = None) -> None:
         """Pauses the job; returns when QEMU has accepted."""
@@ -407,13 +457,18 @@ class Group(GroupBase[Job]):
         return await self._wait(self._ask_pivot(timeout))
 
     async def abort(
-        self, *, force: bool = False, wait: bool = True, timeout: float | None = None
+        self,
+        *,
+        force: bool = False,
+        wait: bool = True,
+        released: bool = False,
+        timeout: float | None = None,
     ) -> tuple[Outcome | None, ...]:
         """Aborts all and says how each really ended, in their order. As `Job.abort()`.
 
         With `wait=False` it returns when QEMU has accepted all, with None for those that go on.
         """
-        return await self._wait(self._ask_abort(force, wait, timeout))
+        return await self._wait(self._ask_abort(force, wait, released, timeout))
 
 
 class Monitor(MonitorBase):
@@ -440,7 +495,10 @@ class Monitor(MonitorBase):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; all that waits on it gets `Closed`. May be called again."""
+        """Closes the connection; all that waits on it gets `Closed`. May be called again.
+
+        It never waits for QEMU: what QEMU still owes, the library's thread receives later.
+        """
         if not self._is_of_parent():
             await self._wait(self._ask_close())
 
@@ -592,18 +650,21 @@ class Monitor(MonitorBase):
         """All jobs QEMU knows of now, whoever started them."""
         return await self._wait(self._ask_jobs(timeout))
 
-    def events(self) -> Stream[Event]:
-        """Every event of this QEMU from now on:
+    def events(self, *names: str) -> Stream[Event]:
+        """Every event of this QEMU from now on, or those of the given names:
 
-            async for event in monitor.events():
+            async for event in monitor.events("SHUTDOWN", "DEVICE_DELETED"):
                 print(event.name, event.data)
+
+        With names, which are spelt as QEMU does, all other events take no room: none of those that
+        are named is lost because of them. A name that this QEMU does not have is never seen.
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
         connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
         and the beginning of the next are events of another `Event.kind`, without a name.
         """
         what = f"events of {self.uri}"
-        return Stream(what, self, self._context, self._open_watch, EventReader())
+        return Stream(what, self, self._context, lambda: self._open_watch(names), EventReader())
 
     def watch_jobs(self, progress: float | None = None) -> Stream[JobChange[Job]]:
         """All jobs of this QEMU, whoever started them: those that it has already, then those to

@@ -299,6 +299,7 @@ def take_error(future: _core.bj_future) -> Error:
         _core.future_text(future),
         _core.future_error_class(future),
         make_outcome(_core.future_outcome(future)),
+        _core.future_cause(future),
     )
 
 

@@ -156,7 +156,19 @@ class JobFailed(Error):
 
 
 class JobLost(Error):
-    """How the job ended is unknown; the text says why."""
+    """How the job ended is unknown; the text says why.
+
+    If the reason is that the monitor's connection has ended for good, it also is what
+    `Monitor.closed()` returns: a `Disconnected` or a `ProtocolError`.
+    """
+
+
+class JobLostDisconnected(JobLost, Disconnected):
+    """The job was lost with its connection."""
+
+
+class JobLostProtocolError(JobLost, ProtocolError):
+    """The job was lost with its connection, whose peer sent what is not QMP."""
 
 
 class JobEnded(Error):
@@ -183,12 +195,22 @@ _CLASSES: dict[ErrorCode, type[Error]] = {
 }
 
 
+_LOST_CLASSES: dict[int, type[Error]] = {
+    ErrorCode.DISCONNECTED: JobLostDisconnected,
+    ErrorCode.PROTOCOL: JobLostProtocolError,
+}
+
+
 def make_error(
-    code: int, text: str = "", error_class: str = "", outcome: Outcome | None = None
+    code: int,
+    text: str = "",
+    error_class: str = "",
+    outcome: Outcome | None = None,
+    cause: int = _core.OK,
 ) -> Error:
-    """The exception for an error code of the C library."""
+    """The exception for an error code of the C library, and for what caused it."""
     known = ErrorCode(code)
-    return _CLASSES.get(known, Error)(
+    return _LOST_CLASSES.get(cause, _CLASSES.get(known, Error))(
         text or _core.error_text(code), code=known, error_class=error_class, outcome=outcome
     )
 

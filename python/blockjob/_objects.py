@@ -7,7 +7,7 @@ A method `_ask_...` asks; the front-end's method of that name waits for the answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import _core
@@ -183,15 +183,22 @@ class MonitorBase:
         """After a fork(): then it is the parent's to close."""
         return self._why_not_open() == _core.E_FORKED
 
-    def _open_watch(self) -> _core.bj_watch:
-        return _opened(_core.monitor_watch(self._handle))
+    def _open_watch(self, names: Sequence[str]) -> _core.bj_watch:
+        answer = checked(lambda: _core.monitor_watch_events(self._handle, names))
+        if answer[0] == _core.E_INVAL:
+            raise InvalidArgument("events() takes up to 1,024 names, none of which is empty")
+        return _opened(answer)
 
     def _open_jobs_watch(self, progress: float | None) -> _core.bj_watch:
         return _opened(_core.monitor_watch_jobs(self._handle, _interval(progress)))
 
 
 class JobBase:
-    """One run of one block job. The same run is equal to itself however often it was attached."""
+    """One run of one block job.
+
+    Two are equal (`==`) if they are the same run, however the program came to them: started,
+    attached to, or out of `JobChange.job`.
+    """
 
     def __init__(self, handle: _core.bj_job) -> None:
         self._handle = handle
@@ -266,20 +273,37 @@ class JobBase:
         limit = milliseconds(timeout)
         return Call(lambda: _core.job_done(self._handle, flags, limit), take_outcome)
 
-    def _ask_pivot(self, only_if_ready: bool, timeout: float | None) -> Call[Outcome]:
+    def _ask_pivot(
+        self, only_if_ready: bool, wait: bool, released: bool, timeout: float | None
+    ) -> Call[Outcome | None]:
+        _check_until(wait, released)
         flags = _core.PIVOT_ONLY_IF_READY if only_if_ready else _core.PIVOT_WAIT_READY
+        flags |= 0 if wait else _core.PIVOT_ASYNC
+        flags |= _core.PIVOT_RELEASED if released else 0
         limit = milliseconds(timeout)
-        return Call(lambda: _core.job_pivot(self._handle, flags, limit), take_outcome)
+        return Call(lambda: _core.job_pivot(self._handle, flags, limit), take_outcome_so_far)
+
+    def _ask_finish(self, released: bool, timeout: float | None) -> Call[Outcome]:
+        flags = _core.FINISH_RELEASED if released else _core.FINISH_OVER
+        limit = milliseconds(timeout)
+        return Call(lambda: _core.job_finish(self._handle, flags, limit), take_outcome)
 
     def _ask_abort(
-        self, force: bool, wait: bool, force_after: float | None, timeout: float | None
+        self,
+        force: bool,
+        wait: bool,
+        released: bool,
+        force_after: float | None,
+        timeout: float | None,
     ) -> Call[Outcome | None]:
         limit = milliseconds(timeout)
-        flags = _abort_flags(force, wait)
+        flags = _abort_flags(force, wait, released)
         if force_after is None:
             return Call(lambda: _core.job_abort(self._handle, flags, limit), take_outcome_so_far)
-        if force or not wait:
-            raise InvalidArgument("force_after goes with neither force=True nor wait=False")
+        if force or released or not wait:
+            raise InvalidArgument(
+                "force_after goes with none of force=True, wait=False and released=True"
+            )
         delay = milliseconds(force_after, "force_after")
         return Call(
             lambda: _core.job_abort_escalate(self._handle, delay, limit), take_outcome_so_far
@@ -376,9 +400,9 @@ class GroupBase(Generic[J]):
         return self._call(lambda: _core.group_pivot(self._handle, limit), take_outcome)
 
     def _ask_abort(
-        self, force: bool, wait: bool, timeout: float | None
+        self, force: bool, wait: bool, released: bool, timeout: float | None
     ) -> Call[tuple[Outcome | None, ...]]:
-        flags = _abort_flags(force, wait)
+        flags = _abort_flags(force, wait, released)
         limit = milliseconds(timeout)
         return self._call(
             lambda: _core.group_abort(self._handle, flags, limit), self._take_outcomes
@@ -445,6 +469,13 @@ def _done_flags(released: bool) -> int:
     return _core.DONE_RELEASED if released else _core.DONE_OVER
 
 
-def _abort_flags(force: bool, wait: bool) -> int:
+def _abort_flags(force: bool, wait: bool, released: bool) -> int:
+    _check_until(wait, released)
     flags = _core.ABORT_FORCE if force else _core.ABORT_SOFT
-    return flags if wait else flags | _core.ABORT_ASYNC
+    flags |= 0 if wait else _core.ABORT_ASYNC
+    return flags | _core.ABORT_RELEASED if released else flags
+
+
+def _check_until(wait: bool, released: bool) -> None:
+    if released and not wait:
+        raise InvalidArgument("released=True waits for the end: it does not go with wait=False")

@@ -32,7 +32,7 @@ J = TypeVar("J")
 def _after(lagged: _core._Record, record: _core._Record) -> _core._Record:
     """The record, with what was lost before it."""
     lost, lost_ends = record[4] + lagged[4], record[12] + lagged[12]
-    return *record[:4], lost, *record[5:12], lost_ends, record[13]
+    return *record[:4], lost, *record[5:12], lost_ends, *record[13:]
 
 
 class Reader(Generic[T]):
@@ -125,7 +125,7 @@ class JobsReader(MonitorReader[JobChange[J]]):
 
     def _read(self, record: _core._Record) -> JobChange[J] | None:
         _, kind, error, outcome, lost, _, _, timestamp_us, _, text, *_ = record
-        handle, sequence, lost_ends, started = record[10:]
+        handle, sequence, lost_ends, started, cause = record[10:]
         if kind == _core.RECORD_CLOSED:
             self._end(error, text)
         make_job = self._make_job
@@ -138,7 +138,7 @@ class JobsReader(MonitorReader[JobChange[J]]):
             _core.job_type(handle),
             started,
             how,
-            make_error(error, text, outcome=how) if error else None,
+            make_error(error, text, outcome=how, cause=cause) if error else None,
             text,
             _progress(record) if kind == _core.RECORD_PROGRESS else None,
             timestamp_us / 1e6,
@@ -167,7 +167,7 @@ class RecordReader(Reader[Record]):
             current,
             total,
             how,
-            make_error(error, text, outcome=how) if error else None,
+            make_error(error, text, outcome=how, cause=record[14]) if error else None,
             text,
             lost,
             timestamp_us / 1e6,

@@ -200,8 +200,38 @@ class Job(JobBase):
     def done(self, *, released: bool = False, timeout: float | None = None) -> Outcome:
         return self._wait(self._ask_done(released, timeout))
 
-    def pivot(self, *, only_if_ready: bool = False, timeout: float | None = None) -> Outcome:
-        return self._wait(self._ask_pivot(only_if_ready, timeout))
+    @overload
+    def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: Literal[True] = True,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome: ...
+
+    @overload
+    def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: bool,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome | None: ...
+
+    def pivot(
+        self,
+        *,
+        only_if_ready: bool = False,
+        wait: bool = True,
+        released: bool = False,
+        timeout: float | None = None,
+    ) -> Outcome | None:
+        return self._wait(self._ask_pivot(only_if_ready, wait, released, timeout))
+
+    def finish(self, *, released: bool = False, timeout: float | None = None) -> Outcome:
+        return self._wait(self._ask_finish(released, timeout))
 
     @overload
     def abort(
@@ -209,6 +239,7 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: Literal[True] = True,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome: ...
@@ -219,6 +250,7 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: bool,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome | None: ...
@@ -228,10 +260,11 @@ class Job(JobBase):
         *,
         force: bool = False,
         wait: bool = True,
+        released: bool = False,
         force_after: float | None = None,
         timeout: float | None = None,
     ) -> Outcome | None:
-        return self._wait(self._ask_abort(force, wait, force_after, timeout))
+        return self._wait(self._ask_abort(force, wait, released, force_after, timeout))
 
     def pause(self, *, timeout: float | None = None) -> None:
         self._wait(self._ask_pause(timeout))
@@ -309,9 +342,14 @@ class Group(GroupBase[Job]):
         return self._wait(self._ask_pivot(timeout))
 
     def abort(
-        self, *, force: bool = False, wait: bool = True, timeout: float | None = None
+        self,
+        *,
+        force: bool = False,
+        wait: bool = True,
+        released: bool = False,
+        timeout: float | None = None,
     ) -> tuple[Outcome | None, ...]:
-        return self._wait(self._ask_abort(force, wait, timeout))
+        return self._wait(self._ask_abort(force, wait, released, timeout))
 
 
 @_documented_as(_asyncio.Monitor)
@@ -416,18 +454,23 @@ class Monitor(MonitorBase):
     def jobs(self, *, timeout: float | None = 60.0) -> list[JobInfo]:
         return self._wait(self._ask_jobs(timeout))
 
-    def events(self) -> Stream[Event]:
-        """Every event of this QEMU from now on:
+    def events(self, *names: str) -> Stream[Event]:
+        """Every event of this QEMU from now on, or those of the given names:
 
-            for event in monitor.events():
+            for event in monitor.events("SHUTDOWN", "DEVICE_DELETED"):
                 print(event.name, event.data)
+
+        With names, which are spelt as QEMU does, all other events take no room: none of those that
+        are named is lost because of them. A name that this QEMU does not have is never seen.
 
         It ends when the monitor is closed, and raises `Disconnected` or `ProtocolError` when the
         connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
         and the beginning of the next are events of another `Event.kind`, without a name.
         """
         what = f"events of {self.uri}"
-        return Stream(what, self, self._context.handle, self._open_watch, EventReader())
+        return Stream(
+            what, self, self._context.handle, lambda: self._open_watch(names), EventReader()
+        )
 
     def watch_jobs(self, progress: float | None = None) -> Stream[JobChange[Job]]:
         """All jobs of this QEMU, whoever started them: those that it has already, then those to

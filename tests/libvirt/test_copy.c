@@ -47,6 +47,32 @@ static void b31_a_pivot_waits_for_ready(void **state)
     assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "copy"));
 }
 
+static void w09_an_async_pivot_is_done_when_libvirt_has_accepted(void **state)
+{
+    world *w = *state;
+    bj_job *job = halted_copy(w, "copy");
+    bj_future *async = hold(w, bj_job_pivot(job, BJ_PIVOT_ASYNC, BJ_TIMEOUT_NONE));
+    assert_false(bj_future_is_done(async));
+
+    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
+    answers(async, BJ_OK);
+    expect_end(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "copy"));
+}
+
+static void w09_a_copy_is_finished(void **state)
+{
+    world *w = *state;
+    bj_job *job = copy_vda(w, "copy");
+    expect_end(w, bj_job_finish(job, BJ_FINISH_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    assert_string_equal(source_of(w, w->domain, "vda"), image_path(w, "copy"));
+    job = copy_vda(w, "next"); /* the disk is free again */
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    expect_end(w, bj_job_abort(job, BJ_ABORT_RELEASED, BJ_TIMEOUT_NONE), BJ_OK,
+               aborted_when_ready());
+}
+
 static void b32_pivots_at_once_share_one(void **state)
 {
     world *w = *state;
@@ -324,6 +350,8 @@ int main(void)
         DOMAIN_TEST(b20_each_run_on_a_disk_has_its_own_outcome),
         DOMAIN_TEST(b23_progress_is_not_ready),
         DOMAIN_TEST(b31_a_pivot_waits_for_ready),
+        DOMAIN_TEST(w09_an_async_pivot_is_done_when_libvirt_has_accepted),
+        DOMAIN_TEST(w09_a_copy_is_finished),
         DOMAIN_TEST(b32_pivots_at_once_share_one),
         DOMAIN_TEST(b34_pivot_and_abort_at_once_tell_the_truth),
         DOMAIN_TEST(b35_repeated_aborts_are_harmless),

@@ -29,6 +29,7 @@ static void all_are_lost(world *w, bj_job *job, waits all)
 {
     ends(all.ready, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.done, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
+    assert_int_equal(bj_future_cause(all.done), BJ_E_DISCONNECTED);
     ends(all.released, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     ends(all.pivot, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
     answers(all.closed, BJ_E_DISCONNECTED);

@@ -80,9 +80,14 @@ const (
 	DoneReleased     = C.BJ_DONE_RELEASED
 	PivotWaitReady   = C.BJ_PIVOT_WAIT_READY
 	PivotOnlyIfReady = C.BJ_PIVOT_ONLY_IF_READY
+	PivotAsync       = C.BJ_PIVOT_ASYNC
+	PivotReleased    = C.BJ_PIVOT_RELEASED
+	FinishOver       = C.BJ_FINISH_OVER
+	FinishReleased   = C.BJ_FINISH_RELEASED
 	AbortSoft        = C.BJ_ABORT_SOFT
 	AbortForce       = C.BJ_ABORT_FORCE
 	AbortAsync       = C.BJ_ABORT_ASYNC
+	AbortReleased    = C.BJ_ABORT_RELEASED
 
 	TransactionEach    = C.BJ_TRANSACTION_EACH
 	TransactionGrouped = C.BJ_TRANSACTION_GROUPED
@@ -130,6 +135,7 @@ func (r Record) Job() Job           { return Job(r.record.job) }
 func (r Record) Sequence() uint64   { return uint64(r.record.sequence) }
 func (r Record) LostEnds() uint64   { return uint64(r.record.lost_ends) }
 func (r Record) Started() bool      { return bool(r.record.started) }
+func (r Record) Cause() int         { return int(r.record.cause) }
 
 const batchSize = 128
 
@@ -157,6 +163,24 @@ func (b Batch) Record(i int) Record {
 // Free gives the memory back.
 func (b Batch) Free() {
 	C.free(unsafe.Pointer(b.records))
+}
+
+// WatchEvents is bj_monitor_watch_events.
+func WatchEvents(monitor Monitor, names []string, watch *Watch) int {
+	array := (*[1 << 20]*C.char)(C.calloc(C.size_t(len(names)+1), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
+	if array == nil {
+		return ENomem
+	}
+	for i, name := range names {
+		array[i] = C.CString(name)
+	}
+	code := C.bj_monitor_watch_events((*C.bj_monitor)(monitor), &array[0], C.size_t(len(names)),
+		(**C.bj_watch)(unsafe.Pointer(watch)))
+	for i := range names {
+		C.free(unsafe.Pointer(array[i]))
+	}
+	C.free(unsafe.Pointer(array))
+	return int(code)
 }
 
 // WatchJobs is MonitorWatchJobs with the options one by one.
