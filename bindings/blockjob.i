@@ -33,6 +33,12 @@
 %ignore bj_future_on_done;
 %ignore bj_watch_closure;
 %ignore bj_watch_on_record;
+%ignore bj_trace_fn;
+%ignore bj_monitor_set_trace;
+
+/* Each language has its own way to say the options, and reads a trace as a watch. */
+%ignore bj_connect_options;
+%ignore bj_monitor_connect_with;
 
 /* Records are read, never written. */
 %immutable;

@@ -23,12 +23,14 @@ import (
 type Monitor struct {
 	hub     *hub
 	uri     string
+	name    string
 	version string
 	end     *ending        // of the connection
 	token   uint64         // under which the hub has the end
 	closing chan struct{}  // closed by Close
 	streams sync.WaitGroup // their goroutines
 	gone    chan struct{}  // closed when nothing of it is left
+	tracer  *tracer        // nil without a trace
 
 	mu     sync.RWMutex // held for the moment that the handle is used
 	handle core.Monitor // nil once closed
@@ -79,9 +81,39 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
-	return dial(ctx, "connecting to "+uri, options, func(library core.Ctx, timeout int64) core.Future {
-		return core.MonitorConnect(library, uri, timeout)
+	return dial(ctx, "connecting to "+uri, options, func(h *hub, d *dialing) (core.Future, *tracer, error) {
+		wait, timeout := d.times(ctx)
+		var trace *core.Watch
+		if d.trace != nil {
+			trace = new(core.Watch)
+		}
+		flags := core.TracePlain
+		if d.mask {
+			flags = core.TraceMasked
+		}
+		future := core.ConnectWith(h.ctx, uri, d.name, wait, trace, flags, timeout)
+		if trace == nil || *trace == nil {
+			return future, nil, nil
+		}
+		return future, h.startTracer(*trace, d.trace), nil
 	})
+}
+
+// times are how long the library is to wait for the peer, and then to connect. Both end with the context.
+func (d *dialing) times(ctx context.Context) (waitMS, timeoutMS int64) {
+	rest := timeout(ctx, core.TimeoutDefault)
+	wait := milliseconds(d.wait)
+	switch {
+	case d.wait == 0:
+		return 0, rest
+	case d.wait == Forever && rest == core.TimeoutDefault:
+		return core.TimeoutNone, core.TimeoutNone
+	case rest == core.TimeoutDefault:
+		return wait, rest
+	case wait >= rest:
+		return core.TimeoutNone, rest
+	}
+	return wait, rest - wait
 }
 
 // DialDomain connects as Dial does, to a domain that the program already has. The pointer is C's
@@ -102,13 +134,16 @@ func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOptio
 	if domain == nil {
 		return nil, invalid("DialDomain needs a domain, not nil")
 	}
-	return dial(ctx, "connecting to a domain", options, func(library core.Ctx, timeout int64) core.Future {
-		return core.MonitorConnectDomain(library, domain, timeout)
+	return dial(ctx, "connecting to a domain", options, func(h *hub, d *dialing) (core.Future, *tracer, error) {
+		if d.wait != 0 || d.name != "" || d.trace != nil {
+			return nil, nil, invalid("WithWait, WithName and WithTrace are for Dial, not for DialDomain")
+		}
+		return core.MonitorConnectDomain(h.ctx, domain, timeout(ctx, core.TimeoutDefault)), nil, nil
 	})
 }
 
-// A connecting asks the library for a monitor.
-type connecting func(library core.Ctx, timeout int64) core.Future
+// A connecting asks the library for a monitor, and begins its trace.
+type connecting func(h *hub, d *dialing) (core.Future, *tracer, error)
 
 func dial(ctx context.Context, what string, options []DialOption, connect connecting) (*Monitor, error) {
 	if err := begin(ctx, what); err != nil {
@@ -128,7 +163,7 @@ func dial(ctx context.Context, what string, options []DialOption, connect connec
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.dial(ctx, what, connect)
+	m, err := h.dial(ctx, what, &d, connect)
 	if err != nil {
 		h.leave()
 		return nil, err
@@ -142,10 +177,25 @@ func dial(ctx context.Context, what string, options []DialOption, connect connec
 	return m, nil
 }
 
-func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monitor, error) {
-	f := h.await(connect(h.ctx, timeout(ctx, core.TimeoutDefault)), what, nil)
+func (h *hub) dial(ctx context.Context, what string, d *dialing, connect connecting) (*Monitor, error) {
+	future, tracer, err := connect(h, d)
+	if err != nil {
+		return nil, err
+	}
+	f := h.await(future, what, nil)
 	defer f.free()
 
+	m, err := h.join(ctx, f)
+	if err != nil {
+		tracer.stop()
+		return nil, err
+	}
+	m.tracer = tracer
+	return m, nil
+}
+
+// join waits for a connection, and makes a Monitor of it.
+func (h *hub) join(ctx context.Context, f *future) (*Monitor, error) {
 	if _, err := f.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -157,6 +207,7 @@ func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monit
 		handle:  core.FutureMonitor(f.handle),
 	}
 	m.uri = core.String(core.MonitorUri(m.handle))
+	m.name = core.String(core.MonitorName(m.handle))
 	m.version = core.String(core.MonitorQemuVersion(m.handle))
 
 	over := core.MonitorClosed(m.handle)
@@ -195,6 +246,14 @@ func (m *Monitor) URI() string {
 		return ""
 	}
 	return m.uri
+}
+
+// Name returns the name of WithName, or the URI.
+func (m *Monitor) Name() string {
+	if m == nil {
+		return ""
+	}
+	return m.name
 }
 
 // QEMUVersion returns the version of the greeting, as "7.2.22"; for display: never decide by it. It is ""
@@ -245,9 +304,9 @@ func (m *Monitor) SetReconnect(giveUpAfter time.Duration) error {
 	return m.use(func(handle core.Monitor) error {
 		code := core.MonitorSetReconnect(handle, limit)
 		if Code(code) == ErrInvalid {
-			return invalid("a connection of " + m.uri + " can't be made again")
+			return invalid("a connection of " + m.name + " can't be made again")
 		}
-		return check("reconnecting to "+m.uri, code)
+		return check("reconnecting to "+m.name, code)
 	})
 }
 
@@ -324,6 +383,7 @@ func (m *Monitor) beginClose() core.Monitor {
 func (m *Monitor) endClose(handle core.Monitor) {
 	m.streams.Wait()
 	<-m.end.done
+	m.tracer.stop()
 	core.MonitorUnref(handle)
 	m.hub.leave()
 	close(m.gone)

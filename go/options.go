@@ -39,6 +39,10 @@ type limits [core.LimitCount]uint64
 type dialing struct {
 	limits    limits
 	reconnect time.Duration
+	wait      time.Duration
+	name      string
+	trace     func(TraceLine)
+	mask      bool
 }
 
 // A DialOption configures the monitor that Dial makes.
@@ -68,6 +72,60 @@ func WithReconnect(giveUpAfter time.Duration) DialOption {
 			return invalid("WithReconnect needs a time that is not negative")
 		}
 		d.reconnect = giveUpAfter
+		return nil
+	}
+}
+
+// WithWait makes Dial wait for a peer that is not there yet, for d or as long as its context lasts: a socket that does not
+// exist or that nobody listens on, a libvirtd that does not run, a domain that libvirt does not know or that does not run.
+// Connecting then has the rest of the context's time, or else 10 seconds. What waiting does not mend (a bad address, no
+// permission, no QMP) fails at once. Forever waits as long as the context lasts.
+//
+// Error of Dial: ErrConnect, with what was waited for and how long; where the context ends first, ErrTimeout. ErrInvalid
+// for "fd:N" and DialDomain, which are there or not, or for a negative time.
+func WithWait(d time.Duration) DialOption {
+	return func(o *dialing) error {
+		if d < 0 {
+			return invalid("WithWait needs a time that is not negative")
+		}
+		o.wait = d
+		return nil
+	}
+}
+
+// WithName gives the monitor a name, which errors and traces have beside its address: "fd:7" says little. At most 200
+// bytes of UTF-8; not with DialDomain.
+func WithName(name string) DialOption {
+	return func(o *dialing) error {
+		if err := isText("the name", name); err != nil {
+			return err
+		}
+		o.name = name
+		return nil
+	}
+}
+
+// WithTrace has each line that goes over the wire handed to a function, from QEMU's greeting on, in order. It is called by
+// one goroutine of its own, a moment after the line, and must not close the monitor: Close waits for it. While
+// it is busy, sixteen times LimitWatchRing lines are kept; the next line counts those that were lost. A monitor that
+// reconnects is traced through it.
+//
+// Error of Dial: ErrUnsupported for a libvirt domain, whose wire is libvirt's; ErrInvalid with DialDomain.
+func WithTrace(trace func(TraceLine)) DialOption {
+	return func(o *dialing) error {
+		if trace == nil {
+			return invalid("WithTrace needs a function, not nil")
+		}
+		o.trace = trace
+		return nil
+	}
+}
+
+// WithSecretsMasked makes a trace have *** instead of passwords, the data of secret objects and the like: blockjob.h
+// has the list.
+func WithSecretsMasked() DialOption {
+	return func(o *dialing) error {
+		o.mask = true
 		return nil
 	}
 }

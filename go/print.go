@@ -86,7 +86,8 @@ func (j *Job) GoString() string {
 	return j.String()
 }
 
-// String returns the monitor as "monitor unix:/run/vm1.qmp (QEMU 7.2.22)", and why it is over if it is.
+// String returns the monitor as "monitor unix:/run/vm1.qmp (QEMU 7.2.22)", with its name before the URI if it has one, and
+// why it is over if it is.
 func (m *Monitor) String() string {
 	if m == nil || m.end == nil {
 		return "no monitor"
@@ -95,7 +96,11 @@ func (m *Monitor) String() string {
 	if version != "" {
 		version = "QEMU " + version
 	}
-	return titled("monitor "+m.uri, version, words(m.Err()))
+	what := "monitor " + m.uri
+	if m.name != m.uri {
+		what = "monitor " + m.name + " " + m.uri
+	}
+	return titled(what, version, words(m.Err()))
 }
 
 // GoString returns what String does: "%#v" would read what others write.

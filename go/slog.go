@@ -42,9 +42,15 @@ func (j *Job) LogValue() slog.Value {
 	)
 }
 
-// LogValue returns the monitor's uri, the version of its QEMU, and why it is over if it is: error.
+// LogValue returns the monitor's name, if it has one of its own, and uri, the version of its QEMU, and why it is over if it
+// is: error.
 func (m *Monitor) LogValue() slog.Value {
+	name := m.Name()
+	if name == m.URI() {
+		name = ""
+	}
 	return group(
+		slog.String("name", name),
 		slog.String("uri", m.URI()),
 		slog.String("qemu", m.QEMUVersion()),
 		slog.String("error", words(m.Err())),
@@ -137,6 +143,17 @@ func (c JobChange) LogValue() slog.Value {
 		all = append(all, slog.Any("outcome", c.Outcome))
 	}
 	return group(all...)
+}
+
+// LogValue returns the monitor's name, whether the line was sent, its text, the time, and how many were lost before.
+func (l TraceLine) LogValue() slog.Value {
+	return group(
+		slog.String("name", l.Name),
+		slog.Bool("sent", l.Sent),
+		slog.String("text", l.Text),
+		slog.Time("line_time", l.Time),
+		slog.Uint64("lost", l.Lost),
+	)
 }
 
 // group leaves out what is not known.

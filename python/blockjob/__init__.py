@@ -78,6 +78,7 @@ from ._records import (
     RecordKind,
     Timeline,
 )
+from ._trace import TraceLine
 
 __version__ = _version()
 
@@ -116,6 +117,7 @@ __all__ = [
     "Stream",
     "Timeline",
     "Timeout",
+    "TraceLine",
     "Unsupported",
     "UsageError",
     "connect",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import functools
 import json
 import math
@@ -16,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from typing import TextIO
 
 from . import (
     Error,
@@ -29,6 +31,7 @@ from . import (
     Record,
     RecordKind,
     Timeout,
+    TraceLine,
     __version__,
     sync,
 )
@@ -99,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[argparse.Namespace], int], what: str) -> _Command:
         command: _Command = commands.add_parser(name, help=what, description=what)
         command.add_argument("uri", metavar="URI", help="QEMU's monitor, or libvirt's domain")
+        what = "wait so long for a monitor, libvirtd or domain that is not there yet"
+        command.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=what)
+        what = "write all that goes over QEMU's wire to a file, but no secrets"
+        command.add_argument("--trace", type=_new_file, metavar="FILE", help=what)
         command.set_defaults(run=run)
         return command
 
@@ -155,6 +162,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _new_file(path: str) -> TextIO:
+    try:
+        return open(path, "w", buffering=1, errors="backslashreplace")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"can't write {path}: {error.strerror}") from None
+
+
 def _delay(text: str) -> float:
     seconds = _seconds(text)
     if seconds == 0:
@@ -166,7 +180,7 @@ def _delay(text: str) -> float:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    with _connect(arguments.uri, _CONNECT) as monitor:
+    with _connect(arguments, _Limit(None)) as monitor:
         jobs = monitor.jobs()
     if arguments.json:
         print(json.dumps([job._asdict() for job in jobs], indent=2))
@@ -176,7 +190,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    with _connect(arguments.uri, _CONNECT) as monitor, monitor.events() as events:
+    with _connect(arguments, _Limit(None)) as monitor, monitor.events() as events:
         for event in events:
             line = {"event": event.name, "data": event.data, "timestamp": event.timestamp}
             lost = {"lost": event.lost} if event.lost else {}
@@ -188,7 +202,7 @@ def _with_job(run: _JobCommand, arguments: argparse.Namespace) -> int:
     """What is done to one job; how that ends otherwise than asked is told here."""
     limit = _Limit(getattr(arguments, "timeout", None))
     try:
-        with _connect(arguments.uri, limit.within(_CONNECT)) as monitor:
+        with _connect(arguments, limit) as monitor:
             job = monitor.attach(arguments.job, timeout=limit.within(_ATTACH))
             arguments.timeout = limit.rest()
             try:
@@ -216,6 +230,11 @@ class _Limit:
         """Of a step that has a limit of its own. 0 asks for what is true now, which nobody can say
         without a connection, so it leaves those as they are."""
         return min(seconds, self.rest()) if self._seconds else seconds
+
+    def for_connecting(self, wait: float) -> tuple[float, float]:
+        """How long to wait for what is not there yet, and to connect then."""
+        rest = self.rest() if self._seconds else math.inf
+        return (math.inf, rest) if wait >= rest else (wait, min(_CONNECT, rest - wait))
 
     def has_passed(self) -> bool:
         return self.rest() < 0.01  # the clocks of two threads
@@ -251,9 +270,18 @@ def _abort(job: sync.Job, arguments: argparse.Namespace) -> int:
     return _tell_end(job, _ABORTED)
 
 
-def _connect(uri: str, timeout: float) -> sync.Monitor:
+def _connect(arguments: argparse.Namespace, limit: _Limit) -> sync.Monitor:
+    wait, timeout = limit.for_connecting(arguments.wait)
+    trace = None if arguments.trace is None else functools.partial(_write_line, arguments.trace)
     with _without_stderr():
-        return sync.connect(uri, timeout=timeout)
+        return sync.connect(
+            arguments.uri, timeout=timeout, wait=wait, trace=trace, mask_secrets=True
+        )
+
+
+def _write_line(file: TextIO, line: TraceLine) -> None:
+    when = datetime.datetime.fromtimestamp(line.time).isoformat(" ", "microseconds")
+    print(when, line, file=file)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from ._calls import (
     Inbox,
     LibvirtDomain,
     Limits,
+    Options,
     ask_connect,
     make_limits,
     new_context,
@@ -34,6 +35,7 @@ from ._streams import (
     RecordReader,
     StreamBase,
 )
+from ._trace import Trace, Tracer
 
 T = TypeVar("T")
 
@@ -478,10 +480,13 @@ class Monitor(MonitorBase):
     are let go. Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
     """
 
-    def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
+    def __init__(
+        self, context: _Context, handle: _core.bj_monitor, tracer: _LoopTracer | None = None
+    ) -> None:
         super().__init__(handle)
         self._context = context
         self._wait = context.wait
+        self._tracer = tracer
 
     async def __aenter__(self) -> Monitor:
         return self
@@ -501,6 +506,8 @@ class Monitor(MonitorBase):
         """
         if not self._is_of_parent():
             await self._wait(self._ask_close())
+            if self._tracer is not None:
+                self._tracer.catch_up()
 
     async def aclose(self) -> None:
         """The same as `close()`, for `contextlib.aclosing()`."""
@@ -663,7 +670,7 @@ class Monitor(MonitorBase):
         connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
         and the beginning of the next are events of another `Event.kind`, without a name.
         """
-        what = f"events of {self.uri}"
+        what = f"events of {self.name}"
         return Stream(what, self, self._context, lambda: self._open_watch(names), EventReader())
 
     def watch_jobs(self, progress: float | None = None) -> Stream[JobChange[Job]]:
@@ -691,9 +698,30 @@ class Monitor(MonitorBase):
         `Limit.POLL` while such a stream is open: a job that begins and ends in between appears with
         its end, if that is reported.
         """
-        what = f"jobs of {self.uri}"
+        what = f"jobs of {self.name}"
         reader = JobsReader(partial(Job, self))
         return Stream(what, self, self._context, lambda: self._open_jobs_watch(progress), reader)
+
+
+class _LoopTracer(Tracer):
+    """Calls the program on the thread of its event loop."""
+
+    def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        contextvars.Context().run(self._loop.add_reader, self._inbox.fd, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Hands on what there is now."""
+        if not self.over:
+            self._hand_on()
+            if self.over:
+                self._loop.remove_reader(self._inbox.fd)
+
+    def close(self) -> None:
+        """The same, and the end."""
+        self.catch_up()
+        if self._watch is not None:
+            _core.watch_close(self._watch)
 
 
 class Connecting(Coroutine[Any, Any, Monitor]):
@@ -739,6 +767,10 @@ def connect(
     timeout: float | None = 10.0,
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
+    wait: float | None = None,
+    name: str | None = None,
+    trace: Trace | None = None,
+    mask_secrets: bool = False,
 ) -> Connecting:
     """Connects to a QEMU or to a libvirt domain:
 
@@ -773,18 +805,50 @@ def connect(
     that is the program's own ("fd:N", a `virDomain`) can't be: `InvalidArgument`. `limits` are
     those of this monitor, by `Limit`; monitors of the same limits share a thread.
 
+    With `wait`, a peer that is not there yet is waited for, for so many seconds: a socket that does
+    not exist or that nobody listens on, a libvirtd that does not run, a domain that libvirt does
+    not know or that does not run. `timeout` is for the connecting after that; `math.inf` waits for
+    as long as `timeout` lasts. Then `ConnectError` says what was waited for, and how long. What
+    waiting does not mend (a bad address, no permission, no QMP) is raised at once.
+
+    Errors and logs call the monitor by its `name`, beside its address; "fd:7" says little.
+
+    With `trace`, each line that goes over the wire is handed to a function, as a `TraceLine`, from
+    the greeting on, or written to a `logging.Logger` at DEBUG:
+
+        monitor = await blockjob.connect(uri, name="vm1", trace=logging.getLogger("qmp"))
+
+    The function is called on the event loop's thread, in order, a moment after the line; by
+    `close()`, for the last of them. What it raises is logged, by the logger "blockjob". While the
+    loop is busy, sixteen times `Limit.WATCH_RING` lines are kept, and the next line counts what was
+    lost. With `mask_secrets`, passwords, the data of secret objects and the like are `***` (the
+    header blockjob.h has the list). A libvirt domain has no wire of ours: `Unsupported`.
+
+    A program's own connection ("fd:N", a `virDomain`) is not waited for, and a `virDomain` has
+    neither name nor trace: `InvalidArgument`.
+
     Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`,
     `Unsupported`.
     """
-    return Connecting(to, _connect(to, timeout, reconnect, make_limits(limits)))
+    options = Options(timeout, reconnect, wait, name, mask_secrets)
+    return Connecting(to, _connect(to, options, make_limits(limits), trace))
 
 
 async def _connect(
     to: str | os.PathLike[str] | LibvirtDomain,
-    timeout: float | None,
-    reconnect: float | None,
+    options: Options,
     limits: Limits,
+    trace: Trace | None,
 ) -> Monitor:
     context = _Context.of_running_loop(limits)
-    call = ask_connect(context.handle, to, timeout, reconnect)
-    return Monitor(context, await context.wait(call))
+    tracer = None if trace is None else _LoopTracer(trace, context.handle)
+    call = ask_connect(context.handle, to, options, None if tracer is None else tracer.begin)
+    try:
+        monitor = Monitor(context, await context.wait(call), tracer)
+    except BaseException:
+        if tracer is not None:
+            tracer.close()
+        raise
+    if tracer is not None:
+        tracer.catch_up()
+    return monitor

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import _core
 from ._errors import Error, InvalidArgument, check, make_error
@@ -237,19 +237,41 @@ class LibvirtDomain(Protocol):
         ...
 
 
+class Options(NamedTuple):
+    """How to connect."""
+
+    timeout: float | None
+    reconnect: float | None
+    wait: float | None
+    name: str | None
+    mask_secrets: bool
+
+
 def ask_connect(
     ctx: _core.bj_ctx,
     to: str | os.PathLike[str] | LibvirtDomain,
-    timeout: float | None,
-    reconnect: float | None,
+    options: Options,
+    trace: Callable[[_core.bj_watch | None], None] | None,
 ) -> Call[_core.bj_monitor]:
-    """A connection, which is made again when it ends if `reconnect` says so."""
-    limit = milliseconds(timeout)
+    """A connection, which is made again when it ends if the options say so. Its trace is given to
+    `trace`, None if there is none for lack of a connection."""
+    reconnect = options.reconnect
+    limit = milliseconds(options.timeout)
     milliseconds(reconnect, "reconnect")  # refuses what is no time
+    wait = 0 if options.wait is None else milliseconds(options.wait, "wait")
+    flags = _core.TRACE_MASKED if options.mask_secrets else _core.TRACE_PLAIN
 
     def ask() -> _core.bj_future:
         if isinstance(to, (str, bytes, os.PathLike)):
-            return _core.monitor_connect(ctx, to, limit)
+            traced = trace is not None
+            future, watch = _core.monitor_connect_with(
+                ctx, to, options.name, wait, traced, flags, limit
+            )
+            if trace is not None:
+                trace(watch)
+            return future
+        if wait or options.name is not None or trace is not None:
+            raise InvalidArgument("wait, name and trace need an address, not a virDomain")
         return _connect_domain(ctx, to, limit)
 
     def take(future: _core.bj_future) -> _core.bj_monitor:
@@ -284,8 +306,8 @@ def set_reconnect(monitor: _core.bj_monitor, seconds: float | None) -> None:
     limit = milliseconds(0 if seconds is None else seconds, "reconnect")
     error = _core.monitor_set_reconnect(monitor, limit)
     if error == _core.E_INVAL:
-        uri = _core.monitor_uri(monitor)
-        raise InvalidArgument(f"a connection of {uri} can't be made again")
+        name = _core.monitor_name(monitor)
+        raise InvalidArgument(f"a connection of {name} can't be made again")
     check(error)
 
 

@@ -46,7 +46,8 @@ class MonitorBase:
         version = f" of QEMU {self.qemu_version}" if self.qemu_version else ""
         error = self._why_not_open()
         state = f", {ErrorCode(error).name.lower()}" if error else ""
-        return f"<Monitor {self.uri}{version}{state}>"
+        name = self.uri if self.name == self.uri else f"{self.name} ({self.uri})"
+        return f"<Monitor {name}{version}{state}>"
 
     def _why_not_open(self) -> int:
         """0 while it is connected."""
@@ -56,6 +57,11 @@ class MonitorBase:
     def uri(self) -> str:
         """What it was connected to."""
         return _core.monitor_uri(self._handle)
+
+    @property
+    def name(self) -> str:
+        """What `connect()` was told to call it; the uri if it was not."""
+        return _core.monitor_name(self._handle)
 
     @property
     def qemu_version(self) -> str:

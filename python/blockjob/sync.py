@@ -32,12 +32,13 @@ from ._calls import (
     Inbox,
     LibvirtDomain,
     Limits,
+    Options,
     ask_connect,
     make_limits,
     milliseconds,
     new_context,
 )
-from ._errors import Closed, Error, ErrorCode, Timeout
+from ._errors import Closed, Error, ErrorCode, Timeout, check
 from ._objects import GroupBase, JobBase, MonitorBase, require_jobs
 from ._records import Event, JobChange, JobInfo, Limit, Outcome, Progress, Record
 from ._streams import (
@@ -48,6 +49,7 @@ from ._streams import (
     RecordReader,
     StreamBase,
 )
+from ._trace import Trace, Tracer
 
 __all__ = ["Group", "Job", "Monitor", "Stream", "connect"]
 
@@ -177,6 +179,30 @@ class Stream(StreamBase[T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _ThreadTracer(Tracer):
+    """Calls the program on a thread of its own, which lasts as long as the wire."""
+
+    _thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="blockjob trace", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there can be no more threads
+            check(_core.E_SYSTEM)
+        self._thread = thread
+
+    def _run(self) -> None:
+        while not self.over:
+            _wait_readable(self._inbox, Deadline(None))
+            self._hand_on()
+
+    def wait(self) -> None:
+        """Until the last line has been handed on: the connection is over, or about to be."""
+        if self._thread not in (None, threading.current_thread()):
+            self._thread.join()
 
 
 @_documented_as(_asyncio.Job)
@@ -360,10 +386,13 @@ class Monitor(MonitorBase):
     go. Jobs go on in QEMU. Timeouts are in seconds, None is no limit.
     """
 
-    def __init__(self, context: _Context, handle: _core.bj_monitor) -> None:
+    def __init__(
+        self, context: _Context, handle: _core.bj_monitor, tracer: _ThreadTracer | None = None
+    ) -> None:
         super().__init__(handle)
         self._context = context
         self._wait = context.wait
+        self._tracer = tracer
 
     def __enter__(self) -> Monitor:
         return self
@@ -379,6 +408,8 @@ class Monitor(MonitorBase):
     def close(self) -> None:
         if not self._is_of_parent():
             self._wait(self._ask_close())
+            if self._tracer is not None:
+                self._tracer.wait()
 
     def closed(self, timeout: float | None = None) -> Error:
         """Waits until the connection is over, however, and returns why.
@@ -467,7 +498,7 @@ class Monitor(MonitorBase):
         connection ends otherwise. While a monitor reconnects it goes on: the end of one connection
         and the beginning of the next are events of another `Event.kind`, without a name.
         """
-        what = f"events of {self.uri}"
+        what = f"events of {self.name}"
         return Stream(
             what, self, self._context.handle, lambda: self._open_watch(names), EventReader()
         )
@@ -497,7 +528,7 @@ class Monitor(MonitorBase):
         `Limit.POLL` while such a stream is open: a job that begins and ends in between appears with
         its end, if that is reported.
         """
-        what = f"jobs of {self.uri}"
+        what = f"jobs of {self.name}"
         reader = JobsReader(partial(Job, self))
         return Stream(
             what, self, self._context.handle, lambda: self._open_jobs_watch(progress), reader
@@ -510,12 +541,26 @@ def connect(
     timeout: float | None = 10.0,
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
+    wait: float | None = None,
+    name: str | None = None,
+    trace: Trace | None = None,
+    mask_secrets: bool = False,
 ) -> Monitor:
     """Connects to a QEMU or to a libvirt domain. As `blockjob.connect()`, for plain threads.
 
     with blockjob.sync.connect("unix:/run/vm1.qmp") as monitor:
         ...
+
+    A function given as `trace` is called on a thread of its own. `close()` waits for the last line:
+    a second at most, and for the function.
     """
+    options = Options(timeout, reconnect, wait, name, mask_secrets)
     context = _Context.of_process(make_limits(limits))
-    call = ask_connect(context.handle, to, timeout, reconnect)
-    return Monitor(context, context.wait(call))
+    tracer = None if trace is None else _ThreadTracer(trace, context.handle)
+    call = ask_connect(context.handle, to, options, None if tracer is None else tracer.begin)
+    try:
+        return Monitor(context, context.wait(call), tracer)
+    except BaseException:
+        if tracer is not None:
+            tracer.wait()
+        raise

@@ -24,6 +24,7 @@
 typedef struct program {
     peer *peer;
     const char *uri; /* NULL: the peer's own */
+    bool has_options;
     bj_ctx *ctx;
     bj_monitor *monitor;
     bj_queue *queue;
@@ -284,6 +285,30 @@ static void end_program(program *p)
     bj_ctx_unref(p->ctx);
 }
 
+static void ignore_line(const bj_record *record, void *user)
+{
+    (void)user;
+    assert_true(record->name && record->text);
+}
+
+/* With all that there is. A socket of the program's own is not waited for. */
+static bj_future *connect_with_options(program *p, const char *uri)
+{
+    bj_watch *trace = NULL;
+    bj_connect_options options = {
+        .size = sizeof options,
+        .name = "vm1",
+        .wait_ms = p->uri ? PATIENCE_MS : 0,
+        .trace_flags = BJ_TRACE_MASKED,
+        .trace = ignore_line,
+        .ret_trace = &trace,
+    };
+    bj_future *connected = bj_monitor_connect_with(p->ctx, uri, &options, PATIENCE_MS);
+    if (trace)
+        keep_watch(p, BJ_OK, &trace);
+    return connected;
+}
+
 static void play(program *p, deeds *act)
 {
     int r = bj_ctx_new(&p->ctx);
@@ -291,7 +316,8 @@ static void play(program *p, deeds *act)
     if (r != BJ_OK)
         return;
     const char *uri = p->uri ? p->uri : peer_uri(p->peer);
-    bj_future *connected = bj_monitor_connect(p->ctx, uri, PATIENCE_MS);
+    bj_future *connected = p->has_options ? connect_with_options(p, uri)
+                                          : bj_monitor_connect(p->ctx, uri, PATIENCE_MS);
     if (!p->uri)
         peer_connected(p->peer);
     if (!get(p, connected))
@@ -305,13 +331,14 @@ typedef struct test_story {
     deeds *act;
     peer_play *play;
     const char *path; /* that the peer listens at; NULL: it is connected */
-    long long runs;   /* that it takes, about; each waits when it connects again */
+    bool has_options;
+    long long runs; /* that it takes, about; each waits when it connects again */
 } test_story;
 
 /* The whole program, in which that allocation fails. False if it has not as many. */
 static bool play_with_failure(const test_story *story, long long number, long long *ret_count)
 {
-    program p = {.uri = story->path};
+    program p = {.uri = story->path, .has_options = story->has_options};
     int visits = 0;
     long long before = atomic_load(&heap_bytes);
     p.peer = story->path ? peer_listen(story->path, story->play, &visits)
@@ -357,6 +384,23 @@ static void no_memory_to_connect(void **state)
     fail_each(&(test_story){.act = do_nothing, .play = serve, .runs = 300});
 }
 
+static void no_memory_to_connect_with_options(void **state)
+{
+    (void)state;
+    fail_each(&(test_story){.act = do_nothing, .play = serve, .has_options = true, .runs = 300});
+}
+
+static void no_memory_to_await_a_peer(void **state)
+{
+    (void)state;
+    char path[256];
+    char *dir = directory_new();
+    snprintf(path, sizeof(path), "%s/qmp.sock", dir);
+    fail_each(&(test_story){
+        .act = do_nothing, .play = serve, .path = path, .has_options = true, .runs = 40});
+    directory_end(dir);
+}
+
 static void no_memory_to_pivot_and_watch(void **state)
 {
     (void)state;
@@ -389,6 +433,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_memory_to_connect),
+        cmocka_unit_test(no_memory_to_connect_with_options),
+        cmocka_unit_test(no_memory_to_await_a_peer),
         cmocka_unit_test(no_memory_to_pivot_and_watch),
         cmocka_unit_test(no_memory_to_steer),
         cmocka_unit_test(no_memory_for_groups_and_transactions),

@@ -79,7 +79,7 @@ static void w04_an_address_that_is_wrong_is_told_at_once(void **state)
 static void w09_a_domain_has_no_wire_to_trace(void **state)
 {
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_connect_options options = {.size = sizeof options, .ret_trace = &trace};
     bj_future *refused =
         expect(w, bj_monitor_connect_with(w->ctx, w->domain->uri, &options, BJ_TIMEOUT_NONE),

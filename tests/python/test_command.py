@@ -524,6 +524,40 @@ def test_the_console_script() -> None:
     assert told.stdout == f"blockjob {blockjob.__version__}\n"
 
 
+# ------------------------------------------------------------------------------ connecting
+
+
+def test_w04_a_monitor_that_comes_later(tmp_path: Path) -> None:
+    path = tmp_path / "later.qmp"
+    wait = ("--wait", str(HANG_SECONDS))
+    with started("list", "--json", *wait, f"unix:{path}") as tool, Qemu() as qemu:
+        assert tool.poll() is None
+        os.rename(qemu.path, path)
+        assert end(tool) == (AS_ASKED, "[]\n", "")
+
+
+def test_w04_a_monitor_that_never_comes(tmp_path: Path) -> None:
+    uri = f"unix:{tmp_path}/never"
+    assert f"waited 0.2 s in vain: can't connect to {uri}" in complaint_of(
+        "list", "--wait", "0.2", uri
+    )
+    late = complaint_of("wait", "--wait", "60", "--timeout", "0.2", uri, "job0", status=TIMED_OUT)
+    assert "0.2 s" in late
+    assert uri in late
+
+
+def test_w09_a_trace_in_a_file(daemon: Qemu, tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    assert run("list", "--json", "--trace", str(path), daemon.uri) == (AS_ASKED, "[]\n", "")
+    lines = path.read_text().splitlines()
+    assert f' {daemon.uri} < {{"QMP":' in lines[0]
+    assert f' {daemon.uri} > {{"execute":"qmp_capabilities"' in lines[1]
+    assert any('"query-jobs"' in line for line in lines)
+    result = run("list", "--trace", f"{tmp_path}/no/trace", daemon.uri)
+    assert result.status == USAGE
+    assert "No such file" in result.complaint
+
+
 # ------------------------------------------------------------------------------ libvirt's domains
 
 

@@ -141,7 +141,6 @@ static void w04_the_deadline_ends_an_endless_wait(void **state)
     bj_future *late = expect(w, bj_monitor_connect_with(w->ctx, path, &options, 120), BJ_E_TIMEOUT);
     names(late, path);
     names(late, "0.12 s");
-    names(late, "No such file");
 }
 
 /* It has all of the time that connecting has without waiting, after the waiting. */
@@ -153,7 +152,7 @@ static void w04_a_try_that_hangs_ends_with_the_deadline(void **state)
     bj_connect_options options = {.size = sizeof options, .wait_ms = 50};
     bj_future *late = expect(
         w, bj_monitor_connect_with(w->ctx, path_of(w, "mute.qmp"), &options, 70), BJ_E_TIMEOUT);
-    names(late, "no greeting");
+    names(late, "another client");
     names(late, "0.12 s");
     close(listener);
 }

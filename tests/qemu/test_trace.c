@@ -63,7 +63,7 @@ static const bj_record *next_is(bj_watch *trace, bj_record_kind kind, const char
 static void w09_every_line_from_the_greeting_on(void **state)
 {
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_monitor *monitor = watch_wire(w, (bj_connect_options){.name = "vm1"}, &trace);
     expect(w, bj_monitor_execute(monitor, "query-version", NULL, BJ_TIMEOUT_NONE), BJ_OK);
     expect(w, bj_monitor_execute(monitor, "no-such-command", NULL, BJ_TIMEOUT_NONE), BJ_E_REFUSED);
@@ -90,7 +90,7 @@ static void w09_every_line_from_the_greeting_on(void **state)
 static void w09_events_are_lines(void **state)
 {
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_monitor *monitor = watch_wire(w, (bj_connect_options){0}, &trace);
     add_disk(w, "disk");
     add_empty(w, "copy");
@@ -117,7 +117,7 @@ static void w09_a_function_is_told_the_same_as_a_watch(void **state)
 {
     world *w = *state;
     told t = {0};
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_monitor *monitor =
         watch_wire(w, (bj_connect_options){.trace = note, .trace_user = &t}, &trace);
     expect(w, bj_monitor_execute(monitor, "query-version", NULL, BJ_TIMEOUT_NONE), BJ_OK);
@@ -170,7 +170,7 @@ static void w09_secrets_are_masked_if_asked(void **state)
 {
     world *w = *state;
     told plain = {0}, masked = {0};
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_monitor *monitor =
         watch_wire(w, (bj_connect_options){.trace_flags = BJ_TRACE_MASKED}, &trace);
     assert_int_equal(bj_monitor_set_trace(monitor, BJ_TRACE_PLAIN, note, &plain), BJ_OK);
@@ -194,7 +194,7 @@ static void w09_what_nobody_reads_is_counted(void **state)
 {
     enum { KEPT = 16, COMMANDS = 40, HANDSHAKE = 5 };
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_WATCH_RING, 1), BJ_OK);
     bj_monitor *monitor = watch_wire(w, (bj_connect_options){0}, &trace);
     for (int i = 0; i < COMMANDS; i++)
@@ -212,7 +212,7 @@ static void w09_what_nobody_reads_is_counted(void **state)
 static void w09_a_trace_goes_on_when_the_monitor_connects_again(void **state)
 {
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_monitor *monitor = watch_wire(w, (bj_connect_options){0}, &trace);
     assert_int_equal(bj_monitor_set_reconnect(monitor, BJ_TIMEOUT_NONE), BJ_OK);
     kill_qemu(w);
@@ -225,7 +225,7 @@ static void w09_a_trace_goes_on_when_the_monitor_connects_again(void **state)
 static void w09_a_trace_of_what_does_not_come_about_ends(void **state)
 {
     world *w = *state;
-    bj_watch *trace;
+    bj_watch *trace = NULL;
     bj_connect_options options = {.size = sizeof options, .ret_trace = &trace};
     bj_future *refused =
         bj_monitor_connect_with(w->ctx, path_of(w, "never.qmp"), &options, BJ_TIMEOUT_NONE);

@@ -8,6 +8,7 @@
  * socket, and be reminded of it by the next.
  */
 #include "api/await_peer.h"
+#include "delivery/future.h"
 
 #include <stdlib.h>
 
@@ -42,12 +43,19 @@ static void lose_patience(struct awaiting *awaiting)
     monitor_not_there(awaiting->monitor, BJ_E_TIMEOUT, why);
 }
 
+/* Then its timer is next, and a try would only hide why those before have failed. */
+static bool is_deadline_due(const bj_monitor *monitor)
+{
+    int64_t deadline_ms = monitor->connect->deadline_ms;
+    return deadline_ms >= 0 && clock_monotonic_ms() >= deadline_ms;
+}
+
 static void on_timer(void *user)
 {
     struct awaiting *awaiting = user;
     if (awaiting->monitor->driver) {
         lose_patience(awaiting);
-    } else {
+    } else if (!is_deadline_due(awaiting->monitor)) {
         loop_timer_set(awaiting->timer, awaiting->patience_ms);
         monitor_open_again(awaiting->monitor);
     }

@@ -5,6 +5,7 @@
 #include "api/await_peer.h"
 #include "api/monitor.h"
 #include "api/trace.h"
+#include "base/container_of.h"
 #include "delivery/future.h"
 
 #include <stddef.h>
@@ -39,12 +40,19 @@ static bool begin(struct connect *connect)
 
 static void start_connect(bj_future *future)
 {
-    if (ctx_is_closing(future->ctx)) {
+    if (ctx_is_closing(future->ctx))
         future_fail(future, BJ_E_CLOSED, "the context was closed");
-        return;
-    }
-    if (!begin((struct connect *)future))
+    else if (!begin((struct connect *)future))
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+}
+
+/* Its future has been started, or never will be: then its trace is over. */
+static void run_launched(struct loop_task *task)
+{
+    bj_monitor *monitor = container_of(task, bj_monitor, launched_task);
+    if (monitor->state == MONITOR_CONNECTING && !monitor->connect)
+        monitor_shut(monitor, BJ_E_CLOSED, text_printf("connecting was given up"));
+    monitor_unref_memory(monitor);
 }
 
 static void leave_connect(bj_future *future)
@@ -166,6 +174,17 @@ static bool set_traces(bj_monitor *monitor, const bj_connect_options *options)
     return *options->ret_trace != NULL;
 }
 
+static bj_future *launch(struct connect *connect, int64_t timeout_ms)
+{
+    bj_monitor *monitor = monitor_ref_memory(connect->monitor);
+    bj_future *future = future_launch(&connect->future, timeout_ms, -1);
+
+    monitor->launched_task.run = run_launched;
+    if (!loop_post(monitor->ctx->loop, &monitor->launched_task))
+        monitor_unref_memory(monitor);
+    return future;
+}
+
 static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
                                  const bj_connect_options *options, int64_t timeout_ms)
 {
@@ -177,8 +196,7 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         connect->wait_ms = options->wait_ms;
     }
     if (connect && set_traces(monitor, options))
-        return future_launch(&connect->future, deadline_of(ctx, options->wait_ms, timeout_ms),
-                             BJ_LIMIT_CONNECT_MS);
+        return launch(connect, deadline_of(ctx, options->wait_ms, timeout_ms));
     if (connect) {
         bj_future_unref(&connect->future);
     } else {

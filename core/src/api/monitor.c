@@ -324,7 +324,6 @@ static void on_down(void *user, int error, struct text *text)
 void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 {
     if (!monitor->in_ctx) {
-        trace_end(monitor, error, text);
         text_unref(text);
         return;
     }
@@ -413,10 +412,12 @@ static void shut_member(struct ctx_member *member, struct text *why)
     monitor_shut(member_monitor(member), BJ_E_CLOSED, why);
 }
 
-static void enter_ctx(bj_monitor *monitor)
+void monitor_enter_ctx(bj_monitor *monitor)
 {
     static const struct ctx_member_ops ops = {.close = close_member, .shut = shut_member};
 
+    if (monitor->in_ctx)
+        return;
     monitor->in_ctx = true;
     monitor->member.ops = &ops;
     ctx_enter(monitor->ctx, &monitor_ref_memory(monitor)->member);
@@ -433,8 +434,6 @@ static void run_close(struct loop_task *task)
     if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
                              text_printf("the monitor %s was closed", monitor_label(monitor)));
-    else if (!monitor->in_ctx)
-        monitor_shut(monitor, BJ_E_CLOSED, text_printf("it was never connected"));
     monitor_unref_memory(monitor);
 }
 
@@ -519,7 +518,7 @@ bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *conne
     monitor->driver = driver_open(monitor->ctx, &peer, address, &sink, monitor);
     if (!monitor->driver)
         return false;
-    enter_ctx(monitor);
+    monitor_enter_ctx(monitor);
     monitor->connect = connect;
     return true;
 }

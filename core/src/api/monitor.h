@@ -62,7 +62,8 @@ struct bj_monitor {
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
     struct ctx_member member;
-    bool in_ctx;                  /* from its first dialling until it is over */
+    struct loop_task launched_task;
+    bool in_ctx;                  /* from its first dialling, or trace, until it is over */
     struct driver *driver;        /* NULL while there is no connection */
     int64_t peer;                 /* the process at the other end; 0: not known */
     struct driver_legacy *legacy; /* of the last that was up; NULL: none */
@@ -95,6 +96,9 @@ static inline const char *monitor_label(const bj_monitor *monitor)
 {
     return text_str(monitor->label);
 }
+
+/* The loop's thread: it is ended with its context, which does not close yet. */
+void monitor_enter_ctx(bj_monitor *monitor);
 
 /* The loop's thread: starts connecting; `connect` is answered once it is open, or over. Takes over
  * what is in `address`. False: no memory. */

@@ -117,9 +117,16 @@ static void set_watched(bj_monitor *monitor)
     ctx_unlock(monitor->ctx);
 }
 
+/* Before the monitor begins to connect, which it may never do: its context ends the watch as well.
+ */
 static void begin_trace(bj_watch *watch)
 {
     bj_monitor *monitor = watch->owner;
+    if (ctx_is_closing(monitor->ctx)) {
+        watch_end(watch, BJ_E_CLOSED, text_printf("the context was closed"));
+        return;
+    }
+    monitor_enter_ctx(monitor);
     if (monitor_begin_watch(monitor, watch, &monitor->traces))
         set_watched(monitor);
 }

@@ -8,7 +8,7 @@
 #include "api/monitor.h"
 
 void trace_init(bj_monitor *monitor);
-struct wire_tap *trace_tap(void *monitor); /* of the driver's sink */
+struct wire_tap *trace_tap(void *user); /* of the driver's sink */
 
 /* Before the monitor is opened: a watch of its wire. NULL: no memory. */
 bj_watch *trace_watch(bj_monitor *monitor, int flags);

@@ -46,7 +46,7 @@ struct bj_ctx {
     uint64_t limits[LIMITS];
     bj_log_fn log;
     void *log_user;
-    bool logging; /* it is being called */
+    bool logging;                 /* it is being called */
     pthread_cond_t call_returned; /* a log's or a trace's */
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */

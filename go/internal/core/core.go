@@ -91,6 +91,9 @@ const (
 
 	TransactionEach    = C.BJ_TRANSACTION_EACH
 	TransactionGrouped = C.BJ_TRANSACTION_GROUPED
+
+	TracePlain  = C.BJ_TRACE_PLAIN
+	TraceMasked = C.BJ_TRACE_MASKED
 )
 
 // Kinds of bj_record.
@@ -109,6 +112,8 @@ const (
 	RecordClosed       = C.BJ_RECORD_CLOSED
 	RecordAppeared     = C.BJ_RECORD_APPEARED
 	RecordReleased     = C.BJ_RECORD_RELEASED
+	RecordSent         = C.BJ_RECORD_SENT
+	RecordReceived     = C.BJ_RECORD_RECEIVED
 )
 
 // String copies a string of the library; "" for NULL.
@@ -181,6 +186,33 @@ func WatchEvents(monitor Monitor, names []string, watch *Watch) int {
 	}
 	C.free(unsafe.Pointer(array))
 	return int(code)
+}
+
+// ConnectWith is bj_monitor_connect_with with the options one by one. A trace is wanted where `trace` is not nil. What
+// C gets pointers to is C's memory.
+func ConnectWith(ctx Ctx, uri, name string, waitMS int64, trace *Watch, traceFlags int, timeoutMS int64) Future {
+	type memory struct {
+		options C.bj_connect_options
+		trace   *C.bj_watch
+	}
+	m := (*memory)(C.calloc(1, C.size_t(unsafe.Sizeof(memory{}))))
+	cURI, cName := C.CString(uri), C.CString(name)
+	defer C.free(unsafe.Pointer(m))
+	defer C.free(unsafe.Pointer(cURI))
+	defer C.free(unsafe.Pointer(cName))
+
+	m.options.size = C.sizeof_bj_connect_options
+	m.options.name = cName
+	m.options.wait_ms = C.int64_t(waitMS)
+	m.options.trace_flags = C.int(traceFlags)
+	if trace != nil {
+		m.options.ret_trace = &m.trace
+	}
+	future := C.bj_monitor_connect_with((*C.bj_ctx)(ctx), cURI, &m.options, C.int64_t(timeoutMS))
+	if trace != nil {
+		*trace = Watch(m.trace)
+	}
+	return Future(future)
 }
 
 // WatchJobs is MonitorWatchJobs with the options one by one.
