@@ -86,12 +86,18 @@ static void b11_the_error_of_completed(void **state)
     message_clear(&h.message);
 }
 
-static void b12_an_error_that_does_not_stop_is_no_fact(void **state)
+static void b12_an_error_that_does_not_stop_is_only_counted(void **state)
 {
     (void)state;
-    assert_no_fact(BLOCK_JOB("ERROR", ", \"action\": \"report\""));
-    assert_no_fact(BLOCK_JOB("ERROR", ", \"action\": \"ignore\""));
-    assert_no_fact(BLOCK_JOB("ERROR", ""));
+    assert_fact(BLOCK_JOB("ERROR", ", \"action\": \"report\""), FACT_IO_ERROR, "j");
+    assert_fact(BLOCK_JOB("ERROR", ", \"action\": \"ignore\""), FACT_IO_ERROR, "j");
+    assert_fact(BLOCK_JOB("ERROR", ""), FACT_IO_ERROR, "j");
+    struct heard h = hear(BLOCK_JOB("ERROR", ", \"operation\": \"write\""));
+    assert_true(h.fact.writing);
+    message_clear(&h.message);
+    h = hear(BLOCK_JOB("ERROR", ", \"operation\": \"read\""));
+    assert_false(h.fact.writing);
+    message_clear(&h.message);
 }
 
 static void b13_the_reason_of_a_stop_names_the_side(void **state)
@@ -659,7 +665,7 @@ int main(void)
         cmocka_unit_test(each_event_and_its_fact),
         cmocka_unit_test(a_facts_type_and_time),
         cmocka_unit_test(b11_the_error_of_completed),
-        cmocka_unit_test(b12_an_error_that_does_not_stop_is_no_fact),
+        cmocka_unit_test(b12_an_error_that_does_not_stop_is_only_counted),
         cmocka_unit_test(b13_the_reason_of_a_stop_names_the_side),
         cmocka_unit_test(b50_only_the_id_is_needed),
         cmocka_unit_test(b50_without_an_id_it_is_no_fact),

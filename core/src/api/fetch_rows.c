@@ -31,6 +31,7 @@ static void feed_row(bj_monitor *monitor, const struct job_row *source)
                 .paused = info->paused,
                 .hides_pause = monitor->driver->capabilities.has_bare_rows,
                 .io_error = source->has_io_error,
+                .no_space = source->lacks_space,
                 .error = *info->error ? info->error : NULL,
                 .cancelled = source->was_cancelled,
             },

@@ -13,6 +13,7 @@ struct job_row {
     bj_job_info info;   /* its strings are malloc'ed, or "" */
     bool was_cancelled; /* it is over, and its error is that it was cancelled (B21) */
     bool has_io_error;  /* an I/O error has paused it */
+    bool lacks_space;   /* and it was that no space is left */
     char *disks;        /* malloc'ed, those it works on, a newline after each; NULL: not known */
 };
 

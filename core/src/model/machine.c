@@ -9,6 +9,15 @@
 /* Bytes of an error text that are kept: QEMU's are sentences. */
 #define TEXT_MAX 4096
 
+const char machine_no_space_text[] =
+    "no space is left for what it writes: enlarge the target's volume and resume it, or abort it "
+    "with force";
+
+const char machine_paused_text[] = "it is paused: resume it";
+
+static const char io_error_text[] =
+    "an I/O error stopped it: mend the cause and resume it, or abort it with force";
+
 static const char cut_text[] = "it completed, and the connection ended before it was known whether "
                                "the disk was switched";
 
@@ -350,7 +359,8 @@ void machine_tick(struct machine *m)
         machine_answer_kept(m);
     } else if (is_still(m)) {
         machine_stall(m, STALL_PAUSED,
-                      "it stands still: another client has paused it, or its I/O hangs");
+                      "it stands still: another client has paused it, or its I/O hangs: resume it, "
+                      "or look at its disks");
     } else if (machine_doubts_complete(m)) {
         set_mark(m, IS_DOUBTED, true);
         m->port->list_jobs(m);
@@ -403,7 +413,7 @@ static void adopt_pause(struct machine *m, const struct row *row)
     m->pause.rows = (paused ? 1 : -1) * (again ? 2 : 1);
     if (paused && again) {
         refute_force(m);
-        machine_stall(m, STALL_PAUSED, "it is paused");
+        machine_stall(m, STALL_PAUSED, machine_paused_text);
     } else if (again) {
         machine_unstall(m);
     } else if (machine_is_stalled(m) && (!paused || is_accepted(m, VERB_FORCE))) {
@@ -443,7 +453,7 @@ static void adopt_row(struct machine *m, const struct row *row, bool ready)
 {
     adopt_status(m, row->status);
     if (row->io_error && m->status == row->status)
-        machine_stall(m, STALL_ERROR, "an I/O error stopped it");
+        machine_stall(m, STALL_ERROR, row->no_space ? machine_no_space_text : io_error_text);
     adopt_pause(m, row);
     settle_stall(m, row);
     settle_doubts(m, row, ready);

@@ -55,6 +55,9 @@ enum report {
     REPORT_RELEASED /* nothing more can come of this run */
 };
 
+/* Why a job has stopped that a list shows to have no space left for what it writes. */
+extern const char machine_no_space_text[];
+
 struct machine;
 
 /* The effects: what the machine wants done. */
@@ -180,6 +183,13 @@ static inline bool machine_is_over(const struct machine *m)
 static inline bool machine_has_end(const struct machine *m)
 {
     return m->end != END_NONE;
+}
+
+/* A complete or an abort was accepted, or it is going the way of one. */
+static inline bool machine_is_told_to_end(const struct machine *m)
+{
+    return m->sent[VERB_COMPLETE].state == ACCEPTED || m->sent[VERB_CANCEL].state == ACCEPTED ||
+           m->sent[VERB_FORCE].state == ACCEPTED || m->status == STATUS_ABORTING;
 }
 
 /* No status was seen yet. */

@@ -78,7 +78,7 @@ bool machine_doubts_stall(struct machine *m);
 bool machine_is_kept(const struct machine *m);
 bool machine_is_free(const struct machine *m);
 
-extern const char pivoting_text[], pending_text[];
+extern const char pivoting_text[], pending_text[], machine_paused_text[];
 
 /* ---------------------------------------------------------- machine_verbs.c */
 

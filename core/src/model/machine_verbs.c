@@ -279,7 +279,9 @@ static void shared_refused(struct machine *m, enum verb verb, const struct verb_
     if (machine_is_over(m) || is_too_late(m, verb) || is_sent_again(m, verb))
         return;
     if (verb == VERB_CANCEL && is_still(m))
-        machine_stall(m, STALL_PAUSED, "it is paused, and QEMU refuses a soft cancel then");
+        machine_stall(
+            m, STALL_PAUSED,
+            "it is paused, and QEMU refuses a soft cancel then: resume it, or abort it with force");
     else if (!list_if_gone(m, verb, reply) && !is_delayed(m, verb, reply))
         answer_refused(m, verb, reply->error, reply->error_class, reply->text);
     machine_answer_hurt(m); /* those who had hoped for the cancel */
@@ -381,7 +383,7 @@ void machine_drop_verbs(struct machine *m)
 static void pause_accepted(struct machine *m)
 {
     if (m->pause.pausing)
-        machine_stall(m, STALL_PAUSED, "it is paused");
+        machine_stall(m, STALL_PAUSED, machine_paused_text);
     m->pause.pausing = false;
 }
 

@@ -89,6 +89,8 @@ static void feed(struct run *run, const struct fact *fact)
     case FACT_PENDING:
         machine_pending_event(machine);
         break;
+    case FACT_IO_ERROR:
+        break;
     }
 }
 

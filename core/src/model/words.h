@@ -65,7 +65,8 @@ enum fact_kind {
     FACT_COMPLETED,
     FACT_CANCELLED,
     FACT_STOPPED,
-    FACT_PENDING
+    FACT_PENDING,
+    FACT_IO_ERROR /* that did not stop it: no machine is fed it, as it changes nothing (B12) */
 };
 
 struct fact {
@@ -75,6 +76,7 @@ struct fact {
     bool earlier;       /* of a run before the one whose start is under way */
     enum status status; /* FACT_STATUS */
     const char *error;  /* FACT_COMPLETED: NULL if none; FACT_STOPPED: the reason */
+    bool writing;       /* FACT_IO_ERROR */
     int64_t timestamp_us;
 };
 
@@ -85,6 +87,7 @@ struct row {
     bool paused;
     bool hides_pause;  /* the list does not report whether it is paused */
     bool io_error;     /* io-status is not ok, and it is paused */
+    bool no_space;     /* and that is why */
     const char *error; /* of a concluded job; NULL if none */
     bool cancelled;    /* and that error is that it was cancelled (B21) */
 };

@@ -50,6 +50,17 @@ static const char *stop_reason(const char *operation)
     return "an I/O error stopped it: mend the cause and resume it, or abort it with force";
 }
 
+/* Of those that report their action as "report" the job ends by itself. */
+static void read_error(const struct message *event, struct fact *fact)
+{
+    const char *operation = word_of(event, WORD_OPERATION);
+    bool stops = strcmp(word_of(event, WORD_ACTION), "stop") == 0;
+
+    fact->kind = stops ? FACT_STOPPED : FACT_IO_ERROR;
+    fact->error = stops ? stop_reason(operation) : NULL;
+    fact->writing = strcmp(operation, "write") == 0;
+}
+
 bool qmp_read_fact(const struct message *event, struct fact *ret)
 {
     const char *name = event->name;
@@ -71,9 +82,8 @@ bool qmp_read_fact(const struct message *event, struct fact *ret)
             ret->kind = FACT_CANCELLED;
         } else if (strcmp(name, "PENDING") == 0) {
             ret->kind = FACT_PENDING;
-        } else if (strcmp(name, "ERROR") == 0 && strcmp(word_of(event, WORD_ACTION), "stop") == 0) {
-            ret->kind = FACT_STOPPED; /* any other action is no news: it ends nothing (B12) */
-            ret->error = stop_reason(word_of(event, WORD_OPERATION));
+        } else if (strcmp(name, "ERROR") == 0) {
+            read_error(event, ret);
         } else {
             return false;
         }
@@ -295,6 +305,7 @@ static bool fill_row(struct job_row *row, const json_t *block, const json_t *job
         return false;
     row->was_cancelled = strcmp(row->info.error, CANCELLED) == 0;
     row->has_io_error = has_io_error(&row->info);
+    row->lacks_space = row->has_io_error && strcmp(row->info.io_status, "nospace") == 0;
     return true;
 }
 
