@@ -23,7 +23,7 @@ const (
 	ErrNoMemory     Code = core.ENomem        // out of memory; nothing was done
 	ErrSystem       Code = core.ESystem       // the operating system refused a thread, an fd, ...
 	ErrForked       Code = core.EForked       // the object belongs to the parent process
-	ErrTimeout      Code = core.ETimeout      // a deadline passed; the job goes on
+	ErrTimeout      Code = core.ETimeout      // a deadline passed; nothing was done to the job, and the text says what is amiss, if anything is
 	ErrCancelled    Code = core.ECancelled    // the context was cancelled; the job goes on
 	ErrClosed       Code = core.EClosed       // this program closed the monitor
 	ErrBusy         Code = core.EBusy         // a limit was reached; nothing was sent

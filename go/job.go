@@ -460,7 +460,7 @@ type UpdateKind int
 const (
 	UpdateStatus   UpdateKind = core.RecordStatus   // QEMU's own status, in Status
 	UpdateReady    UpdateKind = core.RecordReady    // ready, once
-	UpdateStalled  UpdateKind = core.RecordStalled  // paused or stopped by an error; with an interval also: what is left to copy does not shrink; Text gives the reason
+	UpdateStalled  UpdateKind = core.RecordStalled  // paused, stopped by an error, or without progress for LimitConvergeMS; Text names the cause and the remedy
 	UpdateResumed  UpdateKind = core.RecordResumed  // no longer stalled
 	UpdateProgress UpdateKind = core.RecordProgress // Progress
 	UpdateEnded    UpdateKind = core.RecordEnded    // the last: Outcome, Err

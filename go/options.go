@@ -29,7 +29,7 @@ const (
 	LimitCommandMS      Limit = core.LimitCommandMS      // a command, where the context has no deadline; 60,000
 	LimitStallMS        Limit = core.LimitStallMS        // how long a job may be paused before a pivot fails with ErrStalled; 1,000
 	LimitPollMS         Limit = core.LimitPollMS         // how often a QEMU that has no event for what is awaited (RHEL 6; a new job before 3.0) is polled; 500
-	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long what is left to copy may fail to shrink before a Watch with an interval reports UpdateStalled; 10,000
+	LimitConvergeMS     Limit = core.LimitConvergeMS     // how long a job may make no progress before UpdateStalled and JobStalled say why, and how often QEMU is asked for that; 10,000
 )
 
 // limits are what Dial was given; 0 stands for the library's own.

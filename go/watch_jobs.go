@@ -22,7 +22,7 @@ type JobChangeKind int
 const (
 	JobAppeared      JobChangeKind = core.RecordAppeared     // the first of each run: Type, Started
 	JobReady         JobChangeKind = core.RecordReady        // ready, once
-	JobStalled       JobChangeKind = core.RecordStalled      // paused or stopped by an error, for the Reason
+	JobStalled       JobChangeKind = core.RecordStalled      // paused, stopped by an error, or without progress for LimitConvergeMS; Reason names the cause and the remedy
 	JobResumed       JobChangeKind = core.RecordResumed      // no longer stalled
 	JobProgress      JobChangeKind = core.RecordProgress     // Progress has changed
 	JobEnded         JobChangeKind = core.RecordEnded        // over: Outcome, Err

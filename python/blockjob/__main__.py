@@ -43,7 +43,7 @@ exit status:
   0  as asked: ready; the end COMPLETED, PIVOTED or COPIED; aborted
   1  it failed, or ended otherwise: standard error says why
   2  the command line makes no sense
-  3  --timeout has passed, connecting included; the job goes on
+  3  --timeout has passed, connecting included: standard error says what is amiss, if anything is
 """
 
 _USEFUL = frozenset({Outcome.COMPLETED, Outcome.PIVOTED, Outcome.COPIED})
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     def add_timeout(command: _Command) -> None:
-        what = "wait no longer, connecting included; the job goes on (0: what is true now)"
+        what = "wait no longer, connecting included, and leave the job alone (0: what is true now)"
         command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=what)
 
     jobs = add("list", _list, "The jobs there are.")

@@ -12,7 +12,9 @@
 
 static void the_defaults_are_those_of_the_header(void **state)
 {
-    world *w = *state;
+    (void)state;
+    bj_ctx *ctx;
+    assert_int_equal(bj_ctx_new(&ctx), BJ_OK);
     static const uint64_t defaults[] = {
         [BJ_LIMIT_MESSAGE_BYTES] = 16 << 20,
         [BJ_LIMIT_MESSAGE_TOKENS] = 1 << 20,
@@ -29,16 +31,17 @@ static void the_defaults_are_those_of_the_header(void **state)
     };
     for (int i = 0; i <= BJ_LIMIT_CONVERGE_MS; i++) {
         uint64_t value;
-        assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)i, &value), BJ_OK);
+        assert_int_equal(bj_ctx_get_limit(ctx, (bj_limit)i, &value), BJ_OK);
         assert_true(value == defaults[i]);
-        assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, 0), BJ_E_INVAL);
+        assert_int_equal(bj_ctx_set_limit(ctx, (bj_limit)i, 0), BJ_E_INVAL);
         const bool is_nesting = i == BJ_LIMIT_MESSAGE_NESTING;
-        assert_int_equal(bj_ctx_set_limit(w->ctx, (bj_limit)i, value + !is_nesting), BJ_OK);
+        assert_int_equal(bj_ctx_set_limit(ctx, (bj_limit)i, value + !is_nesting), BJ_OK);
     }
     uint64_t value = 7;
-    assert_int_equal(bj_ctx_get_limit(w->ctx, (bj_limit)99, &value), BJ_E_INVAL);
-    assert_int_equal(bj_ctx_get_limit(w->ctx, BJ_LIMIT_JOBS, NULL), BJ_E_INVAL);
+    assert_int_equal(bj_ctx_get_limit(ctx, (bj_limit)99, &value), BJ_E_INVAL);
+    assert_int_equal(bj_ctx_get_limit(ctx, BJ_LIMIT_JOBS, NULL), BJ_E_INVAL);
     assert_int_equal(value, 7);
+    bj_ctx_unref(ctx);
 }
 
 /* ------------------------------------------------------------------- messages */

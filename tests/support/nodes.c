@@ -133,6 +133,26 @@ void release_brake(world *w, const char *name)
     act(w, JSON({"do": "release-brake", "name": "%s"}), name);
 }
 
+void add_full(world *w, const char *name)
+{
+    act(w, JSON({"do": "failing", "name": "%s", "errno": 28, "once": true}), name);
+}
+
+void add_served(world *w, const char *name)
+{
+    act(w, JSON({"do": "served", "name": "%s"}), name);
+}
+
+void hang(world *w, const char *name)
+{
+    act(w, JSON({"do": "hang", "name": "%s"}), name);
+}
+
+void answer(world *w, const char *name)
+{
+    act(w, JSON({"do": "answer", "name": "%s"}), name);
+}
+
 void add_chain(world *w)
 {
     act(w, JSON({"do": "chain"}));

@@ -60,6 +60,14 @@ void add_failing(world *w, const char *name, const char *iotype);
 void add_braked(world *w, const char *name);
 void release_brake(world *w, const char *name);
 
+/* An empty disk of which the next write to its middle finds no space left. */
+void add_full(world *w, const char *name);
+
+/* An empty disk that has a server of its own, which stops answering, and goes on. */
+void add_served(world *w, const char *name);
+void hang(world *w, const char *name);
+void answer(world *w, const char *name);
+
 /* qcow2 disks "base" <- "middle" <- "active", with data of its own in each. */
 void add_chain(world *w);
 

@@ -22,6 +22,9 @@ const bj_record *next_record(bj_watch *watch);
  * that come in any number (STATUS, PROGRESS, EVENT) are left out. */
 const char *news(world *w, bj_watch *watch, bj_record_kind until);
 
+/* The text of the next STALLED; what comes before is passed over. Valid until the next call. */
+const char *next_stall(bj_watch *watch);
+
 /* Reads to the first record of kind `until` and answers the names of the STATUS records. */
 const char *statuses(world *w, bj_watch *watch, bj_record_kind until);
 

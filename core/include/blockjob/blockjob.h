@@ -4,7 +4,8 @@
  *
  * A hypervisor copies, merges or backs up the disk of a running guest with a block job. This
  * library turns the moments of such a job (ready, pivot, abort, end) into futures, and says
- * truthfully how it ended. Nothing is polled: QEMU's own events decide.
+ * truthfully how it ended. QEMU's own events decide; what has no event, such as how far a job is,
+ * is asked for every few seconds, and only while someone waits or watches.
  *
  *     bj_ctx *ctx;
  *     bj_ctx_new(&ctx);
@@ -69,7 +70,8 @@
  * verb); any other negative number is BJ_E_INVAL. 0 asks
  * for what is true now. A timeout or bj_future_cancel() means "I no longer listen": it never aborts
  * a job and never disturbs another waiter; what QEMU has been told goes on, what it has not been
- * told yet it is not told any more.
+ * told yet it is not told any more. The text of a wait on a job whose deadline has passed says what
+ * is amiss, if anything is known to be: that it is pending, paused, or makes no progress.
  *
  * CALLBACKS
  *
@@ -118,7 +120,7 @@ typedef enum bj_error {
     BJ_E_FORKED = -4,    /* the object belongs to the parent process */
     BJ_E_DEADLOCK = -5,  /* a blocking call on the loop's own thread */
     BJ_E_PENDING = -6,   /* the future is not done yet */
-    BJ_E_TIMEOUT = -7,   /* the deadline of this wait; the job goes on */
+    BJ_E_TIMEOUT = -7,   /* the deadline of this wait; nothing was done to the job */
     BJ_E_CANCELLED = -8, /* bj_future_cancel(); the job goes on */
     BJ_E_CLOSED = -9,    /* the monitor, context or watch was closed by this program */
     BJ_E_BUSY = -10,     /* a limit of the context was reached; nothing was sent */
@@ -179,8 +181,10 @@ typedef enum bj_limit {
                                    before a refused one is told BJ_E_REFUSED; 1,000 */
     BJ_LIMIT_POLL_MS,    /* how often a QEMU that has no event for what is awaited (RHEL 6; a new
                             job before 3.0) is asked instead, while someone waits (B58); 500 */
-    BJ_LIMIT_CONVERGE_MS /* how long what is left to copy may fail to shrink before a watch with
-                            progress is told so (B30); 10,000 */
+    BJ_LIMIT_CONVERGE_MS /* how long a job may make no progress (nothing is copied, or what is left
+                            does not shrink) before those who watch it are told why; and how often
+                            QEMU is asked how far jobs are, while someone waits for one or watches
+                            it; 10,000 */
 } bj_limit;
 
 /* A context with a loop thread of its own (all signals blocked, 512 KiB of stack or the system's
@@ -612,8 +616,9 @@ typedef enum bj_record_kind {
     BJ_RECORD_RECONNECTED,  /* the same: it is there again, and so is what is known of the jobs */
     BJ_RECORD_STATUS,       /* jobs: QEMU's own status: name ("running", "paused", ...) */
     BJ_RECORD_READY,        /* jobs: ready, once */
-    BJ_RECORD_STALLED,  /* jobs: stands still; text says why. With progress also: what is left to
-                           copy does not shrink (B30), which disturbs no wait */
+    BJ_RECORD_STALLED,  /* jobs: stands still, or makes no progress for BJ_LIMIT_CONVERGE_MS, which
+                           disturbs no wait: text names the cause and the remedy. Another one may
+                           follow, when more is known */
     BJ_RECORD_RESUMED,  /* jobs: goes on after a stall */
     BJ_RECORD_PROGRESS, /* jobs: current, total, as in bj_job_info */
     BJ_RECORD_ENDED,    /* jobs: outcome, text, error as bj_job_done() would have it; the last but
@@ -658,7 +663,21 @@ typedef struct bj_watch_closure {
  *
  * A job's watch begins with what is true already (READY, STALLED, ENDED). With progress_ms > 0 it
  * carries PROGRESS when that changed, at most every progress_ms: QEMU sends no event for progress,
- * so it is asked, only while such a watch is open (B63). 0 asks nothing. */
+ * so it is asked, for all watches of the monitor together and only while one is open (B63). With 0
+ * it is asked every BJ_LIMIT_CONVERGE_MS, to notice that a job makes no progress, which is STALLED:
+ *
+ *   - nothing is copied, and neither the job's speed limit nor anything else explains it: its
+ *     source or its target does not answer
+ *   - I/O errors are ignored ("on-target-error": "ignore"); they are counted since it last moved
+ *   - its speed limit lets nothing through
+ *   - it copies, and the guest writes as fast: what is left does not shrink
+ *   - it was stopped because no space is left, or is paused, as far as no event has said so
+ *   - its work is done, and it is pending for bj_job_finalize(), or for its transaction
+ *   - it was told to complete or to abort and is not over; or QEMU itself does not answer
+ *
+ * RESUMED follows when it goes on. No wait is answered by any of that; one whose deadline passes
+ * has the latest of it in its text. A job that copies nothing (create, ...), and a backup of a
+ * libvirt domain, are not judged by how far they are. */
 int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch);
 
 /* All events of this QEMU from now on; what is sent after this call is seen. A watch of a monitor

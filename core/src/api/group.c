@@ -9,6 +9,7 @@
 #include "api/job.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "api/notices.h"
 #include "base/container_of.h"
 #include "delivery/future.h"
 #include "model/group_plan.h"
@@ -343,9 +344,13 @@ static struct text *late_wait(bj_future *future)
     }
     if (!first)
         return NULL;
-    return text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; all go on", late,
-                       wait->count, unmet[wait->plan.goal], (double)future->timeout_ms / 1000.,
-                       bj_job_id(first->job));
+    struct text *notice = notice_text(first->job);
+    struct text *text =
+        text_printf("%zu of %zu jobs %s within %.10g s, job %s among them; %s", late, wait->count,
+                    unmet[wait->plan.goal], (double)future->timeout_ms / 1000.,
+                    bj_job_id(first->job), notice ? text_str(notice) : "all go on");
+    text_unref(notice);
+    return text;
 }
 
 static void destroy_wait(bj_future *future)

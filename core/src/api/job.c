@@ -4,6 +4,7 @@
  */
 #include "api/job.h"
 #include "api/monitor.h"
+#include "api/notices.h"
 #include "api/wiring.h"
 #include "driver/job_list.h"
 
@@ -91,9 +92,7 @@ void job_see(bj_job *job, const struct job_row *row)
 
     job_learn_type(job, info->type);
     job_learn_disks(job, row->disks);
-    job->last_progress.current = info->current;
-    job->last_progress.total = info->total;
-    job->last_progress.speed = info->speed;
+    progress_saw(job, row);
     if (*info->status && !info->auto_dismiss && !traits->ours && !traits->undecided)
         machine_learn(&job->run.machine)->kept = true;
     job_notify_listeners(job);
@@ -152,6 +151,7 @@ static void prepare_pivot(bj_job *job)
 void job_note_observer(bj_job *job)
 {
     prepare_pivot(job);
+    progress_note_observer(job);
     if (job->polls || !run_has_id(&job->run) || !needs_polling(job))
         return;
     if (!job->poll_timer)
@@ -209,6 +209,8 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
+    job->has_bare_rows = can->has_bare_rows;
+    job->born = monitor->progress.questions;
     job->id = text_new(id, strlen(id));
     job->type = *type ? text_new(type, strlen(type)) : NULL;
     run_init(&job->run, &monitor->tracker, text_str(job->id), &traits);
@@ -251,6 +253,7 @@ bj_job *bj_job_unref(bj_job *job)
     text_unref(job->type);
     text_unref(job->text);
     text_unref(job->disks);
+    text_unref(job->notice_text);
     monitor_unref_memory(job->monitor);
     free(job);
     return NULL;

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "delivery/watch.h"
 #include "driver/driver.h"
+#include "model/progress.h"
 #include "model/tracker.h"
 
 #include <blockjob/blockjob.h>
@@ -57,10 +58,16 @@ struct bj_job {
     struct job_request_slot complete, cancel, force, dismiss;
     bool polls;                    /* the next one runs */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
-    bool has_no_ready_event, hides_pauses;
+    bool has_no_ready_event, hides_pauses, has_bare_rows;
     struct {
         int64_t current, total, speed;
     } last_progress;                          /* of a row */
+    bool row_is_paused, row_lacks_space;      /* the same */
+    uint64_t updated;                         /* the monitor's update that had news of it last */
+    uint64_t born;                            /* how many questions had been asked before it was */
+    struct progress progress;                 /* as the rows show it */
+    enum notice notice;                       /* that its observers have; api/notices.h */
+    struct text *notice_text;                 /* the sentence of then; NULL: there is none */
     struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
     struct job_request_slot compare_snapshot; /* and after its end */
     struct driver_snapshot *snapshot;         /* NULL: none */
@@ -107,6 +114,7 @@ void job_notify_listeners(bj_job *job);
  * a report is. */
 void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
               const struct record_refs *refs);
+void job_push_all(const bj_job *job, bj_record_kind kind, struct text *text);
 bj_record_kind job_record_of(enum report news);
 void job_notify_watches(bj_job *job, enum report news, const char *words);
 void job_end_watches(bj_job *job);

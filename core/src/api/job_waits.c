@@ -4,6 +4,7 @@
  */
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "api/notices.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
 #include "base/json_text.h"
@@ -87,8 +88,12 @@ static struct text *late_wait(bj_future *future)
         [ASK_PIVOT] = "not pivoted", [ASK_ABORT] = "not over", [ASK_VERB] = "no answer from QEMU",
     };
     const struct job_wait *wait = wait_of_future(future);
-    return text_printf("job %s: %s within %.10g s; the job goes on", text_str(wait->job->id),
-                       unmet[wait->waiter.base.question], (double)future->timeout_ms / 1000.);
+    struct text *notice = notice_text(wait->job);
+    struct text *text = text_printf(
+        "job %s: %s within %.10g s; %s", text_str(wait->job->id), unmet[wait->waiter.base.question],
+        (double)future->timeout_ms / 1000., notice ? text_str(notice) : "the job goes on");
+    text_unref(notice);
+    return text;
 }
 
 static void destroy_wait(bj_future *future)

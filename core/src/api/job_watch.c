@@ -5,23 +5,13 @@
 #include "api/job.h"
 #include "api/monitor.h"
 #include "base/container_of.h"
-#include "driver/job_list.h"
-
-#include <string.h>
 
 struct job_watch {
     bj_watch watch; /* first */
     struct watch_entry once[WATCH_ONCE];
 
-    /* Progress; the loop's own. */
-    int64_t progress_ms;      /* how often; 0: never */
-    struct loop_timer *timer; /* asks again */
-    struct driver_request request;
-    bool asking;            /* then it has a reference */
-    int64_t current, total; /* last reported */
-    int64_t least_left;     /* to copy, that was seen; -1: nothing was */
-    int64_t least_left_ms;  /* when; monotonic */
-    bool reported_stalled;  /* that it does not shrink (B30) */
+    struct progress_reader progress; /* with every_ms 0 it does not read */
+    bool reads_progress;             /* the loop's own */
 };
 
 static bj_job *watched_job(const bj_watch *watch)
@@ -37,8 +27,9 @@ static struct job_watch *job_watch_of(bj_watch *watch)
 /* The list's reference goes. */
 static void unlink_watch(bj_watch *watch)
 {
-    loop_timer_free(job_watch_of(watch)->timer);
-    job_watch_of(watch)->timer = NULL;
+    if (job_watch_of(watch)->reads_progress)
+        progress_leave(watched_job(watch)->monitor, &job_watch_of(watch)->progress);
+    job_watch_of(watch)->reads_progress = false;
     watch_unlink(watch, &watched_job(watch)->watches);
 }
 
@@ -60,15 +51,20 @@ void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                refs);
 }
 
-static void push_all(const bj_job *job, bj_record_kind kind, const struct record_refs *refs)
+static void push_refs(const bj_job *job, bj_record_kind kind, const struct record_refs *refs)
 {
     for (bj_watch *watch = job->watches; watch; watch = watch->next)
         job_push(job, watch, kind, refs);
 }
 
+void job_push_all(const bj_job *job, bj_record_kind kind, struct text *text)
+{
+    push_refs(job, kind, &(struct record_refs){.text = text});
+}
+
 void job_end_watches(bj_job *job)
 {
-    push_all(job, BJ_RECORD_ENDED, &(struct record_refs){.text = machine_text(&job->run.machine)});
+    job_push_all(job, BJ_RECORD_ENDED, machine_text(&job->run.machine));
     while (job->watches) {
         bj_watch *watch = watch_ref_memory(job->watches);
         unlink_watch(watch);
@@ -97,102 +93,36 @@ void job_notify_watches(bj_job *job, enum report news, const char *words)
         refs.name = text;
     else
         refs.text = text;
-    push_all(job, job_record_of(news), &refs);
+    push_refs(job, job_record_of(news), &refs);
     text_unref(text);
 }
 
 /* ------------------------------------------------------------------- progress */
 
-static void push_convergence(struct job_watch *progress, bool stalled, struct text *text)
+static void give_progress(struct progress_reader *reader)
 {
-    progress->reported_stalled = stalled;
+    struct job_watch *progress = container_of(reader, struct job_watch, progress);
+    const bj_job *job = watched_job(&progress->watch);
+
+    if (!progress_is_new(job, reader))
+        return;
     watch_push(&progress->watch,
-               &(bj_record){.kind = stalled ? BJ_RECORD_STALLED : BJ_RECORD_RESUMED},
-               &(struct record_refs){.text = text});
-}
-
-/* A guest that writes faster than the mirror copies keeps it from ever being ready (B30). */
-static void check_convergence(struct job_watch *progress, const bj_job_info *row)
-{
-    const struct machine *machine = &watched_job(&progress->watch)->run.machine;
-    int64_t limit_ms = (int64_t)ctx_limit(progress->watch.ctx, BJ_LIMIT_CONVERGE_MS);
-    bool is_known = row->current >= 0 && row->total >= 0;
-    int64_t left = is_known ? row->total - row->current : -1;
-    int64_t now_ms = clock_monotonic_ms();
-    bool shrinks = progress->least_left < 0 || left < progress->least_left;
-
-    if (machine_is(machine, IS_READY) || machine_traits(machine)->never_ready ||
-        machine_is_stalled(machine) || !is_known || shrinks) {
-        progress->least_left = left;
-        progress->least_left_ms = now_ms;
-        if (progress->reported_stalled)
-            push_convergence(progress, false, NULL);
-    } else if (!progress->reported_stalled && now_ms - progress->least_left_ms >= limit_ms) {
-        struct text *text = text_printf(
-            "what is left to copy has not shrunk for %.10g s: the guest writes as fast as it is "
-            "copied, or the speed is too low; raise the speed, or change its copy-mode to "
-            "write-blocking",
-            (double)limit_ms / 1000.);
-        push_convergence(progress, true, text);
-        text_unref(text);
-    }
-}
-
-static void on_progress(struct driver_request *request, struct driver_reply *reply)
-{
-    struct job_watch *progress = container_of(request, struct job_watch, request);
-    bj_watch *watch = &progress->watch;
-    const char *id = text_str(watched_job(watch)->id);
-    bool is_its = reply->error == BJ_OK && run_has_id(&watched_job(watch)->run);
-    const struct job_row *listed = is_its ? job_list_find(reply->list, id) : NULL;
-    const bj_job_info *row = listed ? &listed->info : NULL;
-
-    progress->asking = false;
-    if (row && watch->listed)
-        check_convergence(progress, row);
-    if (row && watch->listed &&
-        (row->current != progress->current || row->total != progress->total)) {
-        progress->current = row->current;
-        progress->total = row->total;
-        watch_push(watch,
-                   &(bj_record){
-                       .kind = BJ_RECORD_PROGRESS,
-                       .current = row->current,
-                       .total = row->total,
-                   },
-                   &(struct record_refs){0});
-    }
-    if (watch->listed)
-        loop_timer_set(progress->timer, progress->progress_ms);
-    watch_unref_memory(watch);
-}
-
-static void ask_progress(void *user)
-{
-    struct job_watch *progress = user;
-    struct driver *driver = watched_job(&progress->watch)->monitor->driver;
-
-    if (progress->asking)
-        return;
-    progress->request.done = on_progress;
-    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
-        loop_timer_set(progress->timer, progress->progress_ms);
-        return;
-    }
-    progress->asking = true;
-    watch_ref_memory(&progress->watch);
+               &(bj_record){
+                   .kind = BJ_RECORD_PROGRESS,
+                   .current = job->last_progress.current,
+                   .total = job->last_progress.total,
+               },
+               &(struct record_refs){0});
 }
 
 static void begin_progress(struct job_watch *progress)
 {
-    bj_watch *watch = &progress->watch;
+    bj_monitor *monitor = watched_job(&progress->watch)->monitor;
 
-    progress->least_left = -1;
-    progress->timer = loop_timer_new(watch->ctx->loop, ask_progress, progress);
-    if (progress->timer)
-        ask_progress(progress);
-    else
-        watch_miss(watch);
+    progress->progress.give = give_progress;
+    progress->reads_progress = progress_join(monitor, &progress->progress);
+    if (!progress->reads_progress)
+        watch_miss(&progress->watch);
 }
 
 /* -------------------------------------------------------------------- watches */
@@ -208,12 +138,14 @@ static void begin_watch(bj_watch *watch)
     if (machine_is_stalled(machine))
         job_push(job, watch, BJ_RECORD_STALLED,
                  &(struct record_refs){.text = machine_text(machine)});
+    if (job->notice != NOTICE_NONE)
+        job_push(job, watch, BJ_RECORD_STALLED, &(struct record_refs){.text = job->notice_text});
     if (machine_is_over(machine)) {
         job_end_watches(job);
         return;
     }
     job_note_observer(job);
-    if (job_watch_of(watch)->progress_ms > 0)
+    if (job_watch_of(watch)->progress.every_ms > 0)
         begin_progress(job_watch_of(watch));
 }
 
@@ -237,9 +169,8 @@ int bj_job_watch(bj_job *job, int64_t progress_ms, bj_watch **ret_watch)
         (struct job_watch *)watch_new(job->monitor->ctx, sizeof *watch, &ops, bj_job_ref(job));
     if (!watch)
         return BJ_E_NOMEM;
-    watch->progress_ms = progress_ms;
+    watch->progress.every_ms = progress_ms;
     watch->watch.once = watch->once;
-    watch->current = watch->total = -1;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
 }

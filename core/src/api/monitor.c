@@ -130,9 +130,21 @@ static void on_up(void *user, struct text *version)
                       &(struct future_result){.value = monitor_value(bj_monitor_ref(monitor))});
 }
 
+/* There may be thousands a second: they are counted, and that is all. */
+static void note_io_error(bj_monitor *monitor, const struct fact *fact)
+{
+    struct run *run = tracker_find(&monitor->tracker, fact->id);
+    if (run)
+        progress_io_error(&job_of(run)->progress, fact->writing);
+}
+
 static void on_fact(void *user, const struct fact *fact)
 {
     bj_monitor *monitor = user;
+    if (fact->kind == FACT_IO_ERROR) {
+        note_io_error(monitor, fact);
+        return;
+    }
     tracker_fact(&monitor->tracker, fact);
     monitor->fed = NULL;
 }
@@ -203,6 +215,7 @@ static void end(bj_monitor *monitor, int error, struct text *text)
     monitor->reconnect = NULL;
     loop_timer_free(monitor->linger);
     loop_timer_free(monitor->seek_timer);
+    progress_end(monitor);
     monitor->linger = monitor->seek_timer = NULL;
     monitor->lingering = false;
     if (was_over)

@@ -7,6 +7,7 @@
 #ifndef BJ_API_MONITOR_H
 #define BJ_API_MONITOR_H
 
+#include "api/progress.h"
 #include "base/ctx.h"
 #include "base/text.h"
 #include "driver/address.h"
@@ -66,6 +67,7 @@ struct bj_monitor {
     bj_watch *watches;
     bj_watch *jobs_watches;        /* those of all its jobs */
     struct loop_timer *seek_timer; /* for them; NULL: there was no need */
+    struct progress_asker progress;
     struct monitor_closed *closed; /* futures of bj_monitor_closed() */
 };
 

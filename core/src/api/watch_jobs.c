@@ -5,27 +5,14 @@
 #include "api/watch_jobs.h"
 #include "api/answers.h"
 #include "base/container_of.h"
-#include "driver/job_list.h"
 
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Progress is asked for by the clock, for one watch. */
-struct progress {
-    bj_watch *watch; /* a reference while it is asking */
-    int64_t every_ms;
-    struct loop_timer *timer;
-    struct driver_request request;
-    bool asking;
-    bool is_over;          /* nobody reads it any more: it goes with the reply */
-    struct job_list *last; /* what the watch was given last; NULL: nothing */
-};
-
 struct jobs_watch {
-    bj_watch watch; /* first */
-    int64_t progress_ms;
-    struct progress *progress; /* NULL: nobody has asked for it */
+    bj_watch watch;                  /* first */
+    struct progress_reader progress; /* with every_ms 0 it does not read */
+    bool reads_progress;             /* the loop's own */
 };
 
 static bj_monitor *watched_monitor(const bj_watch *watch)
@@ -61,6 +48,8 @@ static void introduce(bj_job *job, bj_watch *watch)
         push(job, watch, BJ_RECORD_READY, NULL);
     if (machine_is_stalled(machine))
         push(job, watch, BJ_RECORD_STALLED, machine_text(machine));
+    if (job->notice != NOTICE_NONE)
+        push(job, watch, BJ_RECORD_STALLED, job->notice_text);
     if (!machine_is_over(machine))
         return;
     push(job, watch, BJ_RECORD_ENDED, machine_text(machine));
@@ -75,7 +64,7 @@ void watch_jobs_announce(bj_job *job)
     job_note_observer(job);
 }
 
-static void push_all(bj_job *job, bj_record_kind kind, struct text *text)
+void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text)
 {
     for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
         push(job, watch, kind, text);
@@ -93,10 +82,10 @@ void watch_jobs_report(bj_job *job, enum report news, const char *words)
     struct text *text = news == REPORT_ENDED ? text_ref(machine_text(machine))
                         : words              ? text_printf("%s", words)
                                              : NULL;
-    push_all(job, job_record_of(news), text);
+    watch_jobs_push_all(job, job_record_of(news), text);
     text_unref(text);
     if (news == REPORT_ENDED && machine_is(machine, IS_RELEASED))
-        push_all(job, BJ_RECORD_RELEASED, NULL);
+        watch_jobs_push_all(job, BJ_RECORD_RELEASED, NULL);
 }
 
 void watch_jobs_miss(bj_monitor *monitor)
@@ -135,126 +124,50 @@ void watch_jobs_listed(bj_monitor *monitor)
 
 /* ------------------------------------------------------------------- progress */
 
-static void progress_free(struct progress *progress)
+static void push_progress(bj_watch *watch, bj_job *job)
 {
-    loop_timer_free(progress->timer);
-    job_list_free(progress->last);
-    free(progress);
-}
-
-/* QEMU's lists keep their order, so that it mostly is the next row. */
-static const bj_job_info *find_row(const struct job_list *list, const char *id, size_t *hint)
-{
-    for (size_t n = 0; list && n < list->count; n++) {
-        size_t i = (*hint + n) % list->count;
-        if (strcmp(list->rows[i].info.id, id) != 0)
-            continue;
-        *hint = i + 1;
-        return &list->rows[i].info;
-    }
-    return NULL;
-}
-
-static void push_progress(const struct progress *progress, const bj_job_info *row,
-                          const bj_job_info *before)
-{
-    bj_watch *watch = progress->watch;
-    struct run *run = tracker_find(&watched_monitor(watch)->tracker, row->id);
-    bool is_news = !before || row->current != before->current || row->total != before->total;
-
-    if (!is_news || !run || run->announcement != ANNOUNCED || machine_is_over(&run->machine))
-        return;
     watch_push(watch,
                &(bj_record){
                    .kind = BJ_RECORD_PROGRESS,
-                   .current = row->current,
-                   .total = row->total,
+                   .current = job->last_progress.current,
+                   .total = job->last_progress.total,
                },
-               &(struct record_refs){.job = job_value(job_of(run))});
+               &(struct record_refs){.job = job_value(job)});
 }
 
-static void ask_later(const struct progress *progress)
+static void give_progress(struct progress_reader *reader)
 {
-    loop_timer_set(progress->timer, progress->every_ms);
-}
+    struct jobs_watch *watch = container_of(reader, struct jobs_watch, progress);
+    const bj_monitor *monitor = watched_monitor(&watch->watch);
 
-static void take_list(struct progress *progress, struct driver_reply *reply)
-{
-    size_t hint = 0;
-
-    for (size_t i = 0; reply->list && i < reply->list->count; i++) {
-        const bj_job_info *row = &reply->list->rows[i].info;
-        push_progress(progress, row, find_row(progress->last, row->id, &hint));
-    }
-    if (!reply->list)
-        return;
-    job_list_free(progress->last);
-    progress->last = reply->list;
-    reply->list = NULL;
-}
-
-static void on_progress(struct driver_request *request, struct driver_reply *reply)
-{
-    struct progress *progress = container_of(request, struct progress, request);
-    bj_watch *watch = progress->watch;
-
-    progress->asking = false;
-    if (progress->is_over) {
-        progress_free(progress);
-    } else {
-        take_list(progress, reply);
-        ask_later(progress);
-    }
-    watch_unref_memory(watch);
-}
-
-static void ask_progress(void *user)
-{
-    struct progress *progress = user;
-    struct driver *driver = watched_monitor(progress->watch)->driver;
-
-    progress->request.done = on_progress;
-    if (!driver || driver->ops->query(driver, &progress->request, false) != BJ_OK) {
-        ask_later(progress);
-        return;
-    }
-    progress->asking = true;
-    watch_ref_memory(progress->watch);
+    for (struct run *run = monitor->tracker.runs; run; run = run->next)
+        if (run->announcement == ANNOUNCED && !machine_is_over(&run->machine) &&
+            progress_is_new(job_of(run), reader))
+            push_progress(&watch->watch, job_of(run));
 }
 
 static void begin_progress(struct jobs_watch *watch)
 {
-    struct progress *progress = calloc(1, sizeof *progress);
-    struct loop_timer *timer =
-        progress ? loop_timer_new(watch->watch.ctx->loop, ask_progress, progress) : NULL;
-
-    if (!timer) {
-        free(progress);
+    watch->progress.give = give_progress;
+    watch->reads_progress = progress_join(watched_monitor(&watch->watch), &watch->progress);
+    if (!watch->reads_progress)
         watch_miss(&watch->watch);
-        return;
-    }
-    progress->watch = &watch->watch;
-    progress->every_ms = watch->progress_ms;
-    progress->timer = timer;
-    watch->progress = progress;
-    ask_progress(progress);
 }
 
 static void end_progress(struct jobs_watch *watch)
 {
-    struct progress *progress = watch->progress;
-
-    watch->progress = NULL;
-    if (!progress)
-        return;
-    progress->is_over = true;
-    if (progress->asking)
-        loop_timer_stop(progress->timer);
-    else
-        progress_free(progress);
+    if (watch->reads_progress)
+        progress_leave(watched_monitor(&watch->watch), &watch->progress);
+    watch->reads_progress = false;
 }
 
 /* -------------------------------------------------------------------- watches */
+
+static void begin_job(bj_job *job, bj_watch *watch)
+{
+    introduce(job, watch);
+    progress_note_observer(job);
+}
 
 static void begin_watch(bj_watch *watch)
 {
@@ -264,9 +177,9 @@ static void begin_watch(bj_watch *watch)
         return;
     for (struct run *run = monitor->tracker.runs; run; run = run->next)
         if (run->announcement == ANNOUNCED && (run->has_id || !machine_is_over(&run->machine)))
-            introduce(job_of(run), watch);
+            begin_job(job_of(run), watch);
     tracker_observe(&monitor->tracker, true);
-    if (jobs_watch_of(watch)->progress_ms > 0)
+    if (jobs_watch_of(watch)->progress.every_ms > 0)
         begin_progress(jobs_watch_of(watch));
 }
 
@@ -313,7 +226,7 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
     if (!watch)
         return BJ_E_NOMEM;
     watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
-    watch->progress_ms = read.progress_ms;
+    watch->progress.every_ms = read.progress_ms;
     *ret_watch = watch_launch(&watch->watch);
     return BJ_OK;
 }

@@ -13,6 +13,7 @@
 void watch_jobs_announce(bj_job *job);
 /* Of a run that was announced. */
 void watch_jobs_report(bj_job *job, enum report news, const char *words);
+void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text);
 /* One more change that nobody can be given. */
 void watch_jobs_miss(bj_monitor *monitor);
 

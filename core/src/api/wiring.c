@@ -8,6 +8,7 @@
 #include "api/fetch_rows.h"
 #include "api/job_waits.h"
 #include "api/monitor.h"
+#include "api/notices.h"
 #include "api/start.h"
 #include "api/watch_jobs.h"
 #include "base/container_of.h"
@@ -354,6 +355,8 @@ static void port_report(struct run *run, enum report news, const char *text)
 {
     bj_job *job = job_of(run);
 
+    if (news == REPORT_STALLED || news == REPORT_RESUMED || news == REPORT_ENDED)
+        notice_forget(job);
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);

@@ -22,7 +22,7 @@ static const struct word errors[] = {
     [-BJ_E_DEADLOCK] = {"BJ_E_DEADLOCK",
                         "a blocking call on the loop's own thread would never return"},
     [-BJ_E_PENDING] = {"BJ_E_PENDING", "there is no answer yet"},
-    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; the job goes on"},
+    [-BJ_E_TIMEOUT] = {"BJ_E_TIMEOUT", "the deadline passed; nothing was done to the job"},
     [-BJ_E_CANCELLED] = {"BJ_E_CANCELLED", "the wait was cancelled; the job goes on"},
     [-BJ_E_CLOSED] = {"BJ_E_CLOSED", "closed by this program"},
     [-BJ_E_BUSY] = {"BJ_E_BUSY", "a limit of the context was reached; nothing was sent"},
