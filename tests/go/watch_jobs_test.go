@@ -6,6 +6,7 @@ package blockjob_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -477,4 +478,83 @@ func TestB74CloseEndsAWatchOfAllJobs(t *testing.T) {
 	}
 	for range unread {
 	}
+}
+
+// notice returns the first change that says so; others may come before, as more becomes known.
+func notice(t testing.TB, changes <-chan blockjob.JobChange, words string) blockjob.JobChange {
+	t.Helper()
+	for change := range changes {
+		if change.Kind == blockjob.JobStalled && strings.Contains(change.Reason, words) {
+			return change
+		}
+	}
+	t.Fatalf("the stream ended without %q", words)
+	return blockjob.JobChange{}
+}
+
+// saysWhenLate waits until a wait says so whose deadline has passed.
+func saysWhenLate(t testing.TB, job *blockjob.Job, words string) {
+	t.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		_, err := job.Wait(ctx)
+		cancel()
+		if !errors.Is(err, blockjob.ErrTimeout) {
+			t.Fatal(err)
+		}
+		if strings.Contains(err.Error(), words) {
+			return
+		}
+	}
+}
+
+func TestW02TargetThatDoesNotAnswer(t *testing.T) {
+	q := qemu.Daemon(t)
+	q.AddDisk("drive")
+	q.AddServed("far")
+	m := dial(t, q.URI, blockjob.WithLimit(blockjob.LimitConvergeMS, 50))
+	options := halted
+	options.Target = "far"
+	job := mirror(t, m, options)
+	q.Hang("far")
+	release(t, job)
+	updates, err := job.Watch(patience(t), 0)
+	ok(t, err)
+	changes := watchJobs(t, m, blockjob.WatchJobsOptions{})
+
+	const silent = "its target does not answer"
+	if change := notice(t, changes, silent); change.Job.ID() != job.ID() {
+		t.Errorf("of %v", change.Job)
+	}
+	for u := range updates {
+		if u.Kind == blockjob.UpdateStalled && strings.Contains(u.Text, silent) {
+			break
+		}
+	}
+	saysWhenLate(t, job, silent)
+	q.Answer("far")
+	ends(t, blockjob.Pivoted)(job.Pivot(patience(t)))
+}
+
+func TestC51IgnoredErrorsAreCounted(t *testing.T) {
+	q := qemu.Daemon(t)
+	q.AddDisk("drive")
+	q.AddFailing("broken")
+	m := dial(t, q.URI, blockjob.WithLimit(blockjob.LimitConvergeMS, 50))
+	job := mirror(t, m, blockjob.MirrorOptions{Target: "broken", OnTargetError: "ignore"})
+	notice(t, watchJobs(t, m, blockjob.WatchJobsOptions{}), "errors writing to the target were ignored")
+	ends(t, blockjob.Cancelled)(job.Abort(patience(t), blockjob.Force))
+}
+
+func TestC52PendingJobWaitsForFinalize(t *testing.T) {
+	q := disks(t)
+	m := dial(t, q.URI, blockjob.WithLimit(blockjob.LimitConvergeMS, 50))
+	job, err := m.Backup(patience(t), "drive", blockjob.BackupOptions{
+		Target: "copy", ManualFinalize: true,
+	})
+	ok(t, err)
+	const pending = "pending until somebody finalizes it"
+	notice(t, watchJobs(t, m, blockjob.WatchJobsOptions{}), pending)
+	saysWhenLate(t, job, pending)
+	ends(t, blockjob.Completed)(job.Finalize(patience(t)))
 }

@@ -113,6 +113,19 @@ class Qemu:
         self._step("failing", name=name, once=once, errno=errno)
         return name
 
+    def add_served(self, name: str) -> str:
+        """An empty disk that has a server of its own."""
+        self._step("served", name=name)
+        return name
+
+    def hang(self, name: str) -> None:
+        """That server stops answering."""
+        self._step("hang", name=name)
+
+    def answer(self, name: str) -> None:
+        """It goes on."""
+        self._step("answer", name=name)
+
     def add_chain(self) -> None:
         """The qcow2 disks "base" <- "middle" <- "active", each with data of its own."""
         self._step("chain")

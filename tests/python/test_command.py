@@ -255,6 +255,17 @@ def test_a_timeout_has_a_status_of_its_own(halted: Qemu, command: list[str], sec
     assert halted.jobs() == {"job0": "running"}
 
 
+def test_c52_a_pending_job_never_goes_on_by_itself(daemon: Qemu) -> None:
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    disks = {"job_id": "job0", "device": "drive", "target": "copy", "sync": "full"}
+    daemon.do("blockdev-backup", **disks, auto_finalize=False)
+    daemon.wait_status("pending")
+    said = complaint_of("wait", "--timeout", "5", daemon.uri, "job0", status=TIMED_OUT)
+    assert "pending until somebody finalizes it" in said
+    assert "goes on" not in said
+
+
 @pytest.mark.parametrize("command", [["wait"], ["wait", "--ready"], ["pivot"], ["abort"]])
 def test_c109_a_timeout_includes_connecting(fake: FakeQemu, command: list[str]) -> None:
     with blockjob.sync.connect(fake.path):

@@ -352,3 +352,49 @@ def test_a_stream_keeps_its_monitor_until_it_is_over(disks: Qemu) -> None:
         stream.get(timeout=60)
     gc.collect()
     assert kept() is None
+
+
+async def notice_of(stream: Any, words: str) -> Any:
+    """The first change, or record, that says so; others may come before, as more becomes known."""
+    async for change in stream:
+        if change.kind.name == "STALLED" and words in change.text:
+            return change
+    raise AssertionError(f"the stream ended without {words!r}")
+
+
+async def test_w02_a_target_that_does_not_answer(connect: Connect, daemon: Qemu) -> None:
+    daemon.add_disk("drive")
+    daemon.add_served("far")
+    async with await connect(daemon.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
+        job = await monitor.mirror("drive", "far", sync="full", **HALTED_MIRROR)
+        daemon.hang("far")
+        await job.set_speed(0)
+        stream, changes = job.watch(), monitor.watch_jobs()
+        await notice_of(stream, "its target does not answer")
+        change = await notice_of(changes, "its target does not answer")
+        assert change.job == job
+        with pytest.raises(blockjob.Timeout, match="its target does not answer"):
+            await job.done(timeout=0)
+        daemon.answer("far")
+        await job.ready()
+        await until(changes, ChangeKind.RESUMED)
+        assert await job.pivot() is Outcome.PIVOTED
+
+
+async def test_c51_errors_that_are_ignored_are_counted(connect: Connect, daemon: Qemu) -> None:
+    daemon.add_disk("drive")
+    daemon.add_failing("broken")
+    async with await connect(daemon.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
+        job = await monitor.mirror("drive", "broken", sync="full", on_target_error="ignore")
+        change = await notice_of(monitor.watch_jobs(), "errors writing to the target were ignored")
+        assert int(change.text.split()[0]) > 0
+        assert await job.abort(force=True) is Outcome.CANCELLED
+
+
+async def test_c52_a_pending_job_waits_for_finalize(connect: Connect, disks: Qemu) -> None:
+    async with await connect(disks.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
+        job = await monitor.backup("drive", "copy", sync="full", auto_finalize=False)
+        await notice_of(monitor.watch_jobs(), "pending until somebody finalizes it")
+        with pytest.raises(blockjob.Timeout, match="pending until somebody finalizes it"):
+            await job.done(timeout=0)
+        assert await job.finalize() is Outcome.COMPLETED

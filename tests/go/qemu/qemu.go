@@ -155,6 +155,24 @@ func (q *QEMU) AddFailing(name string) {
 	q.step("failing", helper.Fields{"name": name})
 }
 
+// AddServed adds an empty disk that has a server of its own, which may hang.
+func (q *QEMU) AddServed(name string) {
+	q.t.Helper()
+	q.step("served", helper.Fields{"name": name})
+}
+
+// Hang lets the disk's server answer no more.
+func (q *QEMU) Hang(name string) {
+	q.t.Helper()
+	q.step("hang", helper.Fields{"name": name})
+}
+
+// Answer ends a Hang.
+func (q *QEMU) Answer(name string) {
+	q.t.Helper()
+	q.step("answer", helper.Fields{"name": name})
+}
+
 // AddFailingOnce adds an empty disk whose middle can't be written the first time.
 func (q *QEMU) AddFailingOnce(name string) {
 	q.t.Helper()
