@@ -403,15 +403,15 @@ static void b30_a_mirror_that_does_not_converge_is_told(void **state)
     bj_job *job = fake_mirror(w);
     step(w, JSON({"do": "progress", "offset": 1000, "len": 2000}));
     bj_watch *watch = watch_job(w, job, 1);
-    assert_non_null(strstr(next_stall(watch), "nothing has been copied"));
+    await_stall(watch, "nothing has been copied");
 
     step(w, JSON({"do": "progress", "offset": 3000, "len": 4000})); /* as much is left */
-    assert_non_null(strstr(next_stall(watch), "the guest writes as fast as it is copied"));
+    await_stall(watch, "the guest writes as fast as it is copied");
     step(w, JSON({"do": "progress", "offset": 3500, "len": 4000}));
     news(w, watch, BJ_RECORD_RESUMED);
-    assert_non_null(strstr(next_stall(watch), "nothing has been copied")); /* and told again */
+    await_stall(watch, "nothing has been copied"); /* and told again */
     step(w, JSON({"do": "ready"}));
-    assert_string_equal(news(w, watch, BJ_RECORD_READY), "READY");
+    assert_non_null(strstr(news(w, watch, BJ_RECORD_READY), "READY"));
     expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
                BJ_OUTCOME_PIVOTED); /* it disturbs no wait */
 }
@@ -447,9 +447,8 @@ static void c51_errors_that_are_ignored_are_one_record(void **state)
 
     assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_CONVERGE_MS, 20), BJ_OK);
     watch_job(w, job, 1); /* the first one asks for nothing for a day */
-    const bj_record *record = next_record(watch);
-    assert_int_equal(record->kind, BJ_RECORD_STALLED);
-    assert_non_null(strstr(record->text, "100 errors writing to the target were ignored"));
+    const bj_record *record = await_stall(watch, "100 errors writing to the target were ignored");
+    assert_true(record->sequence < 100);
     bj_watch_close(watch);
     assert_int_equal(next_record(watch)->kind, BJ_RECORD_CLOSED);
 }
@@ -468,7 +467,7 @@ static void c90_progress_beyond_all_numbers(void **state)
         record = next_record(watch);
     while (record->kind != BJ_RECORD_PROGRESS);
     step(w, JSON({"do": "ready"}));
-    assert_string_equal(news(w, watch, BJ_RECORD_READY), "READY");
+    assert_non_null(strstr(news(w, watch, BJ_RECORD_READY), "READY"));
 }
 
 int main(void)
