@@ -376,6 +376,26 @@ static void b63_progress_is_asked_only_while_watched(void **state)
     assert_string_equal(news(w, silent, BJ_RECORD_CLOSED), "CLOSED");
 }
 
+static void b63_all_watches_share_one_question(void **state)
+{
+    world *w = *state;
+    bj_job *job = fake_mirror(w);
+    news(w, watch_jobs(w, 0), BJ_RECORD_APPEARED); /* the first one asks which jobs there are */
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    int before = times_sent(w, "query-jobs");
+    step(w, JSON({"do": "hold", "command": "query-jobs"}));
+    bj_watch *watches[5];
+    for (int i = 0; i < 5; i++)
+        watches[i] = i % 2 == 0 ? watch_job(w, job, 1) : watch_jobs(w, 1000000);
+    expect(w, bj_monitor_execute(w->monitor, "query-version", NULL, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(times_sent(w, "query-jobs"), before + 1);
+
+    step(w, JSON({"do": "release"}));
+    for (int i = 0; i < 5; i++)
+        while (next_record(watches[i])->kind != BJ_RECORD_PROGRESS)
+            ;
+}
+
 static void b25_progress_never_looks_complete_before_ready(void **state)
 {
     world *w = *state;
@@ -494,6 +514,7 @@ int main(void)
         FAKE_TEST(b71_watch_callbacks_end_with_the_context),
         FAKE_TEST(the_last_reference_closes_a_watch),
         FAKE_TEST(b63_progress_is_asked_only_while_watched),
+        FAKE_TEST(b63_all_watches_share_one_question),
         FAKE_TEST(b25_progress_never_looks_complete_before_ready),
         FAKE_TEST(b30_a_mirror_that_does_not_converge_is_told),
         FAKE_TEST(w02_nothing_is_asked_that_nobody_wants_to_know),
