@@ -349,6 +349,18 @@ static void the_last_reference_closes_a_watch(void **state)
     }
 }
 
+/* ASan sees what is not freed. */
+static void a_watch_of_all_jobs_is_closed_with_ends_unread(void **state)
+{
+    world *w = *state;
+    bj_watch *watch = watch_jobs(w, 0);
+    bj_job *job = fake_ready_mirror(w);
+    expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_int_equal(next_record(watch)->kind, BJ_RECORD_APPEARED);
+    bj_watch_close(watch);
+    assert_int_equal(next_record(watch)->kind, BJ_RECORD_CLOSED);
+}
+
 static void b63_progress_is_asked_only_while_watched(void **state)
 {
     world *w = *state;
@@ -513,6 +525,7 @@ int main(void)
         FAKE_TEST(b71_a_watch_callback_keeps_its_watch),
         FAKE_TEST(b71_watch_callbacks_end_with_the_context),
         FAKE_TEST(the_last_reference_closes_a_watch),
+        FAKE_TEST(a_watch_of_all_jobs_is_closed_with_ends_unread),
         FAKE_TEST(b63_progress_is_asked_only_while_watched),
         FAKE_TEST(b63_all_watches_share_one_question),
         FAKE_TEST(b25_progress_never_looks_complete_before_ready),
