@@ -103,8 +103,8 @@ class UsageError(Error, RuntimeError):
 
 
 class Timeout(Error, TimeoutError):
-    """The deadline of this wait has passed. Nothing was done to the job; if it is pending, paused or
-    makes no progress, the text says so."""
+    """The deadline of this wait has passed. Nothing was done to the job; if it is pending, paused
+    or makes no progress, the text says so."""
 
 
 class Closed(Error):

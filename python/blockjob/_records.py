@@ -157,8 +157,8 @@ class Limit(enum.Enum):
     """How often a QEMU that has no event for what is awaited (RHEL 6) is asked instead, while
     someone waits; and libvirt for new jobs, while someone watches all; 0.5 s."""
     CONVERGE = _core.LIMIT_CONVERGE_MS
-    """How long a job may make no progress before its streams report why, and how often QEMU is asked
-    for that while someone waits for the job or watches it; 10 s."""
+    """How long a job may make no progress before its streams report why, and how often QEMU is
+    asked for that while someone waits for the job or watches it; 10 s."""
 
     def __repr__(self) -> str:
         return f"Limit.{self.name}"
@@ -188,8 +188,8 @@ class RecordKind(enum.Enum):
     READY = _core.RECORD_READY
     """The job is ready; comes once."""
     STALLED = _core.RECORD_STALLED
-    """The job stands still, or makes no progress for `Limit.CONVERGE`, which disturbs no wait: `text`
-    names the cause and the remedy. Another may follow, when more is known."""
+    """The job stands still, or makes no progress for `Limit.CONVERGE`, which disturbs no wait:
+    `text` names the cause and the remedy. Another may follow, when more is known."""
     RESUMED = _core.RECORD_RESUMED
     """It goes on after a stall."""
     PROGRESS = _core.RECORD_PROGRESS
@@ -226,8 +226,8 @@ class ChangeKind(enum.Enum):
     READY = _core.RECORD_READY
     """The job is ready; comes once."""
     STALLED = _core.RECORD_STALLED
-    """The job stands still, or makes no progress for `Limit.CONVERGE`: `text` names the cause and the
-    remedy. Another may follow, when more is known."""
+    """The job stands still, or makes no progress for `Limit.CONVERGE`: `text` names the cause and
+    the remedy. Another may follow, when more is known."""
     RESUMED = _core.RECORD_RESUMED
     """It goes on after a stall."""
     PROGRESS = _core.RECORD_PROGRESS

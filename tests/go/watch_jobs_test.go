@@ -543,7 +543,7 @@ func TestC51IgnoredErrorsAreCounted(t *testing.T) {
 	m := dial(t, q.URI, blockjob.WithLimit(blockjob.LimitConvergeMS, 50))
 	job := mirror(t, m, blockjob.MirrorOptions{Target: "broken", OnTargetError: "ignore"})
 	notice(t, watchJobs(t, m, blockjob.WatchJobsOptions{}), "errors writing to the target were ignored")
-	ends(t, blockjob.Cancelled)(job.Abort(patience(t), blockjob.Force))
+	ends(t, blockjob.Cancelled)(job.Abort(patience(t), blockjob.Force()))
 }
 
 func TestC52PendingJobWaitsForFinalize(t *testing.T) {

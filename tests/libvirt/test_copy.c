@@ -341,6 +341,22 @@ static void b60_a_watch_shows_progress(void **state)
     expect(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK);
 }
 
+static void w02_a_speed_limit_that_lets_nothing_through(void **state)
+{
+    world *w = *state;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_CONVERGE_MS, 50), BJ_OK);
+    bj_job *job = halted_copy(w, "copy");
+    bj_watch *watch = watch_job(w, job, 0);
+    bj_watch *all = watch_jobs(w, 0);
+
+    await_stall(watch, "its speed limit of 1 bytes per second");
+    await_stall(all, "its speed limit of 1 bytes per second");
+    expect(w, bj_job_set_speed(job, 0, BJ_TIMEOUT_NONE), BJ_OK);
+    news(w, watch, BJ_RECORD_READY);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +377,7 @@ int main(void)
         DOMAIN_TEST(b44_verbs_that_libvirt_has_not),
         DOMAIN_TEST(b60_a_watch_sees_a_copy_from_start_to_end),
         DOMAIN_TEST(b60_a_watch_shows_progress),
+        DOMAIN_TEST(w02_a_speed_limit_that_lets_nothing_through),
         DOMAIN_TEST(b64_ready_then_pivot_is_never_refused),
         DOMAIN_TEST(b66_abort_of_a_ready_copy_is_copied),
         DOMAIN_TEST(b66_abort_of_a_running_copy_is_cancelled),

@@ -366,7 +366,7 @@ async def test_w02_a_target_that_does_not_answer(connect: Connect, daemon: Qemu)
     daemon.add_disk("drive")
     daemon.add_served("far")
     async with await connect(daemon.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
-        job = await monitor.mirror("drive", "far", sync="full", **HALTED_MIRROR)
+        job = await monitor.mirror("drive", target="far", sync="full", **HALTED_MIRROR)
         daemon.hang("far")
         await job.set_speed(0)
         stream, changes = job.watch(), monitor.watch_jobs()
@@ -385,7 +385,7 @@ async def test_c51_errors_that_are_ignored_are_counted(connect: Connect, daemon:
     daemon.add_disk("drive")
     daemon.add_failing("broken")
     async with await connect(daemon.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
-        job = await monitor.mirror("drive", "broken", sync="full", on_target_error="ignore")
+        job = await monitor.mirror("drive", target="broken", sync="full", on_target_error="ignore")
         change = await notice_of(monitor.watch_jobs(), "errors writing to the target were ignored")
         assert int(change.text.split()[0]) > 0
         assert await job.abort(force=True) is Outcome.CANCELLED
@@ -393,7 +393,7 @@ async def test_c51_errors_that_are_ignored_are_counted(connect: Connect, daemon:
 
 async def test_c52_a_pending_job_waits_for_finalize(connect: Connect, disks: Qemu) -> None:
     async with await connect(disks.uri, limits={Limit.CONVERGE: 0.05}) as monitor:
-        job = await monitor.backup("drive", "copy", sync="full", auto_finalize=False)
+        job = await monitor.backup("drive", target="copy", sync="full", auto_finalize=False)
         await notice_of(monitor.watch_jobs(), "pending until somebody finalizes it")
         with pytest.raises(blockjob.Timeout, match="pending until somebody finalizes it"):
             await job.done(timeout=0)

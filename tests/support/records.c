@@ -84,14 +84,14 @@ const char *news(world *w, bj_watch *watch, bj_record_kind until)
     return text;
 }
 
-const char *next_stall(bj_watch *watch)
+const bj_record *await_stall(bj_watch *watch, const char *words)
 {
     const bj_record *record;
     do {
         record = next_record(watch);
         assert_int_not_equal(record->kind, BJ_RECORD_CLOSED);
-    } while (record->kind != BJ_RECORD_STALLED);
-    return record->text;
+    } while (record->kind != BJ_RECORD_STALLED || !strstr(record->text, words));
+    return record;
 }
 
 const char *statuses(world *w, bj_watch *watch, bj_record_kind until)

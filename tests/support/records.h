@@ -22,8 +22,10 @@ const bj_record *next_record(bj_watch *watch);
  * that come in any number (STATUS, PROGRESS, EVENT) are left out. */
 const char *news(world *w, bj_watch *watch, bj_record_kind until);
 
-/* The text of the next STALLED; what comes before is passed over. Valid until the next call. */
-const char *next_stall(bj_watch *watch);
+/* Reads to the next STALLED whose text says so, which must come: others may come before, as more
+ * becomes known; on a busy machine one may be that QEMU does not answer. Valid until the next call.
+ */
+const bj_record *await_stall(bj_watch *watch, const char *words);
 
 /* Reads to the first record of kind `until` and answers the names of the STATUS records. */
 const char *statuses(world *w, bj_watch *watch, bj_record_kind until);

@@ -82,7 +82,8 @@ static unsigned conditions_of(const bj_job *job)
 /* Of so many milliseconds, in seconds; the fraction only where there is little else. */
 static double seconds(int64_t ms)
 {
-    return ms >= 1000 ? (double)(ms / 1000) : (double)ms / 1000.;
+    int64_t whole = ms / 1000;
+    return whole > 0 ? (double)whole : (double)ms / 1000.;
 }
 
 static struct text *errors_text(const struct progress *p)
@@ -132,14 +133,16 @@ static struct text *guest_text(const struct progress *p)
                        as_much_s);
 }
 
+static const char pending_text[] = "its work is done, and it is pending until somebody finalizes "
+                                   "it: finalize it, or abort it";
+
 static struct text *sentence(const bj_job *job, enum notice notice, int64_t deaf_ms)
 {
     static const char *const fixed[NOTICE_COUNT] = {
         [NOTICE_NO_SPACE] = machine_no_space_text,
         [NOTICE_STOPPED] = "an I/O error stopped it: mend the cause and resume it",
         [NOTICE_PAUSED] = "it is paused: resume it",
-        [NOTICE_PENDING] = "its work is done, and it is pending until somebody finalizes it: "
-                           "finalize it, or abort it",
+        [NOTICE_PENDING] = pending_text,
         [NOTICE_WAITING] = "its work is done, and it waits for the other jobs of its transaction",
     };
     const struct progress *p = &job->progress;

@@ -104,9 +104,8 @@ static bool is_slow(const struct progress *p)
 
 unsigned progress_found(const struct progress *p, int64_t limit_ms)
 {
-    bool as_much = p->left >= 0 && progress_as_much_ms(p) >= limit_ms;
-
-    return (p->has_begun && progress_still_ms(p) >= limit_ms ? FOUND_STILL : 0) |
-           (p->left >= 0 ? FOUND_NUMBERS : 0) | (as_much ? FOUND_AS_MUCH : 0) |
+    return (progress_still_ms(p) >= limit_ms ? FOUND_STILL : 0) |
+           (progress_as_much_ms(p) >= limit_ms ? FOUND_AS_MUCH : 0) |
+           (p->left >= 0 ? FOUND_NUMBERS : 0) |
            (p->read_errors || p->write_errors ? FOUND_ERRORS : 0) | (is_slow(p) ? FOUND_SLOW : 0);
 }

@@ -80,7 +80,7 @@ void progress_begin(struct progress *p, unsigned state, int64_t now_ms);
 void progress_see(struct progress *p, const struct sample *sample, int64_t now_ms);
 void progress_io_error(struct progress *p, bool writing); /* one that did not stop it */
 
-/* FOUND_..., as of the last look; `limit_ms` is how long is too long. */
+/* FOUND_..., as of the last look; `limit_ms`, more than 0, is how long is too long. */
 unsigned progress_found(const struct progress *p, int64_t limit_ms);
 /* For how long nothing has moved, or no less is left, as of the last look. */
 int64_t progress_still_ms(const struct progress *p);
