@@ -307,12 +307,22 @@ static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_lis
            add_disk_row(list, disk, facts_type_name(info.type), &info) || no_memory(ret_error);
 }
 
+/* Where no job of the whole domain runs there is no backup: to ask for one is an error, which
+ * libvirt prints on a connection of the program's. */
+static bool may_have_backup(virDomainPtr domain)
+{
+    virDomainJobInfo info;
+    return virDomainGetJobInfo(domain, &info) != 0 || info.type != VIR_DOMAIN_JOB_NONE;
+}
+
 /* *ret is NULL where none runs. */
 static bool find_backup(virDomainPtr domain, const struct disks *disks, char **ret,
                         struct call_error *ret_error)
 {
-    char *xml = virDomainBackupGetXMLDesc(domain, 0);
     *ret = NULL;
+    if (!may_have_backup(domain))
+        return true;
+    char *xml = virDomainBackupGetXMLDesc(domain, 0);
     if (!xml) {
         int code = virGetLastErrorCode();
         bool is_none = code == VIR_ERR_NO_DOMAIN_BACKUP || code == VIR_ERR_NO_SUPPORT;
