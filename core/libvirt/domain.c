@@ -459,7 +459,7 @@ static void opened_in_vain(struct call *call)
 static void seek_by_uuid(struct domain *domain, const struct driver_legacy *before)
 {
     const struct legacy *legacy = (const struct legacy *)before;
-    char uuid[VIR_UUID_STRING_BUFLEN];
+    char uuid[VIR_UUID_STRING_BUFLEN] = "";
     char *at = uuid;
     for (size_t i = 0; i < sizeof legacy->identity.uuid; i++)
         at += sprintf(at, "%02x", legacy->identity.uuid[i]);
