@@ -307,12 +307,12 @@ static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_lis
            add_disk_row(list, disk, facts_type_name(info.type), &info) || no_memory(ret_error);
 }
 
-/* Asked first, as it is no error that there is none: on a connection of the program's libvirt
- * prints each of them. */
+/* Where no job of the whole domain runs there is no backup: to ask for one is an error, which
+ * libvirt prints on a connection of the program's. */
 static bool may_have_backup(virDomainPtr domain)
 {
     virDomainJobInfo info;
-    return virDomainGetJobInfo(domain, &info) < 0 || info.type != VIR_DOMAIN_JOB_NONE;
+    return virDomainGetJobInfo(domain, &info) != 0 || info.type != VIR_DOMAIN_JOB_NONE;
 }
 
 /* *ret is NULL where none runs. */

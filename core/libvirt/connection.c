@@ -28,7 +28,7 @@ struct connection {
     struct nudge *nudge;
     struct registration *closing; /* NULL: libvirt does not report the end */
     struct listening lifecycle, block_job, job_completed, qemu_event;
-    bool is_read_only;
+    bool is_read_only; /* as was found out when it began to listen to jobs */
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -40,6 +40,7 @@ struct connection {
     bool is_listed;
     bool is_changing; /* it is being opened or closed, without the lock: wait */
     bool has_failed;
+    bool listens_to_jobs;
     unsigned joined;
     char *error; /* why; NULL: no memory */
 };
@@ -108,6 +109,11 @@ static bool is_about(const struct connection_user *user, virDomainPtr domain)
     return virDomainGetUUID(domain, uuid) == 0 && memcmp(uuid, user->uuid, sizeof uuid) == 0;
 }
 
+static bool hears_of(const struct connection_user *user, virDomainPtr domain)
+{
+    return user->hears_jobs && is_about(user, domain);
+}
+
 static struct connection *enter(void *registration)
 {
     struct connection *connection = registration_enter(registration);
@@ -135,7 +141,7 @@ static void on_block_job(virConnectPtr handle, virDomainPtr domain, const char *
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->block_job(user, disk, type, status);
     leave(connection, opaque);
 }
@@ -156,7 +162,7 @@ static void on_job_completed(virConnectPtr handle, virDomainPtr domain,
 
     struct connection *connection = enter(opaque);
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->backup_result(user, succeeded != 0, error);
     leave(connection, opaque);
 }
@@ -179,7 +185,7 @@ static void on_qemu_event(virConnectPtr handle, virDomainPtr domain, const char 
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->qemu_event(user, event, details, seconds, micros);
     leave(connection, opaque);
 }
@@ -256,11 +262,16 @@ static bool listen_to_end(struct connection *connection)
 }
 
 /* `filter`: only that domain's; NULL: all. False: *ret_why as above. */
-static bool register_all(struct connection *connection, virDomainPtr filter, char **ret_why)
+static bool register_life(struct connection *connection, virDomainPtr filter, char **ret_why)
 {
-    return listen_to_end(connection) && listen_to_qemu(connection, filter) &&
+    return listen_to_end(connection) &&
            listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why) &&
+                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), ret_why);
+}
+
+static bool register_jobs(struct connection *connection, virDomainPtr filter, char **ret_why)
+{
+    return listen_to_qemu(connection, filter) &&
            listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                   VIR_DOMAIN_EVENT_CALLBACK(on_block_job), ret_why) &&
            listen(connection, &connection->job_completed, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
@@ -275,20 +286,23 @@ static bool has_ended(struct connection *connection)
     return ended;
 }
 
-/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. */
-static void stop_listening(struct connection *connection, struct listening *listening)
+/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. It
+ * must be made even when the connection has ended, and libvirt prints that: each holds the
+ * connection. */
+static void stop_listening(struct connection *connection, struct listening *listening,
+                           int (*deregister)(virConnectPtr handle, int id))
 {
     if (listening->id >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, listening->id);
+        deregister(connection->handle, listening->id);
     registration_drop(listening->registration, REGISTRATION_KEPT);
+    *listening = (struct listening){.id = -1};
 }
 
-static void stop_listening_to_qemu(struct connection *connection)
+static void stop_listening_to_jobs(struct connection *connection)
 {
-    struct listening *listening = &connection->qemu_event;
-    if (listening->id >= 0)
-        virConnectDomainQemuMonitorEventDeregister(connection->handle, listening->id);
-    registration_drop(listening->registration, REGISTRATION_KEPT);
+    stop_listening(connection, &connection->block_job, virConnectDomainEventDeregisterAny);
+    stop_listening(connection, &connection->job_completed, virConnectDomainEventDeregisterAny);
+    stop_listening(connection, &connection->qemu_event, virConnectDomainQemuMonitorEventDeregister);
 }
 
 /* Where libvirt can't remove it, it frees it when the connection ends; as it has done where it has
@@ -303,10 +317,8 @@ static void stop_listening_to_end(struct connection *connection)
 static void close_handle(struct connection *connection)
 {
     if (connection->handle) {
-        stop_listening(connection, &connection->lifecycle);
-        stop_listening(connection, &connection->block_job);
-        stop_listening(connection, &connection->job_completed);
-        stop_listening_to_qemu(connection);
+        stop_listening_to_jobs(connection);
+        stop_listening(connection, &connection->lifecycle, virConnectDomainEventDeregisterAny);
         stop_listening_to_end(connection);
         virConnectClose(connection->handle);
     }
@@ -414,8 +426,10 @@ static bool join_ours(struct connection *connection, const struct domain_key *ke
         *ret_why = last_message();
         return false;
     }
+    user->hears_jobs = true;
     link_user(connection, user);
-    return register_all(connection, *ret_domain, ret_why);
+    return register_life(connection, *ret_domain, ret_why) &&
+           register_jobs(connection, *ret_domain, ret_why);
 }
 
 struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
@@ -473,7 +487,7 @@ static void open_theirs(struct connection *connection)
     bool registered = virConnectRef(connection->handle) == 0;
     if (registered) {
         connection->nudge = nudge_new();
-        registered = register_all(connection, NULL, &error);
+        registered = register_life(connection, NULL, &error);
         nudge_loop(connection->nudge);
     } else {
         error = last_message();
@@ -519,6 +533,43 @@ struct connection *connection_join_theirs(virDomainPtr domain, struct connection
     else if (connection)
         link_user(connection, user);
     return has_failed ? NULL : connection;
+}
+
+/* Under the lock, which is let go of meanwhile. */
+static bool begin_to_listen(struct connection *connection, char **ret_why)
+{
+    connection->is_changing = true;
+    pthread_mutex_unlock(&theirs.lock);
+    bool listens = register_jobs(connection, NULL, ret_why);
+    if (!listens)
+        stop_listening_to_jobs(connection);
+    nudge_loop(connection->nudge);
+    pthread_mutex_lock(&theirs.lock);
+    connection->is_changing = false;
+    pthread_cond_broadcast(&theirs.changed);
+    return listens;
+}
+
+bool connection_listen_to_jobs(struct connection *connection, char **ret_why)
+{
+    *ret_why = NULL;
+    if (!connection->is_listed)
+        return true;
+    pthread_mutex_lock(&theirs.lock);
+    while (connection->is_changing)
+        pthread_cond_wait(&theirs.changed, &theirs.lock);
+    if (!connection->listens_to_jobs)
+        connection->listens_to_jobs = begin_to_listen(connection, ret_why);
+    bool listens = connection->listens_to_jobs;
+    pthread_mutex_unlock(&theirs.lock);
+    return listens;
+}
+
+void connection_hear_jobs(struct connection *connection, struct connection_user *user)
+{
+    pthread_mutex_lock(&connection->lock);
+    user->hears_jobs = true;
+    pthread_mutex_unlock(&connection->lock);
 }
 
 /* --------------------------------------------------------------------- looking */

@@ -6,7 +6,8 @@
  * (max_client_requests), so that domains which are stuck would delay others on the same connection
  * (B67); and only the domain that is first asked for on a connection has QEMU's own events sent, by
  * the filter in libvirtd. A connection of the program's serves all domains that it gives us: there
- * the events of all are asked for, once, and given to whom they are about.
+ * the events of all are asked for, once, and given to whom they are about. Those of jobs, which
+ * with QEMU's own are many, only when someone needs them.
  */
 #ifndef BJ_CONNECTION_H
 #define BJ_CONNECTION_H
@@ -19,6 +20,7 @@
 struct connection_user {
     struct connection_user *next;
     unsigned char uuid[VIR_UUID_BUFLEN]; /* the domain's */
+    bool hears_jobs;                     /* the first three are called */
     void (*block_job)(struct connection_user *user, const char *disk, int type, int status);
     void (*backup_result)(struct connection_user *user, bool succeeded, const char *error);
     void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
@@ -47,7 +49,13 @@ struct connection *connection_join(virConnectPtr handle, const struct domain_key
 /* That of the program's domain; it is kept open while we use it. */
 struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why);
+/* libvirt reports the events of jobs from here on, as it does on one of ours at once. False: as
+ * above. After it connection_hands_on_qemu_events() is known, and connection_is_read_only(). */
+bool connection_listen_to_jobs(struct connection *connection, char **ret_why);
 void connection_leave(struct connection *connection, struct connection_user *user);
+
+/* Any thread: this user hears of them. */
+void connection_hear_jobs(struct connection *connection, struct connection_user *user);
 
 /* After each call of libvirt's on it: see service.h. */
 void connection_nudge(const struct connection *connection);

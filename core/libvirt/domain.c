@@ -307,7 +307,14 @@ static void note_capabilities(struct domain *domain)
     can->has_ready_event = true;
     can->has_bare_rows = true;
     can->no_such_job_class = NO_SUCH_JOB_CLASS;
-    can->denial = session_is_read_only(domain->session) ? &read_only : NULL;
+}
+
+void domain_note_listening(struct domain *domain, bool has_qemu_events, bool is_read_only)
+{
+    domain->listens = true;
+    domain->driver.capabilities.denial = is_read_only ? &read_only : NULL;
+    if (!has_qemu_events)
+        facts_lack_qemu(domain->facts);
 }
 
 static void go_up(struct domain *domain)
@@ -315,9 +322,10 @@ static void go_up(struct domain *domain)
     domain->stage = STAGE_UP;
     domain_take_disks(domain, &domain->found.disks);
     facts_set_version(domain->facts, domain->found.version);
-    if (!session_hands_on_qemu_events(domain->session))
-        facts_lack_qemu(domain->facts);
     note_capabilities(domain);
+    if (session_listens(domain->session))
+        domain_note_listening(domain, session_hands_on_qemu_events(domain->session),
+                              session_is_read_only(domain->session));
     domain->identity = domain->found.identity;
     domain->is_persistent = domain->found.is_persistent;
     if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
@@ -452,7 +460,7 @@ static void opened_in_vain(struct call *call)
 static void seek_by_uuid(struct domain *domain, const struct driver_legacy *before)
 {
     const struct legacy *legacy = (const struct legacy *)before;
-    char uuid[VIR_UUID_STRING_BUFLEN];
+    char uuid[VIR_UUID_STRING_BUFLEN] = "";
     char *at = uuid;
     for (size_t i = 0; i < sizeof legacy->identity.uuid; i++)
         at += sprintf(at, "%02x", legacy->identity.uuid[i]);

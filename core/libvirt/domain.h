@@ -80,6 +80,7 @@ struct domain {
     struct identity identity;
     bool is_persistent; /* it stays defined when it stops */
     bool has_slept;     /* before it was up */
+    bool listens;       /* the events of jobs are reported */
     struct copies copies;
     bool is_returning; /* the copies are those of an earlier connection: the next list judges */
     struct request *requests; /* not answered yet */
@@ -108,6 +109,9 @@ void domain_unref(void *user);
  * has a reference to the domain may touch it after. */
 void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 void domain_lose_memory(struct domain *domain);
+
+/* The loop's thread. The events of jobs are reported from here on. */
+void domain_note_listening(struct domain *domain, bool has_qemu_events, bool is_read_only);
 
 /* The loop's thread. One that is asleep has been started. */
 void domain_wake(struct domain *domain);

@@ -34,8 +34,10 @@ struct event {
     struct domain *domain; /* a reference */
     size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job, or of the domain's life; status: its detail, why the
-                         connection has ended, or whether a backup has succeeded */
+    /* Of a block job, or of the domain's life; status: its detail, why the connection has ended, or
+     * whether a backup has succeeded. Whether QEMU's events are handed on, and nothing is steered.
+     */
+    int type, status;
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
     char *data; /* of QEMU's; or an error; NULL: none */
@@ -97,6 +99,11 @@ static void happen_qemu_event(struct domain *domain, const struct event *event)
                             event->timestamp_us);
     if (r != BJ_OK)
         domain_lose_memory(domain);
+}
+
+static void happen_listening(struct domain *domain, const struct event *event)
+{
+    domain_note_listening(domain, event->type != 0, event->status != 0);
 }
 
 static const char *stop_text(int detail)
@@ -274,30 +281,37 @@ static void on_qemu_event(void *user, const char *name, const char *data, long l
     post_event(domain, event);
 }
 
-static void on_lifecycle(void *user, int type, int detail)
+static void post_pair(struct domain *domain, int type, int status,
+                      void (*happen)(struct domain *domain, const struct event *event))
 {
-    struct domain *domain = user;
-    struct event *event = event_new(domain, NULL, NULL, happen_lifecycle);
+    struct event *event = event_new(domain, NULL, NULL, happen);
     if (event) {
         event->type = type;
-        event->status = detail;
+        event->status = status;
     }
     post_event(domain, event);
 }
 
+static void on_listening(void *user, bool has_qemu_events, bool is_read_only)
+{
+    post_pair(user, has_qemu_events, is_read_only, happen_listening);
+}
+
+static void on_lifecycle(void *user, int type, int detail)
+{
+    post_pair(user, type, detail, happen_lifecycle);
+}
+
 void domain_on_disconnected(void *user, int reason)
 {
-    struct domain *domain = user;
-    struct event *event = event_new(domain, NULL, NULL, happen_disconnected);
-    if (event)
-        event->status = reason;
-    post_event(domain, event);
+    post_pair(user, 0, reason, happen_disconnected);
 }
 
 const struct session_sink domain_session_sink = {
     .block_job = on_block_job,
     .backup_result = on_backup_result,
     .qemu_event = on_qemu_event,
+    .listening = on_listening,
     .lifecycle = on_lifecycle,
     .disconnected = domain_on_disconnected,
     .ref = domain_ref,

@@ -166,6 +166,20 @@ static bool domain_has_command(struct driver *driver, const char *command)
     return start_is_known(command);
 }
 
+static bool run_nothing(struct request *request)
+{
+    (void)request;
+    return true;
+}
+
+/* Any call does it. */
+static void domain_listen(struct driver *driver)
+{
+    static const struct request_kind kind = {.call = run_nothing};
+    if (!domain_of(driver)->listens)
+        request_launch(request_new(driver, &kind, NULL, NULL));
+}
+
 static bool run_disks(struct request *request)
 {
     return call_disks(request_handle(request), &request->disks, &request->call_error);
@@ -411,6 +425,7 @@ const struct driver_ops domain_ops = {
     .withdraw = domain_withdraw,
     .abandon = domain_abandon,
     .has_command = domain_has_command,
+    .listen = domain_listen,
     .plan_start = domain_plan_start,
     .id_of = domain_id_of,
     .probe = domain_probe,

@@ -162,11 +162,28 @@ static void on_dropped(struct call *call)
     request_free((struct request *)call);
 }
 
+/* What the call causes is heard of. */
+static bool listen(struct request *request)
+{
+    char *why;
+    if (session_listen(request->domain->session, &why))
+        return true;
+    request->call_error =
+        (struct call_error){.code = VIR_ERR_OPERATION_UNSUPPORTED, .message = why};
+    return false;
+}
+
+static bool make_call(struct request *request)
+{
+    if (atomic_load(&request->is_moot))
+        return call_refuse_ended(&request->call_error);
+    return listen(request) && request->kind->call(request);
+}
+
 static void run_request(struct call *call)
 {
     struct request *request = (struct request *)call;
-    request->went_well = atomic_load(&request->is_moot) ? call_refuse_ended(&request->call_error)
-                                                        : request->kind->call(request);
+    request->went_well = make_call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);

@@ -3,7 +3,6 @@
  * Where connections lead to; see endpoint.h.
  */
 #include "endpoint.h"
-#include "base/container_of.h"
 #include "service.h"
 #include "uri.h"
 
@@ -12,22 +11,32 @@
 #include <errno.h>
 #include <libvirt/virterror.h>
 #include <pthread.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Attempts at once. sshd refuses those that have not logged in beyond ten (MaxStartups), libvirtd
+ * beyond twenty (max_anonymous_clients). */
+enum { WINDOW_MAX = 8 };
+
 struct endpoint {
     struct endpoint *next;
-    unsigned refs; /* the attempt under way has one */
+    unsigned refs; /* each attempt has one */
     char *uri;     /* NULL: libvirt's default */
     bool read_only;
     struct lane_group *group;
-    struct lane *lane; /* of the attempts */
 
-    bool is_opening;
-    struct call attempt;
-    struct opening *first; /* they wait; those that the attempt covers come first */
+    unsigned attempts;     /* under way */
+    unsigned window;       /* so many may be */
+    struct opening *first; /* they wait, in the order of their numbers */
     struct opening **last;
+    unsigned waiting;
+    uint64_t last_number;
+};
+
+struct attempt {
+    struct call call; /* first */
+    struct endpoint *endpoint;
+    uint64_t covers; /* the number of the last that waited when it began */
 };
 
 /* All of them. The pool's lock may be taken under this one. */
@@ -63,7 +72,6 @@ static void init_endpoints(void)
 
 static void endpoint_free(struct endpoint *endpoint)
 {
-    lane_unref(endpoint->lane);
     lane_group_unref(endpoint->group);
     free(endpoint->uri);
     free(endpoint);
@@ -77,10 +85,10 @@ static struct endpoint *endpoint_new(const char *uri, bool read_only)
     endpoint->refs = 1;
     endpoint->read_only = read_only;
     endpoint->last = &endpoint->first;
+    endpoint->window = 1;
     endpoint->uri = uri ? uri_unattended(uri) : NULL;
     endpoint->group = lane_group_new();
-    endpoint->lane = endpoint->group ? lane_new(NULL, endpoint->group) : NULL;
-    if (endpoint->lane && (endpoint->uri || !uri))
+    if (endpoint->group && (endpoint->uri || !uri))
         return endpoint;
     endpoint_free(endpoint);
     return NULL;
@@ -149,12 +157,60 @@ struct lane_group *endpoint_group(struct endpoint *endpoint)
 
 /* -------------------------------------------------------------------- attempts */
 
+/* The lock is held, for all three. */
 static struct opening *take_first(struct endpoint *endpoint)
 {
     struct opening *opening = endpoint->first;
-    if (opening && !(endpoint->first = opening->next))
+    if (!opening)
+        return NULL;
+    if (!(endpoint->first = opening->next))
         endpoint->last = &endpoint->first;
+    endpoint->waiting--;
     return opening;
+}
+
+static void run_attempt(struct call *call);
+static void attempt_over(struct call *call);
+
+static bool begin_attempt(struct endpoint *endpoint)
+{
+    struct lane *lane = lane_new(NULL, endpoint->group);
+    struct attempt *attempt = calloc(1, sizeof *attempt);
+    if (attempt)
+        *attempt = (struct attempt){
+            .call = {.run = run_attempt, .dropped = attempt_over},
+            .endpoint = endpoint,
+            .covers = endpoint->last_number,
+        };
+    bool begun = lane && attempt && lane_submit(lane, &attempt->call);
+    if (begun) {
+        endpoint->attempts++;
+        endpoint->refs++;
+    } else {
+        free(attempt);
+    }
+    lane_unref(lane);
+    return begun;
+}
+
+/* False: those who wait, wait for nothing. */
+static bool begin_attempts(struct endpoint *endpoint)
+{
+    while (endpoint->attempts < endpoint->window && endpoint->attempts < endpoint->waiting &&
+           begin_attempt(endpoint))
+        continue;
+    return endpoint->attempts > 0 || endpoint->waiting == 0;
+}
+
+static void note_answer(struct endpoint *endpoint, bool is_good)
+{
+    lock();
+    endpoint->window *= 2;
+    if (endpoint->window > WINDOW_MAX)
+        endpoint->window = WINDOW_MAX;
+    if (!is_good)
+        endpoint->window = 1;
+    unlock();
 }
 
 /* The one who has waited longest gets it; nobody may be left who wants it. */
@@ -169,10 +225,10 @@ static void hand_over(struct endpoint *endpoint, virConnectPtr handle)
         virConnectClose(handle);
 }
 
-static struct opening *take_covered(struct endpoint *endpoint)
+static struct opening *take_covered(struct endpoint *endpoint, uint64_t covers)
 {
     lock();
-    bool is_covered = endpoint->first && endpoint->first->is_covered;
+    bool is_covered = endpoint->first && endpoint->first->number <= covers;
     struct opening *opening = is_covered ? take_first(endpoint) : NULL;
     unlock();
     return opening;
@@ -199,73 +255,61 @@ static bool lacks_daemon(void)
     }
 }
 
-static void tell_failure(struct endpoint *endpoint, int error, bool is_absent, const char *why)
+static void tell_failure(struct endpoint *endpoint, uint64_t covers, int error, bool is_absent,
+                         const char *why)
 {
-    for (struct opening *opening; (opening = take_covered(endpoint));) {
+    for (struct opening *opening; (opening = take_covered(endpoint, covers));) {
         opening->is_absent = is_absent;
         opening->opened(opening, NULL, error, why ? strdup(why) : NULL);
     }
 }
 
-static struct endpoint *of_attempt(struct call *call)
-{
-    return container_of(call, struct endpoint, attempt);
-}
-
 static void run_attempt(struct call *call)
 {
-    struct endpoint *endpoint = of_attempt(call);
+    struct attempt *attempt = (struct attempt *)call;
+    struct endpoint *endpoint = attempt->endpoint;
     virConnectPtr handle = NULL;
 
     int r = service_start();
     if (r == BJ_OK) /* nobody is asked for a password: auth.conf has it */
         handle = endpoint->read_only ? virConnectOpenReadOnly(endpoint->uri)
                                      : virConnectOpen(endpoint->uri);
+    const char *why = handle || r != BJ_OK ? NULL : virGetLastErrorMessage();
+    bool is_absent = why && lacks_daemon();
+    note_answer(endpoint, handle != NULL);
     if (handle)
         hand_over(endpoint, handle);
-    else if (r == BJ_OK)
-        tell_failure(endpoint, r, lacks_daemon(), virGetLastErrorMessage());
     else
-        tell_failure(endpoint, r, false, NULL);
+        tell_failure(endpoint, attempt->covers, r, is_absent, why);
 }
 
-static void attempt_over(struct call *call);
-
-/* The lock is held. */
-static bool begin_attempt(struct endpoint *endpoint)
-{
-    for (struct opening *opening = endpoint->first; opening; opening = opening->next)
-        opening->is_covered = true;
-    endpoint->attempt = (struct call){.run = run_attempt, .dropped = attempt_over};
-    return lane_submit(endpoint->lane, &endpoint->attempt);
-}
-
-/* A thread of the pool: so there is one for the next attempt. */
 static void attempt_over(struct call *call)
 {
-    struct endpoint *endpoint = of_attempt(call);
+    struct endpoint *endpoint = ((struct attempt *)call)->endpoint;
+    free(call);
     lock();
-    endpoint->is_opening = endpoint->first && begin_attempt(endpoint);
-    bool is_over = !endpoint->is_opening;
+    endpoint->attempts--;
+    if (endpoint->attempts == 0 && endpoint->waiting == 0)
+        endpoint->window = 1; /* it may be another time before the next one comes */
+    bool goes_on = begin_attempts(endpoint);
     unlock();
-    if (is_over)
-        endpoint_unref(endpoint);
+    if (!goes_on)
+        tell_failure(endpoint, UINT64_MAX, BJ_E_SYSTEM, false, NULL);
+    endpoint_unref(endpoint);
 }
 
 bool endpoint_open(struct endpoint *endpoint, struct opening *opening)
 {
     opening->next = NULL;
-    opening->is_covered = opening->is_absent = false;
+    opening->is_absent = false;
     lock();
+    opening->number = ++endpoint->last_number;
     *endpoint->last = opening;
     endpoint->last = &opening->next;
-    bool accepted = endpoint->is_opening || begin_attempt(endpoint);
-    if (!accepted) {
+    endpoint->waiting++;
+    bool accepted = begin_attempts(endpoint);
+    if (!accepted)
         take_first(endpoint); /* it is alone */
-    } else if (!endpoint->is_opening) {
-        endpoint->is_opening = true;
-        endpoint->refs++;
-    }
     unlock();
     return accepted;
 }
@@ -279,6 +323,7 @@ bool endpoint_withdraw(struct endpoint *endpoint, struct opening *opening)
     bool found = *at != NULL;
     if (found && !(*at = opening->next))
         endpoint->last = at;
+    endpoint->waiting -= found;
     unlock();
     return found;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where connections lead to: the URI that they are opened with. A host that does not answer can
- * hold a thread for ever, so an endpoint has at most one attempt to connect under way, whoever
- * began it. Those who want a connection wait in a row: the first one gets it, also when the one for
- * whom it was begun has given up, and the next attempt is for those who are left. When an attempt
- * fails, all who waited when it began are told why.
+ * hold a thread for ever, so an endpoint has one attempt to connect under way, whoever began it,
+ * until it has answered; then twice as many with each answer, to a limit, while someone waits: on a
+ * long way, one after the other would take too long. Those who want a connection wait in a row: the
+ * first one gets it, also when the one for whom it was begun has given up. When an attempt fails,
+ * all who waited when it began are told why.
  */
 #ifndef BJ_ENDPOINT_H
 #define BJ_ENDPOINT_H
@@ -13,6 +14,7 @@
 
 #include <libvirt/libvirt.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct endpoint;
 
@@ -20,7 +22,7 @@ struct endpoint;
  * called or it is withdrawn. */
 struct opening {
     struct opening *next;
-    bool is_covered; /* it waited when the attempt under way began */
+    uint64_t number; /* in the order in which they came */
     bool is_absent;  /* from `opened` on: no daemon is there, but one may come */
     /* A thread of the pool; only hands on. The handle is the receiver's; NULL: there is none, and
      * `error` is BJ_E_SYSTEM or the like, or BJ_OK if libvirt says `why`, malloc'ed, NULL for a

@@ -23,6 +23,7 @@ struct session {
     struct connection_user connection_user;
     struct connection *connection;
     virDomainPtr domain;
+    bool listens; /* to the events of jobs; the pool's */
 };
 
 /* ---------------------------------------------------------------------- events */
@@ -89,7 +90,8 @@ static bool join_ours(struct session *session, const struct session_source *sour
                                           &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
-    return session->connection != NULL;
+    session->listens = session->connection != NULL;
+    return session->listens;
 }
 
 /* A driver in this process has no connection that could be deaf. It does no harm to go on where
@@ -104,6 +106,9 @@ static bool check_hearing(const struct session *session, struct session_failure 
         free(uri);
         return true;
     }
+    char *ignored;
+    connection_listen_to_jobs(session->connection, &ignored); /* which shows what it may do */
+    free(ignored);
     failure->substitute = uri;
     failure->is_read_only = connection_is_read_only(session->connection);
     return false;
@@ -121,6 +126,20 @@ static void note_failure(struct session_failure *failure)
     const char *message = virGetLastErrorMessage();
     failure->is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
     failure->why = message ? strdup(message) : NULL;
+}
+
+bool session_listen(struct session *session, char **ret_why)
+{
+    *ret_why = NULL;
+    if (session->listens)
+        return true;
+    if (!connection_listen_to_jobs(session->connection, ret_why))
+        return false;
+    session->sink->listening(session->user, connection_hands_on_qemu_events(session->connection),
+                             connection_is_read_only(session->connection));
+    connection_hear_jobs(session->connection, &session->connection_user);
+    session->listens = true;
+    return true;
 }
 
 bool session_runs(const struct session *session, struct session_failure *ret_failure)
@@ -249,6 +268,11 @@ bool session_is_alive(const struct session *session)
 {
     return connection_is_alive(session->connection) &&
            (connection_reports_end(session->connection) || reaches_driver(session->domain));
+}
+
+bool session_listens(const struct session *session)
+{
+    return session->listens;
 }
 
 bool session_hands_on_qemu_events(const struct session *session)

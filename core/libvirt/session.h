@@ -15,6 +15,9 @@ struct session_sink {
     void (*backup_result)(void *user, bool succeeded, const char *error);  /* JOB_COMPLETED */
     void (*qemu_event)(void *user, const char *name, const char *data, long long seconds,
                        unsigned micros);
+    /* What a program's connection turned out to be when it began to listen to jobs: before the
+     * first of their events. */
+    void (*listening)(void *user, bool has_qemu_events, bool is_read_only);
     void (*lifecycle)(void *user, int event, int detail); /* virDomainEventType, and its detail */
     void (*disconnected)(void *user, int reason);         /* virConnectCloseReason */
     void *(*ref)(void *user);
@@ -51,6 +54,10 @@ struct session *session_open(const struct session_source *source, const struct s
                              void *user, struct session_failure *ret_failure);
 void session_close(struct session *session);
 
+/* From here on the events of jobs are reported, as those of one of ours are at once; again:
+ * nothing. False: *ret_why as session_failure's. */
+bool session_listen(struct session *session, char **ret_why);
+
 /* Whether the domain runs; else as above. */
 bool session_runs(const struct session *session, struct session_failure *ret_failure);
 bool session_is_persistent(const struct session *session);
@@ -68,11 +75,12 @@ void session_called(const struct session *session);
 
 /* Asks libvirtd where nobody reports the end. */
 bool session_is_alive(const struct session *session);
-/* Any thread; asks nobody. */
+/* Any thread; these ask nobody. The first three: once it has listened, until when that is not
+ * known. */
+bool session_listens(const struct session *session);
 bool session_hands_on_qemu_events(const struct session *session);
-/* The same: no verb is taken there. */
-bool session_is_read_only(const struct session *session);
-/* The same. False: session_is_alive() is to be asked now and then. */
+bool session_is_read_only(const struct session *session); /* no verb is taken there */
+/* False: session_is_alive() is to be asked now and then. */
 bool session_reports_end(const struct session *session);
 
 #endif

@@ -4,7 +4,11 @@
 // an event loop and callbacks of its own, and removes the snapshot overlay of a domain's disk by a block
 // commit, while the guest runs:
 //
-//	go run . qemu:///system vm1 vda
+//	go run . qemu:///system vm1 vda [/path/of/the/overlay]
+//
+// It can be killed at any moment and started again: a merge that is under way goes on, also one whose pivot
+// libvirt has taken already. Whether one was completed in between only the overlay's path shows, as a manager
+// has it in its records: without it the next overlay would be taken for that one, and merged.
 //
 // Where such a manager looks at the job's state every so often, and pivots when it looks ready, this one
 // waits: for ready, for the pivot, for the failure, each as long as its context says.
@@ -12,6 +16,7 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"log"
@@ -31,20 +36,24 @@ const mergeLimit = time.Hour
 const abortLimit = time.Minute
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: kubevirt URI DOMAIN DISK")
+	if len(os.Args) != 4 && len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "usage: kubevirt URI DOMAIN DISK [OVERLAY]")
 		os.Exit(2)
+	}
+	overlay := ""
+	if len(os.Args) == 5 {
+		overlay = os.Args[4]
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 
-	if err := run(ctx, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if err := run(ctx, os.Args[1], os.Args[2], os.Args[3], overlay); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, uri, name, disk string) error {
+func run(ctx context.Context, uri, name, disk, overlay string) error {
 	// libvirt's loop first, then the connection: one that is opened before has no events.
 	if err := libvirt.EventRegisterDefaultImpl(); err != nil {
 		return err
@@ -73,7 +82,7 @@ func run(ctx context.Context, uri, name, disk string) error {
 	}
 	defer domain.Free()
 
-	return mergeOverlay(ctx, domain, disk)
+	return mergeOverlay(ctx, domain, disk, overlay)
 }
 
 func serveEvents() {
@@ -86,7 +95,7 @@ func serveEvents() {
 
 // mergeOverlay merges the overlay that the domain runs on into the image below it, and switches to that.
 // An error says why the disk was not switched or, of kind blockjob.ErrJobLost, why nobody can know.
-func mergeOverlay(ctx context.Context, domain *libvirt.Domain, disk string) error {
+func mergeOverlay(ctx context.Context, domain *libvirt.Domain, disk, overlay string) error {
 	ctx, cancel := context.WithTimeout(ctx, mergeLimit)
 	defer cancel()
 
@@ -96,7 +105,13 @@ func mergeOverlay(ctx context.Context, domain *libvirt.Domain, disk string) erro
 	}
 	defer monitor.Close()
 
-	job, err := commit(ctx, monitor, disk)
+	job, err := monitor.Attach(ctx, disk) // that of this manager before it was restarted
+	if errors.Is(err, blockjob.ErrNoJob) {
+		if merged, err := isMerged(domain, disk, overlay); merged || err != nil {
+			return report(err)
+		}
+		job, err = commit(ctx, monitor, disk)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,16 +125,47 @@ func mergeOverlay(ctx context.Context, domain *libvirt.Domain, disk string) erro
 	if _, err := job.Pivot(ctx); err != nil {
 		return giveUp(job, err)
 	}
-	fmt.Println("the guest runs without the overlay")
-	return nil
+	return report(nil)
 }
 
-// commit starts it; or finds the one that this manager started before it was restarted.
-func commit(ctx context.Context, monitor *blockjob.Monitor, disk string) (*blockjob.Job, error) {
-	job, err := monitor.Attach(ctx, disk)
-	if !errors.Is(err, blockjob.ErrNoJob) {
-		return job, err
+func report(err error) error {
+	if err == nil {
+		fmt.Println("the guest runs without the overlay")
 	}
+	return err
+}
+
+// isMerged tells whether the disk is another image than the overlay by now.
+func isMerged(domain *libvirt.Domain, disk, overlay string) (bool, error) {
+	if overlay == "" {
+		return false, nil
+	}
+	text, err := domain.GetXMLDesc(0)
+	if err != nil {
+		return false, err
+	}
+	var description struct {
+		Disks []struct {
+			Target struct {
+				Name string `xml:"dev,attr"`
+			} `xml:"target"`
+			Source struct {
+				File string `xml:"file,attr"`
+			} `xml:"source"`
+		} `xml:"devices>disk"`
+	}
+	if err := xml.Unmarshal([]byte(text), &description); err != nil {
+		return false, err
+	}
+	for _, d := range description.Disks {
+		if d.Target.Name == disk {
+			return d.Source.File != overlay, nil
+		}
+	}
+	return false, fmt.Errorf("the domain has no disk %s", disk)
+}
+
+func commit(ctx context.Context, monitor *blockjob.Monitor, disk string) (*blockjob.Job, error) {
 	return monitor.Start(ctx, "virDomainBlockCommit", map[string]any{
 		"disk": disk, "flags": []string{"ACTIVE", "SHALLOW", "DELETE"},
 	})

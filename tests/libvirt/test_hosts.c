@@ -152,6 +152,44 @@ static void c131_a_connection_that_nobody_wants_any_more_is_closed(void **state)
     end_hung_host(&h);
 }
 
+static bool has_connection_soon(const hung_host *h)
+{
+    struct pollfd now = {.fd = h->fd, .events = POLLIN};
+    return poll(&now, 1, 60 * 1000) > 0;
+}
+
+/* Once it has answered, the others need not wait for one after the other; should it then hang, each
+ * answer has cost it one thread more. */
+static void w08_a_host_that_has_answered_is_tried_twice_at_once(void **state)
+{
+    enum { WAITING = 50 };
+    world *w = *state;
+    bj_future *futures[WAITING];
+    hung_host h = begin_hung_host(w);
+    give_up_on(w, &h);
+    for (int i = 0; i < WAITING; i++)
+        futures[i] = hold(w, try_host(w, &h, BJ_TIMEOUT_NONE));
+    begin_forwarding(&h);
+    bj_monitor *monitor = bj_future_monitor(answers(futures[0], BJ_OK));
+    expect(w, bj_monitor_list(monitor, BJ_TIMEOUT_NONE), BJ_OK);
+
+    int hung[2];
+    for (int i = 0; i < 2; i++) {
+        assert_true(has_connection_soon(&h));
+        hung[i] = accept(h.fd, NULL, NULL);
+    }
+    assert_false(has_connection(&h)); /* there is no third one */
+
+    end_hung_host(&h); /* whoever has not been answered is refused */
+    for (int i = 0; i < 2; i++)
+        close(hung[i]);
+    for (int i = 1; i < WAITING; i++)
+        answers(futures[i], BJ_E_CONNECT);
+    bj_monitor_close(monitor);
+    bj_monitor_unref(monitor);
+    end_forwarding(&h);
+}
+
 static void c131_a_failed_attempt_answers_all_who_waited(void **state)
 {
     enum { WAITING = 100 };
@@ -173,6 +211,7 @@ int main(void)
         DOMAIN_TEST(c131_an_abandoned_attempt_is_adopted),
         DOMAIN_TEST(c131_a_connection_that_nobody_wants_any_more_is_closed),
         DOMAIN_TEST(c131_a_failed_attempt_answers_all_who_waited),
+        DOMAIN_TEST(w08_a_host_that_has_answered_is_tried_twice_at_once),
     };
     return run_on_libvirt(tests);
 }

@@ -5,6 +5,7 @@
  * ones here, which note the thread, or fail as libvirt can.
  */
 #include "libvirt.h"
+#include "records.h"
 #include "scenario.h"
 
 #include <dlfcn.h>
@@ -21,7 +22,8 @@ static struct {
     atomic_bool removal_fails, registration_fails;
     atomic_int opens, closes; /* of connections */
     atomic_int asked_alive;
-    atomic_int on_loop; /* calls on the thread below, which must not block */
+    atomic_int job_events; /* were asked for */
+    atomic_int on_loop;    /* calls on the thread below, which must not block */
     atomic_bool knows_loop;
     pthread_t loop;
     sem_t begun, may_free; /* of a registration that has failed */
@@ -101,6 +103,7 @@ int virConnectDomainEventRegisterAny(virConnectPtr conn, virDomainPtr dom, int e
                                      virFreeCallback freecb)
 {
     if (eventID == VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2) {
+        atomic_fetch_add(&trick.job_events, 1);
         listening.cb = (virConnectDomainEventBlockJobCallback)(void (*)(void))cb;
         listening.opaque = opaque;
     }
@@ -352,22 +355,88 @@ static void c139_events_that_wait_are_bounded_in_bytes(void **state)
     free(disk);
 }
 
-/* What libvirt would print: the default handler does it for each error. */
-static void count_error(void *count, virErrorPtr error)
+/* -------------------------------------------------------- what is asked, and printed */
+
+static void assert_asked(int times)
 {
-    (void)error;
-    atomic_fetch_add((atomic_int *)count, 1);
+    assert_int_equal(atomic_exchange(&trick.job_events, 0), times);
 }
 
-static void w08_a_list_prints_nothing(void **state)
+static bj_monitor *connect_lent(world *w, lender *l)
 {
-    static atomic_int errors;
+    return hold_monitor(w, bj_future_monitor(answers(connecting(w, l), BJ_OK)));
+}
+
+/* The events of all jobs of all domains of a host are many. */
+static void w08_events_of_jobs_are_asked_for_when_someone_needs_them(void **state)
+{
     world *w = *state;
     lender *l = lend(w);
-    w->monitor = hold_monitor(w, bj_future_monitor(answers(connecting(w, l), BJ_OK)));
-    virConnSetErrorFunc(l->conn, &errors, count_error);
-    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_DEFAULT), BJ_OK);
-    assert_int_equal(atomic_load(&errors), 0);
+    atomic_store(&trick.job_events, 0);
+    bj_monitor *idle = connect_lent(w, l);
+    bj_future *closed = hold(w, bj_monitor_closed(idle));
+    w->monitor = connect_lent(w, l);
+    assert_asked(0);
+
+    bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE);
+    assert_asked(1);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    watch_monitor(w);
+    assert_asked(0); /* again */
+
+    destroy_domain(w->domain); /* of that it hears all the same */
+    answers(closed, BJ_E_DISCONNECTED);
+}
+
+static void w08_a_watch_needs_them_and_so_does_who_attaches(void **state)
+{
+    world *w = *state;
+    lender *l = lend(w);
+    w->monitor = connect_lent(w, l);
+    atomic_store(&trick.job_events, 0);
+    bj_watch *events = watch_monitor(w);
+    their_copy(w->domain, "copy", true);
+    bj_job *job = attach(w, "vda");
+    assert_asked(1);
+    their_verb(w->domain, "vda", "release");
+    expect(w, bj_job_ready(job, BJ_TIMEOUT_NONE), BJ_OK);
+    while (strcmp(next_record(events)->name, "BLOCK_JOB_READY") != 0)
+        continue;
+
+    /* Another monitor of the connection begins later. */
+    bj_monitor *first = w->monitor;
+    w->monitor = connect_lent(w, l);
+    bj_job *same = attach(w, "vda");
+    assert_asked(0);
+    their_verb(w->domain, "vda", "abort");
+    expect_end(w, bj_job_done(same, BJ_DONE_OVER, BJ_TIMEOUT_NONE), BJ_OK, aborted_when_ready());
+    w->monitor = first;
+}
+
+static void count_error(void *counter, virErrorPtr error)
+{
+    if (error->level == VIR_ERR_ERROR)
+        atomic_fetch_add((atomic_int *)counter, 1);
+}
+
+static void c59_where_nothing_is_refused_nothing_is_printed(void **state)
+{
+    static atomic_int printed; /* it is libvirt's to the end */
+    world *w = *state;
+    lender *l = lend(w);
+    virSetErrorFunc(&printed, count_error);
+    w->monitor = connect_lent(w, l);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_job *job = mirror(w, "vda", empty_image(w, "copy"), REUSE);
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    int closes = atomic_load(&trick.closes);
+    bj_monitor_close(w->monitor);
+    await_closes(closes + 1);
+    virSetErrorFunc(NULL, NULL);
+    assert_int_equal(atomic_load(&printed), 0);
 }
 
 int main(void)
@@ -379,7 +448,9 @@ int main(void)
         DOMAIN_TEST(c133_the_loop_frees_no_domain),
         DOMAIN_TEST(c135_a_call_that_hangs_makes_no_connection_deaf),
         DOMAIN_TEST(c139_events_that_wait_are_bounded_in_bytes),
-        DOMAIN_TEST(w08_a_list_prints_nothing),
+        DOMAIN_TEST(w08_events_of_jobs_are_asked_for_when_someone_needs_them),
+        DOMAIN_TEST(w08_a_watch_needs_them_and_so_does_who_attaches),
+        DOMAIN_TEST(c59_where_nothing_is_refused_nothing_is_printed),
     };
     sem_init(&trick.begun, 0, 0);
     sem_init(&trick.may_free, 0, 0);

@@ -409,8 +409,9 @@ bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connec
  * 7.0 or newer): its connection is used, and no other is made. A reference to the domain is taken
  * before this returns and given back some time after the monitor was closed; until then the
  * connection must have a running event loop, the program's or, where it has registered none, ours.
- * Such a monitor does not connect again. libvirtd works on five calls of a connection at a time: a
- * program with many domains on one connection shares those with us.
+ * Such a monitor does not connect again. The events of jobs are asked for when someone starts,
+ * lists, attaches or watches, and not before. libvirtd works on five calls of a connection at a
+ * time: a program with many domains on one connection shares those with us.
  *
  * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
  * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no

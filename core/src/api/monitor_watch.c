@@ -116,7 +116,10 @@ bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch **list)
 static void begin_watch(bj_watch *watch)
 {
     bj_monitor *monitor = watch->owner;
-    monitor_begin_watch(monitor, watch, &monitor->watches);
+    if (!monitor_begin_watch(monitor, watch, &monitor->watches) || monitor->state != MONITOR_OPEN)
+        return;
+    if (monitor->driver->ops->listen)
+        monitor->driver->ops->listen(monitor->driver);
 }
 
 static void leave_watch(bj_watch *watch)

@@ -92,6 +92,8 @@ struct driver_ops {
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
+    /* Someone wants events, before whatever is asked for from now on. NULL: they come anyway. */
+    void (*listen)(struct driver *driver);
 
     /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
     bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,

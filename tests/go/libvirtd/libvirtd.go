@@ -414,7 +414,13 @@ func (d *Domain) BeginTo(verb, target string) {
 // AwaitReady waits until a copy or an active commit is ready, by libvirt's XML.
 func (d *Domain) AwaitReady(target string) {
 	d.t.Helper()
-	d.do("await_mirror", helper.Fields{"disk": target, "state": "ready"})
+	d.Await(target, "ready")
+}
+
+// Await waits for a state of it: "none", "running", "ready", "pivot" or "abort".
+func (d *Domain) Await(target, state string) {
+	d.t.Helper()
+	d.do("await_mirror", helper.Fields{"disk": target, "state": state})
 }
 
 // Until asks until it is so.

@@ -5,6 +5,7 @@
 package libvirtjob_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -214,16 +215,25 @@ func TestWhatCanNotBeDialled(t *testing.T) {
 	fails(t, err, blockjob.ErrConnect)
 }
 
-func TestExample(t *testing.T) {
-	d := libvirtd.Shared(t).Domain(t, "vm-")
-	folder := t.TempDir()
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(folder, "kubevirt"), ".")
+// example builds the manager, and returns what runs it on a disk of the domain.
+func example(t testing.TB, d *libvirtd.Domain) func(disk ...string) *exec.Cmd {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "kubevirt")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
 	build.Dir = filepath.Join("..", "..", "..", "examples", "kubevirt")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
+	return func(disk ...string) *exec.Cmd {
+		return exec.Command(program, append([]string{d.Host.Connection, d.Name}, disk...)...)
+	}
+}
+
+func TestExample(t *testing.T) {
+	d := libvirtd.Shared(t).Domain(t, "vm-")
+	manager := example(t, d)
 	merge := func() string {
-		output, err := exec.Command(filepath.Join(folder, "kubevirt"), d.Host.Connection, d.Name, "vda").Output()
+		output, err := manager("vda").Output()
 		ok(t, err)
 		return string(output)
 	}
@@ -235,5 +245,62 @@ func TestExample(t *testing.T) {
 		if !strings.HasSuffix(output, "without the overlay\n") || d.Source("vda") != below {
 			t.Errorf("it says %q", output)
 		}
+	}
+}
+
+// killInPivot has a manager begin the pivot of a commit into the store, which can't end while that is
+// stopped, and kills it there.
+func killInPivot(t testing.TB, d *libvirtd.Domain, manager *exec.Cmd) {
+	t.Helper()
+	if _, err := d.Host.Virsh("blockcommit", d.Name, "vdc", "--active", "--shallow"); err != nil {
+		t.Fatal(err)
+	}
+	d.AwaitReady("vdc")
+	d.StopStore()
+	ok(t, manager.Start())
+	d.Await("vdc", "pivot")
+	ok(t, manager.Process.Kill())
+	_ = manager.Wait()
+}
+
+func TestExampleResumesAPivot(t *testing.T) {
+	d := libvirtd.Shared(t).StoredDomain(t)
+	manager := example(t, d)
+	overlay := d.Snapshot("vdc", "overlay")
+	killInPivot(t, d, manager("vdc", overlay))
+
+	again := manager("vdc", overlay)
+	output, err := again.StdoutPipe()
+	ok(t, err)
+	ok(t, again.Start())
+	lines := bufio.NewScanner(output)
+	if !lines.Scan() || lines.Text() != "started" { // it has found the job
+		t.Fatalf("it says %q", lines.Text())
+	}
+	d.GoOnStore()
+	last := ""
+	for lines.Scan() {
+		last = lines.Text()
+	}
+	ok(t, again.Wait())
+	if last != "the guest runs without the overlay" || d.Source("vdc") == overlay {
+		t.Errorf("it says %q, and the guest runs on %q", last, d.Source("vdc"))
+	}
+}
+
+// The next overlay, if there is one, is not its own.
+func TestExampleFindsItsPivotDone(t *testing.T) {
+	d := libvirtd.Shared(t).StoredDomain(t)
+	manager := example(t, d)
+	overlay := d.Snapshot("vdc", "overlay")
+	killInPivot(t, d, manager("vdc", overlay))
+	d.GoOnStore()
+	d.Await("vdc", "none")
+	next := d.Snapshot("vdc", "next")
+
+	output, err := manager("vdc", overlay).Output()
+	ok(t, err)
+	if string(output) != "the guest runs without the overlay\n" || d.Source("vdc") != next {
+		t.Errorf("it says %q, and the guest runs on %q", output, d.Source("vdc"))
 	}
 }
