@@ -302,9 +302,10 @@ static int read_error(const char *command, const json_error_t *error, struct tex
     return BJ_E_INVAL;
 }
 
-static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
-                          const char *arguments)
+static int domain_execute(struct driver *driver, struct driver_request *asker,
+                          const struct driver_command *raw)
 {
+    const char *command = raw->name, *arguments = raw->arguments;
     struct start *start = NULL;
     struct text *text = NULL;
     json_error_t error;

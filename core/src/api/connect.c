@@ -6,6 +6,7 @@
 #include "delivery/future.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct connect {
     bj_future future;
@@ -46,7 +47,7 @@ static void destroy_connect(bj_future *future)
 }
 
 static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
-                                 int64_t timeout_ms)
+                                 bool out_of_band, int64_t timeout_ms)
 {
     static const struct future_ops ops = {
         .start = start_connect,
@@ -62,13 +63,36 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         bj_monitor_unref(monitor);
         return future_static(BJ_E_NOMEM);
     }
+    monitor->out_of_band = out_of_band;
     connect->monitor = monitor;
     connect->address = *address;
     return future_launch(&connect->future, timeout_ms, BJ_LIMIT_CONNECT_MS);
 }
 
+/* What the options of the first release end with. */
+#define SHORTEST_OPTIONS (offsetof(bj_connect_options, out_of_band) + sizeof(bool))
+
+/* The program may know options that are shorter than ours, or longer. */
+static bool read_options(const bj_connect_options *given, bj_connect_options *ret)
+{
+    *ret = (bj_connect_options){0};
+    if (!given)
+        return true;
+    if (given->size < SHORTEST_OPTIONS)
+        return false;
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    return true;
+}
+
 bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
 {
+    return bj_monitor_connect_with(ctx, uri, NULL, timeout_ms);
+}
+
+bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connect_options *options,
+                                   int64_t timeout_ms)
+{
+    bj_connect_options read;
     if (!ctx)
         return future_static(BJ_E_INVAL);
     if (ctx_is_forked(ctx))
@@ -79,11 +103,16 @@ bj_future *bj_monitor_connect(bj_ctx *ctx, const char *uri, int64_t timeout_ms)
         return future_failed(ctx, BJ_E_INVAL, "%s: a timeout of %lld ms is negative", uri,
                              (long long)timeout_ms);
 
+    if (!read_options(options, &read))
+        return future_failed(ctx, BJ_E_INVAL,
+                             "%s: the size of bj_connect_options is %zu: it must be sizeof it", uri,
+                             options->size);
+
     struct address address;
     struct text *text;
     int r = address_parse(uri, &address, &text);
     if (r == BJ_OK)
-        return launch_connect(ctx, uri, &address, timeout_ms);
+        return launch_connect(ctx, uri, &address, read.out_of_band, timeout_ms);
 
     bj_future *failed = future_failed(ctx, r, "%s", text_str(text));
     text_unref(text);
@@ -108,7 +137,7 @@ bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int
     int r = address_of_domain(domain, &address, &uri, &text);
     bj_future *future;
     if (r == BJ_OK) {
-        future = launch_connect(ctx, uri, &address, timeout_ms);
+        future = launch_connect(ctx, uri, &address, false, timeout_ms);
     } else {
         future = future_failed(ctx, r, "%s", text_str(text));
         text_unref(text);

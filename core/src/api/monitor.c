@@ -462,7 +462,7 @@ bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *conne
 {
     const char *uri = text_str(monitor->uri);
 
-    monitor->driver = driver_open(monitor->ctx, uri, address, &sink, monitor);
+    monitor->driver = driver_open(monitor->ctx, uri, address, monitor->out_of_band, &sink, monitor);
     if (!monitor->driver)
         return false;
     enter_ctx(monitor);
@@ -477,7 +477,8 @@ struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    struct driver *driver = driver_open(monitor->ctx, uri, &address, &sink, monitor);
+    struct driver *driver =
+        driver_open(monitor->ctx, uri, &address, monitor->out_of_band, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
     return driver;

@@ -30,7 +30,8 @@ struct bj_monitor {
     atomic_uint handles; /* of the program */
     bj_ctx *ctx;
     struct text *uri;
-    bool is_callers; /* the connection is the program's own: it can't be made again */
+    bool is_callers;  /* the connection is the program's own: it can't be made again */
+    bool out_of_band; /* negotiated with each connection */
 
     /* Under the context's lock. */
     enum monitor_state state;

@@ -9,8 +9,9 @@
 #include "driver/address.h"
 #include "driver/driver.h"
 
-/* Starts connecting; takes over what is in `address`. NULL: no memory. */
-struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address,
+/* Starts connecting; takes over what is in `address`. `out_of_band`: the program wants to execute
+ * commands so, where that is offered. NULL: no memory. */
+struct driver *driver_open(bj_ctx *ctx, const char *uri, struct address *address, bool out_of_band,
                            const struct driver_sink *sink, void *user);
 
 #endif
