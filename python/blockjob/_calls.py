@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -219,6 +219,27 @@ def encode_any(what: str, arguments: Any) -> str:
         raise InvalidArgument(f"arguments of {what} are not JSON: {error}") from error
 
 
+class HasFileno(Protocol):
+    """A file, a socket: what has a file descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+
+def descriptors(command: str, files: Iterable[int | HasFileno]) -> tuple[int, ...]:
+    """The descriptors of what is to go with a command."""
+    if isinstance(files, (str, bytes)):
+        raise InvalidArgument(
+            f"fds of {command} are open files, not {files!r}: QEMU's own argument of that name "
+            "goes into the mapping"
+        )
+    try:
+        return tuple(file if isinstance(file, int) else file.fileno() for file in files)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"fds of {command} are not open files: {error}") from error
+
+
 # ------------------------------------------------------------------ connecting
 
 
@@ -242,6 +263,7 @@ def ask_connect(
     to: str | os.PathLike[str] | LibvirtDomain,
     timeout: float | None,
     reconnect: float | None,
+    out_of_band: bool,
 ) -> Call[_core.bj_monitor]:
     """A connection, which is made again when it ends if `reconnect` says so."""
     limit = milliseconds(timeout)
@@ -249,7 +271,7 @@ def ask_connect(
 
     def ask() -> _core.bj_future:
         if isinstance(to, (str, bytes, os.PathLike)):
-            return _core.monitor_connect(ctx, to, limit)
+            return _core.monitor_connect_with(ctx, to, out_of_band, limit)
         return _connect_domain(ctx, to, limit)
 
     def take(future: _core.bj_future) -> _core.bj_monitor:

@@ -29,6 +29,7 @@ from . import _asyncio, _core
 from ._calls import (
     Call,
     Deadline,
+    HasFileno,
     Inbox,
     LibvirtDomain,
     Limits,
@@ -356,10 +357,14 @@ class Monitor(MonitorBase):
         arguments: Mapping[str, Any] | None = None,
         /,
         *,
+        fds: Iterable[int | HasFileno] = (),
+        out_of_band: bool = False,
         timeout: float | None = 60.0,
         **keywords: Any,
     ) -> Any:
-        return self._wait(self._ask_execute(command, arguments, keywords, timeout))
+        return self._wait(
+            self._ask_execute(command, arguments, keywords, fds, out_of_band, timeout)
+        )
 
     def mirror(
         self,
@@ -467,6 +472,7 @@ def connect(
     timeout: float | None = 10.0,
     reconnect: float | None = None,
     limits: Mapping[Limit, float] | None = None,
+    out_of_band: bool = False,
 ) -> Monitor:
     """Connects to a QEMU or to a libvirt domain. As `blockjob.connect()`, for plain threads.
 
@@ -474,5 +480,5 @@ def connect(
         ...
     """
     context = _Context.of_process(make_limits(limits))
-    call = ask_connect(context.handle, to, timeout, reconnect)
+    call = ask_connect(context.handle, to, timeout, reconnect, out_of_band)
     return Monitor(context, context.wait(call))
