@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -76,8 +77,8 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 	if err := noNUL("the URI", uri); err != nil {
 		return nil, err
 	}
-	return dial(ctx, "connecting to "+uri, options, func(library core.Ctx, timeout int64) core.Future {
-		return core.MonitorConnect(library, uri, timeout)
+	return dial(ctx, "connecting to "+uri, options, func(library core.Ctx, d *dialing, timeout int64) core.Future {
+		return core.Connect(library, uri, d.outOfBand, timeout)
 	})
 }
 
@@ -99,13 +100,13 @@ func DialDomain(ctx context.Context, domain unsafe.Pointer, options ...DialOptio
 	if domain == nil {
 		return nil, invalid("DialDomain needs a domain, not nil")
 	}
-	return dial(ctx, "connecting to a domain", options, func(library core.Ctx, timeout int64) core.Future {
+	return dial(ctx, "connecting to a domain", options, func(library core.Ctx, _ *dialing, timeout int64) core.Future {
 		return core.MonitorConnectDomain(library, domain, timeout)
 	})
 }
 
 // A connecting asks the library for a monitor.
-type connecting func(library core.Ctx, timeout int64) core.Future
+type connecting func(library core.Ctx, d *dialing, timeout int64) core.Future
 
 func dial(ctx context.Context, what string, options []DialOption, connect connecting) (*Monitor, error) {
 	if err := begin(ctx, what); err != nil {
@@ -125,7 +126,7 @@ func dial(ctx context.Context, what string, options []DialOption, connect connec
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.dial(ctx, what, connect)
+	m, err := h.dial(ctx, what, &d, connect)
 	if err != nil {
 		h.leave()
 		return nil, err
@@ -139,8 +140,8 @@ func dial(ctx context.Context, what string, options []DialOption, connect connec
 	return m, nil
 }
 
-func (h *hub) dial(ctx context.Context, what string, connect connecting) (*Monitor, error) {
-	f := h.await(connect(h.ctx, timeout(ctx, core.TimeoutDefault)), what, nil)
+func (h *hub) dial(ctx context.Context, what string, d *dialing, connect connecting) (*Monitor, error) {
+	f := h.await(connect(h.ctx, d, timeout(ctx, core.TimeoutDefault)), what, nil)
 	defer f.free()
 
 	if _, err := f.wait(ctx); err != nil {
@@ -319,8 +320,10 @@ func (m *Monitor) await(ctx context.Context, what string,
 // may still execute the command. For jobs use the other methods: a verb sent this way is sent
 // even if the job is not ready.
 //
-// Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
-func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {
+// Options: [WithFiles] sends files along, [OutOfBand] overtakes other commands.
+//
+// Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected; those of the options.
+func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any, options ...ExecuteOption) error {
 	if err := isText("the command", command); err != nil {
 		return err
 	}
@@ -328,9 +331,21 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 	if err != nil {
 		return err
 	}
-	f, err := m.await(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
-		return core.MonitorExecute(monitor, command, text, timeout)
+	var all ExecuteOption
+	for _, option := range options {
+		all.files = append(all.files, option.files...)
+		all.outOfBand = all.outOfBand || option.outOfBand
+	}
+
+	var f *future
+	bad := withDescriptors(all.files, nil, func(fds []int32) {
+		f, err = m.await(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
+			return core.Execute(monitor, command, text, fds, all.outOfBand, timeout)
+		})
 	})
+	if bad != nil {
+		return invalid("the files of " + command + ": " + bad.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -346,6 +361,26 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 		return invalid("the reply to " + command + " doesn't fit: " + err.Error())
 	}
 	return nil
+}
+
+// withDescriptors calls with the descriptors of the files, which stay open meanwhile. File.Fd would make them blocking.
+func withDescriptors(files []*os.File, fds []int32, do func(fds []int32)) error {
+	if len(files) == 0 {
+		do(fds)
+		return nil
+	}
+	connection, err := files[0].SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = connection.Control(func(fd uintptr) {
+		inner = withDescriptors(files[1:], append(fds, int32(fd)), do)
+	})
+	if err != nil {
+		return err
+	}
+	return inner
 }
 
 // Start starts a job by any command that starts one ("blockdev-mirror", "block-commit",

@@ -181,7 +181,7 @@ static void* Swig_malloc(int c) {
 extern "C" {
 #endif
 
-void _wrap_Swig_free_core_c0c53a8197b3e3bf(void *_swig_go_0) {
+void _wrap_Swig_free_core_b655b1ba556f773c(void *_swig_go_0) {
   void *arg1 = (void *) 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -191,7 +191,7 @@ void _wrap_Swig_free_core_c0c53a8197b3e3bf(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_core_b655b1ba556f773c(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -204,7 +204,7 @@ void *_wrap_Swig_malloc_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
 }
 
 
-char *_wrap_ErrorName_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
+char *_wrap_ErrorName_core_b655b1ba556f773c(intgo _swig_go_0) {
   int arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -217,7 +217,7 @@ char *_wrap_ErrorName_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
 }
 
 
-char *_wrap_ErrorText_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
+char *_wrap_ErrorText_core_b655b1ba556f773c(intgo _swig_go_0) {
   int arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -230,7 +230,7 @@ char *_wrap_ErrorText_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
 }
 
 
-char *_wrap_OutcomeName_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
+char *_wrap_OutcomeName_core_b655b1ba556f773c(intgo _swig_go_0) {
   bj_outcome arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -243,7 +243,7 @@ char *_wrap_OutcomeName_core_c0c53a8197b3e3bf(intgo _swig_go_0) {
 }
 
 
-char *_wrap_Version_core_c0c53a8197b3e3bf() {
+char *_wrap_Version_core_b655b1ba556f773c() {
   char *result = 0 ;
   char *_swig_go_result;
   
@@ -254,7 +254,7 @@ char *_wrap_Version_core_c0c53a8197b3e3bf() {
 }
 
 
-intgo _wrap_VersionNumber_core_c0c53a8197b3e3bf() {
+intgo _wrap_VersionNumber_core_b655b1ba556f773c() {
   int result;
   intgo _swig_go_result;
   
@@ -265,7 +265,7 @@ intgo _wrap_VersionNumber_core_c0c53a8197b3e3bf() {
 }
 
 
-intgo _wrap_CtxNew_core_c0c53a8197b3e3bf(bj_ctx **_swig_go_0) {
+intgo _wrap_CtxNew_core_b655b1ba556f773c(bj_ctx **_swig_go_0) {
   bj_ctx **arg1 = (bj_ctx **) 0 ;
   int result;
   intgo _swig_go_result;
@@ -278,7 +278,7 @@ intgo _wrap_CtxNew_core_c0c53a8197b3e3bf(bj_ctx **_swig_go_0) {
 }
 
 
-bj_ctx *_wrap_CtxRef_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
+bj_ctx *_wrap_CtxRef_core_b655b1ba556f773c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_ctx *result = 0 ;
   bj_ctx *_swig_go_result;
@@ -291,7 +291,7 @@ bj_ctx *_wrap_CtxRef_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
 }
 
 
-bj_ctx *_wrap_CtxUnref_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
+bj_ctx *_wrap_CtxUnref_core_b655b1ba556f773c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_ctx *result = 0 ;
   bj_ctx *_swig_go_result;
@@ -304,7 +304,7 @@ bj_ctx *_wrap_CtxUnref_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
 }
 
 
-intgo _wrap_CtxClose_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
+intgo _wrap_CtxClose_core_b655b1ba556f773c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -317,7 +317,7 @@ intgo _wrap_CtxClose_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0) {
 }
 
 
-intgo _wrap_CtxSetLimit_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+intgo _wrap_CtxSetLimit_core_b655b1ba556f773c(bj_ctx *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_limit arg2 ;
   uint64_t arg3 ;
@@ -334,7 +334,7 @@ intgo _wrap_CtxSetLimit_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, intgo _swig_go
 }
 
 
-intgo _wrap_CtxGetLimit_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, intgo _swig_go_1, long long *_swig_go_2) {
+intgo _wrap_CtxGetLimit_core_b655b1ba556f773c(bj_ctx *_swig_go_0, intgo _swig_go_1, long long *_swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_limit arg2 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
@@ -351,7 +351,7 @@ intgo _wrap_CtxGetLimit_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, intgo _swig_go
 }
 
 
-bj_future *_wrap_FutureRef_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+bj_future *_wrap_FutureRef_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -364,7 +364,7 @@ bj_future *_wrap_FutureRef_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bj_future *_wrap_FutureUnref_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+bj_future *_wrap_FutureUnref_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -377,7 +377,7 @@ bj_future *_wrap_FutureUnref_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureWait_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long _swig_go_1) {
+intgo _wrap_FutureWait_core_b655b1ba556f773c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   int64_t arg2 ;
   int result;
@@ -392,7 +392,7 @@ intgo _wrap_FutureWait_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long _s
 }
 
 
-intgo _wrap_FutureDeliver_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
+intgo _wrap_FutureDeliver_core_b655b1ba556f773c(bj_future *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_queue *arg2 = (bj_queue *) 0 ;
   uint64_t arg3 ;
@@ -409,7 +409,7 @@ intgo _wrap_FutureDeliver_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, bj_queue 
 }
 
 
-void _wrap_FutureCancel_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+void _wrap_FutureCancel_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   
   arg1 = *(bj_future **)&_swig_go_0; 
@@ -419,7 +419,7 @@ void _wrap_FutureCancel_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bool _wrap_FutureIsDone_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+bool _wrap_FutureIsDone_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -432,7 +432,7 @@ bool _wrap_FutureIsDone_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureError_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+intgo _wrap_FutureError_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -445,7 +445,7 @@ intgo _wrap_FutureError_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-char *_wrap_FutureText_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+char *_wrap_FutureText_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -458,7 +458,7 @@ char *_wrap_FutureText_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-char *_wrap_FutureErrorClass_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+char *_wrap_FutureErrorClass_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -471,7 +471,7 @@ char *_wrap_FutureErrorClass_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureOutcome_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+intgo _wrap_FutureOutcome_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_outcome result;
   intgo _swig_go_result;
@@ -484,7 +484,7 @@ intgo _wrap_FutureOutcome_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bj_monitor *_wrap_FutureMonitor_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+bj_monitor *_wrap_FutureMonitor_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -497,7 +497,7 @@ bj_monitor *_wrap_FutureMonitor_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bj_job *_wrap_FutureJob_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+bj_job *_wrap_FutureJob_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -510,7 +510,7 @@ bj_job *_wrap_FutureJob_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-long long _wrap_FutureJobCount_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+long long _wrap_FutureJobCount_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -523,7 +523,7 @@ long long _wrap_FutureJobCount_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bj_job *_wrap_FutureJobAt_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long _swig_go_1) {
+bj_job *_wrap_FutureJobAt_core_b655b1ba556f773c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t arg2 ;
   bj_job *result = 0 ;
@@ -538,7 +538,7 @@ bj_job *_wrap_FutureJobAt_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long
 }
 
 
-char *_wrap_FutureJson_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+char *_wrap_FutureJson_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -551,7 +551,7 @@ char *_wrap_FutureJson_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-long long _wrap_FutureInfoCount_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
+long long _wrap_FutureInfoCount_core_b655b1ba556f773c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -564,7 +564,7 @@ long long _wrap_FutureInfoCount_core_c0c53a8197b3e3bf(bj_future *_swig_go_0) {
 }
 
 
-bj_job_info *_wrap_FutureInfo_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long long _swig_go_1) {
+bj_job_info *_wrap_FutureInfo_core_b655b1ba556f773c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t arg2 ;
   bj_job_info *result = 0 ;
@@ -579,7 +579,7 @@ bj_job_info *_wrap_FutureInfo_core_c0c53a8197b3e3bf(bj_future *_swig_go_0, long 
 }
 
 
-bj_future *_wrap_MonitorConnect_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorConnect_core_b655b1ba556f773c(bj_ctx *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -597,7 +597,27 @@ bj_future *_wrap_MonitorConnect_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, _gostr
 }
 
 
-bj_future *_wrap_MonitorConnectDomain_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, struct _virDomain *_swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorConnectWith_core_b655b1ba556f773c(bj_ctx *_swig_go_0, _gostring_ _swig_go_1, bj_connect_options *_swig_go_2, long long _swig_go_3) {
+  bj_ctx *arg1 = (bj_ctx *) 0 ;
+  char *arg2 = (char *) 0 ;
+  bj_connect_options *arg3 = (bj_connect_options *) 0 ;
+  int64_t arg4 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_ctx **)&_swig_go_0; 
+  arg2 = _swig_go_1.p; 
+  arg3 = *(bj_connect_options **)&_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  
+  result = (bj_future *)bj_monitor_connect_with(arg1,(char const *)arg2,(struct bj_connect_options const *)arg3,arg4);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_MonitorConnectDomain_core_b655b1ba556f773c(bj_ctx *_swig_go_0, struct _virDomain *_swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   struct _virDomain *arg2 = (struct _virDomain *) 0 ;
   int64_t arg3 ;
@@ -614,7 +634,7 @@ bj_future *_wrap_MonitorConnectDomain_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, 
 }
 
 
-bj_monitor *_wrap_MonitorRef_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+bj_monitor *_wrap_MonitorRef_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -627,7 +647,7 @@ bj_monitor *_wrap_MonitorRef_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-bj_monitor *_wrap_MonitorUnref_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+bj_monitor *_wrap_MonitorUnref_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -640,7 +660,7 @@ bj_monitor *_wrap_MonitorUnref_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorClose_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+intgo _wrap_MonitorClose_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -653,7 +673,7 @@ intgo _wrap_MonitorClose_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-bj_future *_wrap_MonitorClosed_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+bj_future *_wrap_MonitorClosed_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -666,7 +686,7 @@ bj_future *_wrap_MonitorClosed_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, long long _swig_go_1) {
+intgo _wrap_MonitorSetReconnect_core_b655b1ba556f773c(bj_monitor *_swig_go_0, long long _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int64_t arg2 ;
   int result;
@@ -681,7 +701,7 @@ intgo _wrap_MonitorSetReconnect_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, lo
 }
 
 
-char *_wrap_MonitorUri_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+char *_wrap_MonitorUri_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -694,7 +714,7 @@ char *_wrap_MonitorUri_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-char *_wrap_MonitorQemuVersion_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
+char *_wrap_MonitorQemuVersion_core_b655b1ba556f773c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -707,7 +727,7 @@ char *_wrap_MonitorQemuVersion_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1) {
+intgo _wrap_MonitorHasCommand_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int result;
@@ -723,7 +743,7 @@ intgo _wrap_MonitorHasCommand_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gos
 }
 
 
-bj_future *_wrap_MonitorExecute_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorExecute_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -746,7 +766,32 @@ bj_future *_wrap_MonitorExecute_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _g
 }
 
 
-bj_future *_wrap_MonitorStart_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorExecuteWith_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, bj_execute_options *_swig_go_3, long long _swig_go_4) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  char *arg2 = (char *) 0 ;
+  char *arg3 = (char *) 0 ;
+  bj_execute_options *arg4 = (bj_execute_options *) 0 ;
+  int64_t arg5 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  arg2 = _swig_go_1.p; 
+  
+  arg3 = _swig_go_2.n > 1 ? _swig_go_2.p : NULL;
+  
+  arg4 = *(bj_execute_options **)&_swig_go_3; 
+  arg5 = (int64_t)_swig_go_4; 
+  
+  result = (bj_future *)bj_monitor_execute_with(arg1,(char const *)arg2,(char const *)arg3,(struct bj_execute_options const *)arg4,arg5);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  
+  
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_MonitorStart_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -769,7 +814,7 @@ bj_future *_wrap_MonitorStart_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gos
 }
 
 
-bj_future *_wrap_MonitorMirror_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
+bj_future *_wrap_MonitorMirror_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -800,7 +845,7 @@ bj_future *_wrap_MonitorMirror_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorCommit_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorCommit_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -823,7 +868,7 @@ bj_future *_wrap_MonitorCommit_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorStream_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorStream_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -846,7 +891,7 @@ bj_future *_wrap_MonitorStream_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorBackup_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
+bj_future *_wrap_MonitorBackup_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -877,7 +922,7 @@ bj_future *_wrap_MonitorBackup_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorTransaction_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorTransaction_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int arg3 ;
@@ -897,7 +942,7 @@ bj_future *_wrap_MonitorTransaction_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0
 }
 
 
-bj_future *_wrap_MonitorAttach_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorAttach_core_b655b1ba556f773c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -915,7 +960,7 @@ bj_future *_wrap_MonitorAttach_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorList_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_MonitorList_core_b655b1ba556f773c(bj_monitor *_swig_go_0, long long _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -930,7 +975,7 @@ bj_future *_wrap_MonitorList_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, long 
 }
 
 
-bj_job *_wrap_JobRef_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+bj_job *_wrap_JobRef_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -943,7 +988,7 @@ bj_job *_wrap_JobRef_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-bj_job *_wrap_JobUnref_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+bj_job *_wrap_JobUnref_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -956,7 +1001,7 @@ bj_job *_wrap_JobUnref_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobId_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+char *_wrap_JobId_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -969,7 +1014,7 @@ char *_wrap_JobId_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobType_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+char *_wrap_JobType_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -982,7 +1027,7 @@ char *_wrap_JobType_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobDisk_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+char *_wrap_JobDisk_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   size_t arg2 ;
   char *result = 0 ;
@@ -997,7 +1042,7 @@ char *_wrap_JobDisk_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go
 }
 
 
-bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+bool _wrap_JobIsReady_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -1010,7 +1055,7 @@ bool _wrap_JobIsReady_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-intgo _wrap_JobOutcome_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+intgo _wrap_JobOutcome_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_outcome result;
   intgo _swig_go_result;
@@ -1023,7 +1068,7 @@ intgo _wrap_JobOutcome_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobText_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
+char *_wrap_JobText_core_b655b1ba556f773c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -1036,7 +1081,7 @@ char *_wrap_JobText_core_c0c53a8197b3e3bf(bj_job *_swig_go_0) {
 }
 
 
-long long _wrap_JobTime_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1) {
+long long _wrap_JobTime_core_b655b1ba556f773c(bj_job *_swig_go_0, intgo _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_moment arg2 ;
   int64_t result;
@@ -1051,7 +1096,7 @@ long long _wrap_JobTime_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go
 }
 
 
-bj_future *_wrap_JobReady_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobReady_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1066,7 +1111,7 @@ bj_future *_wrap_JobReady_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _s
 }
 
 
-bj_future *_wrap_JobDone_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobDone_core_b655b1ba556f773c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1083,7 +1128,7 @@ bj_future *_wrap_JobDone_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_g
 }
 
 
-bj_future *_wrap_JobPivot_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobPivot_core_b655b1ba556f773c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1100,7 +1145,7 @@ bj_future *_wrap_JobPivot_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_
 }
 
 
-bj_future *_wrap_JobAbort_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobAbort_core_b655b1ba556f773c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1117,7 +1162,7 @@ bj_future *_wrap_JobAbort_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, intgo _swig_
 }
 
 
-bj_future *_wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobAbortEscalate_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -1134,7 +1179,7 @@ bj_future *_wrap_JobAbortEscalate_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long
 }
 
 
-bj_future *_wrap_JobPause_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobPause_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1149,7 +1194,7 @@ bj_future *_wrap_JobPause_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _s
 }
 
 
-bj_future *_wrap_JobResume_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobResume_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1164,7 +1209,7 @@ bj_future *_wrap_JobResume_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _
 }
 
 
-bj_future *_wrap_JobSetSpeed_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobSetSpeed_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -1181,7 +1226,7 @@ bj_future *_wrap_JobSetSpeed_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long
 }
 
 
-bj_future *_wrap_JobFinalize_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobFinalize_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1196,7 +1241,7 @@ bj_future *_wrap_JobFinalize_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long
 }
 
 
-bj_future *_wrap_JobDismiss_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobDismiss_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1211,7 +1256,7 @@ bj_future *_wrap_JobDismiss_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long 
 }
 
 
-bj_future *_wrap_JobChange_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobChange_core_b655b1ba556f773c(bj_job *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -1231,7 +1276,7 @@ bj_future *_wrap_JobChange_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, _gostring_ 
 }
 
 
-bj_future *_wrap_JobQuery_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobQuery_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1246,7 +1291,7 @@ bj_future *_wrap_JobQuery_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _s
 }
 
 
-intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, bj_group **_swig_go_1) {
+intgo _wrap_GroupNew_core_b655b1ba556f773c(bj_ctx *_swig_go_0, bj_group **_swig_go_1) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_group **arg2 = (bj_group **) 0 ;
   int result;
@@ -1261,7 +1306,7 @@ intgo _wrap_GroupNew_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, bj_group **_swig_
 }
 
 
-bj_group *_wrap_GroupRef_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
+bj_group *_wrap_GroupRef_core_b655b1ba556f773c(bj_group *_swig_go_0) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_group *result = 0 ;
   bj_group *_swig_go_result;
@@ -1274,7 +1319,7 @@ bj_group *_wrap_GroupRef_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
 }
 
 
-bj_group *_wrap_GroupUnref_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
+bj_group *_wrap_GroupUnref_core_b655b1ba556f773c(bj_group *_swig_go_0) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_group *result = 0 ;
   bj_group *_swig_go_result;
@@ -1287,7 +1332,7 @@ bj_group *_wrap_GroupUnref_core_c0c53a8197b3e3bf(bj_group *_swig_go_0) {
 }
 
 
-intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, bj_job *_swig_go_1) {
+intgo _wrap_GroupAdd_core_b655b1ba556f773c(bj_group *_swig_go_0, bj_job *_swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_job *arg2 = (bj_job *) 0 ;
   int result;
@@ -1302,7 +1347,7 @@ intgo _wrap_GroupAdd_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, bj_job *_swig_g
 }
 
 
-bj_future *_wrap_GroupReady_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_GroupReady_core_b655b1ba556f773c(bj_group *_swig_go_0, long long _swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1317,7 +1362,7 @@ bj_future *_wrap_GroupReady_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long lon
 }
 
 
-bj_future *_wrap_GroupDone_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupDone_core_b655b1ba556f773c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1334,7 +1379,7 @@ bj_future *_wrap_GroupDone_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _sw
 }
 
 
-bj_future *_wrap_GroupAny_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupAny_core_b655b1ba556f773c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1351,7 +1396,7 @@ bj_future *_wrap_GroupAny_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swi
 }
 
 
-bj_future *_wrap_GroupPivot_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_GroupPivot_core_b655b1ba556f773c(bj_group *_swig_go_0, long long _swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1366,7 +1411,7 @@ bj_future *_wrap_GroupPivot_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, long lon
 }
 
 
-bj_future *_wrap_GroupAbort_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupAbort_core_b655b1ba556f773c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1383,7 +1428,7 @@ bj_future *_wrap_GroupAbort_core_c0c53a8197b3e3bf(bj_group *_swig_go_0, intgo _s
 }
 
 
-intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_go_1, bj_watch **_swig_go_2) {
+intgo _wrap_JobWatch_core_b655b1ba556f773c(bj_job *_swig_go_0, long long _swig_go_1, bj_watch **_swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_watch **arg3 = (bj_watch **) 0 ;
@@ -1400,7 +1445,7 @@ intgo _wrap_JobWatch_core_c0c53a8197b3e3bf(bj_job *_swig_go_0, long long _swig_g
 }
 
 
-intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_watch **_swig_go_1) {
+intgo _wrap_MonitorWatch_core_b655b1ba556f773c(bj_monitor *_swig_go_0, bj_watch **_swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_watch **arg2 = (bj_watch **) 0 ;
   int result;
@@ -1415,7 +1460,7 @@ intgo _wrap_MonitorWatch_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_watch 
 }
 
 
-intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_watch_jobs_options *_swig_go_1, bj_watch **_swig_go_2) {
+intgo _wrap_MonitorWatchJobs_core_b655b1ba556f773c(bj_monitor *_swig_go_0, bj_watch_jobs_options *_swig_go_1, bj_watch **_swig_go_2) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_watch_jobs_options *arg2 = (bj_watch_jobs_options *) 0 ;
   bj_watch **arg3 = (bj_watch **) 0 ;
@@ -1432,7 +1477,7 @@ intgo _wrap_MonitorWatchJobs_core_c0c53a8197b3e3bf(bj_monitor *_swig_go_0, bj_wa
 }
 
 
-bj_watch *_wrap_WatchRef_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
+bj_watch *_wrap_WatchRef_core_b655b1ba556f773c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_watch *result = 0 ;
   bj_watch *_swig_go_result;
@@ -1445,7 +1490,7 @@ bj_watch *_wrap_WatchRef_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
 }
 
 
-bj_watch *_wrap_WatchUnref_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
+bj_watch *_wrap_WatchUnref_core_b655b1ba556f773c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_watch *result = 0 ;
   bj_watch *_swig_go_result;
@@ -1458,7 +1503,7 @@ bj_watch *_wrap_WatchUnref_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
 }
 
 
-intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
+intgo _wrap_WatchDeliver_core_b655b1ba556f773c(bj_watch *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_queue *arg2 = (bj_queue *) 0 ;
   uint64_t arg3 ;
@@ -1475,7 +1520,7 @@ intgo _wrap_WatchDeliver_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0, bj_queue *_
 }
 
 
-intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0, long long _swig_go_1, bj_record **_swig_go_2) {
+intgo _wrap_WatchNext_core_b655b1ba556f773c(bj_watch *_swig_go_0, long long _swig_go_1, bj_record **_swig_go_2) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   int64_t arg2 ;
   bj_record **arg3 = (bj_record **) 0 ;
@@ -1492,7 +1537,7 @@ intgo _wrap_WatchNext_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0, long long _swi
 }
 
 
-void _wrap_WatchClose_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
+void _wrap_WatchClose_core_b655b1ba556f773c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   
   arg1 = *(bj_watch **)&_swig_go_0; 
@@ -1502,7 +1547,7 @@ void _wrap_WatchClose_core_c0c53a8197b3e3bf(bj_watch *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueNew_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, bj_queue **_swig_go_1) {
+intgo _wrap_QueueNew_core_b655b1ba556f773c(bj_ctx *_swig_go_0, bj_queue **_swig_go_1) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_queue **arg2 = (bj_queue **) 0 ;
   int result;
@@ -1517,7 +1562,7 @@ intgo _wrap_QueueNew_core_c0c53a8197b3e3bf(bj_ctx *_swig_go_0, bj_queue **_swig_
 }
 
 
-bj_queue *_wrap_QueueRef_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
+bj_queue *_wrap_QueueRef_core_b655b1ba556f773c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_queue *result = 0 ;
   bj_queue *_swig_go_result;
@@ -1530,7 +1575,7 @@ bj_queue *_wrap_QueueRef_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
 }
 
 
-bj_queue *_wrap_QueueUnref_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
+bj_queue *_wrap_QueueUnref_core_b655b1ba556f773c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_queue *result = 0 ;
   bj_queue *_swig_go_result;
@@ -1543,7 +1588,7 @@ bj_queue *_wrap_QueueUnref_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueFd_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
+intgo _wrap_QueueFd_core_b655b1ba556f773c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -1556,7 +1601,7 @@ intgo _wrap_QueueFd_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueRead_core_c0c53a8197b3e3bf(bj_queue *_swig_go_0, bj_record *_swig_go_1, long long _swig_go_2, intgo _swig_go_3) {
+intgo _wrap_QueueRead_core_b655b1ba556f773c(bj_queue *_swig_go_0, bj_record *_swig_go_1, long long _swig_go_2, intgo _swig_go_3) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_record *arg2 = (bj_record *) 0 ;
   size_t arg3 ;

@@ -157,6 +157,31 @@ func (b Batch) Free() {
 	C.free(unsafe.Pointer(b.records))
 }
 
+// Connect is MonitorConnectWith with the options one by one.
+func Connect(library Ctx, uri string, outOfBand bool, timeout int64) Future {
+	options := C.bj_connect_options{
+		size:        C.sizeof_bj_connect_options,
+		out_of_band: C.bool(outOfBand),
+	}
+	return MonitorConnectWith(library, uri, unsafe.Pointer(&options), timeout)
+}
+
+// Execute is MonitorExecuteWith with the options one by one.
+func Execute(monitor Monitor, command, arguments string, fds []int32, outOfBand bool, timeout int64) Future {
+	options := C.bj_execute_options{
+		size:        C.sizeof_bj_execute_options,
+		fd_count:    C.size_t(len(fds)),
+		out_of_band: C.bool(outOfBand),
+	}
+	if len(fds) > 0 { // C must not find Go's memory in what it is passed
+		memory := C.malloc(C.size_t(len(fds)) * C.sizeof_int)
+		defer C.free(memory)
+		copy(unsafe.Slice((*int32)(memory), len(fds)), fds)
+		options.fds = (*C.int)(memory)
+	}
+	return MonitorExecuteWith(monitor, command, arguments, unsafe.Pointer(&options), timeout)
+}
+
 // WatchJobs is MonitorWatchJobs with the options one by one.
 func WatchJobs(monitor Monitor, progressMS int64, watch *Watch) int {
 	options := C.bj_watch_jobs_options{
