@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -91,7 +92,7 @@ func Dial(ctx context.Context, uri string, options ...DialOption) (*Monitor, err
 		if d.mask {
 			flags = core.TraceMasked
 		}
-		future := core.ConnectWith(h.ctx, uri, d.name, wait, trace, flags, timeout)
+		future := core.ConnectWith(h.ctx, uri, d.name, wait, trace, flags, d.outOfBand, timeout)
 		if trace == nil || *trace == nil {
 			return future, nil, nil
 		}
@@ -411,8 +412,10 @@ func (m *Monitor) await(ctx context.Context, what string,
 // may still execute the command. For jobs use the other methods: a verb sent this way is sent
 // even if the job is not ready.
 //
-// Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected.
-func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any) error {
+// Options: [WithFiles] sends files along, [OutOfBand] overtakes other commands.
+//
+// Errors: ErrRefused with QEMU's class and text, ErrInvalid, ErrBusy, ErrDisconnected; those of the options.
+func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply any, options ...ExecuteOption) error {
 	if err := isText("the command", command); err != nil {
 		return err
 	}
@@ -420,9 +423,21 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 	if err != nil {
 		return err
 	}
-	f, err := m.await(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
-		return core.MonitorExecute(monitor, command, text, timeout)
+	var all ExecuteOption
+	for _, option := range options {
+		all.files = append(all.files, option.files...)
+		all.outOfBand = all.outOfBand || option.outOfBand
+	}
+
+	var f *future
+	bad := withDescriptors(all.files, nil, func(fds []int32) {
+		f, err = m.await(ctx, command, func(monitor core.Monitor, timeout int64) core.Future {
+			return core.Execute(monitor, command, text, fds, all.outOfBand, timeout)
+		})
 	})
+	if bad != nil {
+		return invalid("the files of " + command + ": " + bad.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -438,6 +453,26 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, reply 
 		return invalid("the reply to " + command + " doesn't fit: " + err.Error())
 	}
 	return nil
+}
+
+// withDescriptors calls with the descriptors of the files, which stay open meanwhile. File.Fd would make them blocking.
+func withDescriptors(files []*os.File, fds []int32, do func(fds []int32)) error {
+	if len(files) == 0 {
+		do(fds)
+		return nil
+	}
+	connection, err := files[0].SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = connection.Control(func(fd uintptr) {
+		inner = withDescriptors(files[1:], append(fds, int32(fd)), do)
+	})
+	if err != nil {
+		return err
+	}
+	return inner
 }
 
 // Start starts a job by any command that starts one ("blockdev-mirror", "block-commit",

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type dialing struct {
 	name      string
 	trace     func(TraceLine)
 	mask      bool
+	outOfBand bool
 }
 
 // A DialOption configures the monitor that Dial makes.
@@ -72,6 +74,16 @@ func WithReconnect(giveUpAfter time.Duration) DialOption {
 			return invalid("WithReconnect needs a time that is not negative")
 		}
 		d.reconnect = giveUpAfter
+		return nil
+	}
+}
+
+// WithOutOfBand negotiates out-of-band execution with a QEMU that offers it (4.0 and later, on a socket), also when the
+// monitor reconnects; dialling another does not fail. See [OutOfBand]. QEMU then reads commands ahead of those that it
+// executes, so the library sends seven at a time, and one with files alone: leave it out unless you need it.
+func WithOutOfBand() DialOption {
+	return func(d *dialing) error {
+		d.outOfBand = true
 		return nil
 	}
 }
@@ -128,6 +140,28 @@ func WithSecretsMasked() DialOption {
 		o.mask = true
 		return nil
 	}
+}
+
+// An ExecuteOption changes how Monitor.Execute works.
+type ExecuteOption struct {
+	files     []*os.File
+	outOfBand bool
+}
+
+// WithFiles sends the descriptors of open files with the command ("getfd", "add-fd"), 16 at most, through a UNIX socket.
+// They are duplicated before Execute waits: the files stay the program's, to be closed whenever it likes. "getfd" and
+// "add-fd" take the first and QEMU closes the others: give them one each. QEMU makes a file that it receives blocking
+// (O_NONBLOCK), for all who share it. Errors of Execute: ErrInvalid for a file that is closed or nil, for too many, or
+// together with OutOfBand; ErrUnsupported over TCP.
+func WithFiles(files ...*os.File) ExecuteOption {
+	return ExecuteOption{files: files}
+}
+
+// OutOfBand has the command executed at once, before those that wait, also by a QEMU that hangs in another command. QEMU
+// has a few commands for that ("migrate-pause", "migrate-recover", "yank") and refuses the others. Error of Execute:
+// ErrUnsupported unless the monitor was dialled with WithOutOfBand, or where QEMU does not offer it.
+func OutOfBand() ExecuteOption {
+	return ExecuteOption{outOfBand: true}
 }
 
 // MirrorOptions are the arguments of blockdev-mirror, named as in QMP.

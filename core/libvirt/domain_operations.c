@@ -318,9 +318,10 @@ static int read_error(const char *command, const json_error_t *error, struct tex
     return BJ_E_INVAL;
 }
 
-static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
-                          const char *arguments)
+static int domain_execute(struct driver *driver, struct driver_request *asker,
+                          const struct driver_command *raw)
 {
+    const char *command = raw->name, *arguments = raw->arguments;
     if (start_is_known(command) && driver->capabilities.denial)
         return request_deny(driver, asker);
 

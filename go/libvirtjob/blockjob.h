@@ -425,6 +425,12 @@ typedef struct bj_connect_options {
      * after bj_monitor_close() that may be a second later. Where there is no trace, because the
      * future has failed already, it is set to NULL. */
     bj_watch **ret_trace;
+
+    /* Commands shall be executed out of band (bj_monitor_execute_with()): negotiated with a QEMU
+     * that offers it (4.0 and later, on a socket), also when the monitor connects again; connecting
+     * to another does not fail. QEMU then reads commands ahead of those that it executes, so 7 are
+     * sent at a time, and one with descriptors alone: leave it out unless you need it. */
+    bool out_of_band;
 } bj_connect_options;
 
 /* The same with options, which may be NULL; they are not used after this returned. BJ_E_UNSUPPORTED
@@ -436,8 +442,9 @@ bj_future *bj_monitor_connect_with(bj_ctx *ctx, const char *uri, const bj_connec
  * 7.0 or newer): its connection is used, and no other is made. A reference to the domain is taken
  * before this returns and given back some time after the monitor was closed; until then the
  * connection must have a running event loop, the program's or, where it has registered none, ours.
- * Such a monitor does not connect again. libvirtd works on five calls of a connection at a time: a
- * program with many domains on one connection shares those with us.
+ * Such a monitor does not connect again. The events of jobs are asked for when someone starts,
+ * lists, attaches or watches, and not before. libvirtd works on five calls of a connection at a
+ * time: a program with many domains on one connection shares those with us.
  *
  * What a libvirt monitor does otherwise than QMP: a job's id is its disk's target ("vda"; a path
  * will do to find it). A job is started in libvirt's words (docs/libvirt.md). There is no
@@ -508,6 +515,33 @@ int bj_monitor_has_command(bj_monitor *monitor, const char *command);
  * not; the job takes note of it if QEMU accepts. */
 bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
                               int64_t timeout_ms);
+
+/* How to execute a command. */
+typedef struct bj_execute_options {
+    size_t size;      /* sizeof(bj_execute_options), as the program knows it */
+    const int *fds;   /* descriptors that go with the command: "getfd", "add-fd" */
+    size_t fd_count;  /* 16 at most, which is what QEMU receives with one command */
+    bool out_of_band; /* executed at once, before those that wait, and while one hangs */
+} bj_execute_options;
+
+/* The same with options, which may be NULL.
+ *
+ * fds           The library duplicates them before this returns: yours stay yours, to be closed
+ *               whenever you like. Its duplicates are closed as soon as they are sent, or will not
+ *               be: refused, cancelled, late, the connection over. They are sent with the first
+ *               byte of this command, and never again after a reconnect. "getfd" and "add-fd" take
+ *               the first and QEMU closes the others: give them one each. Of a command that takes
+ *               none QEMU keeps them for one that does.
+ * out_of_band   For a QEMU that hangs in another command. It has a few commands for that
+ *               ("migrate-pause", "migrate-recover", "yank"); it refuses the others. The monitor
+ *               must have been connected with bj_connect_options.out_of_band.
+ *
+ * Errors, also: BJ_E_INVAL for a descriptor that is not open, for more than 16, or for descriptors
+ * and out_of_band together; BJ_E_SYSTEM when none can be duplicated, or the system does not send
+ * them; BJ_E_UNSUPPORTED for descriptors over TCP, out_of_band where it was not negotiated, and
+ * both for a libvirt domain. */
+bj_future *bj_monitor_execute_with(bj_monitor *monitor, const char *command, const char *arguments,
+                                   const bj_execute_options *options, int64_t timeout_ms);
 
 /* ------------------------------------------------------------ starting jobs */
 

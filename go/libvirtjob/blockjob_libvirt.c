@@ -1651,6 +1651,10 @@ struct capabilities {
     bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
     bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
 
+    bool passes_descriptors;   /* a command can take descriptors along: a UNIX socket */
+    bool offers_out_of_band;   /* commands can be executed out of band, if that is asked for */
+    bool executes_out_of_band; /* and it was */
+
     /* The class of the errors that refuse a verb because there is no such job; never NULL. */
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
@@ -2155,6 +2159,7 @@ void machine_abandon(struct machine *m, int error, const char *reason);
  * connection is over, by any other error. */
 void machine_lost(struct machine *m, int why, const char *reason);
 
+struct descriptors;
 struct job_list;
 struct wire_tap;
 struct json_t;
@@ -2186,6 +2191,18 @@ struct driver_request {
     void *prepared;              /* the same; NULL: nothing */
 };
 
+/* As many descriptors as QEMU receives with one message. */
+#define DRIVER_DESCRIPTORS_MAX 16
+
+/* A command as the program gives it. What it asks for beyond its name and arguments needs a driver
+ * whose capabilities have it. */
+struct driver_command {
+    const char *name;
+    const char *arguments;           /* a JSON object; NULL: none */
+    struct descriptors *descriptors; /* BJ_OK: the driver has taken them over; NULL: none */
+    bool out_of_band;
+};
+
 /* A verb, and what the driver may need to know of the run it is for. */
 struct driver_verb {
     enum verb verb;
@@ -2207,8 +2224,8 @@ struct driver_end {
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
 struct driver;
 struct driver_ops {
-    int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
-                   const char *arguments);
+    int (*execute)(struct driver *driver, struct driver_request *request,
+                   const struct driver_command *command);
     /* The command that starts the runs of `actions`, a JSON array as QEMU's transaction takes it,
      * all or none; `grouped`: they also end so. NULL: there is none. */
     int (*transaction)(struct driver *driver, struct driver_request *request, const char *actions,
@@ -2234,6 +2251,8 @@ struct driver_ops {
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
+    /* Someone wants events, before whatever is asked for from now on. NULL: they come anyway. */
+    void (*listen)(struct driver *driver);
 
     /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
     bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
@@ -2298,6 +2317,7 @@ struct driver_peer {
     const char *label; /* what texts call it */
     /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
     const struct driver_legacy *before;
+    bool out_of_band; /* the program wants to execute commands so, where that is offered */
 };
 
 /* ------------------------------------------------------------------ upcalls */
@@ -2724,12 +2744,12 @@ static bool add_job(virDomainPtr domain, const struct disk *disk, struct job_lis
            add_disk_row(list, disk, facts_type_name(info.type), &info) || no_memory(ret_error);
 }
 
-/* Asked first, as it is no error that there is none: on a connection of the program's libvirt
- * prints each of them. */
+/* Where no job of the whole domain runs there is no backup: to ask for one is an error, which
+ * libvirt prints on a connection of the program's. */
 static bool may_have_backup(virDomainPtr domain)
 {
     virDomainJobInfo info;
-    return virDomainGetJobInfo(domain, &info) < 0 || info.type != VIR_DOMAIN_JOB_NONE;
+    return virDomainGetJobInfo(domain, &info) != 0 || info.type != VIR_DOMAIN_JOB_NONE;
 }
 
 /* *ret is NULL where none runs. */
@@ -2882,7 +2902,8 @@ static bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
  * (max_client_requests), so that domains which are stuck would delay others on the same connection
  * (B67); and only the domain that is first asked for on a connection has QEMU's own events sent, by
  * the filter in libvirtd. A connection of the program's serves all domains that it gives us: there
- * the events of all are asked for, once, and given to whom they are about.
+ * the events of all are asked for, once, and given to whom they are about. Those of jobs, which
+ * with QEMU's own are many, only when someone needs them.
  */
 
 /* Who wants to hear of a domain. The functions are called on threads of libvirt's, under a lock:
@@ -2890,6 +2911,7 @@ static bool call_set_backup_speed(virDomainPtr domain, int64_t bytes_per_second,
 struct connection_user {
     struct connection_user *next;
     unsigned char uuid[VIR_UUID_BUFLEN]; /* the domain's */
+    bool hears_jobs;                     /* the first three are called */
     void (*block_job)(struct connection_user *user, const char *disk, int type, int status);
     void (*backup_result)(struct connection_user *user, bool succeeded, const char *error);
     void (*qemu_event)(struct connection_user *user, const char *name, const char *data,
@@ -2918,7 +2940,13 @@ static struct connection *connection_join(virConnectPtr handle, const struct dom
 /* That of the program's domain; it is kept open while we use it. */
 static struct connection *connection_join_theirs(virDomainPtr domain, struct connection_user *user,
                                           char **ret_why);
+/* libvirt reports the events of jobs from here on, as it does on one of ours at once. False: as
+ * above. After it connection_hands_on_qemu_events() is known, and connection_is_read_only(). */
+static bool connection_listen_to_jobs(struct connection *connection, char **ret_why);
 static void connection_leave(struct connection *connection, struct connection_user *user);
+
+/* Any thread: this user hears of them. */
+static void connection_hear_jobs(struct connection *connection, struct connection_user *user);
 
 /* After each call of libvirt's on it: see service.h. */
 static void connection_nudge(const struct connection *connection);
@@ -3024,7 +3052,7 @@ struct connection {
     struct nudge *nudge;
     struct registration *closing; /* NULL: libvirt does not report the end */
     struct listening lifecycle, block_job, job_completed, qemu_event;
-    bool is_read_only;
+    bool is_read_only; /* as was found out when it began to listen to jobs */
 
     pthread_mutex_t lock;
     struct connection_user *users;
@@ -3036,6 +3064,7 @@ struct connection {
     bool is_listed;
     bool is_changing; /* it is being opened or closed, without the lock: wait */
     bool has_failed;
+    bool listens_to_jobs;
     unsigned joined;
     char *error; /* why; NULL: no memory */
 };
@@ -3104,6 +3133,11 @@ static bool is_about(const struct connection_user *user, virDomainPtr domain)
     return virDomainGetUUID(domain, uuid) == 0 && memcmp(uuid, user->uuid, sizeof uuid) == 0;
 }
 
+static bool hears_of(const struct connection_user *user, virDomainPtr domain)
+{
+    return user->hears_jobs && is_about(user, domain);
+}
+
 static struct connection *enter(void *registration)
 {
     struct connection *connection = registration_enter(registration);
@@ -3131,7 +3165,7 @@ static void libvirt_connection__on_block_job(virConnectPtr handle, virDomainPtr 
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->block_job(user, disk, type, status);
     leave(connection, opaque);
 }
@@ -3152,7 +3186,7 @@ static void on_job_completed(virConnectPtr handle, virDomainPtr domain,
 
     struct connection *connection = enter(opaque);
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->backup_result(user, succeeded != 0, error);
     leave(connection, opaque);
 }
@@ -3175,7 +3209,7 @@ static void libvirt_connection__on_qemu_event(virConnectPtr handle, virDomainPtr
     struct connection *connection = enter(opaque);
     (void)handle;
     for (struct connection_user *user = users_of(connection); user; user = user->next)
-        if (is_about(user, domain))
+        if (hears_of(user, domain))
             user->qemu_event(user, event, details, seconds, micros);
     leave(connection, opaque);
 }
@@ -3210,7 +3244,7 @@ static void libvirt_connection__begin(struct listening *listening, struct regist
 }
 
 /* False: *ret_why is libvirt's sentence, or NULL for a lack of memory. */
-static bool listen(struct connection *connection, struct listening *listening, virDomainPtr filter,
+static bool libvirt_connection__listen(struct connection *connection, struct listening *listening, virDomainPtr filter,
                    int event, virConnectDomainEventGenericCallback fn, char **ret_why)
 {
     struct registration *registration = registration_new(connection);
@@ -3252,14 +3286,19 @@ static bool listen_to_end(struct connection *connection)
 }
 
 /* `filter`: only that domain's; NULL: all. False: *ret_why as above. */
-static bool register_all(struct connection *connection, virDomainPtr filter, char **ret_why)
+static bool register_life(struct connection *connection, virDomainPtr filter, char **ret_why)
 {
-    return listen_to_end(connection) && listen_to_qemu(connection, filter) &&
-           listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                  VIR_DOMAIN_EVENT_CALLBACK(libvirt_connection__on_lifecycle), ret_why) &&
-           listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+    return listen_to_end(connection) &&
+           libvirt_connection__listen(connection, &connection->lifecycle, filter, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                  VIR_DOMAIN_EVENT_CALLBACK(libvirt_connection__on_lifecycle), ret_why);
+}
+
+static bool register_jobs(struct connection *connection, virDomainPtr filter, char **ret_why)
+{
+    return listen_to_qemu(connection, filter) &&
+           libvirt_connection__listen(connection, &connection->block_job, filter, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                   VIR_DOMAIN_EVENT_CALLBACK(libvirt_connection__on_block_job), ret_why) &&
-           listen(connection, &connection->job_completed, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
+           libvirt_connection__listen(connection, &connection->job_completed, filter, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
                   VIR_DOMAIN_EVENT_CALLBACK(on_job_completed), ret_why);
 }
 
@@ -3271,20 +3310,23 @@ static bool has_ended(struct connection *connection)
     return ended;
 }
 
-/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. */
-static void stop_listening(struct connection *connection, struct listening *listening)
+/* The removal is a call to libvirtd, too; libvirt frees what it holds also where that fails. It
+ * must be made even when the connection has ended, and libvirt prints that: each holds the
+ * connection. */
+static void stop_listening(struct connection *connection, struct listening *listening,
+                           int (*deregister)(virConnectPtr handle, int id))
 {
     if (listening->id >= 0)
-        virConnectDomainEventDeregisterAny(connection->handle, listening->id);
+        deregister(connection->handle, listening->id);
     registration_drop(listening->registration, REGISTRATION_KEPT);
+    *listening = (struct listening){.id = -1};
 }
 
-static void stop_listening_to_qemu(struct connection *connection)
+static void stop_listening_to_jobs(struct connection *connection)
 {
-    struct listening *listening = &connection->qemu_event;
-    if (listening->id >= 0)
-        virConnectDomainQemuMonitorEventDeregister(connection->handle, listening->id);
-    registration_drop(listening->registration, REGISTRATION_KEPT);
+    stop_listening(connection, &connection->block_job, virConnectDomainEventDeregisterAny);
+    stop_listening(connection, &connection->job_completed, virConnectDomainEventDeregisterAny);
+    stop_listening(connection, &connection->qemu_event, virConnectDomainQemuMonitorEventDeregister);
 }
 
 /* Where libvirt can't remove it, it frees it when the connection ends; as it has done where it has
@@ -3299,10 +3341,8 @@ static void stop_listening_to_end(struct connection *connection)
 static void close_handle(struct connection *connection)
 {
     if (connection->handle) {
-        stop_listening(connection, &connection->lifecycle);
-        stop_listening(connection, &connection->block_job);
-        stop_listening(connection, &connection->job_completed);
-        stop_listening_to_qemu(connection);
+        stop_listening_to_jobs(connection);
+        stop_listening(connection, &connection->lifecycle, virConnectDomainEventDeregisterAny);
         stop_listening_to_end(connection);
         virConnectClose(connection->handle);
     }
@@ -3410,8 +3450,10 @@ static bool libvirt_connection__join_ours(struct connection *connection, const s
         *ret_why = last_message();
         return false;
     }
+    user->hears_jobs = true;
     link_user(connection, user);
-    return register_all(connection, *ret_domain, ret_why);
+    return register_life(connection, *ret_domain, ret_why) &&
+           register_jobs(connection, *ret_domain, ret_why);
 }
 
 static struct connection *connection_join(virConnectPtr handle, const struct domain_key *key,
@@ -3469,7 +3511,7 @@ static void open_theirs(struct connection *connection)
     bool registered = virConnectRef(connection->handle) == 0;
     if (registered) {
         connection->nudge = nudge_new();
-        registered = register_all(connection, NULL, &error);
+        registered = register_life(connection, NULL, &error);
         nudge_loop(connection->nudge);
     } else {
         error = last_message();
@@ -3515,6 +3557,43 @@ static struct connection *connection_join_theirs(virDomainPtr domain, struct con
     else if (connection)
         link_user(connection, user);
     return has_failed ? NULL : connection;
+}
+
+/* Under the lock, which is let go of meanwhile. */
+static bool begin_to_listen(struct connection *connection, char **ret_why)
+{
+    connection->is_changing = true;
+    pthread_mutex_unlock(&theirs.lock);
+    bool listens = register_jobs(connection, NULL, ret_why);
+    if (!listens)
+        stop_listening_to_jobs(connection);
+    nudge_loop(connection->nudge);
+    pthread_mutex_lock(&theirs.lock);
+    connection->is_changing = false;
+    pthread_cond_broadcast(&theirs.changed);
+    return listens;
+}
+
+static bool connection_listen_to_jobs(struct connection *connection, char **ret_why)
+{
+    *ret_why = NULL;
+    if (!connection->is_listed)
+        return true;
+    pthread_mutex_lock(&theirs.lock);
+    while (connection->is_changing)
+        pthread_cond_wait(&theirs.changed, &theirs.lock);
+    if (!connection->listens_to_jobs)
+        connection->listens_to_jobs = begin_to_listen(connection, ret_why);
+    bool listens = connection->listens_to_jobs;
+    pthread_mutex_unlock(&theirs.lock);
+    return listens;
+}
+
+static void connection_hear_jobs(struct connection *connection, struct connection_user *user)
+{
+    pthread_mutex_lock(&connection->lock);
+    user->hears_jobs = true;
+    pthread_mutex_unlock(&connection->lock);
 }
 
 /* --------------------------------------------------------------------- looking */
@@ -4097,10 +4176,11 @@ int driver_module_load(const char *wanted, const struct driver_module **ret,
 
 /*
  * Where connections lead to: the URI that they are opened with. A host that does not answer can
- * hold a thread for ever, so an endpoint has at most one attempt to connect under way, whoever
- * began it. Those who want a connection wait in a row: the first one gets it, also when the one for
- * whom it was begun has given up, and the next attempt is for those who are left. When an attempt
- * fails, all who waited when it began are told why.
+ * hold a thread for ever, so an endpoint has one attempt to connect under way, whoever began it,
+ * until it has answered; then twice as many with each answer, to a limit, while someone waits: on a
+ * long way, one after the other would take too long. Those who want a connection wait in a row: the
+ * first one gets it, also when the one for whom it was begun has given up. When an attempt fails,
+ * all who waited when it began are told why.
  */
 
 /* ---- core/libvirt/pool.h ---- */
@@ -4185,7 +4265,7 @@ struct endpoint;
  * called or it is withdrawn. */
 struct opening {
     struct opening *next;
-    bool is_covered; /* it waited when the attempt under way began */
+    uint64_t number; /* in the order in which they came */
     bool is_absent;  /* from `opened` on: no daemon is there, but one may come */
     /* A thread of the pool; only hands on. The handle is the receiver's; NULL: there is none, and
      * `error` is BJ_E_SYSTEM or the like, or BJ_OK if libvirt says `why`, malloc'ed, NULL for a
@@ -4221,6 +4301,9 @@ struct session_sink {
     void (*backup_result)(void *user, bool succeeded, const char *error);  /* JOB_COMPLETED */
     void (*qemu_event)(void *user, const char *name, const char *data, long long seconds,
                        unsigned micros);
+    /* What a program's connection turned out to be when it began to listen to jobs: before the
+     * first of their events. */
+    void (*listening)(void *user, bool has_qemu_events, bool is_read_only);
     void (*lifecycle)(void *user, int event, int detail); /* virDomainEventType, and its detail */
     void (*disconnected)(void *user, int reason);         /* virConnectCloseReason */
     void *(*ref)(void *user);
@@ -4257,6 +4340,10 @@ static struct session *session_open(const struct session_source *source, const s
                              void *user, struct session_failure *ret_failure);
 static void session_close(struct session *session);
 
+/* From here on the events of jobs are reported, as those of one of ours are at once; again:
+ * nothing. False: *ret_why as session_failure's. */
+static bool session_listen(struct session *session, char **ret_why);
+
 /* Whether the domain runs; else as above. */
 static bool session_runs(const struct session *session, struct session_failure *ret_failure);
 static bool session_is_persistent(const struct session *session);
@@ -4274,11 +4361,12 @@ static void session_called(const struct session *session);
 
 /* Asks libvirtd where nobody reports the end. */
 static bool session_is_alive(const struct session *session);
-/* Any thread; asks nobody. */
+/* Any thread; these ask nobody. The first three: once it has listened, until when that is not
+ * known. */
+static bool session_listens(const struct session *session);
 static bool session_hands_on_qemu_events(const struct session *session);
-/* The same: no verb is taken there. */
-static bool session_is_read_only(const struct session *session);
-/* The same. False: session_is_alive() is to be asked now and then. */
+static bool session_is_read_only(const struct session *session); /* no verb is taken there */
+/* False: session_is_alive() is to be asked now and then. */
 static bool session_reports_end(const struct session *session);
 
 enum stage {
@@ -4342,6 +4430,7 @@ struct domain {
     struct identity identity;
     bool is_persistent; /* it stays defined when it stops */
     bool has_slept;     /* before it was up */
+    bool listens;       /* the events of jobs are reported */
     struct copies copies;
     bool is_returning; /* the copies are those of an earlier connection: the next list judges */
     struct request *requests; /* not answered yet */
@@ -4370,6 +4459,9 @@ static void domain_unref(void *user);
  * has a reference to the domain may touch it after. */
 static void domain_go_down(struct domain *domain, int error, bool is_gone, struct text *text);
 static void domain_lose_memory(struct domain *domain);
+
+/* The loop's thread. The events of jobs are reported from here on. */
+static void domain_note_listening(struct domain *domain, bool has_qemu_events, bool is_read_only);
 
 /* The loop's thread. One that is asleep has been started. */
 static void domain_wake(struct domain *domain);
@@ -4838,7 +4930,14 @@ static void note_capabilities(struct domain *domain)
     can->has_ready_event = true;
     can->has_bare_rows = true;
     can->no_such_job_class = NO_SUCH_JOB_CLASS;
-    can->denial = session_is_read_only(domain->session) ? &read_only : NULL;
+}
+
+static void domain_note_listening(struct domain *domain, bool has_qemu_events, bool is_read_only)
+{
+    domain->listens = true;
+    domain->driver.capabilities.denial = is_read_only ? &read_only : NULL;
+    if (!has_qemu_events)
+        facts_lack_qemu(domain->facts);
 }
 
 static void go_up(struct domain *domain)
@@ -4846,9 +4945,10 @@ static void go_up(struct domain *domain)
     domain->stage = STAGE_UP;
     domain_take_disks(domain, &domain->found.disks);
     facts_set_version(domain->facts, domain->found.version);
-    if (!session_hands_on_qemu_events(domain->session))
-        facts_lack_qemu(domain->facts);
     note_capabilities(domain);
+    if (session_listens(domain->session))
+        domain_note_listening(domain, session_hands_on_qemu_events(domain->session),
+                              session_is_read_only(domain->session));
     domain->identity = domain->found.identity;
     domain->is_persistent = domain->found.is_persistent;
     if (copies_note(&domain->copies, &domain->disks) != BJ_OK) {
@@ -4983,7 +5083,7 @@ static void opened_in_vain(struct call *call)
 static void seek_by_uuid(struct domain *domain, const struct driver_legacy *before)
 {
     const struct legacy *legacy = (const struct legacy *)before;
-    char uuid[VIR_UUID_STRING_BUFLEN];
+    char uuid[VIR_UUID_STRING_BUFLEN] = "";
     char *at = uuid;
     for (size_t i = 0; i < sizeof legacy->identity.uuid; i++)
         at += sprintf(at, "%02x", legacy->identity.uuid[i]);
@@ -5081,8 +5181,10 @@ struct event {
     struct domain *domain; /* a reference */
     size_t bytes;
     void (*happen)(struct domain *domain, const struct event *event);
-    int type, status; /* of a block job, or of the domain's life; status: its detail, why the
-                         connection has ended, or whether a backup has succeeded */
+    /* Of a block job, or of the domain's life; status: its detail, why the connection has ended, or
+     * whether a backup has succeeded. Whether QEMU's events are handed on, and nothing is steered.
+     */
+    int type, status;
     int64_t timestamp_us;
     char *name; /* the disk, or QEMU's event */
     char *data; /* of QEMU's; or an error; NULL: none */
@@ -5144,6 +5246,11 @@ static void happen_qemu_event(struct domain *domain, const struct event *event)
                             event->timestamp_us);
     if (r != BJ_OK)
         domain_lose_memory(domain);
+}
+
+static void happen_listening(struct domain *domain, const struct event *event)
+{
+    domain_note_listening(domain, event->type != 0, event->status != 0);
 }
 
 static const char *stop_text(int detail)
@@ -5321,30 +5428,37 @@ static void libvirt_domain_events__on_qemu_event(void *user, const char *name, c
     post_event(domain, event);
 }
 
-static void libvirt_domain_events__on_lifecycle(void *user, int type, int detail)
+static void post_pair(struct domain *domain, int type, int status,
+                      void (*happen)(struct domain *domain, const struct event *event))
 {
-    struct domain *domain = user;
-    struct event *event = event_new(domain, NULL, NULL, happen_lifecycle);
+    struct event *event = event_new(domain, NULL, NULL, happen);
     if (event) {
         event->type = type;
-        event->status = detail;
+        event->status = status;
     }
     post_event(domain, event);
 }
 
+static void on_listening(void *user, bool has_qemu_events, bool is_read_only)
+{
+    post_pair(user, has_qemu_events, is_read_only, happen_listening);
+}
+
+static void libvirt_domain_events__on_lifecycle(void *user, int type, int detail)
+{
+    post_pair(user, type, detail, happen_lifecycle);
+}
+
 static void domain_on_disconnected(void *user, int reason)
 {
-    struct domain *domain = user;
-    struct event *event = event_new(domain, NULL, NULL, happen_disconnected);
-    if (event)
-        event->status = reason;
-    post_event(domain, event);
+    post_pair(user, 0, reason, happen_disconnected);
 }
 
 static const struct session_sink domain_session_sink = {
     .block_job = libvirt_domain_events__on_block_job,
     .backup_result = libvirt_domain_events__on_backup_result,
     .qemu_event = libvirt_domain_events__on_qemu_event,
+    .listening = on_listening,
     .lifecycle = libvirt_domain_events__on_lifecycle,
     .disconnected = domain_on_disconnected,
     .ref = domain_ref,
@@ -5910,6 +6024,20 @@ static bool domain_has_command(struct driver *driver, const char *command)
     return start_is_known(command);
 }
 
+static bool run_nothing(struct request *request)
+{
+    (void)request;
+    return true;
+}
+
+/* Any call does it. */
+static void domain_listen(struct driver *driver)
+{
+    static const struct request_kind kind = {.call = run_nothing};
+    if (!domain_of(driver)->listens)
+        request_launch(request_new(driver, &kind, NULL, NULL));
+}
+
 static bool run_disks(struct request *request)
 {
     return call_disks(request_handle(request), &request->disks, &request->call_error);
@@ -6048,9 +6176,10 @@ static int read_error(const char *command, const json_error_t *error, struct tex
     return BJ_E_INVAL;
 }
 
-static int domain_execute(struct driver *driver, struct driver_request *asker, const char *command,
-                          const char *arguments)
+static int domain_execute(struct driver *driver, struct driver_request *asker,
+                          const struct driver_command *raw)
 {
+    const char *command = raw->name, *arguments = raw->arguments;
     if (start_is_known(command) && driver->capabilities.denial)
         return request_deny(driver, asker);
 
@@ -6155,6 +6284,7 @@ static const struct driver_ops domain_ops = {
     .withdraw = domain_withdraw,
     .abandon = domain_abandon,
     .has_command = domain_has_command,
+    .listen = domain_listen,
     .plan_start = domain_plan_start,
     .id_of = domain_id_of,
     .probe = domain_probe,
@@ -6320,11 +6450,28 @@ static void on_dropped(struct call *call)
     request_free((struct request *)call);
 }
 
+/* What the call causes is heard of. */
+static bool libvirt_domain_request__listen(struct request *request)
+{
+    char *why;
+    if (session_listen(request->domain->session, &why))
+        return true;
+    request->call_error =
+        (struct call_error){.code = VIR_ERR_OPERATION_UNSUPPORTED, .message = why};
+    return false;
+}
+
+static bool make_call(struct request *request)
+{
+    if (atomic_load(&request->is_moot))
+        return call_refuse_ended(&request->call_error);
+    return libvirt_domain_request__listen(request) && request->kind->call(request);
+}
+
 static void run_request(struct call *call)
 {
     struct request *request = (struct request *)call;
-    request->went_well = atomic_load(&request->is_moot) ? call_refuse_ended(&request->call_error)
-                                                        : request->kind->call(request);
+    request->went_well = make_call(request);
     request->is_gone = !request->went_well && request->call_error.message &&
                        call_found_gone(session_domain(request->domain->session),
                                        &request->call_error, &request->domain->given_up);
@@ -6440,18 +6587,29 @@ static virDomainPtr request_handle(const struct request *request)
  * Where connections lead to; see endpoint.h.
  */
 
+/* Attempts at once. sshd refuses those that have not logged in beyond ten (MaxStartups), libvirtd
+ * beyond twenty (max_anonymous_clients). */
+enum { WINDOW_MAX = 8 };
+
 struct endpoint {
     struct endpoint *next;
-    unsigned refs; /* the attempt under way has one */
+    unsigned refs; /* each attempt has one */
     char *uri;     /* NULL: libvirt's default */
     bool read_only;
     struct lane_group *group;
-    struct lane *lane; /* of the attempts */
 
-    bool is_opening;
-    struct call attempt;
-    struct opening *first; /* they wait; those that the attempt covers come first */
+    unsigned attempts;     /* under way */
+    unsigned window;       /* so many may be */
+    struct opening *first; /* they wait, in the order of their numbers */
     struct opening **last;
+    unsigned waiting;
+    uint64_t last_number;
+};
+
+struct attempt {
+    struct call call; /* first */
+    struct endpoint *endpoint;
+    uint64_t covers; /* the number of the last that waited when it began */
 };
 
 /* All of them. The pool's lock may be taken under this one. */
@@ -6487,7 +6645,6 @@ static void init_endpoints(void)
 
 static void endpoint_free(struct endpoint *endpoint)
 {
-    lane_unref(endpoint->lane);
     lane_group_unref(endpoint->group);
     free(endpoint->uri);
     free(endpoint);
@@ -6501,10 +6658,10 @@ static struct endpoint *endpoint_new(const char *uri, bool read_only)
     endpoint->refs = 1;
     endpoint->read_only = read_only;
     endpoint->last = &endpoint->first;
+    endpoint->window = 1;
     endpoint->uri = uri ? uri_unattended(uri) : NULL;
     endpoint->group = lane_group_new();
-    endpoint->lane = endpoint->group ? lane_new(NULL, endpoint->group) : NULL;
-    if (endpoint->lane && (endpoint->uri || !uri))
+    if (endpoint->group && (endpoint->uri || !uri))
         return endpoint;
     endpoint_free(endpoint);
     return NULL;
@@ -6573,12 +6730,60 @@ static struct lane_group *endpoint_group(struct endpoint *endpoint)
 
 /* -------------------------------------------------------------------- attempts */
 
+/* The lock is held, for all three. */
 static struct opening *take_first(struct endpoint *endpoint)
 {
     struct opening *opening = endpoint->first;
-    if (opening && !(endpoint->first = opening->next))
+    if (!opening)
+        return NULL;
+    if (!(endpoint->first = opening->next))
         endpoint->last = &endpoint->first;
+    endpoint->waiting--;
     return opening;
+}
+
+static void run_attempt(struct call *call);
+static void attempt_over(struct call *call);
+
+static bool begin_attempt(struct endpoint *endpoint)
+{
+    struct lane *lane = lane_new(NULL, endpoint->group);
+    struct attempt *attempt = calloc(1, sizeof *attempt);
+    if (attempt)
+        *attempt = (struct attempt){
+            .call = {.run = run_attempt, .dropped = attempt_over},
+            .endpoint = endpoint,
+            .covers = endpoint->last_number,
+        };
+    bool begun = lane && attempt && lane_submit(lane, &attempt->call);
+    if (begun) {
+        endpoint->attempts++;
+        endpoint->refs++;
+    } else {
+        free(attempt);
+    }
+    lane_unref(lane);
+    return begun;
+}
+
+/* False: those who wait, wait for nothing. */
+static bool begin_attempts(struct endpoint *endpoint)
+{
+    while (endpoint->attempts < endpoint->window && endpoint->attempts < endpoint->waiting &&
+           begin_attempt(endpoint))
+        continue;
+    return endpoint->attempts > 0 || endpoint->waiting == 0;
+}
+
+static void note_answer(struct endpoint *endpoint, bool is_good)
+{
+    libvirt_endpoint__lock();
+    endpoint->window *= 2;
+    if (endpoint->window > WINDOW_MAX)
+        endpoint->window = WINDOW_MAX;
+    if (!is_good)
+        endpoint->window = 1;
+    libvirt_endpoint__unlock();
 }
 
 /* The one who has waited longest gets it; nobody may be left who wants it. */
@@ -6593,10 +6798,10 @@ static void hand_over(struct endpoint *endpoint, virConnectPtr handle)
         virConnectClose(handle);
 }
 
-static struct opening *take_covered(struct endpoint *endpoint)
+static struct opening *take_covered(struct endpoint *endpoint, uint64_t covers)
 {
     libvirt_endpoint__lock();
-    bool is_covered = endpoint->first && endpoint->first->is_covered;
+    bool is_covered = endpoint->first && endpoint->first->number <= covers;
     struct opening *opening = is_covered ? take_first(endpoint) : NULL;
     libvirt_endpoint__unlock();
     return opening;
@@ -6623,73 +6828,61 @@ static bool lacks_daemon(void)
     }
 }
 
-static void tell_failure(struct endpoint *endpoint, int error, bool is_absent, const char *why)
+static void tell_failure(struct endpoint *endpoint, uint64_t covers, int error, bool is_absent,
+                         const char *why)
 {
-    for (struct opening *opening; (opening = take_covered(endpoint));) {
+    for (struct opening *opening; (opening = take_covered(endpoint, covers));) {
         opening->is_absent = is_absent;
         opening->opened(opening, NULL, error, why ? strdup(why) : NULL);
     }
 }
 
-static struct endpoint *of_attempt(struct call *call)
-{
-    return container_of(call, struct endpoint, attempt);
-}
-
 static void run_attempt(struct call *call)
 {
-    struct endpoint *endpoint = of_attempt(call);
+    struct attempt *attempt = (struct attempt *)call;
+    struct endpoint *endpoint = attempt->endpoint;
     virConnectPtr handle = NULL;
 
     int r = service_start();
     if (r == BJ_OK) /* nobody is asked for a password: auth.conf has it */
         handle = endpoint->read_only ? virConnectOpenReadOnly(endpoint->uri)
                                      : virConnectOpen(endpoint->uri);
+    const char *why = handle || r != BJ_OK ? NULL : virGetLastErrorMessage();
+    bool is_absent = why && lacks_daemon();
+    note_answer(endpoint, handle != NULL);
     if (handle)
         hand_over(endpoint, handle);
-    else if (r == BJ_OK)
-        tell_failure(endpoint, r, lacks_daemon(), virGetLastErrorMessage());
     else
-        tell_failure(endpoint, r, false, NULL);
+        tell_failure(endpoint, attempt->covers, r, is_absent, why);
 }
 
-static void attempt_over(struct call *call);
-
-/* The lock is held. */
-static bool begin_attempt(struct endpoint *endpoint)
-{
-    for (struct opening *opening = endpoint->first; opening; opening = opening->next)
-        opening->is_covered = true;
-    endpoint->attempt = (struct call){.run = run_attempt, .dropped = attempt_over};
-    return lane_submit(endpoint->lane, &endpoint->attempt);
-}
-
-/* A thread of the pool: so there is one for the next attempt. */
 static void attempt_over(struct call *call)
 {
-    struct endpoint *endpoint = of_attempt(call);
+    struct endpoint *endpoint = ((struct attempt *)call)->endpoint;
+    free(call);
     libvirt_endpoint__lock();
-    endpoint->is_opening = endpoint->first && begin_attempt(endpoint);
-    bool is_over = !endpoint->is_opening;
+    endpoint->attempts--;
+    if (endpoint->attempts == 0 && endpoint->waiting == 0)
+        endpoint->window = 1; /* it may be another time before the next one comes */
+    bool goes_on = begin_attempts(endpoint);
     libvirt_endpoint__unlock();
-    if (is_over)
-        endpoint_unref(endpoint);
+    if (!goes_on)
+        tell_failure(endpoint, UINT64_MAX, BJ_E_SYSTEM, false, NULL);
+    endpoint_unref(endpoint);
 }
 
 static bool endpoint_open(struct endpoint *endpoint, struct opening *opening)
 {
     opening->next = NULL;
-    opening->is_covered = opening->is_absent = false;
+    opening->is_absent = false;
     libvirt_endpoint__lock();
+    opening->number = ++endpoint->last_number;
     *endpoint->last = opening;
     endpoint->last = &opening->next;
-    bool accepted = endpoint->is_opening || begin_attempt(endpoint);
-    if (!accepted) {
+    endpoint->waiting++;
+    bool accepted = begin_attempts(endpoint);
+    if (!accepted)
         take_first(endpoint); /* it is alone */
-    } else if (!endpoint->is_opening) {
-        endpoint->is_opening = true;
-        endpoint->refs++;
-    }
     libvirt_endpoint__unlock();
     return accepted;
 }
@@ -6703,6 +6896,7 @@ static bool endpoint_withdraw(struct endpoint *endpoint, struct opening *opening
     bool found = *at != NULL;
     if (found && !(*at = opening->next))
         endpoint->last = at;
+    endpoint->waiting -= found;
     libvirt_endpoint__unlock();
     return found;
 }
@@ -8850,6 +9044,7 @@ struct session {
     struct connection_user connection_user;
     struct connection *connection;
     virDomainPtr domain;
+    bool listens; /* to the events of jobs; the pool's */
 };
 
 /* ---------------------------------------------------------------------- events */
@@ -8916,7 +9111,8 @@ static bool libvirt_session__join_ours(struct session *session, const struct ses
                                           &session->domain, &failure->is_gone, &failure->why);
     if (!session->connection)
         session->domain = NULL;
-    return session->connection != NULL;
+    session->listens = session->connection != NULL;
+    return session->listens;
 }
 
 /* A driver in this process has no connection that could be deaf. It does no harm to go on where
@@ -8931,6 +9127,9 @@ static bool check_hearing(const struct session *session, struct session_failure 
         free(uri);
         return true;
     }
+    char *ignored;
+    connection_listen_to_jobs(session->connection, &ignored); /* which shows what it may do */
+    free(ignored);
     failure->substitute = uri;
     failure->is_read_only = connection_is_read_only(session->connection);
     return false;
@@ -8948,6 +9147,20 @@ static void note_failure(struct session_failure *failure)
     const char *message = virGetLastErrorMessage();
     failure->is_gone = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN;
     failure->why = message ? strdup(message) : NULL;
+}
+
+static bool session_listen(struct session *session, char **ret_why)
+{
+    *ret_why = NULL;
+    if (session->listens)
+        return true;
+    if (!connection_listen_to_jobs(session->connection, ret_why))
+        return false;
+    session->sink->listening(session->user, connection_hands_on_qemu_events(session->connection),
+                             connection_is_read_only(session->connection));
+    connection_hear_jobs(session->connection, &session->connection_user);
+    session->listens = true;
+    return true;
 }
 
 static bool session_runs(const struct session *session, struct session_failure *ret_failure)
@@ -9076,6 +9289,11 @@ static bool session_is_alive(const struct session *session)
 {
     return connection_is_alive(session->connection) &&
            (connection_reports_end(session->connection) || reaches_driver(session->domain));
+}
+
+static bool session_listens(const struct session *session)
+{
+    return session->listens;
 }
 
 static bool session_hands_on_qemu_events(const struct session *session)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, overload
 from . import _core
 from ._calls import (
     Call,
+    HasFileno,
     Inbox,
     LibvirtDomain,
     Limits,
@@ -526,6 +527,8 @@ class Monitor(MonitorBase):
         arguments: Mapping[str, Any] | None = None,
         /,
         *,
+        fds: Iterable[int | HasFileno] = (),
+        out_of_band: bool = False,
         timeout: float | None = 60.0,
         **keywords: Any,
     ) -> Any:
@@ -536,10 +539,22 @@ class Monitor(MonitorBase):
         dashes, or both. When the deadline passes, QEMU may still carry the command out. For jobs
         use the methods below: a verb sent this way is sent as it is, ready or not.
 
+        `fds` go with the command ("getfd", "add-fd"): descriptors, or objects with `fileno()`, 16
+        at most, through a UNIX socket. The library duplicates them when the call begins; yours stay
+        yours. "getfd" and "add-fd" take the first and QEMU closes the others: give them one each.
+        QEMU makes a file that it receives blocking (O_NONBLOCK), for all who share it.
+
+        `out_of_band` has QEMU execute the command at once, before those that wait, also while it
+        hangs in another: it has a few commands for that ("migrate-pause", "migrate-recover",
+        "yank") and refuses the others. The monitor must be of `connect(out_of_band=True)`.
+
         Raises `Refused` with QEMU's text and class, `InvalidArgument`, `Busy`, `Closed`,
-        `Disconnected`, `Timeout`.
+        `Disconnected`, `Timeout`; `Unsupported` for `fds` over TCP, or where nothing is executed
+        out of band.
         """
-        return await self._wait(self._ask_execute(command, arguments, keywords, timeout))
+        return await self._wait(
+            self._ask_execute(command, arguments, keywords, fds, out_of_band, timeout)
+        )
 
     async def mirror(
         self,
@@ -771,6 +786,7 @@ def connect(
     name: str | None = None,
     trace: Trace | None = None,
     mask_secrets: bool = False,
+    out_of_band: bool = False,
 ) -> Connecting:
     """Connects to a QEMU or to a libvirt domain:
 
@@ -827,10 +843,15 @@ def connect(
     A program's own connection ("fd:N", a `virDomain`) is not waited for, and a `virDomain` has
     neither name nor trace: `InvalidArgument`.
 
+    `out_of_band` negotiates that with a QEMU that offers it (4.0 and later, on a socket; connecting
+    to another does not fail), for `Monitor.execute()`. QEMU then reads commands ahead of those that
+    it executes, so seven are sent at a time, and one with `fds` alone: leave it out unless you need
+    it.
+
     Raises `ConnectError`, `Timeout`, `ProtocolError`, `Disconnected`, `InvalidArgument`,
     `Unsupported`.
     """
-    options = Options(timeout, reconnect, wait, name, mask_secrets)
+    options = Options(timeout, reconnect, wait, name, mask_secrets, out_of_band)
     return Connecting(to, _connect(to, options, make_limits(limits), trace))
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -219,6 +219,27 @@ def encode_any(what: str, arguments: Any) -> str:
         raise InvalidArgument(f"arguments of {what} are not JSON: {error}") from error
 
 
+class HasFileno(Protocol):
+    """A file, a socket: what has a file descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+
+def descriptors(command: str, files: Iterable[int | HasFileno]) -> tuple[int, ...]:
+    """The descriptors of what is to go with a command."""
+    if isinstance(files, (str, bytes)):
+        raise InvalidArgument(
+            f"fds of {command} are open files, not {files!r}: QEMU's own argument of that name "
+            "goes into the mapping"
+        )
+    try:
+        return tuple(file if isinstance(file, int) else file.fileno() for file in files)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"fds of {command} are not open files: {error}") from error
+
+
 # ------------------------------------------------------------------ connecting
 
 
@@ -245,6 +266,7 @@ class Options(NamedTuple):
     wait: float | None
     name: str | None
     mask_secrets: bool
+    out_of_band: bool
 
 
 def ask_connect(
@@ -265,7 +287,7 @@ def ask_connect(
         if isinstance(to, (str, bytes, os.PathLike)):
             traced = trace is not None
             future, watch = _core.monitor_connect_with(
-                ctx, to, options.name, wait, traced, flags, limit
+                ctx, to, options.name, wait, traced, flags, options.out_of_band, limit
             )
             if trace is not None:
                 trace(watch)

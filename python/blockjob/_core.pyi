@@ -152,6 +152,7 @@ def monitor_connect_with(
     wait_ms: int,
     traced: int,
     trace_flags: int,
+    out_of_band: bool,
     timeout_ms: int,
 ) -> tuple[bj_future, bj_watch | None]: ...
 def monitor_connect_domain(
@@ -166,6 +167,13 @@ def monitor_qemu_version(monitor: bj_monitor | None) -> str: ...
 def monitor_has_command(monitor: bj_monitor | None, command: str | None) -> int: ...
 def monitor_execute(
     monitor: bj_monitor | None, command: str | None, arguments: str | None, timeout_ms: int
+) -> bj_future: ...
+def monitor_execute_with(
+    monitor: bj_monitor | None,
+    command: str | None,
+    arguments: str | None,
+    options: tuple[tuple[int, ...], bool] | None,
+    timeout_ms: int,
 ) -> bj_future: ...
 def monitor_start(
     monitor: bj_monitor | None, command: str | None, arguments: str | None, timeout_ms: int

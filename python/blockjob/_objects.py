@@ -14,8 +14,10 @@ from . import _core
 from ._calls import (
     Call,
     Ending,
+    HasFileno,
     Start,
     checked,
+    descriptors,
     encode,
     encode_any,
     milliseconds,
@@ -100,11 +102,18 @@ class MonitorBase:
         command: str,
         arguments: Mapping[str, Any] | None,
         keywords: Mapping[str, Any],
+        files: Iterable[int | HasFileno],
+        out_of_band: bool,
         timeout: float | None,
     ) -> Call[Any]:
         text = encode(command, keywords, arguments)
         limit = milliseconds(timeout)
-        return Call(lambda: _core.monitor_execute(self._handle, command, text, limit), take_json)
+
+        def ask() -> _core.bj_future:
+            options = descriptors(command, files), out_of_band
+            return _core.monitor_execute_with(self._handle, command, text, options, limit)
+
+        return Call(ask, take_json)
 
     def _ask_start(
         self,

@@ -29,6 +29,7 @@ from . import _asyncio, _core
 from ._calls import (
     Call,
     Deadline,
+    HasFileno,
     Inbox,
     LibvirtDomain,
     Limits,
@@ -425,10 +426,14 @@ class Monitor(MonitorBase):
         arguments: Mapping[str, Any] | None = None,
         /,
         *,
+        fds: Iterable[int | HasFileno] = (),
+        out_of_band: bool = False,
         timeout: float | None = 60.0,
         **keywords: Any,
     ) -> Any:
-        return self._wait(self._ask_execute(command, arguments, keywords, timeout))
+        return self._wait(
+            self._ask_execute(command, arguments, keywords, fds, out_of_band, timeout)
+        )
 
     def mirror(
         self,
@@ -545,6 +550,7 @@ def connect(
     name: str | None = None,
     trace: Trace | None = None,
     mask_secrets: bool = False,
+    out_of_band: bool = False,
 ) -> Monitor:
     """Connects to a QEMU or to a libvirt domain. As `blockjob.connect()`, for plain threads.
 
@@ -554,7 +560,7 @@ def connect(
     A function given as `trace` is called on a thread of its own. `close()` waits for the last line:
     a second at most, and for the function.
     """
-    options = Options(timeout, reconnect, wait, name, mask_secrets)
+    options = Options(timeout, reconnect, wait, name, mask_secrets, out_of_band)
     context = _Context.of_process(make_limits(limits))
     tracer = None if trace is None else _ThreadTracer(trace, context.handle)
     call = ask_connect(context.handle, to, options, None if tracer is None else tracer.begin)

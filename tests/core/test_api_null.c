@@ -70,6 +70,7 @@ static void null_monitors(void **state)
     bj_watch *watch = NULL;
 
     is_inval(bj_monitor_connect(NULL, NULL, BJ_TIMEOUT_DEFAULT));
+    is_inval(bj_monitor_connect_with(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_connect_domain(NULL, NULL, BJ_TIMEOUT_DEFAULT));
     bj_watch *trace = (bj_watch *)&watch;
     bj_connect_options options = {.size = sizeof options, .ret_trace = &trace};
@@ -86,6 +87,7 @@ static void null_monitors(void **state)
     assert_non_null(bj_monitor_qemu_version(NULL));
     assert_int_equal(bj_monitor_has_command(NULL, NULL), BJ_E_INVAL);
     is_inval(bj_monitor_execute(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
+    is_inval(bj_monitor_execute_with(NULL, NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_start(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_mirror(NULL, NULL, NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));
     is_inval(bj_monitor_commit(NULL, NULL, NULL, BJ_TIMEOUT_DEFAULT));

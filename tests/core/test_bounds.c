@@ -263,6 +263,76 @@ static void c44_a_large_message_does_not_stay_in_memory(void **state)
         fail_msg("%zu KiB stay", (after - before) / 1024);
 }
 
+/* As long a reply as there may be: one string, or as many small ones as there may be. */
+#define LONGEST (16 * MIB)
+#define MOST_STRINGS 1000000
+
+static bool say_longest(peer *p, const peer_command *command)
+{
+    return peer_say(p, "{\"return\": \"") && say_times(p, "x", LONGEST - 100) &&
+           peer_tell(p, "\", \"id\": %s}\r\n", command->id);
+}
+
+static bool say_many_strings(peer *p, const peer_command *command)
+{
+    return peer_say(p, "{\"return\": [\"0123456789\"") &&
+           say_times(p, ",\"0123456789\"", MOST_STRINGS) &&
+           peer_tell(p, "], \"id\": %s}\r\n", command->id);
+}
+
+static void play_longest(peer *p, void *user)
+{
+    (void)user;
+    peer_command command;
+    bool going = peer_greet(p, peer_modern);
+    while (going && peer_hear(p, &command)) {
+        if (strcmp(command.name, "query-status") == 0)
+            going = say_longest(p, &command);
+        else if (strcmp(command.name, "query-jobs") == 0)
+            going = say_many_strings(p, &command);
+        else
+            going = peer_obey(p, &command);
+    }
+}
+
+static void reply_costs(bj_monitor *monitor, const char *command, long long most)
+{
+    long long mark = heap_mark();
+    bj_future *reply = bj_monitor_execute(monitor, command, NULL, BJ_TIMEOUT_NONE);
+    assert_true(strlen(bj_future_json(answers(reply, BJ_OK))) > 12 * MIB);
+    costs_at_most(mark, most);
+    bj_future_unref(reply);
+    bj_future_unref(
+        answers(bj_monitor_execute(monitor, "query-block-jobs", NULL, BJ_TIMEOUT_NONE), BJ_OK));
+    if (atomic_load(&heap_bytes) > mark + SMALL)
+        fail_msg("%lld bytes stay", atomic_load(&heap_bytes) - mark);
+}
+
+/* Its text, and the caller's copy. */
+static void w07_the_longest_replies_cost_what_the_limits_allow(void **state)
+{
+    peer *p;
+    bj_monitor *monitor = meet_peer(*state, play_longest, NULL, &p);
+    reply_costs(monitor, "query-status", SMALL + 2 * LONGEST);
+    reply_costs(monitor, "query-jobs", SMALL + 2 * LONGEST);
+    part_from_peer(monitor, p);
+}
+
+static void w07_a_longer_reply_costs_no_more_than_the_limit_allows(void **state)
+{
+    world *w = *state;
+    peer *p;
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_MESSAGE_BYTES, 1 * MIB), BJ_OK);
+    bj_monitor *monitor = meet_peer(w, play_longest, NULL, &p);
+    long long mark = heap_mark();
+    bj_future *reply = bj_monitor_execute(monitor, "query-status", NULL, BJ_TIMEOUT_NONE);
+    answers(reply, BJ_E_PROTOCOL);
+    names(reply, "longer than the limit");
+    costs_at_most(mark, SMALL + 1 * MIB);
+    bj_future_unref(reply);
+    part_from_peer(monitor, p);
+}
+
 /* ------------------------------------------------------------------- long texts */
 
 /* No character is cut: each is an e with an accent, of two bytes. */
@@ -358,6 +428,8 @@ int main(void)
         ALONE_TEST(c40_a_long_word_is_none),
         ALONE_TEST(c41_long_names_of_the_graph_are_not_kept),
         ALONE_TEST(c44_a_large_message_does_not_stay_in_memory),
+        ALONE_TEST(w07_the_longest_replies_cost_what_the_limits_allow),
+        ALONE_TEST(w07_a_longer_reply_costs_no_more_than_the_limit_allows),
         ALONE_TEST(c89_no_text_is_cut_within_a_character),
     };
     heap_begin();

@@ -154,6 +154,13 @@ static void pivot_and_watch(program *p)
     }
 }
 
+static bj_future *pass_descriptors(program *p)
+{
+    const int fds[] = {0, 0};
+    const bj_execute_options options = {.size = sizeof options, .fds = fds, .fd_count = 2};
+    return bj_monitor_execute_with(p->monitor, "query-status", NULL, &options, PATIENCE_MS);
+}
+
 static void steer(program *p)
 {
     bj_job *job = start_mirror(p);
@@ -163,7 +170,7 @@ static void steer(program *p)
     if (get(p, attached))
         p->jobs[p->job_count++] = bj_future_job(attached);
     if (!get(p, bj_monitor_execute(p->monitor, "query-status", "{\"a\": [1e999]}", PATIENCE_MS)) ||
-        !get(p, bj_monitor_list(p->monitor, PATIENCE_MS)) ||
+        !get(p, pass_descriptors(p)) || !get(p, bj_monitor_list(p->monitor, PATIENCE_MS)) ||
         !get(p, bj_job_query(job, PATIENCE_MS)) ||
         !get(p, bj_job_set_speed(job, 1000, PATIENCE_MS)) ||
         !get(p, bj_job_change(job, "{\"copy-mode\": \"write-blocking\"}", PATIENCE_MS)) ||
@@ -339,7 +346,7 @@ typedef struct test_story {
 static bool play_with_failure(const test_story *story, long long number, long long *ret_count)
 {
     program p = {.uri = story->path, .has_options = story->has_options};
-    int visits = 0;
+    int visits = 0, fds = count_fds();
     long long before = atomic_load(&heap_bytes);
     p.peer = story->path ? peer_listen(story->path, story->play, &visits)
                          : peer_start(story->play, &visits);
@@ -357,6 +364,8 @@ static bool play_with_failure(const test_story *story, long long number, long lo
     long long left = atomic_load(&heap_bytes) - before;
     if (left > 0) /* what open_memstream() has allocated is freed, too */
         fail_msg("allocation %lld: %lld bytes leaked", number, left);
+    if (count_fds() != fds)
+        fail_msg("allocation %lld: %d descriptors instead of %d", number, count_fds(), fds);
     return failed;
 }
 

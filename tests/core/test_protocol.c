@@ -432,7 +432,7 @@ static void assert_command(const char *name, const char *arguments, uint64_t id,
                            const char *expected)
 {
     size_t len = 0;
-    char *line = message_command(name, arguments, id, &len);
+    char *line = message_command(name, arguments, id, false, &len);
     assert_non_null(line);
     assert_string_equal(line, expected);
     assert_int_equal(len, strlen(expected));

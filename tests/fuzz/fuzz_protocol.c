@@ -124,7 +124,7 @@ static void check_command(const char *name, const char *arguments)
     const char *reason;
     struct frame frame;
     const struct frame_reader reader = {.read = count_message, .user = &messages};
-    char *line = message_command(name, arguments, 18446744073709551615u, &len);
+    char *line = message_command(name, arguments, 18446744073709551615u, false, &len);
     if (!line)
         return; /* the name is not UTF-8 */
 

@@ -298,6 +298,13 @@ static void b44_verbs_that_libvirt_has_not(void **state)
                             BJ_E_UNSUPPORTED);
     expect(w, bj_monitor_execute(w->monitor, "query-version", NULL, BJ_TIMEOUT_NONE),
            BJ_E_UNSUPPORTED);
+    const int fd = 0;
+    bj_execute_options options = {.size = sizeof options, .fds = &fd, .fd_count = 1};
+    bj_future *passing = bj_monitor_execute_with(w->monitor, "getfd", NULL, &options, -1);
+    names(expect(w, passing, BJ_E_UNSUPPORTED), "UNIX socket");
+    options = (bj_execute_options){.size = sizeof options, .out_of_band = true};
+    bj_future *urgent = bj_monitor_execute_with(w->monitor, "yank", NULL, &options, -1);
+    names(expect(w, urgent, BJ_E_UNSUPPORTED), "out of band");
 
     expect_end(w, bj_job_abort(job, BJ_ABORT_SOFT, BJ_TIMEOUT_NONE), BJ_OK, BJ_OUTCOME_CANCELLED);
     assert_null(strstr(virsh(w, text_of(w, "dominfo %s", w->domain->name)), "tainted"));

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,18 +36,25 @@ class Refused(Exception):
 class Qemu:
     """A qemu-storage-daemon, or with `system` a qemu-system-x86_64 without a machine.
 
-    With `tcp` its first monitor is on a port of the loopback interface. A `directory` may be that
+    With `tcp` its first monitor is on a port of the loopback interface; `arguments` are for its
+    command line. A `directory` may be that
     of another one: this one takes its place.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, system: bool = False, tcp: bool = False
+        self,
+        directory: Path | None = None,
+        *,
+        system: bool = False,
+        tcp: bool = False,
+        arguments: Sequence[str] = (),
     ) -> None:
         started = helper().do(
             "start",
             program="system" if system else "daemon",
             directory=directory and str(directory),
             tcp="127.0.0.1" if tcp else None,
+            arguments=list(arguments),
         )
         self._name = started["qemu"]
         self.directory = Path(self._name)

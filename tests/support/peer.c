@@ -266,6 +266,11 @@ const char *peer_argument(peer *p, const peer_command *command, const char *key)
     return p->argument;
 }
 
+int peer_socket(const peer *p)
+{
+    return p->ours;
+}
+
 void peer_drain(peer *p)
 {
     do

@@ -57,6 +57,9 @@ void peer_serve(peer *p);
 /* The same for one command. */
 bool peer_obey(peer *p, const peer_command *command);
 
+/* Its socket: for what nothing here does. Nothing that was read from it may be left. */
+int peer_socket(const peer *p);
+
 /* Reads and forgets until the other side hangs up. */
 void peer_drain(peer *p);
 

@@ -94,7 +94,7 @@ static void destroy_connect(bj_future *future)
 /* --------------------------------------------------------------------- options */
 
 /* What the options of the first release end with. */
-#define SHORTEST_OPTIONS (offsetof(bj_connect_options, ret_trace) + sizeof(bj_watch **))
+#define SHORTEST_OPTIONS (offsetof(bj_connect_options, out_of_band) + sizeof(bool))
 
 /* BJ_OK; or BJ_E_INVAL with a sentence. The program may know options that are shorter than ours, or
  * longer. */
@@ -194,6 +194,7 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         connect->monitor = monitor;
         connect->address = *address;
         connect->wait_ms = options->wait_ms;
+        monitor->out_of_band = options->out_of_band;
     }
     if (connect && set_traces(monitor, options))
         return launch(connect, deadline_of(ctx, options->wait_ms, timeout_ms));

@@ -513,7 +513,11 @@ static const struct driver_sink sink = {
 
 bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    const struct driver_peer peer = {text_str(monitor->uri), monitor_label(monitor), NULL};
+    const struct driver_peer peer = {
+        .uri = text_str(monitor->uri),
+        .label = monitor_label(monitor),
+        .out_of_band = monitor->out_of_band,
+    };
 
     monitor->driver = driver_open(monitor->ctx, &peer, address, &sink, monitor);
     if (!monitor->driver)
@@ -530,7 +534,12 @@ struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    const struct driver_peer peer = {uri, monitor_label(monitor), monitor->legacy};
+    const struct driver_peer peer = {
+        .uri = uri,
+        .label = monitor_label(monitor),
+        .before = monitor->legacy,
+        .out_of_band = monitor->out_of_band,
+    };
     struct driver *driver = driver_open(monitor->ctx, &peer, &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));

@@ -36,6 +36,7 @@ struct bj_monitor {
     struct text *label; /* what texts call it */
     bool is_callers;    /* the connection is the program's own: it can't be made again */
     bool has_wire;      /* that can be traced */
+    bool out_of_band;   /* negotiated with each connection */
     struct wire_tap tap;
 
     /* Under the context's lock. */

@@ -10,7 +10,7 @@ struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct a
                            const struct driver_sink *sink, void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
-        return qmp_open(ctx, peer->label, address, sink, user);
+        return qmp_open(ctx, peer->label, address, peer->out_of_band, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;

@@ -39,13 +39,25 @@ static void fail(struct request *request, int error, const struct driver_reply *
                   });
 }
 
+static void close_descriptors(struct request *request)
+{
+    descriptors_close(request->descriptors);
+    request->descriptors = NULL;
+}
+
+static void over(struct request *request, const struct driver_reply *reply)
+{
+    close_descriptors(request);
+    if (request->kind->over)
+        request->kind->over(request, reply);
+}
+
 static void on_done(struct driver_request *driver_request, struct driver_reply *reply)
 {
     struct request *request = container_of(driver_request, struct request, driver_request);
 
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, reply);
+    over(request, reply);
     if (!request->left && reply->error == BJ_OK)
         request->kind->replied(request, reply);
     else if (!request->left)
@@ -55,9 +67,10 @@ static void on_done(struct driver_request *driver_request, struct driver_reply *
 
 static void not_sent(struct request *request, int error)
 {
-    if (request->kind->over)
-        request->kind->over(request, NULL);
-    if (error == BJ_E_UNSUPPORTED && request->command)
+    over(request, NULL);
+    if (request->why)
+        future_fail(&request->future, error, "%s", text_str(request->why));
+    else if (error == BJ_E_UNSUPPORTED && request->command)
         future_fail(&request->future, error, "this QEMU has no command %s", request->command);
     else
         future_fail(&request->future, error, "%s: %s", monitor_label(request->monitor),
@@ -85,8 +98,7 @@ static void on_probed(struct driver_request *driver_request, struct driver_reply
         return;
     }
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, NULL);
+    over(request, NULL);
     fail(request, reply->error, reply);
     future_unref_memory(&request->future);
 }
@@ -109,8 +121,7 @@ static void start(bj_future *future)
 
     int r = monitor_check_open(request->monitor, &text);
     if (r != BJ_OK) {
-        if (request->kind->over)
-            request->kind->over(request, NULL);
+        over(request, NULL);
         future_answer(future, &(struct future_result){.error = r, .text = text});
         return;
     }
@@ -131,9 +142,13 @@ static void leave(bj_future *future)
     if (!request->under_way || !driver || !driver->ops->withdraw(driver, &request->driver_request))
         return;
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, NULL);
+    over(request, NULL);
     future_unref_memory(future);
+}
+
+static void unstarted(bj_future *future)
+{
+    close_descriptors(request_of(future));
 }
 
 static struct text *late(bj_future *future)
@@ -160,6 +175,8 @@ static void destroy(bj_future *future)
     free(request->command);
     free(request->arguments);
     free(request->raw_id);
+    close_descriptors(request);
+    text_unref(request->why);
     bj_job_unref(request->job);
     start_orders_free(request->starts, request->start_count);
     monitor_unref_memory(request->monitor);
@@ -167,6 +184,7 @@ static void destroy(bj_future *future)
 
 static const struct future_ops request_ops = {
     .start = start,
+    .unstarted = unstarted,
     .leave = leave,
     .late = late,
     .destroy = destroy,

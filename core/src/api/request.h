@@ -7,6 +7,7 @@
 
 #include "api/answers.h"
 #include "api/monitor.h"
+#include "base/descriptors.h"
 #include "delivery/future.h"
 #include "driver/driver.h"
 #include "model/tracker.h"
@@ -41,8 +42,11 @@ struct request {
     bool is_grouped; /* a transaction's */
     char *command;
     char *arguments;
-    struct raw raw; /* execute: of a verb */
-    char *raw_id;   /* the same; NULL: it is none */
+    struct descriptors *descriptors; /* execute: until the driver takes them over, or it is over */
+    bool out_of_band;                /* the same */
+    struct text *why;                /* execute: why it was not sent; NULL: the usual sentence */
+    struct raw raw;                  /* execute: of a verb */
+    char *raw_id;                    /* the same; NULL: it is none */
 };
 
 /* What became of an order: the reply to its command; NULL: nothing was sent. */

@@ -82,7 +82,8 @@ static int send_planned(struct request *request, struct driver *driver, struct s
         r = start_begin(request->monitor, request->starts, plan);
     }
     if (r == BJ_OK)
-        r = driver->ops->execute(driver, &request->driver_request, command, text);
+        r = driver->ops->execute(driver, &request->driver_request,
+                                 &(struct driver_command){.name = command, .arguments = text});
     free(text);
     return r;
 }

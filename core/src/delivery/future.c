@@ -342,6 +342,12 @@ static bool arm_deadline(bj_future *future)
     return true;
 }
 
+static void not_started(bj_future *future)
+{
+    if (future->ops->unstarted)
+        future->ops->unstarted(future);
+}
+
 static void run_start(struct loop_task *task)
 {
     bj_future *future = container_of(task, bj_future, task);
@@ -352,9 +358,12 @@ static void run_start(struct loop_task *task)
     future->started = !cancelled;
     ctx_unlock(future->ctx);
 
+    bool may_start = !cancelled && arm_deadline(future);
+    if (!may_start)
+        not_started(future);
     if (cancelled)
         settle(future);
-    else if (!arm_deadline(future))
+    else if (!may_start)
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
     else if (future->ops->start)
         future->ops->start(future);
@@ -395,6 +404,7 @@ bj_future *future_launch(bj_future *future, int64_t timeout_ms, int limit)
     if (post_start(future))
         return future;
 
+    not_started(future);
     future->done = true;
     future->result = (struct future_result){
         .error = BJ_E_CLOSED,

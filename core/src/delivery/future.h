@@ -33,6 +33,7 @@ void future_clear_result(struct future_result *result);
 
 struct future_ops {
     void (*start)(bj_future *future);        /* the loop's thread; NULL: nothing to start */
+    void (*unstarted)(bj_future *future);    /* any thread; instead of start; NULL: nothing to do */
     void (*leave)(bj_future *future);        /* the loop's thread; after start, before any answer */
     struct text *(*late)(bj_future *future); /* the sentence of its BJ_E_TIMEOUT; NULL: the usual */
     void (*destroy)(bj_future *future);      /* any thread; NULL: nothing of its own */

@@ -19,6 +19,10 @@ struct capabilities {
     bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
     bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
 
+    bool passes_descriptors;   /* a command can take descriptors along: a UNIX socket */
+    bool offers_out_of_band;   /* commands can be executed out of band, if that is asked for */
+    bool executes_out_of_band; /* and it was */
+
     /* The class of the errors that refuse a verb because there is no such job; never NULL. */
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */

@@ -13,6 +13,7 @@
 
 #include <blockjob/blockjob.h>
 
+struct descriptors;
 struct job_list;
 struct wire_tap;
 struct json_t;
@@ -44,6 +45,18 @@ struct driver_request {
     void *prepared;              /* the same; NULL: nothing */
 };
 
+/* As many descriptors as QEMU receives with one message. */
+#define DRIVER_DESCRIPTORS_MAX 16
+
+/* A command as the program gives it. What it asks for beyond its name and arguments needs a driver
+ * whose capabilities have it. */
+struct driver_command {
+    const char *name;
+    const char *arguments;           /* a JSON object; NULL: none */
+    struct descriptors *descriptors; /* BJ_OK: the driver has taken them over; NULL: none */
+    bool out_of_band;
+};
+
 /* A verb, and what the driver may need to know of the run it is for. */
 struct driver_verb {
     enum verb verb;
@@ -65,8 +78,8 @@ struct driver_end {
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
 struct driver;
 struct driver_ops {
-    int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
-                   const char *arguments);
+    int (*execute)(struct driver *driver, struct driver_request *request,
+                   const struct driver_command *command);
     /* The command that starts the runs of `actions`, a JSON array as QEMU's transaction takes it,
      * all or none; `grouped`: they also end so. NULL: there is none. */
     int (*transaction)(struct driver *driver, struct driver_request *request, const char *actions,
@@ -158,6 +171,7 @@ struct driver_peer {
     const char *label; /* what texts call it */
     /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
     const struct driver_legacy *before;
+    bool out_of_band; /* the program wants to execute commands so, where that is offered */
 };
 
 /* ------------------------------------------------------------------ upcalls */

@@ -71,10 +71,28 @@ static void qmp_close(struct driver *driver, int error, const char *text)
 
 /* -------------------------------------------------------------------- sending */
 
+static void run_refuse(struct loop_task *task)
+{
+    struct qmp *qmp = container_of(task, struct qmp, refuse_task);
+    qmp->refusing = false;
+    outbox_refuse_unsendable(&qmp->outbox, qmp_uri(qmp));
+    if (qmp->stage != QMP_DOWN)
+        qmp_query_waiting_graph(qmp); /* no reply will come to tell that its turn is now */
+}
+
+/* Later: those who asked for it have not returned. */
+static void refuse_unsendable(struct qmp *qmp)
+{
+    qmp->refuse_task.run = run_refuse;
+    if (qmp->outbox.unsendable && !qmp->refusing)
+        qmp->refusing = loop_post(qmp->ctx->loop, &qmp->refuse_task);
+}
+
 static void flush(struct qmp *qmp)
 {
     bool blocked = !outbox_write(&qmp->outbox, qmp->fd);
     loop_io_want(qmp->io, blocked ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    refuse_unsendable(qmp);
 }
 
 void qmp_submit(struct qmp *qmp, struct command *command, struct driver_request *request)
@@ -281,6 +299,14 @@ static int64_t peer_of(int fd)
     return known ? peer.pid : 0;
 }
 
+/* SCM_RIGHTS does. */
+static bool passes_descriptors(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
@@ -294,6 +320,7 @@ static void on_dialled(void *user, int fd, struct text *text)
     }
     qmp->fd = fd;
     qmp->driver.peer = peer_of(fd);
+    qmp->passes_descriptors = passes_descriptors(fd);
     qmp->stage = QMP_GREETING;
     int r = loop_io_new(qmp->ctx->loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
     if (r != BJ_OK)
@@ -331,7 +358,7 @@ static const struct driver_ops qmp_ops = {
     .close = qmp_close,
 };
 
-struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address, bool out_of_band,
                         const struct driver_sink *sink, void *user)
 {
     struct qmp *qmp = calloc(1, sizeof *qmp);
@@ -346,6 +373,7 @@ struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
     qmp->tap = sink->tap(user);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
+    qmp->wants_out_of_band = out_of_band;
     outbox_init(&qmp->outbox, first_id(ctx), qmp->tap, (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
                 (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){

@@ -10,7 +10,7 @@
 #include "driver/driver.h"
 
 /* Starts connecting; takes over what is in `address`. NULL: no memory. */
-struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address, bool out_of_band,
                         const struct driver_sink *sink, void *user);
 
 #endif

@@ -120,6 +120,8 @@ static int keep(struct frame *frame, const char *bytes, size_t len)
 {
     if (frame->capacity - frame->len < len) {
         size_t capacity = frame->capacity * 2;
+        if (capacity > frame->limits.bytes)
+            capacity = frame->limits.bytes;
         if (capacity < frame->len + len)
             capacity = frame->len + len;
         char *data = realloc(frame->data, capacity);

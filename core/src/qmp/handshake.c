@@ -7,6 +7,8 @@
 #include "qmp/job_words.h"
 #include "qmp/qmp.h"
 
+#include <string.h>
+
 struct text *qmp_stage(struct driver *driver, int64_t timeout_ms)
 {
     struct qmp *qmp = qmp_of(driver);
@@ -71,6 +73,9 @@ static void find_capabilities(struct qmp *qmp)
         .hides_pauses = !has_status,
         .is_silent = qmp_knows_command(qmp, "block_job_cancel"),
         .no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror"),
+        .passes_descriptors = qmp->passes_descriptors,
+        .offers_out_of_band = qmp->offers_out_of_band,
+        .executes_out_of_band = qmp->outbox.reads_ahead,
         .no_such_job_class = QMP_NO_SUCH_JOB,
         .complete_hint = qmp_knows_command(qmp, QMP_REOPEN) ? reopen_hint : NULL,
     };
@@ -100,22 +105,46 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     qmp->sink->up(qmp->user, qmp->version);
 }
 
-static void ask_handshake(struct qmp *qmp, const char *command,
+static void ask_handshake(struct qmp *qmp, const char *command, const char *arguments,
                           void (*done)(struct driver_request *, struct driver_reply *))
 {
     qmp->handshake.done = done;
-    int r = qmp_ask(qmp, &qmp->handshake, command, NULL, false);
+    int r = qmp_ask(qmp, &qmp->handshake, command, arguments, false);
     if (r != BJ_OK)
         qmp_go_down(qmp, r, text_printf("%s", bj_error_text(r)));
+}
+
+/* Only for a program that asks for it: QEMU then reads commands ahead, and we send few at a time.
+ */
+static bool negotiates_out_of_band(const struct qmp *qmp)
+{
+    return qmp->wants_out_of_band && qmp->offers_out_of_band;
 }
 
 static void negotiated(struct driver_request *request, struct driver_reply *reply)
 {
     struct qmp *qmp = container_of(request, struct qmp, handshake);
-    if (reply->error != BJ_OK)
+    if (reply->error != BJ_OK) {
         handshake_failed(qmp, reply);
-    else
-        ask_handshake(qmp, "query-commands", commands_known);
+        return;
+    }
+    if (negotiates_out_of_band(qmp))
+        outbox_enable_out_of_band(&qmp->outbox);
+    ask_handshake(qmp, "query-commands", NULL, commands_known);
+}
+
+static bool has_string(const json_t *array, const char *string)
+{
+    size_t i;
+    const json_t *member;
+
+    json_array_foreach(array, i, member)
+    {
+        const char *value = json_string_value(member);
+        if (value && strcmp(value, string) == 0)
+            return true;
+    }
+    return false;
 }
 
 void qmp_read_greeting(struct qmp *qmp, const struct message *message)
@@ -125,6 +154,8 @@ void qmp_read_greeting(struct qmp *qmp, const struct message *message)
         text_printf("%d.%d.%d", (int)json_integer_value(json_object_get(version, "major")),
                     (int)json_integer_value(json_object_get(version, "minor")),
                     (int)json_integer_value(json_object_get(version, "micro")));
+    qmp->offers_out_of_band = has_string(json_object_get(message->value, "capabilities"), "oob");
     qmp->stage = QMP_NEGOTIATING;
-    ask_handshake(qmp, "qmp_capabilities", negotiated);
+    ask_handshake(qmp, "qmp_capabilities",
+                  negotiates_out_of_band(qmp) ? "{\"enable\":[\"oob\"]}" : NULL, negotiated);
 }

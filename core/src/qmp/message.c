@@ -146,7 +146,8 @@ static const char *decimal(uint64_t number, char digits[DIGITS])
     return &digits[at];
 }
 
-char *message_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
+char *message_command(const char *name, const char *arguments, uint64_t id, bool out_of_band,
+                      size_t *ret_len)
 {
     char digits[DIGITS];
     char *quoted = json_text_is_plain(name) ? NULL : json_text_quote(name);
@@ -154,7 +155,7 @@ char *message_command(const char *name, const char *arguments, uint64_t id, size
         return NULL;
     const char *mark = quoted ? "" : "\"";
     const char *parts[] = {
-        "{\"execute\":",
+        out_of_band ? "{\"exec-oob\":" : "{\"execute\":",
         mark,
         quoted ? quoted : name,
         mark,

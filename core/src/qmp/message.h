@@ -54,8 +54,9 @@ void message_clear(struct message *message);
  * NULL: no memory. */
 const json_t *message_value(struct message *message);
 
-/* One command as a line. `arguments` is the text of a JSON object or NULL. malloc'ed; NULL when
- * memory is short. */
-char *message_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);
+/* One command as a line, to be executed in turn or out of band. `arguments` is the text of a JSON
+ * object or NULL. malloc'ed; NULL when memory is short. */
+char *message_command(const char *name, const char *arguments, uint64_t id, bool out_of_band,
+                      size_t *ret_len);
 
 #endif

@@ -2,12 +2,14 @@
 /*
  * The commands on their way to one QEMU: queued, written, and in flight until their replies come.
  *
- * So many are in flight at a time; the rest waits, urgent ones first. A reply finds its command by
- * the id, and without one as B59 has it. No I/O but writing to the socket; the loop's thread.
+ * So many are in flight at a time; the rest waits, urgent ones first, and before these what is
+ * executed out of band. A reply finds its command by the id, and without one as B59 has it. No I/O
+ * but writing to the socket; the loop's thread.
  */
 #ifndef BJ_QMP_OUTBOX_H
 #define BJ_QMP_OUTBOX_H
 
+#include "base/descriptors.h"
 #include "driver/driver.h"
 #include "qmp/job_words.h"
 #include "qmp/message.h"
@@ -27,18 +29,28 @@ struct outbox {
     struct command *in_flight;
     struct command **in_flight_last;
     size_t in_flight_count;
-    size_t in_flight_limit;
-    struct wire_tap *tap; /* where what was sent is told */
-    size_t queued_limit;  /* what outbox_is_full() goes by; outbox_put() takes more */
+    size_t out_of_band_count;   /* those of them that are executed out of band */
+    bool descriptors_in_flight; /* one of them has taken descriptors along */
+    size_t in_flight_limit;     /* out of band; and in turn: */
+    size_t in_turn_limit;
+    bool reads_ahead;           /* QEMU does, while it executes */
+    struct wire_tap *tap;       /* where what was sent is told */
+    size_t queued_limit;        /* what outbox_is_full() goes by; outbox_put() takes more */
+    struct command *unsendable; /* the system refused to send their descriptors */
 };
 
 void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
                  size_t in_flight_limit, size_t queued_limit);
 
+/* QEMU has agreed to execute commands out of band. */
+void outbox_enable_out_of_band(struct outbox *outbox);
+
 /* `arguments` as message_command() takes them. An urgent one goes before those that are not. NULL:
  * no memory. */
 struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
                             bool urgent);
+/* The program's own; takes over its descriptors, unless there is no memory. */
+struct command *command_new_raw(struct outbox *outbox, const struct driver_command *raw);
 /* One that was not put into it, which may be gone by now; takes NULL. */
 void command_free(struct command *command);
 
@@ -46,8 +58,10 @@ void command_free(struct command *command);
 void outbox_put(struct outbox *outbox, struct command *command, struct driver_request *request);
 
 /* Writes what may be in flight. False when the socket takes no more now, or is broken: then it is
- * shut down, and reading tells. */
+ * shut down, and reading tells. Leaves out what is `unsendable`. */
 bool outbox_write(struct outbox *outbox, int fd);
+/* Answers those. */
+void outbox_refuse_unsendable(struct outbox *outbox, const char *uri);
 
 bool outbox_is_full(const struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox); /* QEMU owes nothing */

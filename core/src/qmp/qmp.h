@@ -34,6 +34,8 @@ struct qmp {
     bool is_duplicate; /* the socket itself is the caller's: fd:N */
     struct loop_io *io;
     struct frame frame;
+    struct loop_task refuse_task; /* of what is unsendable */
+    bool refusing;                /* it is on its way */
     struct loop_task free_task;
 
     struct command_set *commands;
@@ -41,6 +43,9 @@ struct qmp {
     struct start_commands start_commands;
     struct text *version;
     struct driver_request handshake;
+    bool wants_out_of_band; /* the program does */
+    bool offers_out_of_band;
+    bool passes_descriptors;
     struct driver_request graph_query;
     struct graph_request *graph_requests_sent;    /* answered by the query under way */
     struct graph_request *graph_requests_waiting; /* and by the next one */
@@ -89,8 +94,8 @@ struct text *qmp_stage(struct driver *driver, int64_t timeout_ms);
 
 /* ---------------------------------------------------------------- requests.c */
 
-int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
-                const char *arguments);
+int qmp_execute(struct driver *driver, struct driver_request *request,
+                const struct driver_command *command);
 bool qmp_withdraw(struct driver *driver, struct driver_request *request);
 bool qmp_is_owed(struct driver *driver);
 void qmp_abandon(struct driver *driver, int error, const char *text);

@@ -12,13 +12,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
-                const char *arguments)
+int qmp_execute(struct driver *driver, struct driver_request *request,
+                const struct driver_command *command)
 {
     struct qmp *qmp = qmp_of(driver);
     if (outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
-    return qmp_ask(qmp, request, name, arguments, false);
+    if (qmp->stage == QMP_DOWN)
+        return BJ_E_DISCONNECTED;
+    struct command *raw = command_new_raw(&qmp->outbox, command);
+    if (!raw)
+        return BJ_E_NOMEM;
+    qmp_submit(qmp, raw, request);
+    return BJ_OK;
+}
+
+static int ask_unless_full(struct qmp *qmp, struct driver_request *request, const char *name,
+                           const char *arguments)
+{
+    const struct driver_command command = {.name = name, .arguments = arguments};
+    return qmp_execute(&qmp->driver, request, &command);
 }
 
 bool qmp_withdraw(struct driver *driver, struct driver_request *request)
@@ -139,7 +152,7 @@ int qmp_verb(struct driver *driver, struct driver_request *request, const struct
     struct qmp *qmp = qmp_of(driver);
     struct command *prepared = request->prepared;
     if (verb->verb == VERB_COMPLETE && verb->run_data)
-        return qmp_execute(driver, request, QMP_REOPEN, text_str(verb->run_data));
+        return ask_unless_full(qmp, request, QMP_REOPEN, text_str(verb->run_data));
     if (prepared && qmp->stage != QMP_DOWN) {
         request->prepared = NULL;
         qmp_submit(qmp, prepared, request);
@@ -276,7 +289,8 @@ int qmp_transaction(struct driver *driver, struct driver_request *request, const
         "}",
     };
     char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
-    int r = arguments ? qmp_execute(driver, request, "transaction", arguments) : BJ_E_NOMEM;
+    int r =
+        arguments ? ask_unless_full(qmp_of(driver), request, "transaction", arguments) : BJ_E_NOMEM;
     free(arguments);
     return r;
 }

@@ -51,9 +51,9 @@ typedef _gostring_ swig_type_17;
 typedef long long swig_type_18;
 typedef _gostring_ swig_type_19;
 typedef _gostring_ swig_type_20;
-typedef _gostring_ swig_type_21;
+typedef long long swig_type_21;
 typedef _gostring_ swig_type_22;
-typedef long long swig_type_23;
+typedef _gostring_ swig_type_23;
 typedef _gostring_ swig_type_24;
 typedef _gostring_ swig_type_25;
 typedef long long swig_type_26;
@@ -62,15 +62,15 @@ typedef _gostring_ swig_type_28;
 typedef long long swig_type_29;
 typedef _gostring_ swig_type_30;
 typedef _gostring_ swig_type_31;
-typedef _gostring_ swig_type_32;
+typedef long long swig_type_32;
 typedef _gostring_ swig_type_33;
-typedef long long swig_type_34;
+typedef _gostring_ swig_type_34;
 typedef _gostring_ swig_type_35;
-typedef long long swig_type_36;
-typedef _gostring_ swig_type_37;
-typedef long long swig_type_38;
+typedef _gostring_ swig_type_36;
+typedef long long swig_type_37;
+typedef _gostring_ swig_type_38;
 typedef long long swig_type_39;
-typedef long long swig_type_40;
+typedef _gostring_ swig_type_40;
 typedef long long swig_type_41;
 typedef long long swig_type_42;
 typedef long long swig_type_43;
@@ -84,11 +84,11 @@ typedef long long swig_type_50;
 typedef long long swig_type_51;
 typedef long long swig_type_52;
 typedef long long swig_type_53;
-typedef _gostring_ swig_type_54;
+typedef long long swig_type_54;
 typedef long long swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
-typedef long long swig_type_58;
+typedef _gostring_ swig_type_58;
 typedef long long swig_type_59;
 typedef long long swig_type_60;
 typedef long long swig_type_61;
@@ -96,98 +96,108 @@ typedef long long swig_type_62;
 typedef long long swig_type_63;
 typedef long long swig_type_64;
 typedef long long swig_type_65;
-extern void _wrap_Swig_free_core_430a4325e6cd9f45(uintptr_t arg1);
-extern uintptr_t _wrap_Swig_malloc_core_430a4325e6cd9f45(swig_intgo arg1);
-extern swig_voidp _wrap_ErrorName_core_430a4325e6cd9f45(swig_intgo arg1);
-extern swig_voidp _wrap_ErrorText_core_430a4325e6cd9f45(swig_intgo arg1);
-extern swig_voidp _wrap_OutcomeName_core_430a4325e6cd9f45(swig_intgo arg1);
-extern swig_voidp _wrap_Version_core_430a4325e6cd9f45(void);
-extern swig_intgo _wrap_VersionNumber_core_430a4325e6cd9f45(void);
-extern swig_intgo _wrap_CtxNew_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_CtxRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_CtxUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_CtxClose_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_CtxSetLimit_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_1 arg3);
-extern swig_intgo _wrap_CtxGetLimit_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_voidp arg3);
-extern swig_voidp _wrap_FutureRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_FutureWait_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_2 arg2);
-extern swig_intgo _wrap_FutureDeliver_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2, swig_type_3 arg3);
-extern void _wrap_FutureCancel_core_430a4325e6cd9f45(swig_voidp arg1);
-extern _Bool _wrap_FutureIsDone_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_FutureError_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureText_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureErrorClass_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_FutureOutcome_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureMonitor_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureJob_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_type_4 _wrap_FutureJobCount_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureJobAt_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_5 arg2);
-extern swig_voidp _wrap_FutureJson_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_type_6 _wrap_FutureInfoCount_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_FutureInfo_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_7 arg2);
-extern swig_voidp _wrap_MonitorConnect_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_8 arg2, swig_type_9 arg3);
-extern swig_voidp _wrap_MonitorConnectDomain_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2, swig_type_10 arg3);
-extern swig_voidp _wrap_MonitorRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_MonitorUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_MonitorClose_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_MonitorClosed_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_MonitorSetReconnect_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_11 arg2);
-extern swig_voidp _wrap_MonitorUri_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_MonitorQemuVersion_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_MonitorHasCommand_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_12 arg2);
-extern swig_voidp _wrap_MonitorExecute_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_13 arg2, swig_type_14 arg3, swig_type_15 arg4);
-extern swig_voidp _wrap_MonitorStart_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_16 arg2, swig_type_17 arg3, swig_type_18 arg4);
-extern swig_voidp _wrap_MonitorMirror_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_19 arg2, swig_type_20 arg3, swig_type_21 arg4, swig_type_22 arg5, swig_type_23 arg6);
-extern swig_voidp _wrap_MonitorCommit_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_24 arg2, swig_type_25 arg3, swig_type_26 arg4);
-extern swig_voidp _wrap_MonitorStream_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_27 arg2, swig_type_28 arg3, swig_type_29 arg4);
-extern swig_voidp _wrap_MonitorBackup_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_30 arg2, swig_type_31 arg3, swig_type_32 arg4, swig_type_33 arg5, swig_type_34 arg6);
-extern swig_voidp _wrap_MonitorTransaction_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_35 arg2, swig_intgo arg3, swig_type_36 arg4);
-extern swig_voidp _wrap_MonitorAttach_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_37 arg2, swig_type_38 arg3);
-extern swig_voidp _wrap_MonitorList_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_39 arg2);
-extern swig_voidp _wrap_JobRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_JobUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_JobId_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_JobType_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_JobDisk_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_40 arg2);
-extern _Bool _wrap_JobIsReady_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_JobOutcome_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_JobText_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_type_41 _wrap_JobTime_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2);
-extern swig_voidp _wrap_JobReady_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_42 arg2);
-extern swig_voidp _wrap_JobDone_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_43 arg3);
-extern swig_voidp _wrap_JobPivot_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_44 arg3);
-extern swig_voidp _wrap_JobAbort_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_45 arg3);
-extern swig_voidp _wrap_JobAbortEscalate_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_46 arg2, swig_type_47 arg3);
-extern swig_voidp _wrap_JobPause_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_48 arg2);
-extern swig_voidp _wrap_JobResume_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_49 arg2);
-extern swig_voidp _wrap_JobSetSpeed_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_50 arg2, swig_type_51 arg3);
-extern swig_voidp _wrap_JobFinalize_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_52 arg2);
-extern swig_voidp _wrap_JobDismiss_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_53 arg2);
-extern swig_voidp _wrap_JobChange_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_54 arg2, swig_type_55 arg3);
-extern swig_voidp _wrap_JobQuery_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_56 arg2);
-extern swig_intgo _wrap_GroupNew_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GroupRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_GroupUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_GroupAdd_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GroupReady_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_57 arg2);
-extern swig_voidp _wrap_GroupDone_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_58 arg3);
-extern swig_voidp _wrap_GroupAny_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_59 arg3);
-extern swig_voidp _wrap_GroupPivot_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_60 arg2);
-extern swig_voidp _wrap_GroupAbort_core_430a4325e6cd9f45(swig_voidp arg1, swig_intgo arg2, swig_type_61 arg3);
-extern swig_intgo _wrap_JobWatch_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_62 arg2, swig_voidp arg3);
-extern swig_intgo _wrap_MonitorWatch_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2);
-extern swig_intgo _wrap_MonitorWatchJobs_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2, swig_voidp arg3);
-extern swig_voidp _wrap_WatchRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_WatchUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_WatchDeliver_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2, swig_type_63 arg3);
-extern swig_intgo _wrap_WatchNext_core_430a4325e6cd9f45(swig_voidp arg1, swig_type_64 arg2, swig_voidp arg3);
-extern void _wrap_WatchClose_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_QueueNew_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2);
-extern swig_voidp _wrap_QueueRef_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_voidp _wrap_QueueUnref_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_QueueFd_core_430a4325e6cd9f45(swig_voidp arg1);
-extern swig_intgo _wrap_QueueRead_core_430a4325e6cd9f45(swig_voidp arg1, swig_voidp arg2, swig_type_65 arg3, swig_intgo arg4);
+typedef long long swig_type_66;
+typedef long long swig_type_67;
+typedef long long swig_type_68;
+typedef long long swig_type_69;
+extern void _wrap_Swig_free_core_c6c69413b8902e7c(uintptr_t arg1);
+extern uintptr_t _wrap_Swig_malloc_core_c6c69413b8902e7c(swig_intgo arg1);
+extern swig_voidp _wrap_ErrorName_core_c6c69413b8902e7c(swig_intgo arg1);
+extern swig_voidp _wrap_ErrorText_core_c6c69413b8902e7c(swig_intgo arg1);
+extern swig_voidp _wrap_OutcomeName_core_c6c69413b8902e7c(swig_intgo arg1);
+extern swig_voidp _wrap_Version_core_c6c69413b8902e7c(void);
+extern swig_intgo _wrap_VersionNumber_core_c6c69413b8902e7c(void);
+extern swig_intgo _wrap_CtxNew_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_CtxRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_CtxUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_CtxClose_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_CtxCloseAsync_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_CtxSetLimit_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_1 arg3);
+extern swig_intgo _wrap_CtxGetLimit_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_voidp arg3);
+extern swig_voidp _wrap_FutureRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_FutureWait_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_2 arg2);
+extern swig_intgo _wrap_FutureDeliver_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2, swig_type_3 arg3);
+extern void _wrap_FutureCancel_core_c6c69413b8902e7c(swig_voidp arg1);
+extern _Bool _wrap_FutureIsDone_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_FutureError_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureText_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_FutureCause_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureErrorClass_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_FutureOutcome_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureMonitor_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureJob_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_type_4 _wrap_FutureJobCount_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureJobAt_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_5 arg2);
+extern swig_voidp _wrap_FutureJson_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_type_6 _wrap_FutureInfoCount_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_FutureInfo_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_7 arg2);
+extern swig_voidp _wrap_MonitorConnect_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_8 arg2, swig_type_9 arg3);
+extern swig_voidp _wrap_MonitorConnectDomain_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2, swig_type_10 arg3);
+extern swig_voidp _wrap_MonitorRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_MonitorUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_MonitorClose_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_MonitorClosed_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_MonitorSetReconnect_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_11 arg2);
+extern swig_voidp _wrap_MonitorUri_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_MonitorName_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_MonitorQemuVersion_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_MonitorHasCommand_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_12 arg2);
+extern swig_voidp _wrap_MonitorExecute_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_13 arg2, swig_type_14 arg3, swig_type_15 arg4);
+extern swig_voidp _wrap_MonitorExecuteWith_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_16 arg2, swig_type_17 arg3, swig_voidp arg4, swig_type_18 arg5);
+extern swig_voidp _wrap_MonitorStart_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_19 arg2, swig_type_20 arg3, swig_type_21 arg4);
+extern swig_voidp _wrap_MonitorMirror_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_22 arg2, swig_type_23 arg3, swig_type_24 arg4, swig_type_25 arg5, swig_type_26 arg6);
+extern swig_voidp _wrap_MonitorCommit_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_27 arg2, swig_type_28 arg3, swig_type_29 arg4);
+extern swig_voidp _wrap_MonitorStream_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_30 arg2, swig_type_31 arg3, swig_type_32 arg4);
+extern swig_voidp _wrap_MonitorBackup_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_33 arg2, swig_type_34 arg3, swig_type_35 arg4, swig_type_36 arg5, swig_type_37 arg6);
+extern swig_voidp _wrap_MonitorTransaction_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_38 arg2, swig_intgo arg3, swig_type_39 arg4);
+extern swig_voidp _wrap_MonitorAttach_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_40 arg2, swig_type_41 arg3);
+extern swig_voidp _wrap_MonitorList_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_42 arg2);
+extern swig_voidp _wrap_JobRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_JobUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_JobId_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_JobType_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_JobDisk_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_43 arg2);
+extern _Bool _wrap_JobIsReady_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_JobOutcome_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_JobText_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_JobCause_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_type_44 _wrap_JobTime_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2);
+extern swig_voidp _wrap_JobReady_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_45 arg2);
+extern swig_voidp _wrap_JobDone_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_46 arg3);
+extern swig_voidp _wrap_JobPivot_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_47 arg3);
+extern swig_voidp _wrap_JobFinish_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_48 arg3);
+extern swig_voidp _wrap_JobAbort_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_49 arg3);
+extern swig_voidp _wrap_JobAbortEscalate_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_50 arg2, swig_type_51 arg3);
+extern swig_voidp _wrap_JobPause_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_52 arg2);
+extern swig_voidp _wrap_JobResume_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_53 arg2);
+extern swig_voidp _wrap_JobSetSpeed_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_54 arg2, swig_type_55 arg3);
+extern swig_voidp _wrap_JobFinalize_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_56 arg2);
+extern swig_voidp _wrap_JobDismiss_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_57 arg2);
+extern swig_voidp _wrap_JobChange_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_58 arg2, swig_type_59 arg3);
+extern swig_voidp _wrap_JobQuery_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_60 arg2);
+extern swig_intgo _wrap_GroupNew_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GroupRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_GroupUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_GroupAdd_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GroupReady_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_61 arg2);
+extern swig_voidp _wrap_GroupDone_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_62 arg3);
+extern swig_voidp _wrap_GroupAny_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_63 arg3);
+extern swig_voidp _wrap_GroupPivot_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_64 arg2);
+extern swig_voidp _wrap_GroupAbort_core_c6c69413b8902e7c(swig_voidp arg1, swig_intgo arg2, swig_type_65 arg3);
+extern swig_intgo _wrap_JobWatch_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_66 arg2, swig_voidp arg3);
+extern swig_intgo _wrap_MonitorWatch_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2);
+extern swig_intgo _wrap_MonitorWatchJobs_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2, swig_voidp arg3);
+extern swig_voidp _wrap_WatchRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_WatchUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_WatchDeliver_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2, swig_type_67 arg3);
+extern swig_intgo _wrap_WatchNext_core_c6c69413b8902e7c(swig_voidp arg1, swig_type_68 arg2, swig_voidp arg3);
+extern void _wrap_WatchClose_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_QueueNew_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2);
+extern swig_voidp _wrap_QueueRef_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_voidp _wrap_QueueUnref_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_QueueFd_core_c6c69413b8902e7c(swig_voidp arg1);
+extern swig_intgo _wrap_QueueRead_core_c6c69413b8902e7c(swig_voidp arg1, swig_voidp arg2, swig_type_69 arg3, swig_intgo arg4);
 #undef intgo
 */
 import "C"
@@ -229,13 +239,13 @@ type Queue unsafe.Pointer
 
 func Swig_free(arg1 uintptr) {
 	_swig_i_0 := arg1
-	C._wrap_Swig_free_core_430a4325e6cd9f45(C.uintptr_t(_swig_i_0))
+	C._wrap_Swig_free_core_c6c69413b8902e7c(C.uintptr_t(_swig_i_0))
 }
 
 func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_Swig_malloc_core_430a4325e6cd9f45(C.swig_intgo(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_Swig_malloc_core_c6c69413b8902e7c(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
@@ -244,33 +254,33 @@ type Enum_SS_bj_outcome int
 func ErrorName(arg1 int) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_ErrorName_core_430a4325e6cd9f45(C.swig_intgo(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_ErrorName_core_c6c69413b8902e7c(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
 func ErrorText(arg1 int) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_ErrorText_core_430a4325e6cd9f45(C.swig_intgo(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_ErrorText_core_c6c69413b8902e7c(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
 func OutcomeName(arg1 int) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_OutcomeName_core_430a4325e6cd9f45(C.swig_intgo(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_OutcomeName_core_c6c69413b8902e7c(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
 func Version() (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
-	swig_r = (unsafe.Pointer)(C._wrap_Version_core_430a4325e6cd9f45())
+	swig_r = (unsafe.Pointer)(C._wrap_Version_core_c6c69413b8902e7c())
 	return swig_r
 }
 
 func VersionNumber() (_swig_ret int) {
 	var swig_r int
-	swig_r = (int)(C._wrap_VersionNumber_core_430a4325e6cd9f45())
+	swig_r = (int)(C._wrap_VersionNumber_core_c6c69413b8902e7c())
 	return swig_r
 }
 
@@ -279,28 +289,35 @@ type Enum_SS_bj_limit int
 func CtxNew(arg1 *Ctx) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_CtxNew_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_CtxNew_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func CtxRef(arg1 Ctx) (_swig_ret Ctx) {
 	var swig_r Ctx
 	_swig_i_0 := arg1
-	swig_r = (Ctx)(C._wrap_CtxRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Ctx)(C._wrap_CtxRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func CtxUnref(arg1 Ctx) (_swig_ret Ctx) {
 	var swig_r Ctx
 	_swig_i_0 := arg1
-	swig_r = (Ctx)(C._wrap_CtxUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Ctx)(C._wrap_CtxUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func CtxClose(arg1 Ctx) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_CtxClose_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_CtxClose_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
+func CtxCloseAsync(arg1 Ctx) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_CtxCloseAsync_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -309,7 +326,7 @@ func CtxSetLimit(arg1 Ctx, arg2 int, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_CtxSetLimit_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_1(_swig_i_2)))
+	swig_r = (int)(C._wrap_CtxSetLimit_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_1(_swig_i_2)))
 	return swig_r
 }
 
@@ -318,21 +335,21 @@ func CtxGetLimit(arg1 Ctx, arg2 int, arg3 *uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_CtxGetLimit_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_CtxGetLimit_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
 func FutureRef(arg1 Future) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
-	swig_r = (Future)(C._wrap_FutureRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Future)(C._wrap_FutureRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureUnref(arg1 Future) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
-	swig_r = (Future)(C._wrap_FutureUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Future)(C._wrap_FutureUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -340,7 +357,7 @@ func FutureWait(arg1 Future, arg2 int64) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_FutureWait_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_2(_swig_i_1)))
+	swig_r = (int)(C._wrap_FutureWait_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_2(_swig_i_1)))
 	return swig_r
 }
 
@@ -349,68 +366,75 @@ func FutureDeliver(arg1 Future, arg2 Queue, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_FutureDeliver_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_3(_swig_i_2)))
+	swig_r = (int)(C._wrap_FutureDeliver_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_3(_swig_i_2)))
 	return swig_r
 }
 
 func FutureCancel(arg1 Future) {
 	_swig_i_0 := arg1
-	C._wrap_FutureCancel_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0))
+	C._wrap_FutureCancel_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0))
 }
 
 func FutureIsDone(arg1 Future) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
-	swig_r = (bool)(C._wrap_FutureIsDone_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (bool)(C._wrap_FutureIsDone_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureError(arg1 Future) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_FutureError_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_FutureError_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureText(arg1 Future) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_FutureText_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_FutureText_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
+func FutureCause(arg1 Future) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_FutureCause_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureErrorClass(arg1 Future) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_FutureErrorClass_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_FutureErrorClass_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureOutcome(arg1 Future) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_FutureOutcome_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_FutureOutcome_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureMonitor(arg1 Future) (_swig_ret Monitor) {
 	var swig_r Monitor
 	_swig_i_0 := arg1
-	swig_r = (Monitor)(C._wrap_FutureMonitor_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Monitor)(C._wrap_FutureMonitor_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureJob(arg1 Future) (_swig_ret Job) {
 	var swig_r Job
 	_swig_i_0 := arg1
-	swig_r = (Job)(C._wrap_FutureJob_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Job)(C._wrap_FutureJob_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureJobCount(arg1 Future) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_FutureJobCount_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int64)(C._wrap_FutureJobCount_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -418,21 +442,21 @@ func FutureJobAt(arg1 Future, arg2 int64) (_swig_ret Job) {
 	var swig_r Job
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Job)(C._wrap_FutureJobAt_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_5(_swig_i_1)))
+	swig_r = (Job)(C._wrap_FutureJobAt_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_5(_swig_i_1)))
 	return swig_r
 }
 
 func FutureJson(arg1 Future) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_FutureJson_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_FutureJson_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func FutureInfoCount(arg1 Future) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_FutureInfoCount_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int64)(C._wrap_FutureInfoCount_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -440,7 +464,7 @@ func FutureInfo(arg1 Future, arg2 int64) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (unsafe.Pointer)(C._wrap_FutureInfo_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_7(_swig_i_1)))
+	swig_r = (unsafe.Pointer)(C._wrap_FutureInfo_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_7(_swig_i_1)))
 	return swig_r
 }
 
@@ -450,47 +474,49 @@ func MonitorConnect(arg1 Ctx, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_MonitorConnect_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_1)), C.swig_type_9(_swig_i_2)))
+	swig_r = (Future)(C._wrap_MonitorConnect_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_1)), C.swig_type_9(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
 	return swig_r
 }
 
+type Enum_SS_bj_trace_flags int
+
 func MonitorConnectDomain(arg1 Ctx, arg2 unsafe.Pointer, arg3 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_MonitorConnectDomain_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_10(_swig_i_2)))
+	swig_r = (Future)(C._wrap_MonitorConnectDomain_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_10(_swig_i_2)))
 	return swig_r
 }
 
 func MonitorRef(arg1 Monitor) (_swig_ret Monitor) {
 	var swig_r Monitor
 	_swig_i_0 := arg1
-	swig_r = (Monitor)(C._wrap_MonitorRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Monitor)(C._wrap_MonitorRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func MonitorUnref(arg1 Monitor) (_swig_ret Monitor) {
 	var swig_r Monitor
 	_swig_i_0 := arg1
-	swig_r = (Monitor)(C._wrap_MonitorUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Monitor)(C._wrap_MonitorUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func MonitorClose(arg1 Monitor) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_MonitorClose_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_MonitorClose_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func MonitorClosed(arg1 Monitor) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
-	swig_r = (Future)(C._wrap_MonitorClosed_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Future)(C._wrap_MonitorClosed_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -498,21 +524,28 @@ func MonitorSetReconnect(arg1 Monitor, arg2 int64) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_MonitorSetReconnect_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_11(_swig_i_1)))
+	swig_r = (int)(C._wrap_MonitorSetReconnect_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_11(_swig_i_1)))
 	return swig_r
 }
 
 func MonitorUri(arg1 Monitor) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_MonitorUri_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_MonitorUri_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
+func MonitorName(arg1 Monitor) (_swig_ret unsafe.Pointer) {
+	var swig_r unsafe.Pointer
+	_swig_i_0 := arg1
+	swig_r = (unsafe.Pointer)(C._wrap_MonitorName_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func MonitorQemuVersion(arg1 Monitor) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_MonitorQemuVersion_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_MonitorQemuVersion_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -521,7 +554,7 @@ func MonitorHasCommand(arg1 Monitor, arg2 string) (_swig_ret int) {
 	_swig_i_0 := arg1
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
-	swig_r = (int)(C._wrap_MonitorHasCommand_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_MonitorHasCommand_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -536,7 +569,26 @@ func MonitorExecute(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_r
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorExecute_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)), C.swig_type_15(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorExecute_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)), C.swig_type_15(_swig_i_3)))
+	if Swig_escape_always_false {
+		Swig_escape_val = _swig_i_1
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = _swig_i_2
+	}
+	return swig_r
+}
+
+func MonitorExecuteWith(arg1 Monitor, arg2 string, arg3 string, arg4 unsafe.Pointer, arg5 int64) (_swig_ret Future) {
+	var swig_r Future
+	_swig_i_0 := arg1
+	var _swig_i_1 string
+	_swig_i_1 = arg2 + "\x00"
+	var _swig_i_2 string
+	_swig_i_2 = arg3 + "\x00"
+	_swig_i_3 := arg4
+	_swig_i_4 := arg5
+	swig_r = (Future)(C._wrap_MonitorExecuteWith_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.swig_type_18(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -554,7 +606,7 @@ func MonitorStart(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_ret
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorStart_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_2)), C.swig_type_18(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorStart_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_2)), C.swig_type_21(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -576,7 +628,7 @@ func MonitorMirror(arg1 Monitor, arg2 string, arg3 string, arg4 string, arg5 str
 	var _swig_i_4 string
 	_swig_i_4 = arg5 + "\x00"
 	_swig_i_5 := arg6
-	swig_r = (Future)(C._wrap_MonitorMirror_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_21)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_4)), C.swig_type_23(_swig_i_5)))
+	swig_r = (Future)(C._wrap_MonitorMirror_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_4)), C.swig_type_26(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -600,7 +652,7 @@ func MonitorCommit(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_re
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorCommit_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_2)), C.swig_type_26(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorCommit_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C.swig_type_29(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -618,7 +670,7 @@ func MonitorStream(arg1 Monitor, arg2 string, arg3 string, arg4 int64) (_swig_re
 	var _swig_i_2 string
 	_swig_i_2 = arg3 + "\x00"
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorStream_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C.swig_type_29(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorStream_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_2)), C.swig_type_32(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -640,7 +692,7 @@ func MonitorBackup(arg1 Monitor, arg2 string, arg3 string, arg4 string, arg5 str
 	var _swig_i_4 string
 	_swig_i_4 = arg5 + "\x00"
 	_swig_i_5 := arg6
-	swig_r = (Future)(C._wrap_MonitorBackup_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_4)), C.swig_type_34(_swig_i_5)))
+	swig_r = (Future)(C._wrap_MonitorBackup_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_4)), C.swig_type_37(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -665,7 +717,7 @@ func MonitorTransaction(arg1 Monitor, arg2 string, arg3 int, arg4 int64) (_swig_
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Future)(C._wrap_MonitorTransaction_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_type_36(_swig_i_3)))
+	swig_r = (Future)(C._wrap_MonitorTransaction_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_type_39(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -678,7 +730,7 @@ func MonitorAttach(arg1 Monitor, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_MonitorAttach_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), C.swig_type_38(_swig_i_2)))
+	swig_r = (Future)(C._wrap_MonitorAttach_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)), C.swig_type_41(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -689,35 +741,35 @@ func MonitorList(arg1 Monitor, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_MonitorList_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_39(_swig_i_1)))
+	swig_r = (Future)(C._wrap_MonitorList_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_42(_swig_i_1)))
 	return swig_r
 }
 
 func JobRef(arg1 Job) (_swig_ret Job) {
 	var swig_r Job
 	_swig_i_0 := arg1
-	swig_r = (Job)(C._wrap_JobRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Job)(C._wrap_JobRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func JobUnref(arg1 Job) (_swig_ret Job) {
 	var swig_r Job
 	_swig_i_0 := arg1
-	swig_r = (Job)(C._wrap_JobUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Job)(C._wrap_JobUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func JobId(arg1 Job) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_JobId_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_JobId_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func JobType(arg1 Job) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_JobType_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_JobType_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -725,28 +777,35 @@ func JobDisk(arg1 Job, arg2 int64) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (unsafe.Pointer)(C._wrap_JobDisk_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_40(_swig_i_1)))
+	swig_r = (unsafe.Pointer)(C._wrap_JobDisk_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_43(_swig_i_1)))
 	return swig_r
 }
 
 func JobIsReady(arg1 Job) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
-	swig_r = (bool)(C._wrap_JobIsReady_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (bool)(C._wrap_JobIsReady_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func JobOutcome(arg1 Job) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_JobOutcome_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_JobOutcome_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func JobText(arg1 Job) (_swig_ret unsafe.Pointer) {
 	var swig_r unsafe.Pointer
 	_swig_i_0 := arg1
-	swig_r = (unsafe.Pointer)(C._wrap_JobText_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (unsafe.Pointer)(C._wrap_JobText_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
+	return swig_r
+}
+
+func JobCause(arg1 Job) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	swig_r = (int)(C._wrap_JobCause_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -756,7 +815,7 @@ func JobTime(arg1 Job, arg2 int) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int64)(C._wrap_JobTime_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (int64)(C._wrap_JobTime_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	return swig_r
 }
 
@@ -764,7 +823,7 @@ func JobReady(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobReady_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_42(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobReady_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_45(_swig_i_1)))
 	return swig_r
 }
 
@@ -775,7 +834,7 @@ func JobDone(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobDone_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_43(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobDone_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_46(_swig_i_2)))
 	return swig_r
 }
 
@@ -786,7 +845,18 @@ func JobPivot(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobPivot_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_44(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobPivot_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_47(_swig_i_2)))
+	return swig_r
+}
+
+type Enum_SS_bj_finish_flags int
+
+func JobFinish(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
+	var swig_r Future
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (Future)(C._wrap_JobFinish_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_48(_swig_i_2)))
 	return swig_r
 }
 
@@ -797,7 +867,7 @@ func JobAbort(arg1 Job, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbort_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_45(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbort_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_49(_swig_i_2)))
 	return swig_r
 }
 
@@ -806,7 +876,7 @@ func JobAbortEscalate(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobAbortEscalate_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_46(_swig_i_1), C.swig_type_47(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobAbortEscalate_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1), C.swig_type_51(_swig_i_2)))
 	return swig_r
 }
 
@@ -814,7 +884,7 @@ func JobPause(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobPause_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_48(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobPause_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_52(_swig_i_1)))
 	return swig_r
 }
 
@@ -822,7 +892,7 @@ func JobResume(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobResume_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_49(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobResume_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
 	return swig_r
 }
 
@@ -831,7 +901,7 @@ func JobSetSpeed(arg1 Job, arg2 int64, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobSetSpeed_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_50(_swig_i_1), C.swig_type_51(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobSetSpeed_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_54(_swig_i_1), C.swig_type_55(_swig_i_2)))
 	return swig_r
 }
 
@@ -839,7 +909,7 @@ func JobFinalize(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobFinalize_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_52(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobFinalize_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_56(_swig_i_1)))
 	return swig_r
 }
 
@@ -847,7 +917,7 @@ func JobDismiss(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobDismiss_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_53(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobDismiss_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
 	return swig_r
 }
 
@@ -857,7 +927,7 @@ func JobChange(arg1 Job, arg2 string, arg3 int64) (_swig_ret Future) {
 	var _swig_i_1 string
 	_swig_i_1 = arg2 + "\x00"
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_JobChange_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)), C.swig_type_55(_swig_i_2)))
+	swig_r = (Future)(C._wrap_JobChange_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_1)), C.swig_type_59(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = _swig_i_1
 	}
@@ -868,7 +938,7 @@ func JobQuery(arg1 Job, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_JobQuery_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_56(_swig_i_1)))
+	swig_r = (Future)(C._wrap_JobQuery_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_60(_swig_i_1)))
 	return swig_r
 }
 
@@ -876,21 +946,21 @@ func GroupNew(arg1 Ctx, arg2 *Group) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_GroupNew_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (int)(C._wrap_GroupNew_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	return swig_r
 }
 
 func GroupRef(arg1 Group) (_swig_ret Group) {
 	var swig_r Group
 	_swig_i_0 := arg1
-	swig_r = (Group)(C._wrap_GroupRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Group)(C._wrap_GroupRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func GroupUnref(arg1 Group) (_swig_ret Group) {
 	var swig_r Group
 	_swig_i_0 := arg1
-	swig_r = (Group)(C._wrap_GroupUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Group)(C._wrap_GroupUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -898,7 +968,7 @@ func GroupAdd(arg1 Group, arg2 Job) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_GroupAdd_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (int)(C._wrap_GroupAdd_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	return swig_r
 }
 
@@ -906,7 +976,7 @@ func GroupReady(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupReady_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_57(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupReady_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_61(_swig_i_1)))
 	return swig_r
 }
 
@@ -915,7 +985,7 @@ func GroupDone(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupDone_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_58(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupDone_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_62(_swig_i_2)))
 	return swig_r
 }
 
@@ -924,7 +994,7 @@ func GroupAny(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAny_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_59(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAny_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_63(_swig_i_2)))
 	return swig_r
 }
 
@@ -932,7 +1002,7 @@ func GroupPivot(arg1 Group, arg2 int64) (_swig_ret Future) {
 	var swig_r Future
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Future)(C._wrap_GroupPivot_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_60(_swig_i_1)))
+	swig_r = (Future)(C._wrap_GroupPivot_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_64(_swig_i_1)))
 	return swig_r
 }
 
@@ -941,7 +1011,7 @@ func GroupAbort(arg1 Group, arg2 int, arg3 int64) (_swig_ret Future) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Future)(C._wrap_GroupAbort_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_61(_swig_i_2)))
+	swig_r = (Future)(C._wrap_GroupAbort_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_type_65(_swig_i_2)))
 	return swig_r
 }
 
@@ -952,7 +1022,7 @@ func JobWatch(arg1 Job, arg2 int64, arg3 *Watch) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_JobWatch_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_62(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_JobWatch_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_66(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
@@ -960,7 +1030,7 @@ func MonitorWatch(arg1 Monitor, arg2 *Watch) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_MonitorWatch_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (int)(C._wrap_MonitorWatch_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	return swig_r
 }
 
@@ -969,21 +1039,21 @@ func MonitorWatchJobs(arg1 Monitor, arg2 unsafe.Pointer, arg3 *Watch) (_swig_ret
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_MonitorWatchJobs_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_MonitorWatchJobs_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
 func WatchRef(arg1 Watch) (_swig_ret Watch) {
 	var swig_r Watch
 	_swig_i_0 := arg1
-	swig_r = (Watch)(C._wrap_WatchRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Watch)(C._wrap_WatchRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func WatchUnref(arg1 Watch) (_swig_ret Watch) {
 	var swig_r Watch
 	_swig_i_0 := arg1
-	swig_r = (Watch)(C._wrap_WatchUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Watch)(C._wrap_WatchUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -992,7 +1062,7 @@ func WatchDeliver(arg1 Watch, arg2 Queue, arg3 uint64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchDeliver_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_63(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchDeliver_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_67(_swig_i_2)))
 	return swig_r
 }
 
@@ -1001,41 +1071,41 @@ func WatchNext(arg1 Watch, arg2 int64, arg3 unsafe.Pointer) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_WatchNext_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_type_64(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (int)(C._wrap_WatchNext_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_type_68(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	return swig_r
 }
 
 func WatchClose(arg1 Watch) {
 	_swig_i_0 := arg1
-	C._wrap_WatchClose_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0))
+	C._wrap_WatchClose_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0))
 }
 
 func QueueNew(arg1 Ctx, arg2 *Queue) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_QueueNew_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (int)(C._wrap_QueueNew_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	return swig_r
 }
 
 func QueueRef(arg1 Queue) (_swig_ret Queue) {
 	var swig_r Queue
 	_swig_i_0 := arg1
-	swig_r = (Queue)(C._wrap_QueueRef_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Queue)(C._wrap_QueueRef_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func QueueUnref(arg1 Queue) (_swig_ret Queue) {
 	var swig_r Queue
 	_swig_i_0 := arg1
-	swig_r = (Queue)(C._wrap_QueueUnref_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (Queue)(C._wrap_QueueUnref_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
 func QueueFd(arg1 Queue) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_QueueFd_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0)))
+	swig_r = (int)(C._wrap_QueueFd_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0)))
 	return swig_r
 }
 
@@ -1045,6 +1115,6 @@ func QueueRead(arg1 Queue, arg2 unsafe.Pointer, arg3 int64, arg4 int) (_swig_ret
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_QueueRead_core_430a4325e6cd9f45(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_65(_swig_i_2), C.swig_intgo(_swig_i_3)))
+	swig_r = (int)(C._wrap_QueueRead_core_c6c69413b8902e7c(C.swig_voidp(_swig_i_0), C.swig_voidp(_swig_i_1), C.swig_type_69(_swig_i_2), C.swig_intgo(_swig_i_3)))
 	return swig_r
 }

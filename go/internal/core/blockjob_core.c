@@ -226,7 +226,7 @@ struct bj_ctx {
     uint64_t limits[LIMITS];
     bj_log_fn log;
     void *log_user;
-    bool logging; /* it is being called */
+    bool logging;                 /* it is being called */
     pthread_cond_t call_returned; /* a log's or a trace's */
 
     pthread_mutex_t close_lock; /* one closes, the others wait for it */
@@ -389,6 +389,7 @@ static void future_clear_result(struct future_result *result);
 
 struct future_ops {
     void (*start)(bj_future *future);        /* the loop's thread; NULL: nothing to start */
+    void (*unstarted)(bj_future *future);    /* any thread; instead of start; NULL: nothing to do */
     void (*leave)(bj_future *future);        /* the loop's thread; after start, before any answer */
     struct text *(*late)(bj_future *future); /* the sentence of its BJ_E_TIMEOUT; NULL: the usual */
     void (*destroy)(bj_future *future);      /* any thread; NULL: nothing of its own */
@@ -1565,6 +1566,10 @@ struct capabilities {
     bool is_silent;       /* there may be no event for a cancel (RHEL 6.2) */
     bool no_repeats;      /* a cancel must not be repeated (RHEL 6.3) */
 
+    bool passes_descriptors;   /* a command can take descriptors along: a UNIX socket */
+    bool offers_out_of_band;   /* commands can be executed out of band, if that is asked for */
+    bool executes_out_of_band; /* and it was */
+
     /* The class of the errors that refuse a verb because there is no such job; never NULL. */
     const char *no_such_job_class;
     /* Where there is no complete for a run: what to do instead, a sentence; NULL: nothing. */
@@ -1611,6 +1616,7 @@ static inline void start_plan_clear(struct start_plan *plan)
     text_unref(plan->run_data);
 }
 
+struct descriptors;
 struct job_list;
 struct wire_tap;
 struct json_t;
@@ -1642,6 +1648,18 @@ struct driver_request {
     void *prepared;              /* the same; NULL: nothing */
 };
 
+/* As many descriptors as QEMU receives with one message. */
+#define DRIVER_DESCRIPTORS_MAX 16
+
+/* A command as the program gives it. What it asks for beyond its name and arguments needs a driver
+ * whose capabilities have it. */
+struct driver_command {
+    const char *name;
+    const char *arguments;           /* a JSON object; NULL: none */
+    struct descriptors *descriptors; /* BJ_OK: the driver has taken them over; NULL: none */
+    bool out_of_band;
+};
+
 /* A verb, and what the driver may need to know of the run it is for. */
 struct driver_verb {
     enum verb verb;
@@ -1663,8 +1681,8 @@ struct driver_end {
  * why nothing was asked: BJ_E_BUSY, BJ_E_NOMEM, BJ_E_UNSUPPORTED, BJ_E_DISCONNECTED. */
 struct driver;
 struct driver_ops {
-    int (*execute)(struct driver *driver, struct driver_request *request, const char *command,
-                   const char *arguments);
+    int (*execute)(struct driver *driver, struct driver_request *request,
+                   const struct driver_command *command);
     /* The command that starts the runs of `actions`, a JSON array as QEMU's transaction takes it,
      * all or none; `grouped`: they also end so. NULL: there is none. */
     int (*transaction)(struct driver *driver, struct driver_request *request, const char *actions,
@@ -1690,6 +1708,8 @@ struct driver_ops {
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
     bool (*has_command)(struct driver *driver, const char *command);
+    /* Someone wants events, before whatever is asked for from now on. NULL: they come anyway. */
+    void (*listen)(struct driver *driver);
 
     /* Whether the command is a job's verb; *ret_id is malloc'ed. NULL: none is. */
     bool (*is_verb)(struct driver *driver, const char *command, const char *arguments,
@@ -1754,6 +1774,7 @@ struct driver_peer {
     const char *label; /* what texts call it */
     /* What the driver of an earlier connection has left, only to look at; NULL: there was none. */
     const struct driver_legacy *before;
+    bool out_of_band; /* the program wants to execute commands so, where that is offered */
 };
 
 /* ------------------------------------------------------------------ upcalls */
@@ -1862,7 +1883,7 @@ static void progress_begin(struct progress *p, unsigned state, int64_t now_ms);
 static void progress_see(struct progress *p, const struct sample *sample, int64_t now_ms);
 static void progress_io_error(struct progress *p, bool writing); /* one that did not stop it */
 
-/* FOUND_..., as of the last look; `limit_ms` is how long is too long. */
+/* FOUND_..., as of the last look; `limit_ms`, more than 0, is how long is too long. */
 static unsigned progress_found(const struct progress *p, int64_t limit_ms);
 /* For how long nothing has moved, or no less is left, as of the last look. */
 static int64_t progress_still_ms(const struct progress *p);
@@ -2108,6 +2129,7 @@ struct bj_monitor {
     struct text *label; /* what texts call it */
     bool is_callers;    /* the connection is the program's own: it can't be made again */
     bool has_wire;      /* that can be traced */
+    bool out_of_band;   /* negotiated with each connection */
     struct wire_tap tap;
 
     /* Under the context's lock. */
@@ -2134,7 +2156,8 @@ struct bj_monitor {
     struct loop_timer *linger; /* until when, once it is closed */
     bool lingering;
     struct ctx_member member;
-    bool in_ctx;                  /* from its first dialling until it is over */
+    struct loop_task launched_task;
+    bool in_ctx;                  /* from its first dialling, or trace, until it is over */
     struct driver *driver;        /* NULL while there is no connection */
     int64_t peer;                 /* the process at the other end; 0: not known */
     struct driver_legacy *legacy; /* of the last that was up; NULL: none */
@@ -2167,6 +2190,9 @@ static inline const char *monitor_label(const bj_monitor *monitor)
 {
     return text_str(monitor->label);
 }
+
+/* The loop's thread: it is ended with its context, which does not close yet. */
+static void monitor_enter_ctx(bj_monitor *monitor);
 
 /* The loop's thread: starts connecting; `connect` is answered once it is open, or over. Takes over
  * what is in `address`. False: no memory. */
@@ -2405,12 +2431,19 @@ static void lose_patience(struct awaiting *awaiting)
     monitor_not_there(awaiting->monitor, BJ_E_TIMEOUT, why);
 }
 
+/* Then its timer is next, and a try would only hide why those before have failed. */
+static bool is_deadline_due(const bj_monitor *monitor)
+{
+    int64_t deadline_ms = monitor->connect->deadline_ms;
+    return deadline_ms >= 0 && clock_monotonic_ms() >= deadline_ms;
+}
+
 static void api_await_peer__on_timer(void *user)
 {
     struct awaiting *awaiting = user;
     if (awaiting->monitor->driver) {
         lose_patience(awaiting);
-    } else {
+    } else if (!is_deadline_due(awaiting->monitor)) {
         loop_timer_set(awaiting->timer, awaiting->patience_ms);
         monitor_open_again(awaiting->monitor);
     }
@@ -2491,7 +2524,7 @@ static const char *await_reason(const struct awaiting *awaiting)
  */
 
 static void trace_init(bj_monitor *monitor);
-static struct wire_tap *trace_tap(void *monitor); /* of the driver's sink */
+static struct wire_tap *trace_tap(void *user); /* of the driver's sink */
 
 /* Before the monitor is opened: a watch of its wire. NULL: no memory. */
 static bj_watch *trace_watch(bj_monitor *monitor, int flags);
@@ -2530,12 +2563,19 @@ static bool api_connect__begin(struct connect *connect)
 
 static void start_connect(bj_future *future)
 {
-    if (ctx_is_closing(future->ctx)) {
+    if (ctx_is_closing(future->ctx))
         future_fail(future, BJ_E_CLOSED, "the context was closed");
-        return;
-    }
-    if (!api_connect__begin((struct connect *)future))
+    else if (!api_connect__begin((struct connect *)future))
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
+}
+
+/* Its future has been started, or never will be: then its trace is over. */
+static void run_launched(struct loop_task *task)
+{
+    bj_monitor *monitor = container_of(task, bj_monitor, launched_task);
+    if (monitor->state == MONITOR_CONNECTING && !monitor->connect)
+        monitor_shut(monitor, BJ_E_CLOSED, text_printf("connecting was given up"));
+    monitor_unref_memory(monitor);
 }
 
 static void leave_connect(bj_future *future)
@@ -2577,7 +2617,7 @@ static void destroy_connect(bj_future *future)
 /* --------------------------------------------------------------------- options */
 
 /* What the options of the first release end with. */
-#define SHORTEST_OPTIONS (offsetof(bj_connect_options, ret_trace) + sizeof(bj_watch **))
+#define SHORTEST_OPTIONS (offsetof(bj_connect_options, out_of_band) + sizeof(bool))
 
 /* BJ_OK; or BJ_E_INVAL with a sentence. The program may know options that are shorter than ours, or
  * longer. */
@@ -2657,6 +2697,17 @@ static bool set_traces(bj_monitor *monitor, const bj_connect_options *options)
     return *options->ret_trace != NULL;
 }
 
+static bj_future *api_connect__launch(struct connect *connect, int64_t timeout_ms)
+{
+    bj_monitor *monitor = monitor_ref_memory(connect->monitor);
+    bj_future *future = future_launch(&connect->future, timeout_ms, -1);
+
+    monitor->launched_task.run = run_launched;
+    if (!loop_post(monitor->ctx->loop, &monitor->launched_task))
+        monitor_unref_memory(monitor);
+    return future;
+}
+
 static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *address,
                                  const bj_connect_options *options, int64_t timeout_ms)
 {
@@ -2666,10 +2717,10 @@ static bj_future *launch_connect(bj_ctx *ctx, const char *uri, struct address *a
         connect->monitor = monitor;
         connect->address = *address;
         connect->wait_ms = options->wait_ms;
+        monitor->out_of_band = options->out_of_band;
     }
     if (connect && set_traces(monitor, options))
-        return future_launch(&connect->future, deadline_of(ctx, options->wait_ms, timeout_ms),
-                             BJ_LIMIT_CONNECT_MS);
+        return api_connect__launch(connect, deadline_of(ctx, options->wait_ms, timeout_ms));
     if (connect) {
         bj_future_unref(&connect->future);
     } else {
@@ -2766,6 +2817,22 @@ bj_future *bj_monitor_connect_domain(bj_ctx *ctx, struct _virDomain *domain, int
  * Futures whose answer is one reply of the driver.
  */
 
+/* ---- core/src/base/descriptors.h ---- */
+
+/*
+ * File descriptors that a command takes along: duplicates, closed once whatever becomes of it.
+ */
+
+struct descriptors {
+    size_t count;
+    int fds[];
+};
+
+/* At least one. BJ_OK; or BJ_E_NOMEM; BJ_E_INVAL: fds[*ret_bad] is not open; BJ_E_SYSTEM, with the
+ * reason in errno. */
+static int descriptors_duplicate(const int *fds, size_t count, struct descriptors **ret, size_t *ret_bad);
+static void descriptors_close(struct descriptors *descriptors); /* takes NULL */
+
 struct request;
 
 struct request_kind {
@@ -2796,8 +2863,11 @@ struct request {
     bool is_grouped; /* a transaction's */
     char *command;
     char *arguments;
-    struct raw raw; /* execute: of a verb */
-    char *raw_id;   /* the same; NULL: it is none */
+    struct descriptors *descriptors; /* execute: until the driver takes them over, or it is over */
+    bool out_of_band;                /* the same */
+    struct text *why;                /* execute: why it was not sent; NULL: the usual sentence */
+    struct raw raw;                  /* execute: of a verb */
+    char *raw_id;                    /* the same; NULL: it is none */
 };
 
 /* What became of an order: the reply to its command; NULL: nothing was sent. */
@@ -2821,13 +2891,46 @@ static void note_verb(struct request *request, struct driver *driver)
     tracker_raw(&request->monitor->tracker, &request->raw);
 }
 
+/* NULL; or why this peer can't be given the command as it is. */
+static struct text *find_obstacle(const struct request *request, const struct driver *driver)
+{
+    const struct capabilities *peer = &driver->capabilities;
+    const char *uri = text_str(request->monitor->uri);
+    const char *version = bj_monitor_qemu_version(request->monitor);
+    const char *space = *version ? " " : ""; /* libvirt does not tell which it is */
+
+    if (request->descriptors && !peer->passes_descriptors)
+        return text_printf(
+            "%s: descriptors can't go with %s: only a UNIX socket of QEMU takes them", uri,
+            request->command);
+    if (!request->out_of_band || peer->executes_out_of_band)
+        return NULL;
+    return peer->offers_out_of_band
+               ? text_printf("%s: QEMU %s was not asked to execute commands such as %s out of "
+                             "band: connect with the option out_of_band",
+                             uri, version, request->command)
+               : text_printf("%s: %s can't be executed out of band: QEMU%s%s does not offer that "
+                             "here (4.0 and later do, on a socket)",
+                             uri, request->command, space, version);
+}
+
 static int send_execute(struct request *request, struct driver *driver)
 {
-    int r = driver->ops->execute(driver, &request->driver_request, request->command,
-                                 request->arguments);
-    if (r == BJ_OK)
-        note_verb(request, driver);
-    return r;
+    request->why = find_obstacle(request, driver);
+    if (request->why)
+        return BJ_E_UNSUPPORTED;
+    int r = driver->ops->execute(driver, &request->driver_request,
+                                 &(struct driver_command){
+                                     .name = request->command,
+                                     .arguments = request->arguments,
+                                     .descriptors = request->descriptors,
+                                     .out_of_band = request->out_of_band,
+                                 });
+    if (r != BJ_OK)
+        return r;
+    request->descriptors = NULL;
+    note_verb(request, driver);
+    return BJ_OK;
 }
 
 static void execute_over(struct request *request, const struct driver_reply *reply)
@@ -2848,21 +2951,88 @@ static void execute_replied(struct request *request, struct driver_reply *reply)
         future_fail(&request->future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
 }
 
-bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
-                              int64_t timeout_ms)
+/* What the options of the first release end with. */
+#define SHORTEST_OPTIONS (offsetof(bj_execute_options, out_of_band) + sizeof(bool))
+
+/* The program may know options that are shorter than ours, or longer. NULL; or why they make no
+ * sense. */
+static bj_future *api_execute__read_options(bj_ctx *ctx, const bj_execute_options *given,
+                               bj_execute_options *ret)
+{
+    *ret = (bj_execute_options){0};
+    if (!given)
+        return NULL;
+    if (given->size < SHORTEST_OPTIONS)
+        return future_failed(ctx, BJ_E_INVAL,
+                             "the size of bj_execute_options is %zu: it must be sizeof it",
+                             given->size);
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    if (ret->fd_count > DRIVER_DESCRIPTORS_MAX)
+        return future_failed(ctx, BJ_E_INVAL,
+                             "%zu descriptors are too many for one command: QEMU receives %d",
+                             ret->fd_count, DRIVER_DESCRIPTORS_MAX);
+    if (ret->fd_count > 0 && !ret->fds)
+        return future_failed(ctx, BJ_E_INVAL, "the array of %zu descriptors is NULL",
+                             ret->fd_count);
+    if (ret->fd_count > 0 && ret->out_of_band)
+        return future_failed(ctx, BJ_E_INVAL,
+                             "descriptors can't go with a command that is executed out of band");
+    return NULL;
+}
+
+/* NULL; or the failed future. */
+static bj_future *take_options(struct request *request, const bj_execute_options *options)
+{
+    bj_ctx *ctx = request->monitor->ctx;
+    size_t bad = 0;
+
+    request->out_of_band = options->out_of_band;
+    if (options->fd_count == 0)
+        return NULL;
+    int r = descriptors_duplicate(options->fds, options->fd_count, &request->descriptors, &bad);
+    int error = errno;
+    if (r == BJ_E_INVAL)
+        return future_failed(ctx, r, "%s: descriptor %d (the %zu. of %zu) is not open",
+                             request->command, options->fds[bad], bad + 1, options->fd_count);
+    if (r == BJ_E_SYSTEM)
+        return future_failed(ctx, r,
+                             "%s: a descriptor can't be duplicated: %s: close files, or raise the "
+                             "limit of open files (ulimit -n)",
+                             request->command, strerror(error));
+    return r == BJ_OK ? NULL : future_static(r);
+}
+
+bj_future *bj_monitor_execute_with(bj_monitor *monitor, const char *command, const char *arguments,
+                                   const bj_execute_options *options, int64_t timeout_ms)
 {
     static const struct request_kind kind = {
         .send = send_execute,
         .replied = execute_replied,
         .over = execute_over,
     };
+    bj_execute_options read;
     bj_future *failed;
     struct request *request = request_new(monitor, &kind, timeout_ms, &failed);
     if (!request)
         return failed;
     failed = request_set_command(request, command, arguments);
-    return failed ? failed : future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    if (failed)
+        return failed;
+    failed = api_execute__read_options(monitor->ctx, options, &read);
+    if (!failed)
+        failed = take_options(request, &read);
+    if (!failed)
+        return future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
+    bj_future_unref(&request->future);
+    return failed;
 }
+
+bj_future *bj_monitor_execute(bj_monitor *monitor, const char *command, const char *arguments,
+                              int64_t timeout_ms)
+{
+    return bj_monitor_execute_with(monitor, command, arguments, NULL, timeout_ms);
+}
+#undef SHORTEST_OPTIONS
 /* ---- core/src/api/fetch_rows.c ---- */
 
 /*
@@ -3524,7 +3694,7 @@ static bj_future *api_group__bad_flags(bj_group *group, int flags, int known)
     return future;
 }
 
-static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter question,
+static bj_future *api_group__launch(bj_group *group, enum group_goal goal, struct waiter question,
                          int known_flags, int64_t timeout_ms)
 {
     if (!group)
@@ -3553,7 +3723,7 @@ static bj_future *launch(bj_group *group, enum group_goal goal, struct waiter qu
 
 bj_future *bj_group_ready(bj_group *group, int64_t timeout_ms)
 {
-    return launch(group, GROUP_READY, (struct waiter){.question = ASK_READY}, 0, timeout_ms);
+    return api_group__launch(group, GROUP_READY, (struct waiter){.question = ASK_READY}, 0, timeout_ms);
 }
 
 static struct waiter end_question(int flags)
@@ -3566,22 +3736,22 @@ static struct waiter end_question(int flags)
 
 bj_future *bj_group_done(bj_group *group, int flags, int64_t timeout_ms)
 {
-    return launch(group, GROUP_DONE, end_question(flags), BJ_DONE_RELEASED, timeout_ms);
+    return api_group__launch(group, GROUP_DONE, end_question(flags), BJ_DONE_RELEASED, timeout_ms);
 }
 
 bj_future *bj_group_any(bj_group *group, int flags, int64_t timeout_ms)
 {
-    return launch(group, GROUP_ANY, end_question(flags), BJ_DONE_RELEASED, timeout_ms);
+    return api_group__launch(group, GROUP_ANY, end_question(flags), BJ_DONE_RELEASED, timeout_ms);
 }
 
 bj_future *bj_group_pivot(bj_group *group, int64_t timeout_ms)
 {
-    return launch(group, GROUP_PIVOT, (struct waiter){.question = ASK_PIVOT}, 0, timeout_ms);
+    return api_group__launch(group, GROUP_PIVOT, (struct waiter){.question = ASK_PIVOT}, 0, timeout_ms);
 }
 
 bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
 {
-    return launch(group, GROUP_ABORT, (struct waiter){.question = ASK_ABORT, .flags = flags},
+    return api_group__launch(group, GROUP_ABORT, (struct waiter){.question = ASK_ABORT, .flags = flags},
                   JOB_ABORT_FLAGS, timeout_ms);
 }
 /* ---- core/src/api/job.c ---- */
@@ -4865,7 +5035,6 @@ static void on_down(void *user, int error, struct text *text)
 static void monitor_shut(bj_monitor *monitor, int error, struct text *text)
 {
     if (!monitor->in_ctx) {
-        trace_end(monitor, error, text);
         text_unref(text);
         return;
     }
@@ -4954,10 +5123,12 @@ static void shut_member(struct ctx_member *member, struct text *why)
     monitor_shut(member_monitor(member), BJ_E_CLOSED, why);
 }
 
-static void enter_ctx(bj_monitor *monitor)
+static void monitor_enter_ctx(bj_monitor *monitor)
 {
     static const struct ctx_member_ops ops = {.close = close_member, .shut = shut_member};
 
+    if (monitor->in_ctx)
+        return;
     monitor->in_ctx = true;
     monitor->member.ops = &ops;
     ctx_enter(monitor->ctx, &monitor_ref_memory(monitor)->member);
@@ -4974,8 +5145,6 @@ static void run_close(struct loop_task *task)
     if (monitor->in_ctx && monitor->state != MONITOR_OVER)
         monitor_close_gently(monitor,
                              text_printf("the monitor %s was closed", monitor_label(monitor)));
-    else if (!monitor->in_ctx)
-        monitor_shut(monitor, BJ_E_CLOSED, text_printf("it was never connected"));
     monitor_unref_memory(monitor);
 }
 
@@ -5055,12 +5224,16 @@ static const struct driver_sink sink = {
 
 static bool monitor_open(bj_monitor *monitor, struct address *address, bj_future *connect)
 {
-    const struct driver_peer peer = {text_str(monitor->uri), monitor_label(monitor), NULL};
+    const struct driver_peer peer = {
+        .uri = text_str(monitor->uri),
+        .label = monitor_label(monitor),
+        .out_of_band = monitor->out_of_band,
+    };
 
     monitor->driver = driver_open(monitor->ctx, &peer, address, &sink, monitor);
     if (!monitor->driver)
         return false;
-    enter_ctx(monitor);
+    monitor_enter_ctx(monitor);
     monitor->connect = connect;
     return true;
 }
@@ -5072,7 +5245,12 @@ static struct driver *monitor_dial(bj_monitor *monitor, struct text **ret_why)
 
     if (address_parse(uri, &address, ret_why) != BJ_OK)
         return NULL;
-    const struct driver_peer peer = {uri, monitor_label(monitor), monitor->legacy};
+    const struct driver_peer peer = {
+        .uri = uri,
+        .label = monitor_label(monitor),
+        .before = monitor->legacy,
+        .out_of_band = monitor->out_of_band,
+    };
     struct driver *driver = driver_open(monitor->ctx, &peer, &address, &sink, monitor);
     if (!driver)
         *ret_why = text_printf("%s", bj_error_text(BJ_E_NOMEM));
@@ -5372,7 +5550,10 @@ static bool monitor_begin_watch(bj_monitor *monitor, bj_watch *watch, bj_watch *
 static void api_monitor_watch__begin_watch(bj_watch *watch)
 {
     bj_monitor *monitor = watch->owner;
-    monitor_begin_watch(monitor, watch, &monitor->watches);
+    if (!monitor_begin_watch(monitor, watch, &monitor->watches) || monitor->state != MONITOR_OPEN)
+        return;
+    if (monitor->driver->ops->listen)
+        monitor->driver->ops->listen(monitor->driver);
 }
 
 static void api_monitor_watch__leave_watch(bj_watch *watch)
@@ -5508,7 +5689,8 @@ static unsigned conditions_of(const bj_job *job)
 /* Of so many milliseconds, in seconds; the fraction only where there is little else. */
 static double seconds(int64_t ms)
 {
-    return ms >= 1000 ? (double)(ms / 1000) : (double)ms / 1000.;
+    int64_t whole = ms / 1000;
+    return whole > 0 ? (double)whole : (double)ms / 1000.;
 }
 
 static struct text *errors_text(const struct progress *p)
@@ -5558,14 +5740,16 @@ static struct text *guest_text(const struct progress *p)
                        as_much_s);
 }
 
+static const char api_notices__pending_text[] = "its work is done, and it is pending until somebody finalizes "
+                                   "it: finalize it, or abort it";
+
 static struct text *sentence(const bj_job *job, enum notice notice, int64_t deaf_ms)
 {
     static const char *const fixed[NOTICE_COUNT] = {
         [NOTICE_NO_SPACE] = machine_no_space_text,
         [NOTICE_STOPPED] = "an I/O error stopped it: mend the cause and resume it",
         [NOTICE_PAUSED] = "it is paused: resume it",
-        [NOTICE_PENDING] = "its work is done, and it is pending until somebody finalizes it: "
-                           "finalize it, or abort it",
+        [NOTICE_PENDING] = api_notices__pending_text,
         [NOTICE_WAITING] = "its work is done, and it waits for the other jobs of its transaction",
     };
     const struct progress *p = &job->progress;
@@ -5716,14 +5900,14 @@ static int driver_module_load(const char *wanted, const struct driver_module **r
  */
 
 /* Starts connecting; takes over what is in `address`. NULL: no memory. */
-static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address, bool out_of_band,
                         const struct driver_sink *sink, void *user);
 
 static struct driver *driver_open(bj_ctx *ctx, const struct driver_peer *peer, struct address *address,
                            const struct driver_sink *sink, void *user)
 {
     if (address->kind != ADDRESS_LIBVIRT)
-        return qmp_open(ctx, peer->label, address, sink, user);
+        return qmp_open(ctx, peer->label, address, peer->out_of_band, sink, user);
 
     struct _virDomain *domain = address->domain;
     address->domain = NULL;
@@ -6185,13 +6369,25 @@ static void api_request__fail(struct request *request, int error, const struct d
                   });
 }
 
+static void api_request__close_descriptors(struct request *request)
+{
+    descriptors_close(request->descriptors);
+    request->descriptors = NULL;
+}
+
+static void over(struct request *request, const struct driver_reply *reply)
+{
+    api_request__close_descriptors(request);
+    if (request->kind->over)
+        request->kind->over(request, reply);
+}
+
 static void on_done(struct driver_request *driver_request, struct driver_reply *reply)
 {
     struct request *request = container_of(driver_request, struct request, driver_request);
 
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, reply);
+    over(request, reply);
     if (!request->left && reply->error == BJ_OK)
         request->kind->replied(request, reply);
     else if (!request->left)
@@ -6201,9 +6397,10 @@ static void on_done(struct driver_request *driver_request, struct driver_reply *
 
 static void not_sent(struct request *request, int error)
 {
-    if (request->kind->over)
-        request->kind->over(request, NULL);
-    if (error == BJ_E_UNSUPPORTED && request->command)
+    over(request, NULL);
+    if (request->why)
+        future_fail(&request->future, error, "%s", text_str(request->why));
+    else if (error == BJ_E_UNSUPPORTED && request->command)
         future_fail(&request->future, error, "this QEMU has no command %s", request->command);
     else
         future_fail(&request->future, error, "%s: %s", monitor_label(request->monitor),
@@ -6231,8 +6428,7 @@ static void on_probed(struct driver_request *driver_request, struct driver_reply
         return;
     }
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, NULL);
+    over(request, NULL);
     api_request__fail(request, reply->error, reply);
     future_unref_memory(&request->future);
 }
@@ -6255,8 +6451,7 @@ static void api_request__start(bj_future *future)
 
     int r = monitor_check_open(request->monitor, &text);
     if (r != BJ_OK) {
-        if (request->kind->over)
-            request->kind->over(request, NULL);
+        over(request, NULL);
         future_answer(future, &(struct future_result){.error = r, .text = text});
         return;
     }
@@ -6277,9 +6472,13 @@ static void api_request__leave(bj_future *future)
     if (!request->under_way || !driver || !driver->ops->withdraw(driver, &request->driver_request))
         return;
     request->under_way = false;
-    if (request->kind->over)
-        request->kind->over(request, NULL);
+    over(request, NULL);
     future_unref_memory(future);
+}
+
+static void unstarted(bj_future *future)
+{
+    api_request__close_descriptors(request_of(future));
 }
 
 static struct text *api_request__late(bj_future *future)
@@ -6306,6 +6505,8 @@ static void api_request__destroy(bj_future *future)
     free(request->command);
     free(request->arguments);
     free(request->raw_id);
+    api_request__close_descriptors(request);
+    text_unref(request->why);
     bj_job_unref(request->job);
     start_orders_free(request->starts, request->start_count);
     monitor_unref_memory(request->monitor);
@@ -6313,6 +6514,7 @@ static void api_request__destroy(bj_future *future)
 
 static const struct future_ops request_ops = {
     .start = api_request__start,
+    .unstarted = unstarted,
     .leave = api_request__leave,
     .late = api_request__late,
     .destroy = api_request__destroy,
@@ -6439,7 +6641,8 @@ static int send_planned(struct request *request, struct driver *driver, struct s
         r = start_begin(request->monitor, request->starts, plan);
     }
     if (r == BJ_OK)
-        r = driver->ops->execute(driver, &request->driver_request, command, text);
+        r = driver->ops->execute(driver, &request->driver_request,
+                                 &(struct driver_command){.name = command, .arguments = text});
     free(text);
     return r;
 }
@@ -6695,9 +6898,16 @@ static void set_watched(bj_monitor *monitor)
     ctx_unlock(monitor->ctx);
 }
 
+/* Before the monitor begins to connect, which it may never do: its context ends the watch as well.
+ */
 static void begin_trace(bj_watch *watch)
 {
     bj_monitor *monitor = watch->owner;
+    if (ctx_is_closing(monitor->ctx)) {
+        watch_end(watch, BJ_E_CLOSED, text_printf("the context was closed"));
+        return;
+    }
+    monitor_enter_ctx(monitor);
     if (monitor_begin_watch(monitor, watch, &monitor->traces))
         set_watched(monitor);
 }
@@ -6830,9 +7040,10 @@ static void message_clear(struct message *message);
  * NULL: no memory. */
 static const json_t *message_value(struct message *message);
 
-/* One command as a line. `arguments` is the text of a JSON object or NULL. malloc'ed; NULL when
- * memory is short. */
-static char *message_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len);
+/* One command as a line, to be executed in turn or out of band. `arguments` is the text of a JSON
+ * object or NULL. malloc'ed; NULL when memory is short. */
+static char *message_command(const char *name, const char *arguments, uint64_t id, bool out_of_band,
+                      size_t *ret_len);
 
 /* The class of the errors that refuse a verb because there is no such job. */
 #define QMP_NO_SUCH_JOB "DeviceNotActive"
@@ -8254,6 +8465,52 @@ static void ctx_log(bj_ctx *ctx, const char *format, ...)
     ctx_unlock(ctx);
 }
 #undef MESSAGE_MAX
+/* ---- core/src/base/descriptors.c ---- */
+
+/*
+ * The descriptors of a command; see descriptors.h.
+ */
+
+/* All of them before the first is duplicated, which may get the number of a later one. */
+static bool are_open(const int *fds, size_t count, size_t *ret_bad)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fcntl(fds[i], F_GETFD) < 0) {
+            *ret_bad = i;
+            return false;
+        }
+    }
+    return true;
+}
+
+static int descriptors_duplicate(const int *fds, size_t count, struct descriptors **ret, size_t *ret_bad)
+{
+    if (!are_open(fds, count, ret_bad))
+        return BJ_E_INVAL;
+    struct descriptors *made = malloc(sizeof *made + count * sizeof made->fds[0]);
+    if (!made)
+        return BJ_E_NOMEM;
+
+    for (made->count = 0; made->count < count; made->count++) {
+        int fd = fcntl(fds[made->count], F_DUPFD_CLOEXEC, 0);
+        if (fd < 0) {
+            int error = errno;
+            descriptors_close(made);
+            errno = error;
+            return BJ_E_SYSTEM;
+        }
+        made->fds[made->count] = fd;
+    }
+    *ret = made;
+    return BJ_OK;
+}
+
+static void descriptors_close(struct descriptors *descriptors)
+{
+    for (size_t i = 0; descriptors && i < descriptors->count; i++)
+        close(descriptors->fds[i]);
+    free(descriptors);
+}
 /* ---- core/src/base/error.c ---- */
 
 /*
@@ -10118,6 +10375,12 @@ static bool arm_deadline(bj_future *future)
     return true;
 }
 
+static void not_started(bj_future *future)
+{
+    if (future->ops->unstarted)
+        future->ops->unstarted(future);
+}
+
 static void run_start(struct loop_task *task)
 {
     bj_future *future = container_of(task, bj_future, task);
@@ -10128,9 +10391,12 @@ static void run_start(struct loop_task *task)
     future->started = !cancelled;
     ctx_unlock(future->ctx);
 
+    bool may_start = !cancelled && arm_deadline(future);
+    if (!may_start)
+        not_started(future);
     if (cancelled)
         settle(future);
-    else if (!arm_deadline(future))
+    else if (!may_start)
         future_fail(future, BJ_E_NOMEM, "%s", bj_error_text(BJ_E_NOMEM));
     else if (future->ops->start)
         future->ops->start(future);
@@ -10171,6 +10437,7 @@ static bj_future *future_launch(bj_future *future, int64_t timeout_ms, int limit
     if (post_start(future))
         return future;
 
+    not_started(future);
     future->done = true;
     future->result = (struct future_result){
         .error = BJ_E_CLOSED,
@@ -11349,9 +11616,9 @@ int bj_watch_next(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_rec
 /* Under the lock: takes out all that was not read. */
 static struct watch_entry *take_all(bj_watch *watch)
 {
+    *watch->ring.last = watch->kept.first; /* which is the first if the ring is empty */
     struct watch_entry *entries = watch->ring.first;
 
-    *watch->ring.last = watch->kept.first;
     line_clear(&watch->ring);
     line_clear(&watch->kept);
     watch->read = watch->pushed;
@@ -13457,10 +13724,9 @@ static bool is_slow(const struct progress *p)
 
 static unsigned progress_found(const struct progress *p, int64_t limit_ms)
 {
-    bool as_much = p->left >= 0 && progress_as_much_ms(p) >= limit_ms;
-
-    return (p->has_begun && progress_still_ms(p) >= limit_ms ? FOUND_STILL : 0) |
-           (p->left >= 0 ? FOUND_NUMBERS : 0) | (as_much ? FOUND_AS_MUCH : 0) |
+    return (progress_still_ms(p) >= limit_ms ? FOUND_STILL : 0) |
+           (progress_as_much_ms(p) >= limit_ms ? FOUND_AS_MUCH : 0) |
+           (p->left >= 0 ? FOUND_NUMBERS : 0) |
            (p->read_errors || p->write_errors ? FOUND_ERRORS : 0) | (is_slow(p) ? FOUND_SLOW : 0);
 }
 #undef PIECE_BYTES
@@ -16253,8 +16519,9 @@ static char *made_up_end_data(const struct driver_end *end);
 /*
  * The commands on their way to one QEMU: queued, written, and in flight until their replies come.
  *
- * So many are in flight at a time; the rest waits, urgent ones first. A reply finds its command by
- * the id, and without one as B59 has it. No I/O but writing to the socket; the loop's thread.
+ * So many are in flight at a time; the rest waits, urgent ones first, and before these what is
+ * executed out of band. A reply finds its command by the id, and without one as B59 has it. No I/O
+ * but writing to the socket; the loop's thread.
  */
 
 /* A command from when it is made until its reply. */
@@ -16270,18 +16537,28 @@ struct outbox {
     struct command *in_flight;
     struct command **in_flight_last;
     size_t in_flight_count;
-    size_t in_flight_limit;
-    struct wire_tap *tap; /* where what was sent is told */
-    size_t queued_limit;  /* what outbox_is_full() goes by; outbox_put() takes more */
+    size_t out_of_band_count;   /* those of them that are executed out of band */
+    bool descriptors_in_flight; /* one of them has taken descriptors along */
+    size_t in_flight_limit;     /* out of band; and in turn: */
+    size_t in_turn_limit;
+    bool reads_ahead;           /* QEMU does, while it executes */
+    struct wire_tap *tap;       /* where what was sent is told */
+    size_t queued_limit;        /* what outbox_is_full() goes by; outbox_put() takes more */
+    struct command *unsendable; /* the system refused to send their descriptors */
 };
 
 static void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_tap *tap,
                  size_t in_flight_limit, size_t queued_limit);
 
+/* QEMU has agreed to execute commands out of band. */
+static void outbox_enable_out_of_band(struct outbox *outbox);
+
 /* `arguments` as message_command() takes them. An urgent one goes before those that are not. NULL:
  * no memory. */
 static struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
                             bool urgent);
+/* The program's own; takes over its descriptors, unless there is no memory. */
+static struct command *command_new_raw(struct outbox *outbox, const struct driver_command *raw);
 /* One that was not put into it, which may be gone by now; takes NULL. */
 static void command_free(struct command *command);
 
@@ -16289,8 +16566,10 @@ static void command_free(struct command *command);
 static void outbox_put(struct outbox *outbox, struct command *command, struct driver_request *request);
 
 /* Writes what may be in flight. False when the socket takes no more now, or is broken: then it is
- * shut down, and reading tells. */
+ * shut down, and reading tells. Leaves out what is `unsendable`. */
 static bool outbox_write(struct outbox *outbox, int fd);
+/* Answers those. */
+static void outbox_refuse_unsendable(struct outbox *outbox, const char *uri);
 
 static bool outbox_is_full(const struct outbox *outbox);
 static bool outbox_is_empty(const struct outbox *outbox); /* QEMU owes nothing */
@@ -16332,6 +16611,8 @@ struct qmp {
     bool is_duplicate; /* the socket itself is the caller's: fd:N */
     struct loop_io *io;
     struct frame frame;
+    struct loop_task refuse_task; /* of what is unsendable */
+    bool refusing;                /* it is on its way */
     struct loop_task free_task;
 
     struct command_set *commands;
@@ -16339,6 +16620,9 @@ struct qmp {
     struct start_commands start_commands;
     struct text *version;
     struct driver_request handshake;
+    bool wants_out_of_band; /* the program does */
+    bool offers_out_of_band;
+    bool passes_descriptors;
     struct driver_request graph_query;
     struct graph_request *graph_requests_sent;    /* answered by the query under way */
     struct graph_request *graph_requests_waiting; /* and by the next one */
@@ -16387,8 +16671,8 @@ static struct text *qmp_stage(struct driver *driver, int64_t timeout_ms);
 
 /* ---------------------------------------------------------------- requests.c */
 
-static int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
-                const char *arguments);
+static int qmp_execute(struct driver *driver, struct driver_request *request,
+                const struct driver_command *command);
 static bool qmp_withdraw(struct driver *driver, struct driver_request *request);
 static bool qmp_is_owed(struct driver *driver);
 static void qmp_abandon(struct driver *driver, int error, const char *text);
@@ -16529,10 +16813,28 @@ static void qmp_close(struct driver *driver, int error, const char *text)
 
 /* -------------------------------------------------------------------- sending */
 
+static void run_refuse(struct loop_task *task)
+{
+    struct qmp *qmp = container_of(task, struct qmp, refuse_task);
+    qmp->refusing = false;
+    outbox_refuse_unsendable(&qmp->outbox, qmp_uri(qmp));
+    if (qmp->stage != QMP_DOWN)
+        qmp_query_waiting_graph(qmp); /* no reply will come to tell that its turn is now */
+}
+
+/* Later: those who asked for it have not returned. */
+static void refuse_unsendable(struct qmp *qmp)
+{
+    qmp->refuse_task.run = run_refuse;
+    if (qmp->outbox.unsendable && !qmp->refusing)
+        qmp->refusing = loop_post(qmp->ctx->loop, &qmp->refuse_task);
+}
+
 static void flush(struct qmp *qmp)
 {
     bool blocked = !outbox_write(&qmp->outbox, qmp->fd);
     loop_io_want(qmp->io, blocked ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    refuse_unsendable(qmp);
 }
 
 static void qmp_submit(struct qmp *qmp, struct command *command, struct driver_request *request)
@@ -16739,6 +17041,14 @@ static int64_t peer_of(int fd)
     return known ? peer.pid : 0;
 }
 
+/* SCM_RIGHTS does. */
+static bool passes_descriptors(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
 static void on_dialled(void *user, int fd, struct text *text)
 {
     struct qmp *qmp = user;
@@ -16752,6 +17062,7 @@ static void on_dialled(void *user, int fd, struct text *text)
     }
     qmp->fd = fd;
     qmp->driver.peer = peer_of(fd);
+    qmp->passes_descriptors = passes_descriptors(fd);
     qmp->stage = QMP_GREETING;
     int r = loop_io_new(qmp->ctx->loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
     if (r != BJ_OK)
@@ -16789,7 +17100,7 @@ static const struct driver_ops qmp_ops = {
     .close = qmp_close,
 };
 
-static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address,
+static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *address, bool out_of_band,
                         const struct driver_sink *sink, void *user)
 {
     struct qmp *qmp = calloc(1, sizeof *qmp);
@@ -16804,6 +17115,7 @@ static struct driver *qmp_open(bj_ctx *ctx, const char *uri, struct address *add
     qmp->tap = sink->tap(user);
     qmp->fd = -1;
     qmp->is_duplicate = address->kind == ADDRESS_FD;
+    qmp->wants_out_of_band = out_of_band;
     outbox_init(&qmp->outbox, first_id(ctx), qmp->tap, (size_t)ctx_limit(ctx, BJ_LIMIT_IN_FLIGHT),
                 (size_t)ctx_limit(ctx, BJ_LIMIT_QUEUED));
     frame_init(&qmp->frame, &(struct frame_limits){
@@ -17232,6 +17544,8 @@ static int qmp_frame__keep(struct frame *frame, const char *bytes, size_t len)
 {
     if (frame->capacity - frame->len < len) {
         size_t capacity = frame->capacity * 2;
+        if (capacity > frame->limits.bytes)
+            capacity = frame->limits.bytes;
         if (capacity < frame->len + len)
             capacity = frame->len + len;
         char *data = realloc(frame->data, capacity);
@@ -17381,6 +17695,9 @@ static void find_capabilities(struct qmp *qmp)
         .hides_pauses = !has_status,
         .is_silent = qmp_knows_command(qmp, "block_job_cancel"),
         .no_repeats = qmp_knows_command(qmp, "__com.redhat_drive-mirror"),
+        .passes_descriptors = qmp->passes_descriptors,
+        .offers_out_of_band = qmp->offers_out_of_band,
+        .executes_out_of_band = qmp->outbox.reads_ahead,
         .no_such_job_class = QMP_NO_SUCH_JOB,
         .complete_hint = qmp_knows_command(qmp, QMP_REOPEN) ? reopen_hint : NULL,
     };
@@ -17410,22 +17727,46 @@ static void commands_known(struct driver_request *request, struct driver_reply *
     qmp->sink->up(qmp->user, qmp->version);
 }
 
-static void ask_handshake(struct qmp *qmp, const char *command,
+static void ask_handshake(struct qmp *qmp, const char *command, const char *arguments,
                           void (*done)(struct driver_request *, struct driver_reply *))
 {
     qmp->handshake.done = done;
-    int r = qmp_ask(qmp, &qmp->handshake, command, NULL, false);
+    int r = qmp_ask(qmp, &qmp->handshake, command, arguments, false);
     if (r != BJ_OK)
         qmp_go_down(qmp, r, text_printf("%s", bj_error_text(r)));
+}
+
+/* Only for a program that asks for it: QEMU then reads commands ahead, and we send few at a time.
+ */
+static bool negotiates_out_of_band(const struct qmp *qmp)
+{
+    return qmp->wants_out_of_band && qmp->offers_out_of_band;
 }
 
 static void negotiated(struct driver_request *request, struct driver_reply *reply)
 {
     struct qmp *qmp = container_of(request, struct qmp, handshake);
-    if (reply->error != BJ_OK)
+    if (reply->error != BJ_OK) {
         handshake_failed(qmp, reply);
-    else
-        ask_handshake(qmp, "query-commands", commands_known);
+        return;
+    }
+    if (negotiates_out_of_band(qmp))
+        outbox_enable_out_of_band(&qmp->outbox);
+    ask_handshake(qmp, "query-commands", NULL, commands_known);
+}
+
+static bool has_string(const json_t *array, const char *string)
+{
+    size_t i;
+    const json_t *member;
+
+    json_array_foreach(array, i, member)
+    {
+        const char *value = json_string_value(member);
+        if (value && strcmp(value, string) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void qmp_read_greeting(struct qmp *qmp, const struct message *message)
@@ -17435,8 +17776,10 @@ static void qmp_read_greeting(struct qmp *qmp, const struct message *message)
         text_printf("%d.%d.%d", (int)json_integer_value(json_object_get(version, "major")),
                     (int)json_integer_value(json_object_get(version, "minor")),
                     (int)json_integer_value(json_object_get(version, "micro")));
+    qmp->offers_out_of_band = has_string(json_object_get(message->value, "capabilities"), "oob");
     qmp->stage = QMP_NEGOTIATING;
-    ask_handshake(qmp, "qmp_capabilities", negotiated);
+    ask_handshake(qmp, "qmp_capabilities",
+                  negotiates_out_of_band(qmp) ? "{\"enable\":[\"oob\"]}" : NULL, negotiated);
 }
 #undef SCHEMA_BYTES
 #undef SCHEMA_TOKENS
@@ -18242,7 +18585,8 @@ static const char *decimal(uint64_t number, char digits[DIGITS])
     return &digits[at];
 }
 
-static char *message_command(const char *name, const char *arguments, uint64_t id, size_t *ret_len)
+static char *message_command(const char *name, const char *arguments, uint64_t id, bool out_of_band,
+                      size_t *ret_len)
 {
     char digits[DIGITS];
     char *quoted = json_text_is_plain(name) ? NULL : json_text_quote(name);
@@ -18250,7 +18594,7 @@ static char *message_command(const char *name, const char *arguments, uint64_t i
         return NULL;
     const char *mark = quoted ? "" : "\"";
     const char *parts[] = {
-        "{\"execute\":",
+        out_of_band ? "{\"exec-oob\":" : "{\"execute\":",
         mark,
         quoted ? quoted : name,
         mark,
@@ -18277,8 +18621,12 @@ struct command {
     struct driver_request *request; /* NULL: nobody waits for the reply */
     uint64_t id;
     bool urgent;
+    bool out_of_band;
     bool is_dismissal;
-    char *line; /* NULL once it is written */
+    bool takes_descriptors;
+    int error;                       /* why it can't be sent: errno; 0 */
+    struct descriptors *descriptors; /* NULL once they are sent, with the line's first byte */
+    char *line;                      /* NULL once it is written */
     size_t len;
     size_t written;
     char name[]; /* what an old QEMU's reply without id is matched by (B59) */
@@ -18291,10 +18639,22 @@ static void outbox_init(struct outbox *outbox, uint64_t first_id, struct wire_ta
         .next_id = first_id,
         .tap = tap,
         .in_flight_limit = in_flight_limit,
+        .in_turn_limit = in_flight_limit,
         .queued_limit = queued_limit,
     };
     outbox->queued_last = &outbox->queued;
     outbox->in_flight_last = &outbox->in_flight;
+}
+
+/* With eight commands to execute QEMU stops reading, and so reads none that is to overtake them;
+ * before 4.0 it drops the ninth. */
+#define READ_AHEAD_LIMIT 7
+
+static void outbox_enable_out_of_band(struct outbox *outbox)
+{
+    outbox->reads_ahead = true;
+    if (outbox->in_turn_limit > READ_AHEAD_LIMIT)
+        outbox->in_turn_limit = READ_AHEAD_LIMIT;
 }
 
 static bool outbox_is_full(const struct outbox *outbox)
@@ -18315,8 +18675,8 @@ static bool is_dismissal(const char *name)
     return strcmp(name, "job-dismiss") == 0 || strcmp(name, "block-job-dismiss") == 0;
 }
 
-static struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
-                            bool urgent)
+static struct command *make(struct outbox *outbox, const char *name, const char *arguments,
+                            bool out_of_band)
 {
     size_t name_size = strlen(name) + 1;
     struct command *command = calloc(1, sizeof *command + name_size);
@@ -18324,20 +18684,48 @@ static struct command *command_new(struct outbox *outbox, const char *name, cons
         return NULL;
     memcpy(command->name, name, name_size);
     command->id = outbox->next_id++;
-    command->line = message_command(name, arguments, command->id, &command->len);
+    command->line = message_command(name, arguments, command->id, out_of_band, &command->len);
     if (!command->line) {
         free(command);
         return NULL;
     }
+    command->out_of_band = out_of_band;
+    return command;
+}
+
+static struct command *command_new(struct outbox *outbox, const char *name, const char *arguments,
+                            bool urgent)
+{
+    struct command *command = make(outbox, name, arguments, false);
+    if (!command)
+        return NULL;
     command->urgent = urgent;
     command->is_dismissal = is_dismissal(name) && urgent;
     return command;
 }
 
+static struct command *command_new_raw(struct outbox *outbox, const struct driver_command *raw)
+{
+    struct command *command = make(outbox, raw->name, raw->arguments, raw->out_of_band);
+    if (!command)
+        return NULL;
+    command->descriptors = raw->descriptors;
+    command->takes_descriptors = raw->descriptors != NULL;
+    return command;
+}
+
+static void qmp_outbox__close_descriptors(struct command *command)
+{
+    descriptors_close(command->descriptors);
+    command->descriptors = NULL;
+}
+
 static void command_free(struct command *command)
 {
-    if (command)
-        free(command->line);
+    if (!command)
+        return;
+    qmp_outbox__close_descriptors(command);
+    free(command->line);
     free(command);
 }
 
@@ -18351,6 +18739,7 @@ static void give_reply(struct command *command, struct driver_reply *reply)
 
 static void command_answer(struct command *command, struct driver_reply *reply)
 {
+    qmp_outbox__close_descriptors(command); /* before anyone hears that it is over */
     give_reply(command, reply);
     command_free(command);
 }
@@ -18375,42 +18764,121 @@ static void add_in_flight(struct outbox *outbox, struct command *command)
     *outbox->in_flight_last = command;
     outbox->in_flight_last = &command->next;
     outbox->in_flight_count++;
+    outbox->out_of_band_count += command->out_of_band;
+    outbox->descriptors_in_flight |= command->takes_descriptors;
 }
 
-/* False when the socket takes no more now. */
+/* A message of its own: a socket gives its descriptors to whoever reads its first byte. */
+static ssize_t send_with_descriptors(const struct command *command, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(DRIVER_DESCRIPTORS_MAX * sizeof(int))];
+    } control = {.bytes = {0}};
+    size_t size = command->descriptors->count * sizeof(int);
+    struct iovec line = {.iov_base = command->line, .iov_len = command->len};
+    struct msghdr message = {
+        .msg_iov = &line,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = CMSG_SPACE(size),
+    };
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(header), command->descriptors->fds, size);
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t send_some(struct command *command, int fd)
+{
+    if (!command->descriptors)
+        return send(fd, command->line + command->written, command->len - command->written,
+                    MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = send_with_descriptors(command, fd);
+    if (n > 0)
+        qmp_outbox__close_descriptors(command);
+    return n;
+}
+
+static bool is_end_of_connection(int error)
+{
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN;
+}
+
+/* False when the socket takes no more now; or with command->error. */
 static bool write_command(struct command *command, int fd)
 {
     while (command->written < command->len) {
-        ssize_t n = send(fd, command->line + command->written, command->len - command->written,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send_some(command, fd);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-            shutdown(fd, SHUT_RDWR); /* reading gives what QEMU still said, then the end */
-        if (n < 0)
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return false;
+        if (n < 0 && command->descriptors && !is_end_of_connection(errno)) {
+            command->error = errno; /* and nothing of it was sent */
+            return false;
+        }
+        if (n < 0) {
+            shutdown(fd, SHUT_RDWR); /* reading gives what QEMU still said, then the end */
+            return false;
+        }
         command->written += (size_t)n;
     }
     return true;
 }
 
+/* QEMU keeps the descriptors of one message, those that came last, for the command that it executes
+ * then. One that reads ahead would so give a command those of a later one: there, a command with
+ * descriptors is alone with QEMU. */
+static bool may_go(const struct outbox *outbox, const struct command *command)
+{
+    size_t in_turn = outbox->in_flight_count - outbox->out_of_band_count;
+
+    if (command->out_of_band)
+        return outbox->out_of_band_count < outbox->in_flight_limit;
+    if (outbox->reads_ahead && (command->takes_descriptors || outbox->descriptors_in_flight))
+        return in_turn == 0;
+    return in_turn < outbox->in_turn_limit;
+}
+
+static void set_aside(struct outbox *outbox)
+{
+    struct command **last = &outbox->unsendable;
+    while (*last)
+        last = &(*last)->next;
+    *last = take_queued(outbox);
+    (*last)->next = NULL;
+}
+
 static bool outbox_write(struct outbox *outbox, int fd)
 {
-    while (outbox->queued && outbox->in_flight_count < outbox->in_flight_limit) {
-        if (!write_command(outbox->queued, fd))
+    while (outbox->queued && may_go(outbox, outbox->queued)) {
+        if (write_command(outbox->queued, fd)) {
+            qmp_tell_sent(outbox->tap, outbox->queued->line, outbox->queued->len);
+            add_in_flight(outbox, take_queued(outbox));
+        } else if (outbox->queued->error) {
+            set_aside(outbox);
+        } else {
             return false;
-        qmp_tell_sent(outbox->tap, outbox->queued->line, outbox->queued->len);
-        add_in_flight(outbox, take_queued(outbox));
+        }
     }
     return true;
+}
+
+static int rank(const struct command *command)
+{
+    return command->out_of_band ? 2 : command->urgent;
 }
 
 /* Verbs go before everything that is not half written: a pivot must not wait for a list. */
 static void outbox_put(struct outbox *outbox, struct command *command, struct driver_request *request)
 {
     struct command **link = outbox->queued_last;
-    if (command->urgent)
-        for (link = &outbox->queued; *link && ((*link)->urgent || (*link)->written > 0);)
+    if (rank(command) > 0)
+        for (link = &outbox->queued;
+             *link && (rank(*link) >= rank(command) || (*link)->written > 0);)
             link = &(*link)->next;
 
     command->request = request;
@@ -18455,6 +18923,23 @@ static void fail_all(struct command *command, int error, const char *text)
     }
 }
 
+static void outbox_refuse_unsendable(struct outbox *outbox, const char *uri)
+{
+    while (outbox->unsendable) {
+        struct command *command = outbox->unsendable;
+        outbox->unsendable = command->next;
+        struct text *text =
+            text_printf("%s: the descriptors of %s could not be sent: %s%s", uri, command->name,
+                        strerror(command->error),
+                        command->error == ETOOMANYREFS
+                            ? ": QEMU does not read, or raise the limit of open files (ulimit -n)"
+                            : "");
+        command_answer(command,
+                       &(struct driver_reply){.error = BJ_E_SYSTEM, .text = text_str(text)});
+        text_unref(text);
+    }
+}
+
 /* Those that QEMU has seen nothing of and need not; in their order. */
 static struct command *take_unwritten(struct outbox *outbox)
 {
@@ -18484,7 +18969,9 @@ static void abandon_all(struct command *command, int error, const char *text)
 
 static void outbox_abandon(struct outbox *outbox, int error, const char *text)
 {
-    struct command *unwritten = take_unwritten(outbox);
+    struct command *unwritten = take_unwritten(outbox), *unsendable = outbox->unsendable;
+    outbox->unsendable = NULL;
+    fail_all(unsendable, error, text);
     abandon_all(outbox->in_flight, error, text);
     abandon_all(outbox->queued, error, text);
     fail_all(unwritten, error, text);
@@ -18494,7 +18981,9 @@ static void outbox_fail(struct outbox *outbox, int error, const char *text)
 {
     struct command *in_flight = outbox->in_flight;
     struct command *queued = outbox->queued;
-    outbox->in_flight = outbox->queued = NULL;
+    struct command *unsendable = outbox->unsendable;
+    outbox->in_flight = outbox->queued = outbox->unsendable = NULL;
+    fail_all(unsendable, error, text);
     fail_all(in_flight, error, text);
     fail_all(queued, error, text);
 }
@@ -18538,8 +19027,11 @@ static struct command *outbox_match(struct outbox *outbox, const struct message 
     if (outbox->in_flight_last == &command->next)
         outbox->in_flight_last = link;
     outbox->in_flight_count--;
+    outbox->out_of_band_count -= command->out_of_band;
+    outbox->descriptors_in_flight &= !command->takes_descriptors;
     return command;
 }
+#undef READ_AHEAD_LIMIT
 /* ---- core/src/qmp/read_in_place.c ---- */
 
 /*
@@ -18947,13 +19439,26 @@ static size_t read_in_place(const char *text, size_t len, const struct frame_lim
 static int qmp_make_plan(struct driver *driver, bj_ctx *ctx, const char *given_command,
                   const struct json_t *arguments, struct start_plan *ret);
 
-static int qmp_execute(struct driver *driver, struct driver_request *request, const char *name,
-                const char *arguments)
+static int qmp_execute(struct driver *driver, struct driver_request *request,
+                const struct driver_command *command)
 {
     struct qmp *qmp = qmp_of(driver);
     if (outbox_is_full(&qmp->outbox))
         return BJ_E_BUSY;
-    return qmp_ask(qmp, request, name, arguments, false);
+    if (qmp->stage == QMP_DOWN)
+        return BJ_E_DISCONNECTED;
+    struct command *raw = command_new_raw(&qmp->outbox, command);
+    if (!raw)
+        return BJ_E_NOMEM;
+    qmp_submit(qmp, raw, request);
+    return BJ_OK;
+}
+
+static int ask_unless_full(struct qmp *qmp, struct driver_request *request, const char *name,
+                           const char *arguments)
+{
+    const struct driver_command command = {.name = name, .arguments = arguments};
+    return qmp_execute(&qmp->driver, request, &command);
 }
 
 static bool qmp_withdraw(struct driver *driver, struct driver_request *request)
@@ -19074,7 +19579,7 @@ static int qmp_verb(struct driver *driver, struct driver_request *request, const
     struct qmp *qmp = qmp_of(driver);
     struct command *prepared = request->prepared;
     if (verb->verb == VERB_COMPLETE && verb->run_data)
-        return qmp_execute(driver, request, QMP_REOPEN, text_str(verb->run_data));
+        return ask_unless_full(qmp, request, QMP_REOPEN, text_str(verb->run_data));
     if (prepared && qmp->stage != QMP_DOWN) {
         request->prepared = NULL;
         qmp_submit(qmp, prepared, request);
@@ -19211,7 +19716,8 @@ static int qmp_transaction(struct driver *driver, struct driver_request *request
         "}",
     };
     char *arguments = json_text_join(parts, sizeof parts / sizeof parts[0], NULL);
-    int r = arguments ? qmp_execute(driver, request, "transaction", arguments) : BJ_E_NOMEM;
+    int r =
+        arguments ? ask_unless_full(qmp_of(driver), request, "transaction", arguments) : BJ_E_NOMEM;
     free(arguments);
     return r;
 }

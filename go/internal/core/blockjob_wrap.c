@@ -185,7 +185,7 @@ static void* Swig_malloc(int c) {
 extern "C" {
 #endif
 
-void _wrap_Swig_free_core_430a4325e6cd9f45(void *_swig_go_0) {
+void _wrap_Swig_free_core_c6c69413b8902e7c(void *_swig_go_0) {
   void *arg1 = (void *) 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -195,7 +195,7 @@ void _wrap_Swig_free_core_430a4325e6cd9f45(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_core_430a4325e6cd9f45(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_core_c6c69413b8902e7c(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -208,7 +208,7 @@ void *_wrap_Swig_malloc_core_430a4325e6cd9f45(intgo _swig_go_0) {
 }
 
 
-char *_wrap_ErrorName_core_430a4325e6cd9f45(intgo _swig_go_0) {
+char *_wrap_ErrorName_core_c6c69413b8902e7c(intgo _swig_go_0) {
   int arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -221,7 +221,7 @@ char *_wrap_ErrorName_core_430a4325e6cd9f45(intgo _swig_go_0) {
 }
 
 
-char *_wrap_ErrorText_core_430a4325e6cd9f45(intgo _swig_go_0) {
+char *_wrap_ErrorText_core_c6c69413b8902e7c(intgo _swig_go_0) {
   int arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -234,7 +234,7 @@ char *_wrap_ErrorText_core_430a4325e6cd9f45(intgo _swig_go_0) {
 }
 
 
-char *_wrap_OutcomeName_core_430a4325e6cd9f45(intgo _swig_go_0) {
+char *_wrap_OutcomeName_core_c6c69413b8902e7c(intgo _swig_go_0) {
   bj_outcome arg1 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -247,7 +247,7 @@ char *_wrap_OutcomeName_core_430a4325e6cd9f45(intgo _swig_go_0) {
 }
 
 
-char *_wrap_Version_core_430a4325e6cd9f45() {
+char *_wrap_Version_core_c6c69413b8902e7c() {
   char *result = 0 ;
   char *_swig_go_result;
   
@@ -258,7 +258,7 @@ char *_wrap_Version_core_430a4325e6cd9f45() {
 }
 
 
-intgo _wrap_VersionNumber_core_430a4325e6cd9f45() {
+intgo _wrap_VersionNumber_core_c6c69413b8902e7c() {
   int result;
   intgo _swig_go_result;
   
@@ -269,7 +269,7 @@ intgo _wrap_VersionNumber_core_430a4325e6cd9f45() {
 }
 
 
-intgo _wrap_CtxNew_core_430a4325e6cd9f45(bj_ctx **_swig_go_0) {
+intgo _wrap_CtxNew_core_c6c69413b8902e7c(bj_ctx **_swig_go_0) {
   bj_ctx **arg1 = (bj_ctx **) 0 ;
   int result;
   intgo _swig_go_result;
@@ -282,7 +282,7 @@ intgo _wrap_CtxNew_core_430a4325e6cd9f45(bj_ctx **_swig_go_0) {
 }
 
 
-bj_ctx *_wrap_CtxRef_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
+bj_ctx *_wrap_CtxRef_core_c6c69413b8902e7c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_ctx *result = 0 ;
   bj_ctx *_swig_go_result;
@@ -295,7 +295,7 @@ bj_ctx *_wrap_CtxRef_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
 }
 
 
-bj_ctx *_wrap_CtxUnref_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
+bj_ctx *_wrap_CtxUnref_core_c6c69413b8902e7c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_ctx *result = 0 ;
   bj_ctx *_swig_go_result;
@@ -308,7 +308,7 @@ bj_ctx *_wrap_CtxUnref_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
 }
 
 
-intgo _wrap_CtxClose_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
+intgo _wrap_CtxClose_core_c6c69413b8902e7c(bj_ctx *_swig_go_0) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -321,7 +321,20 @@ intgo _wrap_CtxClose_core_430a4325e6cd9f45(bj_ctx *_swig_go_0) {
 }
 
 
-intgo _wrap_CtxSetLimit_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+intgo _wrap_CtxCloseAsync_core_c6c69413b8902e7c(bj_ctx *_swig_go_0) {
+  bj_ctx *arg1 = (bj_ctx *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_ctx **)&_swig_go_0; 
+  
+  result = (int)bj_ctx_close_async(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_CtxSetLimit_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_limit arg2 ;
   uint64_t arg3 ;
@@ -338,7 +351,7 @@ intgo _wrap_CtxSetLimit_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, intgo _swig_go
 }
 
 
-intgo _wrap_CtxGetLimit_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, intgo _swig_go_1, long long *_swig_go_2) {
+intgo _wrap_CtxGetLimit_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, intgo _swig_go_1, long long *_swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_limit arg2 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
@@ -355,7 +368,7 @@ intgo _wrap_CtxGetLimit_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, intgo _swig_go
 }
 
 
-bj_future *_wrap_FutureRef_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+bj_future *_wrap_FutureRef_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -368,7 +381,7 @@ bj_future *_wrap_FutureRef_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bj_future *_wrap_FutureUnref_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+bj_future *_wrap_FutureUnref_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -381,7 +394,7 @@ bj_future *_wrap_FutureUnref_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureWait_core_430a4325e6cd9f45(bj_future *_swig_go_0, long long _swig_go_1) {
+intgo _wrap_FutureWait_core_c6c69413b8902e7c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   int64_t arg2 ;
   int result;
@@ -396,7 +409,7 @@ intgo _wrap_FutureWait_core_430a4325e6cd9f45(bj_future *_swig_go_0, long long _s
 }
 
 
-intgo _wrap_FutureDeliver_core_430a4325e6cd9f45(bj_future *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
+intgo _wrap_FutureDeliver_core_c6c69413b8902e7c(bj_future *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_queue *arg2 = (bj_queue *) 0 ;
   uint64_t arg3 ;
@@ -413,7 +426,7 @@ intgo _wrap_FutureDeliver_core_430a4325e6cd9f45(bj_future *_swig_go_0, bj_queue 
 }
 
 
-void _wrap_FutureCancel_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+void _wrap_FutureCancel_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   
   arg1 = *(bj_future **)&_swig_go_0; 
@@ -423,7 +436,7 @@ void _wrap_FutureCancel_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bool _wrap_FutureIsDone_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+bool _wrap_FutureIsDone_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -436,7 +449,7 @@ bool _wrap_FutureIsDone_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureError_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+intgo _wrap_FutureError_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -449,7 +462,7 @@ intgo _wrap_FutureError_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-char *_wrap_FutureText_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+char *_wrap_FutureText_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -462,7 +475,20 @@ char *_wrap_FutureText_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-char *_wrap_FutureErrorClass_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+intgo _wrap_FutureCause_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
+  bj_future *arg1 = (bj_future *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_future **)&_swig_go_0; 
+  
+  result = (int)bj_future_cause(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+char *_wrap_FutureErrorClass_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -475,7 +501,7 @@ char *_wrap_FutureErrorClass_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-intgo _wrap_FutureOutcome_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+intgo _wrap_FutureOutcome_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_outcome result;
   intgo _swig_go_result;
@@ -488,7 +514,7 @@ intgo _wrap_FutureOutcome_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bj_monitor *_wrap_FutureMonitor_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+bj_monitor *_wrap_FutureMonitor_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -501,7 +527,7 @@ bj_monitor *_wrap_FutureMonitor_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bj_job *_wrap_FutureJob_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+bj_job *_wrap_FutureJob_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -514,7 +540,7 @@ bj_job *_wrap_FutureJob_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-long long _wrap_FutureJobCount_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+long long _wrap_FutureJobCount_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -527,7 +553,7 @@ long long _wrap_FutureJobCount_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bj_job *_wrap_FutureJobAt_core_430a4325e6cd9f45(bj_future *_swig_go_0, long long _swig_go_1) {
+bj_job *_wrap_FutureJobAt_core_c6c69413b8902e7c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t arg2 ;
   bj_job *result = 0 ;
@@ -542,7 +568,7 @@ bj_job *_wrap_FutureJobAt_core_430a4325e6cd9f45(bj_future *_swig_go_0, long long
 }
 
 
-char *_wrap_FutureJson_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+char *_wrap_FutureJson_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -555,7 +581,7 @@ char *_wrap_FutureJson_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-long long _wrap_FutureInfoCount_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
+long long _wrap_FutureInfoCount_core_c6c69413b8902e7c(bj_future *_swig_go_0) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -568,7 +594,7 @@ long long _wrap_FutureInfoCount_core_430a4325e6cd9f45(bj_future *_swig_go_0) {
 }
 
 
-bj_job_info *_wrap_FutureInfo_core_430a4325e6cd9f45(bj_future *_swig_go_0, long long _swig_go_1) {
+bj_job_info *_wrap_FutureInfo_core_c6c69413b8902e7c(bj_future *_swig_go_0, long long _swig_go_1) {
   bj_future *arg1 = (bj_future *) 0 ;
   size_t arg2 ;
   bj_job_info *result = 0 ;
@@ -583,7 +609,7 @@ bj_job_info *_wrap_FutureInfo_core_430a4325e6cd9f45(bj_future *_swig_go_0, long 
 }
 
 
-bj_future *_wrap_MonitorConnect_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorConnect_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -601,7 +627,7 @@ bj_future *_wrap_MonitorConnect_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, _gostr
 }
 
 
-bj_future *_wrap_MonitorConnectDomain_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, struct _virDomain *_swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorConnectDomain_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, struct _virDomain *_swig_go_1, long long _swig_go_2) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   struct _virDomain *arg2 = (struct _virDomain *) 0 ;
   int64_t arg3 ;
@@ -618,7 +644,7 @@ bj_future *_wrap_MonitorConnectDomain_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, 
 }
 
 
-bj_monitor *_wrap_MonitorRef_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+bj_monitor *_wrap_MonitorRef_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -631,7 +657,7 @@ bj_monitor *_wrap_MonitorRef_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-bj_monitor *_wrap_MonitorUnref_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+bj_monitor *_wrap_MonitorUnref_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_monitor *result = 0 ;
   bj_monitor *_swig_go_result;
@@ -644,7 +670,7 @@ bj_monitor *_wrap_MonitorUnref_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorClose_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+intgo _wrap_MonitorClose_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -657,7 +683,7 @@ intgo _wrap_MonitorClose_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-bj_future *_wrap_MonitorClosed_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+bj_future *_wrap_MonitorClosed_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_future *result = 0 ;
   bj_future *_swig_go_result;
@@ -670,7 +696,7 @@ bj_future *_wrap_MonitorClosed_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorSetReconnect_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, long long _swig_go_1) {
+intgo _wrap_MonitorSetReconnect_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, long long _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int64_t arg2 ;
   int result;
@@ -685,7 +711,7 @@ intgo _wrap_MonitorSetReconnect_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, lo
 }
 
 
-char *_wrap_MonitorUri_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+char *_wrap_MonitorUri_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -698,7 +724,20 @@ char *_wrap_MonitorUri_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-char *_wrap_MonitorQemuVersion_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
+char *_wrap_MonitorName_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  char *result = 0 ;
+  char *_swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  
+  result = (char *)bj_monitor_name(arg1);
+  _swig_go_result = (void *)result; 
+  return _swig_go_result;
+}
+
+
+char *_wrap_MonitorQemuVersion_core_c6c69413b8902e7c(bj_monitor *_swig_go_0) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -711,7 +750,7 @@ char *_wrap_MonitorQemuVersion_core_430a4325e6cd9f45(bj_monitor *_swig_go_0) {
 }
 
 
-intgo _wrap_MonitorHasCommand_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1) {
+intgo _wrap_MonitorHasCommand_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int result;
@@ -727,7 +766,7 @@ intgo _wrap_MonitorHasCommand_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gos
 }
 
 
-bj_future *_wrap_MonitorExecute_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorExecute_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -750,7 +789,32 @@ bj_future *_wrap_MonitorExecute_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _g
 }
 
 
-bj_future *_wrap_MonitorStart_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorExecuteWith_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, bj_execute_options *_swig_go_3, long long _swig_go_4) {
+  bj_monitor *arg1 = (bj_monitor *) 0 ;
+  char *arg2 = (char *) 0 ;
+  char *arg3 = (char *) 0 ;
+  bj_execute_options *arg4 = (bj_execute_options *) 0 ;
+  int64_t arg5 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_monitor **)&_swig_go_0; 
+  arg2 = _swig_go_1.p; 
+  
+  arg3 = _swig_go_2.n > 1 ? _swig_go_2.p : NULL;
+  
+  arg4 = *(bj_execute_options **)&_swig_go_3; 
+  arg5 = (int64_t)_swig_go_4; 
+  
+  result = (bj_future *)bj_monitor_execute_with(arg1,(char const *)arg2,(char const *)arg3,(struct bj_execute_options const *)arg4,arg5);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  
+  
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_MonitorStart_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -773,7 +837,7 @@ bj_future *_wrap_MonitorStart_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gos
 }
 
 
-bj_future *_wrap_MonitorMirror_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
+bj_future *_wrap_MonitorMirror_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -804,7 +868,7 @@ bj_future *_wrap_MonitorMirror_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorCommit_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorCommit_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -827,7 +891,7 @@ bj_future *_wrap_MonitorCommit_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorStream_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorStream_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -850,7 +914,7 @@ bj_future *_wrap_MonitorStream_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorBackup_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
+bj_future *_wrap_MonitorBackup_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4, long long _swig_go_5) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -881,7 +945,7 @@ bj_future *_wrap_MonitorBackup_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorTransaction_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, long long _swig_go_3) {
+bj_future *_wrap_MonitorTransaction_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, long long _swig_go_3) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int arg3 ;
@@ -901,7 +965,7 @@ bj_future *_wrap_MonitorTransaction_core_430a4325e6cd9f45(bj_monitor *_swig_go_0
 }
 
 
-bj_future *_wrap_MonitorAttach_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_MonitorAttach_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -919,7 +983,7 @@ bj_future *_wrap_MonitorAttach_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, _go
 }
 
 
-bj_future *_wrap_MonitorList_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_MonitorList_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, long long _swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -934,7 +998,7 @@ bj_future *_wrap_MonitorList_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, long 
 }
 
 
-bj_job *_wrap_JobRef_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+bj_job *_wrap_JobRef_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -947,7 +1011,7 @@ bj_job *_wrap_JobRef_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-bj_job *_wrap_JobUnref_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+bj_job *_wrap_JobUnref_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_job *result = 0 ;
   bj_job *_swig_go_result;
@@ -960,7 +1024,7 @@ bj_job *_wrap_JobUnref_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobId_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+char *_wrap_JobId_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -973,7 +1037,7 @@ char *_wrap_JobId_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobType_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+char *_wrap_JobType_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -986,7 +1050,7 @@ char *_wrap_JobType_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobDisk_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+char *_wrap_JobDisk_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   size_t arg2 ;
   char *result = 0 ;
@@ -1001,7 +1065,7 @@ char *_wrap_JobDisk_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go
 }
 
 
-bool _wrap_JobIsReady_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+bool _wrap_JobIsReady_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -1014,7 +1078,7 @@ bool _wrap_JobIsReady_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-intgo _wrap_JobOutcome_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+intgo _wrap_JobOutcome_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_outcome result;
   intgo _swig_go_result;
@@ -1027,7 +1091,7 @@ intgo _wrap_JobOutcome_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-char *_wrap_JobText_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
+char *_wrap_JobText_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *result = 0 ;
   char *_swig_go_result;
@@ -1040,7 +1104,20 @@ char *_wrap_JobText_core_430a4325e6cd9f45(bj_job *_swig_go_0) {
 }
 
 
-long long _wrap_JobTime_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_go_1) {
+intgo _wrap_JobCause_core_c6c69413b8902e7c(bj_job *_swig_go_0) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  int result;
+  intgo _swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  
+  result = (int)bj_job_cause(arg1);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_JobTime_core_c6c69413b8902e7c(bj_job *_swig_go_0, intgo _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   bj_moment arg2 ;
   int64_t result;
@@ -1055,7 +1132,7 @@ long long _wrap_JobTime_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_go
 }
 
 
-bj_future *_wrap_JobReady_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobReady_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1070,7 +1147,7 @@ bj_future *_wrap_JobReady_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _s
 }
 
 
-bj_future *_wrap_JobDone_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobDone_core_c6c69413b8902e7c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1087,7 +1164,7 @@ bj_future *_wrap_JobDone_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_g
 }
 
 
-bj_future *_wrap_JobPivot_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobPivot_core_c6c69413b8902e7c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1104,7 +1181,24 @@ bj_future *_wrap_JobPivot_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_
 }
 
 
-bj_future *_wrap_JobAbort_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobFinish_core_c6c69413b8902e7c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+  bj_job *arg1 = (bj_job *) 0 ;
+  int arg2 ;
+  int64_t arg3 ;
+  bj_future *result = 0 ;
+  bj_future *_swig_go_result;
+  
+  arg1 = *(bj_job **)&_swig_go_0; 
+  arg2 = (int)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  
+  result = (bj_future *)bj_job_finish(arg1,arg2,arg3);
+  *(bj_future **)&_swig_go_result = (bj_future *)result; 
+  return _swig_go_result;
+}
+
+
+bj_future *_wrap_JobAbort_core_c6c69413b8902e7c(bj_job *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1121,7 +1215,7 @@ bj_future *_wrap_JobAbort_core_430a4325e6cd9f45(bj_job *_swig_go_0, intgo _swig_
 }
 
 
-bj_future *_wrap_JobAbortEscalate_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobAbortEscalate_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -1138,7 +1232,7 @@ bj_future *_wrap_JobAbortEscalate_core_430a4325e6cd9f45(bj_job *_swig_go_0, long
 }
 
 
-bj_future *_wrap_JobPause_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobPause_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1153,7 +1247,7 @@ bj_future *_wrap_JobPause_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _s
 }
 
 
-bj_future *_wrap_JobResume_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobResume_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1168,7 +1262,7 @@ bj_future *_wrap_JobResume_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _
 }
 
 
-bj_future *_wrap_JobSetSpeed_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobSetSpeed_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -1185,7 +1279,7 @@ bj_future *_wrap_JobSetSpeed_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long
 }
 
 
-bj_future *_wrap_JobFinalize_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobFinalize_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1200,7 +1294,7 @@ bj_future *_wrap_JobFinalize_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long
 }
 
 
-bj_future *_wrap_JobDismiss_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobDismiss_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1215,7 +1309,7 @@ bj_future *_wrap_JobDismiss_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long 
 }
 
 
-bj_future *_wrap_JobChange_core_430a4325e6cd9f45(bj_job *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_JobChange_core_c6c69413b8902e7c(bj_job *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   char *arg2 = (char *) 0 ;
   int64_t arg3 ;
@@ -1235,7 +1329,7 @@ bj_future *_wrap_JobChange_core_430a4325e6cd9f45(bj_job *_swig_go_0, _gostring_ 
 }
 
 
-bj_future *_wrap_JobQuery_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_JobQuery_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1250,7 +1344,7 @@ bj_future *_wrap_JobQuery_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _s
 }
 
 
-intgo _wrap_GroupNew_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, bj_group **_swig_go_1) {
+intgo _wrap_GroupNew_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, bj_group **_swig_go_1) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_group **arg2 = (bj_group **) 0 ;
   int result;
@@ -1265,7 +1359,7 @@ intgo _wrap_GroupNew_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, bj_group **_swig_
 }
 
 
-bj_group *_wrap_GroupRef_core_430a4325e6cd9f45(bj_group *_swig_go_0) {
+bj_group *_wrap_GroupRef_core_c6c69413b8902e7c(bj_group *_swig_go_0) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_group *result = 0 ;
   bj_group *_swig_go_result;
@@ -1278,7 +1372,7 @@ bj_group *_wrap_GroupRef_core_430a4325e6cd9f45(bj_group *_swig_go_0) {
 }
 
 
-bj_group *_wrap_GroupUnref_core_430a4325e6cd9f45(bj_group *_swig_go_0) {
+bj_group *_wrap_GroupUnref_core_c6c69413b8902e7c(bj_group *_swig_go_0) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_group *result = 0 ;
   bj_group *_swig_go_result;
@@ -1291,7 +1385,7 @@ bj_group *_wrap_GroupUnref_core_430a4325e6cd9f45(bj_group *_swig_go_0) {
 }
 
 
-intgo _wrap_GroupAdd_core_430a4325e6cd9f45(bj_group *_swig_go_0, bj_job *_swig_go_1) {
+intgo _wrap_GroupAdd_core_c6c69413b8902e7c(bj_group *_swig_go_0, bj_job *_swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   bj_job *arg2 = (bj_job *) 0 ;
   int result;
@@ -1306,7 +1400,7 @@ intgo _wrap_GroupAdd_core_430a4325e6cd9f45(bj_group *_swig_go_0, bj_job *_swig_g
 }
 
 
-bj_future *_wrap_GroupReady_core_430a4325e6cd9f45(bj_group *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_GroupReady_core_c6c69413b8902e7c(bj_group *_swig_go_0, long long _swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1321,7 +1415,7 @@ bj_future *_wrap_GroupReady_core_430a4325e6cd9f45(bj_group *_swig_go_0, long lon
 }
 
 
-bj_future *_wrap_GroupDone_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupDone_core_c6c69413b8902e7c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1338,7 +1432,7 @@ bj_future *_wrap_GroupDone_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _sw
 }
 
 
-bj_future *_wrap_GroupAny_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupAny_core_c6c69413b8902e7c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1355,7 +1449,7 @@ bj_future *_wrap_GroupAny_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _swi
 }
 
 
-bj_future *_wrap_GroupPivot_core_430a4325e6cd9f45(bj_group *_swig_go_0, long long _swig_go_1) {
+bj_future *_wrap_GroupPivot_core_c6c69413b8902e7c(bj_group *_swig_go_0, long long _swig_go_1) {
   bj_group *arg1 = (bj_group *) 0 ;
   int64_t arg2 ;
   bj_future *result = 0 ;
@@ -1370,7 +1464,7 @@ bj_future *_wrap_GroupPivot_core_430a4325e6cd9f45(bj_group *_swig_go_0, long lon
 }
 
 
-bj_future *_wrap_GroupAbort_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
+bj_future *_wrap_GroupAbort_core_c6c69413b8902e7c(bj_group *_swig_go_0, intgo _swig_go_1, long long _swig_go_2) {
   bj_group *arg1 = (bj_group *) 0 ;
   int arg2 ;
   int64_t arg3 ;
@@ -1387,7 +1481,7 @@ bj_future *_wrap_GroupAbort_core_430a4325e6cd9f45(bj_group *_swig_go_0, intgo _s
 }
 
 
-intgo _wrap_JobWatch_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_go_1, bj_watch **_swig_go_2) {
+intgo _wrap_JobWatch_core_c6c69413b8902e7c(bj_job *_swig_go_0, long long _swig_go_1, bj_watch **_swig_go_2) {
   bj_job *arg1 = (bj_job *) 0 ;
   int64_t arg2 ;
   bj_watch **arg3 = (bj_watch **) 0 ;
@@ -1404,7 +1498,7 @@ intgo _wrap_JobWatch_core_430a4325e6cd9f45(bj_job *_swig_go_0, long long _swig_g
 }
 
 
-intgo _wrap_MonitorWatch_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, bj_watch **_swig_go_1) {
+intgo _wrap_MonitorWatch_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, bj_watch **_swig_go_1) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_watch **arg2 = (bj_watch **) 0 ;
   int result;
@@ -1419,7 +1513,7 @@ intgo _wrap_MonitorWatch_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, bj_watch 
 }
 
 
-intgo _wrap_MonitorWatchJobs_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, bj_watch_jobs_options *_swig_go_1, bj_watch **_swig_go_2) {
+intgo _wrap_MonitorWatchJobs_core_c6c69413b8902e7c(bj_monitor *_swig_go_0, bj_watch_jobs_options *_swig_go_1, bj_watch **_swig_go_2) {
   bj_monitor *arg1 = (bj_monitor *) 0 ;
   bj_watch_jobs_options *arg2 = (bj_watch_jobs_options *) 0 ;
   bj_watch **arg3 = (bj_watch **) 0 ;
@@ -1436,7 +1530,7 @@ intgo _wrap_MonitorWatchJobs_core_430a4325e6cd9f45(bj_monitor *_swig_go_0, bj_wa
 }
 
 
-bj_watch *_wrap_WatchRef_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
+bj_watch *_wrap_WatchRef_core_c6c69413b8902e7c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_watch *result = 0 ;
   bj_watch *_swig_go_result;
@@ -1449,7 +1543,7 @@ bj_watch *_wrap_WatchRef_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
 }
 
 
-bj_watch *_wrap_WatchUnref_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
+bj_watch *_wrap_WatchUnref_core_c6c69413b8902e7c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_watch *result = 0 ;
   bj_watch *_swig_go_result;
@@ -1462,7 +1556,7 @@ bj_watch *_wrap_WatchUnref_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
 }
 
 
-intgo _wrap_WatchDeliver_core_430a4325e6cd9f45(bj_watch *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
+intgo _wrap_WatchDeliver_core_c6c69413b8902e7c(bj_watch *_swig_go_0, bj_queue *_swig_go_1, long long _swig_go_2) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   bj_queue *arg2 = (bj_queue *) 0 ;
   uint64_t arg3 ;
@@ -1479,7 +1573,7 @@ intgo _wrap_WatchDeliver_core_430a4325e6cd9f45(bj_watch *_swig_go_0, bj_queue *_
 }
 
 
-intgo _wrap_WatchNext_core_430a4325e6cd9f45(bj_watch *_swig_go_0, long long _swig_go_1, bj_record **_swig_go_2) {
+intgo _wrap_WatchNext_core_c6c69413b8902e7c(bj_watch *_swig_go_0, long long _swig_go_1, bj_record **_swig_go_2) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   int64_t arg2 ;
   bj_record **arg3 = (bj_record **) 0 ;
@@ -1490,13 +1584,13 @@ intgo _wrap_WatchNext_core_430a4325e6cd9f45(bj_watch *_swig_go_0, long long _swi
   arg2 = (int64_t)_swig_go_1; 
   arg3 = *(bj_record ***)&_swig_go_2; 
   
-  result = (int)bj_watch_next(arg1,arg2,(struct bj_record const **)arg3);
+  result = (int)bj_watch_next(arg1,arg2,(bj_record const **)arg3);
   _swig_go_result = result; 
   return _swig_go_result;
 }
 
 
-void _wrap_WatchClose_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
+void _wrap_WatchClose_core_c6c69413b8902e7c(bj_watch *_swig_go_0) {
   bj_watch *arg1 = (bj_watch *) 0 ;
   
   arg1 = *(bj_watch **)&_swig_go_0; 
@@ -1506,7 +1600,7 @@ void _wrap_WatchClose_core_430a4325e6cd9f45(bj_watch *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueNew_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, bj_queue **_swig_go_1) {
+intgo _wrap_QueueNew_core_c6c69413b8902e7c(bj_ctx *_swig_go_0, bj_queue **_swig_go_1) {
   bj_ctx *arg1 = (bj_ctx *) 0 ;
   bj_queue **arg2 = (bj_queue **) 0 ;
   int result;
@@ -1521,7 +1615,7 @@ intgo _wrap_QueueNew_core_430a4325e6cd9f45(bj_ctx *_swig_go_0, bj_queue **_swig_
 }
 
 
-bj_queue *_wrap_QueueRef_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
+bj_queue *_wrap_QueueRef_core_c6c69413b8902e7c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_queue *result = 0 ;
   bj_queue *_swig_go_result;
@@ -1534,7 +1628,7 @@ bj_queue *_wrap_QueueRef_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
 }
 
 
-bj_queue *_wrap_QueueUnref_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
+bj_queue *_wrap_QueueUnref_core_c6c69413b8902e7c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_queue *result = 0 ;
   bj_queue *_swig_go_result;
@@ -1547,7 +1641,7 @@ bj_queue *_wrap_QueueUnref_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueFd_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
+intgo _wrap_QueueFd_core_c6c69413b8902e7c(bj_queue *_swig_go_0) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   int result;
   intgo _swig_go_result;
@@ -1560,7 +1654,7 @@ intgo _wrap_QueueFd_core_430a4325e6cd9f45(bj_queue *_swig_go_0) {
 }
 
 
-intgo _wrap_QueueRead_core_430a4325e6cd9f45(bj_queue *_swig_go_0, bj_record *_swig_go_1, long long _swig_go_2, intgo _swig_go_3) {
+intgo _wrap_QueueRead_core_c6c69413b8902e7c(bj_queue *_swig_go_0, bj_record *_swig_go_1, long long _swig_go_2, intgo _swig_go_3) {
   bj_queue *arg1 = (bj_queue *) 0 ;
   bj_record *arg2 = (bj_record *) 0 ;
   size_t arg3 ;

@@ -190,7 +190,7 @@ func WatchEvents(monitor Monitor, names []string, watch *Watch) int {
 
 // ConnectWith is bj_monitor_connect_with with the options one by one. A trace is wanted where `trace` is not nil. What
 // C gets pointers to is C's memory.
-func ConnectWith(ctx Ctx, uri, name string, waitMS int64, trace *Watch, traceFlags int, timeoutMS int64) Future {
+func ConnectWith(ctx Ctx, uri, name string, waitMS int64, trace *Watch, traceFlags int, outOfBand bool, timeoutMS int64) Future {
 	type memory struct {
 		options C.bj_connect_options
 		trace   *C.bj_watch
@@ -205,6 +205,7 @@ func ConnectWith(ctx Ctx, uri, name string, waitMS int64, trace *Watch, traceFla
 	m.options.name = cName
 	m.options.wait_ms = C.int64_t(waitMS)
 	m.options.trace_flags = C.int(traceFlags)
+	m.options.out_of_band = C.bool(outOfBand)
 	if trace != nil {
 		m.options.ret_trace = &m.trace
 	}
@@ -213,6 +214,22 @@ func ConnectWith(ctx Ctx, uri, name string, waitMS int64, trace *Watch, traceFla
 		*trace = Watch(m.trace)
 	}
 	return Future(future)
+}
+
+// Execute is MonitorExecuteWith with the options one by one.
+func Execute(monitor Monitor, command, arguments string, fds []int32, outOfBand bool, timeout int64) Future {
+	options := C.bj_execute_options{
+		size:        C.sizeof_bj_execute_options,
+		fd_count:    C.size_t(len(fds)),
+		out_of_band: C.bool(outOfBand),
+	}
+	if len(fds) > 0 { // C must not find Go's memory in what it is passed
+		memory := C.malloc(C.size_t(len(fds)) * C.sizeof_int)
+		defer C.free(memory)
+		copy(unsafe.Slice((*int32)(memory), len(fds)), fds)
+		options.fds = (*C.int)(memory)
+	}
+	return MonitorExecuteWith(monitor, command, arguments, unsafe.Pointer(&options), timeout)
 }
 
 // WatchJobs is MonitorWatchJobs with the options one by one.

@@ -5,5 +5,5 @@
 
 package core
 
-// SameVersionAsLibvirtjob_0_1_0_db26a8ae is there for the libvirtjob of the same version.
-const SameVersionAsLibvirtjob_0_1_0_db26a8ae = true
+// SameVersionAsLibvirtjob_0_1_0_de626edd is there for the libvirtjob of the same version.
+const SameVersionAsLibvirtjob_0_1_0_de626edd = true
