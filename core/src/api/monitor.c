@@ -17,13 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A bj_monitor_closed() that waits. */
-struct monitor_closed {
-    bj_future future;
-    struct monitor_closed *next;
-    bj_monitor *monitor; /* a reference to its memory */
-};
-
 /* --------------------------------------------------------------------- memory */
 
 bj_monitor *monitor_ref_memory(bj_monitor *monitor)
@@ -164,16 +157,6 @@ static bool wants_row(void *user, const char *id)
 
 /* --------------------------------------------------------------------- ending */
 
-static void answer_closed(bj_monitor *monitor, int error, struct text *text)
-{
-    while (monitor->closed) {
-        struct monitor_closed *closed = monitor->closed;
-        monitor->closed = closed->next;
-        future_answer(&closed->future,
-                      &(struct future_result){.error = error, .text = text_ref(text)});
-    }
-}
-
 static void leave_ctx(bj_monitor *monitor)
 {
     monitor->in_ctx = false;
@@ -196,7 +179,7 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text, b
         tracker_over(&monitor->tracker, error, text_str(text));
     monitor->ending = NULL;
     monitor_end_watches(monitor, error, text);
-    answer_closed(monitor, error, text);
+    monitor_answer_closed(monitor, error, text);
 }
 
 /* Under the lock. */
@@ -626,63 +609,6 @@ bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
         return bj_monitor_unref(monitor);
     monitor->label = label_of(monitor);
     return monitor;
-}
-
-/* --------------------------------------------------------------------- closed */
-
-static void start_closed(bj_future *future)
-{
-    struct monitor_closed *closed = (struct monitor_closed *)future;
-    struct text *text;
-
-    int r = monitor_check_over(closed->monitor, &text);
-    if (r != BJ_OK) {
-        future_answer(future, &(struct future_result){.error = r, .text = text});
-        return;
-    }
-    closed->next = closed->monitor->closed;
-    closed->monitor->closed = closed;
-}
-
-static void leave_closed(bj_future *future)
-{
-    struct monitor_closed *closed = (struct monitor_closed *)future;
-    struct monitor_closed **link = &closed->monitor->closed;
-    while (*link != closed)
-        link = &(*link)->next;
-    *link = closed->next;
-}
-
-static void destroy_closed(bj_future *future)
-{
-    monitor_unref_memory(((struct monitor_closed *)future)->monitor);
-}
-
-bj_future *bj_monitor_closed(bj_monitor *monitor)
-{
-    static const struct future_ops ops = {
-        .start = start_closed,
-        .leave = leave_closed,
-        .destroy = destroy_closed,
-    };
-    if (!monitor)
-        return future_static(BJ_E_INVAL);
-    if (ctx_is_forked(monitor->ctx))
-        return future_static(BJ_E_FORKED);
-
-    struct text *text;
-    int r = monitor_check_over(monitor, &text);
-    if (r != BJ_OK) {
-        bj_future *over = future_failed(monitor->ctx, r, "%s", text_str(text));
-        text_unref(text);
-        return over;
-    }
-    struct monitor_closed *closed =
-        (struct monitor_closed *)future_new(monitor->ctx, sizeof *closed, &ops);
-    if (!closed)
-        return future_static(BJ_E_NOMEM);
-    closed->monitor = monitor_ref_memory(monitor);
-    return future_launch(&closed->future, BJ_TIMEOUT_NONE, -1);
 }
 
 /* ------------------------------------------------------------ what is known now */

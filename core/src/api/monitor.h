@@ -114,6 +114,9 @@ int monitor_check_over(bj_monitor *monitor, struct text **ret_text);
 int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
 int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 
+/* monitor_closed.c, the loop's thread: those who wait for its end. */
+void monitor_answer_closed(bj_monitor *monitor, int error, struct text *text);
+
 /* monitor_watch.c, the loop's thread. What becomes of the connection, to all its watches. */
 void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
                             struct text *text);

@@ -2207,6 +2207,9 @@ static int monitor_check_over(bj_monitor *monitor, struct text **ret_text);
 static int monitor_check_open(bj_monitor *monitor, struct text **ret_text);
 static int64_t monitor_reconnect_ms(bj_monitor *monitor); /* any thread */
 
+/* monitor_closed.c, the loop's thread: those who wait for its end. */
+static void monitor_answer_closed(bj_monitor *monitor, int error, struct text *text);
+
 /* monitor_watch.c, the loop's thread. What becomes of the connection, to all its watches. */
 static void monitor_notify_watches(const bj_monitor *monitor, bj_record_kind kind, int error,
                             struct text *text);
@@ -4728,13 +4731,6 @@ static struct driver *reconnect_done(bj_monitor *monitor);
 
 static void reconnect_free(struct reconnect *reconnect); /* gives up; takes NULL */
 
-/* A bj_monitor_closed() that waits. */
-struct monitor_closed {
-    bj_future future;
-    struct monitor_closed *next;
-    bj_monitor *monitor; /* a reference to its memory */
-};
-
 /* --------------------------------------------------------------------- memory */
 
 static bj_monitor *monitor_ref_memory(bj_monitor *monitor)
@@ -4875,16 +4871,6 @@ static bool wants_row(void *user, const char *id)
 
 /* --------------------------------------------------------------------- ending */
 
-static void answer_closed(bj_monitor *monitor, int error, struct text *text)
-{
-    while (monitor->closed) {
-        struct monitor_closed *closed = monitor->closed;
-        monitor->closed = closed->next;
-        future_answer(&closed->future,
-                      &(struct future_result){.error = error, .text = text_ref(text)});
-    }
-}
-
 static void leave_ctx(bj_monitor *monitor)
 {
     monitor->in_ctx = false;
@@ -4907,7 +4893,7 @@ static void answer_everyone(bj_monitor *monitor, int error, struct text *text, b
         tracker_over(&monitor->tracker, error, text_str(text));
     monitor->ending = NULL;
     monitor_end_watches(monitor, error, text);
-    answer_closed(monitor, error, text);
+    monitor_answer_closed(monitor, error, text);
 }
 
 /* Under the lock. */
@@ -5339,7 +5325,67 @@ static bj_monitor *monitor_new(bj_ctx *ctx, const char *uri, const char *name,
     return monitor;
 }
 
-/* --------------------------------------------------------------------- closed */
+/* ------------------------------------------------------------ what is known now */
+
+const char *bj_monitor_uri(bj_monitor *monitor)
+{
+    return monitor ? text_str(monitor->uri) : "";
+}
+
+const char *bj_monitor_name(bj_monitor *monitor)
+{
+    return monitor ? text_str(monitor->name ? monitor->name : monitor->uri) : "";
+}
+
+const char *bj_monitor_qemu_version(bj_monitor *monitor)
+{
+    if (!monitor || ctx_is_forked(monitor->ctx))
+        return "";
+    ctx_lock(monitor->ctx);
+    const char *version = text_str(monitor->version);
+    ctx_unlock(monitor->ctx);
+    return version;
+}
+
+int bj_monitor_has_command(bj_monitor *monitor, const char *command)
+{
+    if (!monitor || !command)
+        return BJ_E_INVAL;
+    if (ctx_is_forked(monitor->ctx))
+        return BJ_E_FORKED;
+
+    ctx_lock(monitor->ctx);
+    int r = monitor->over_error;
+    if (monitor->state == MONITOR_OPEN) /* then the driver and what it knows of commands stay */
+        r = monitor->driver->ops->has_command(monitor->driver, command) ? 1 : 0;
+    else if (monitor->state == MONITOR_AWAY)
+        r = BJ_E_DISCONNECTED;
+    ctx_unlock(monitor->ctx);
+    return r;
+}
+#undef LINGER_MS
+/* ---- core/src/api/monitor_closed.c ---- */
+
+/*
+ * Waiting for the end of a monitor: bj_monitor_closed().
+ */
+
+/* A bj_monitor_closed() that waits. */
+struct monitor_closed {
+    bj_future future;
+    struct monitor_closed *next;
+    bj_monitor *monitor; /* a reference to its memory */
+};
+
+static void monitor_answer_closed(bj_monitor *monitor, int error, struct text *text)
+{
+    while (monitor->closed) {
+        struct monitor_closed *closed = monitor->closed;
+        monitor->closed = closed->next;
+        future_answer(&closed->future,
+                      &(struct future_result){.error = error, .text = text_ref(text)});
+    }
+}
 
 static void start_closed(bj_future *future)
 {
@@ -5395,46 +5441,6 @@ bj_future *bj_monitor_closed(bj_monitor *monitor)
     closed->monitor = monitor_ref_memory(monitor);
     return future_launch(&closed->future, BJ_TIMEOUT_NONE, -1);
 }
-
-/* ------------------------------------------------------------ what is known now */
-
-const char *bj_monitor_uri(bj_monitor *monitor)
-{
-    return monitor ? text_str(monitor->uri) : "";
-}
-
-const char *bj_monitor_name(bj_monitor *monitor)
-{
-    return monitor ? text_str(monitor->name ? monitor->name : monitor->uri) : "";
-}
-
-const char *bj_monitor_qemu_version(bj_monitor *monitor)
-{
-    if (!monitor || ctx_is_forked(monitor->ctx))
-        return "";
-    ctx_lock(monitor->ctx);
-    const char *version = text_str(monitor->version);
-    ctx_unlock(monitor->ctx);
-    return version;
-}
-
-int bj_monitor_has_command(bj_monitor *monitor, const char *command)
-{
-    if (!monitor || !command)
-        return BJ_E_INVAL;
-    if (ctx_is_forked(monitor->ctx))
-        return BJ_E_FORKED;
-
-    ctx_lock(monitor->ctx);
-    int r = monitor->over_error;
-    if (monitor->state == MONITOR_OPEN) /* then the driver and what it knows of commands stay */
-        r = monitor->driver->ops->has_command(monitor->driver, command) ? 1 : 0;
-    else if (monitor->state == MONITOR_AWAY)
-        r = BJ_E_DISCONNECTED;
-    ctx_unlock(monitor->ctx);
-    return r;
-}
-#undef LINGER_MS
 /* ---- core/src/api/monitor_watch.c ---- */
 
 /*
