@@ -26,6 +26,7 @@ const char *kind_name(bj_record_kind kind)
         [BJ_RECORD_CLOSED] = "CLOSED",
         [BJ_RECORD_APPEARED] = "APPEARED",
         [BJ_RECORD_RELEASED] = "RELEASED",
+        [BJ_RECORD_MEMO] = "MEMO",
     };
     assert_true((size_t)kind < sizeof(names) / sizeof(names[0]));
     return names[kind];

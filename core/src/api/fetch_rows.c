@@ -33,6 +33,8 @@ static void feed_row(bj_monitor *monitor, const struct job_row *source)
                 .io_error = source->has_io_error,
                 .error = *info->error ? info->error : NULL,
                 .cancelled = source->was_cancelled,
+                .current = info->current,
+                .total = info->total,
             },
         .source = source,
     };

@@ -3,6 +3,7 @@
  * A bj_job: its memory, the facts it is fed, and what is known of it now; see job.h.
  */
 #include "api/job.h"
+#include "api/memo.h"
 #include "api/monitor.h"
 #include "api/wiring.h"
 #include "driver/job_list.h"
@@ -84,6 +85,16 @@ void job_hear(bj_job *job, const struct fact *fact)
     job_notify_listeners(job);
 }
 
+void job_note_progress(bj_job *job, const bj_job_info *info)
+{
+    ctx_lock(ctx_of(job));
+    job->last_progress.current = info->current;
+    job->last_progress.total = info->total;
+    job->last_progress.speed = info->speed;
+    ctx_unlock(ctx_of(job));
+    memo_note_progress(job);
+}
+
 void job_see(bj_job *job, const struct job_row *row)
 {
     const bj_job_info *info = &row->info;
@@ -91,9 +102,7 @@ void job_see(bj_job *job, const struct job_row *row)
 
     job_learn_type(job, info->type);
     job_learn_disks(job, row->disks);
-    job->last_progress.current = info->current;
-    job->last_progress.total = info->total;
-    job->last_progress.speed = info->speed;
+    job_note_progress(job, info);
     if (*info->status && !info->auto_dismiss && !traits->ours && !traits->undecided)
         machine_learn(&job->run.machine)->kept = true;
     job_notify_listeners(job);
@@ -203,9 +212,10 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
         .no_such_job_class = can->no_such_job_class,
     };
     set_type_traits(&traits, type);
+    memo_begin(job, monitor->ctx);
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
-    job->free_snapshot = monitor->driver->ops->free_snapshot;
+    job->ops = monitor->driver->ops;
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
@@ -243,7 +253,8 @@ bj_job *bj_job_unref(bj_job *job)
     if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
     machine_clear(&job->run.machine);
-    job->free_snapshot(job->snapshot);
+    job->ops->free_snapshot(job->snapshot);
+    text_unref(job->remembered);
     job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);

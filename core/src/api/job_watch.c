@@ -56,6 +56,8 @@ void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                    .outcome = ended ? machine_outcome(machine) : BJ_OUTCOME_NONE,
                    .timestamp_us = job_event_us(job),
                    .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
+                   .resumed = kind == BJ_RECORD_APPEARED && job->run.is_resumed,
+                   .inferred = (kind == BJ_RECORD_APPEARED || ended) && job->run.is_inferred,
                },
                refs);
 }

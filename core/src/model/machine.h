@@ -283,6 +283,17 @@ void machine_disconnected(struct machine *m);
 void machine_reconnected_listed(struct machine *m, const struct row *row);
 void machine_reconnected_absent(struct machine *m);
 
+/* What is to be remembered of it (enum memory_fact, without MEMORY_UNIQUE). */
+unsigned machine_memory(const struct machine *m);
+/* It begins with what is remembered of it, as after machine_disconnected(); then as there, or it
+ * ended unseen. */
+struct memory;
+void machine_recall(struct machine *m, const struct memory *memory);
+void machine_pivoted_unseen(struct machine *m);
+void machine_cancelled_unseen(struct machine *m);
+/* It turns out to be the run of that memory. */
+void machine_adopt(struct machine *m, const struct memory *memory);
+
 /* Until it is known whose it is, it is neither dismissed nor let go of before QEMU does. */
 void machine_decide_owner(struct machine *m, bool ours);
 
