@@ -2,6 +2,7 @@
 #include "api/memo_text.h"
 #include "base/json_text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,16 +132,16 @@ int memo_read(const char *text, struct memo *ret, const char **ret_why)
     const char *json = text + HEAD_LENGTH;
     bool no_memory = false;
     json_t *object = json_text_load(json, strlen(json), JSON_REJECT_DUPLICATES, &no_memory);
-    if (no_memory) {
-        *ret_why = "out of memory";
+    errno = 0; /* nothing else tells no memory from no sense */
+    if (object && read_object(object, ret))
+        return BJ_OK;
+    json_decref(object);
+    if (no_memory || errno == ENOMEM) {
+        *ret_why = "it can't be read for lack of memory";
         return BJ_E_NOMEM;
     }
-    if (!object || !read_object(object, ret)) {
-        json_decref(object);
-        *ret_why = "its checksum is right, and it makes no sense: it was not made by this library";
-        return BJ_E_INVAL;
-    }
-    return BJ_OK;
+    *ret_why = "its checksum is right, but it makes no sense: this library has not made it";
+    return BJ_E_INVAL;
 }
 
 void memo_clear(struct memo *memo)
