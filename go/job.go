@@ -101,7 +101,8 @@ func (j *Job) Type() string {
 
 // Memo returns what a program keeps of the job to find it again in its next life, by WatchJobsOptions.Remembered: a line
 // of at most 8,191 printable ASCII characters. It changes while the job goes on: keep the latest (JobMemo), from the start
-// on until JobReleased. It is "" once QEMU has let go of the job.
+// on until QEMU has let go of the job: JobReleased, and the memo is "". A job whose connection has ended, or was closed,
+// keeps its memo.
 func (j *Job) Memo() string {
 	defer runtime.KeepAlive(j)
 	return core.JobMemo(j.use())

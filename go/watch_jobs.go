@@ -46,7 +46,7 @@ type JobChange struct {
 	Err      error   // of JobEnded: what Wait returns; of JobsDisconnected: why
 	Reason   string  // why it stalled, failed or was lost, or the connection has ended; of a Completed job: that it is unknown whether the disk was switched, where it is
 	Progress         // of JobProgress: Current and Total
-	Memo     string  // of JobMemo: to be kept until JobReleased; of JobAppeared: what was remembered, "" of other jobs
+	Memo     string  // of JobMemo: to be kept, see Job.Memo; of JobAppeared: what was remembered, "" of other jobs
 	Resumed  bool    // of JobAppeared: a remembered job that goes on
 	Inferred bool    // of JobAppeared with Resumed, of JobEnded: no event proves it, but all that is known speaks for it
 

@@ -240,7 +240,8 @@ class JobBase:
         `Monitor.watch_jobs(remembered=...)`: a line of at most 8,191 printable ASCII characters.
 
         It changes while the job goes on: keep the latest (`ChangeKind.MEMO`), from the start on
-        until RELEASED. "" once QEMU has let go of the job.
+        until QEMU has let go of the job: RELEASED, and the memo is "". A job whose connection has
+        ended, or was closed, keeps its memo.
         """
         length, memo = _core.job_memo(self._handle)
         check(length)

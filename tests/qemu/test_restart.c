@@ -427,6 +427,51 @@ static void c13_whoever_takes_over_has_seen_another_begin(void **state)
     expect(w, bj_job_abort(now, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
 }
 
+/* As a program that ends in peace does it. */
+static void c13_a_monitor_that_was_closed(void **state)
+{
+    world *w = *state;
+    char memo[BJ_MEMO_SIZE];
+    add_used_disk(w);
+    bj_watch *first = watch_jobs(w, 0);
+    bj_job *job = mirror(w, "disk", "copy", HALTED_EARLY);
+    bj_monitor_close(w->monitor);
+    expect(w, bj_monitor_closed(w->monitor), BJ_E_CLOSED);
+    assert_string_equal(news(w, first, BJ_RECORD_CLOSED), "APPEARED ENDED RELEASED CLOSED");
+    assert_int_equal(bj_job_outcome(job), BJ_OUTCOME_LOST);
+    assert_true(bj_job_memo(job, memo, sizeof memo) > 0);
+
+    connect_again(w);
+    bj_watch *watch = remember(w, memo);
+    bj_job *again = expect_appeared(w, watch, memo, true);
+    expect(w, bj_job_abort(again, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
+    assert_string_equal(news(w, watch, BJ_RECORD_RELEASED), "ENDED RELEASED");
+    assert_int_equal(bj_job_memo(again, memo, sizeof memo), 0);
+}
+
+static void c13_a_connection_that_is_being_made_again(void **state)
+{
+    world *w = *state;
+    add_used_disk(w);
+    struct life *life = begin_life(w, "blockdev-mirror", mirror_of_disk);
+    const char *memo = await_memo(w, life, "job0", MEMORY_READY, true);
+    kill_life(life);
+    connect_again(w);
+    assert_int_equal(bj_monitor_set_reconnect(w->monitor, BJ_TIMEOUT_NONE), BJ_OK);
+    bj_watch *events = watch_monitor(w);
+    cut_connection(path_of(w, "first.qmp"));
+    assert_string_equal(news(w, events, BJ_RECORD_DISCONNECTED), "DISCONNECTED");
+
+    bj_watch *watch = remember(w, memo);
+    const bj_record *record = next_record(watch);
+    while (record->kind == BJ_RECORD_DISCONNECTED || record->kind == BJ_RECORD_RECONNECTED)
+        record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_APPEARED);
+    assert_string_equal(record->text, memo);
+    assert_true(record->resumed);
+    expect(w, bj_job_abort(record->job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
+}
+
 static void c13_bad_memos(void **state)
 {
     world *w = *state;
@@ -456,6 +501,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(c13_a_backup_of_theirs_that_is_gone),
         TEST(c13_a_job_that_was_attached_before),
+        TEST(c13_a_connection_that_is_being_made_again),
+        TEST(c13_a_monitor_that_was_closed),
         TEST(c13_another_qemu),
         TEST(c13_another_run_of_its_id),
         TEST(c13_bad_memos),

@@ -476,7 +476,8 @@ const char *bj_job_text(bj_job *job);
  * memo is a line of at most BJ_MEMO_SIZE - 1 printable characters (ASCII), and opaque. It says
  * which QEMU and which run of the job it is about, how far that was, which verbs were accepted,
  * whether the library dismisses it, and who used its disk. It changes with these: keep the latest,
- * from the job's start on (BJ_RECORD_MEMO) until BJ_RECORD_RELEASED, also beyond its end.
+ * from the job's start on (BJ_RECORD_MEMO) until QEMU has let go of it: BJ_RECORD_RELEASED, and it
+ * has no memo any more. A job whose connection has ended, or was closed, keeps its memo.
  *
  * Written to `buffer`, with a NUL: the text is the caller's, so no other thread can take it away.
  * Returns its length without the NUL. If that is `size` or more, "" was written, as half a memo is
@@ -725,10 +726,9 @@ typedef struct bj_watch_jobs_options {
  *                    job that QEMU lists no more is PIVOTED if the graph shows that its disk was
  *                    switched, and CANCELLED if it was aborting after our cancel. It is LOST else:
  *                    nothing is called a success that is not proved.
- *   LOST             QEMU has ended or the host was booted; or the id is another run's by now, which
- *                    is a job of its own. A job of that id is another run if its type differs, if
- *                    it has done less, if its size can't be that run's, or if it is no longer
- *                    ready, or back at work.
+ *   LOST             QEMU has ended or the host was booted; or the id is another run's by now,
+ * which is a job of its own. A job of that id is another run if its type differs, if it has done
+ * less, if its size can't be that run's, or if it is no longer ready, or back at work.
  *
  * QEMU is the same if its process and its start are (SO_PEERCRED), so not where QEMU was passed its
  * socket by a process that outlives it and gives another QEMU a socket of another name. Where that

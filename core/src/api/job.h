@@ -23,7 +23,7 @@ struct memo_state {
     int64_t since_us;   /* when it became known; with `number` it tells runs of an id apart */
     uint64_t number;    /* random */
     int64_t changed_us; /* more in each memo of the run */
-    bool is_over;       /* it is released: there is nothing to remember */
+    bool is_over;       /* in QEMU: there is nothing to remember */
     int64_t told;       /* the current of the last BJ_RECORD_MEMO */
 };
 

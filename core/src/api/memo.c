@@ -54,10 +54,27 @@ void memo_note_progress(bj_job *job)
         change(job, job->memo.facts);
 }
 
+/* Where only the connection is over the job may go on, or wait for its dismissal. */
+static bool is_over_in_qemu(const bj_job *job)
+{
+    const struct machine *machine = &job->run.machine;
+    bool is_lost = machine_outcome(machine) == BJ_OUTCOME_LOST;
+    bool is_ours = machine_traits(machine)->ours;
+    enum link link = job->monitor->tracker.link;
+
+    if (link == LINK_UP && machine_is(machine, IS_RELEASED))
+        return true;
+    if (link == LINK_CLOSING && machine_is(machine, IS_RELEASED))
+        return !is_lost;
+    return is_lost ? link == LINK_UP : !is_ours;
+}
+
 void memo_end(bj_job *job)
 {
+    bool is_over = is_over_in_qemu(job);
+
     ctx_lock(ctx_of(job));
-    job->memo.is_over = true;
+    job->memo.is_over |= is_over;
     ctx_unlock(ctx_of(job));
 }
 

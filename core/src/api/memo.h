@@ -7,7 +7,8 @@
 
 #include "api/job.h"
 
-/* The loop's thread: of a new job; of the tracker's port; of a list; once QEMU has let go of it. */
+/* The loop's thread: of a new job; of the tracker's port; of a list; it has ended, or is released.
+ */
 void memo_begin(bj_job *job, bj_ctx *ctx);
 void memo_note(bj_job *job, unsigned facts);
 void memo_note_progress(bj_job *job);

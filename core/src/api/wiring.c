@@ -361,6 +361,7 @@ static void port_report(struct run *run, enum report news, const char *text)
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
+        memo_end(job);
         if (machine_is(&run->machine, END_ASSUMED))
             make_up_end(job);
         job_end_watches(job);

@@ -57,7 +57,7 @@ struct bj_ctx {
     struct ctx_member *members;
     struct command_set *command_sets; /* shared by the monitors of like QEMUs */
     uint64_t job_id_prefix;           /* random */
-    uint64_t runs; /* of jobs that it has followed */
+    uint64_t runs;                    /* of jobs that it has followed */
     uint64_t job_ids;
     uint64_t connections;
     char read_buffer[READ_BUFFER];

@@ -45,7 +45,8 @@ bool tracker_recall_found(struct run *run, const struct memory *memory, const ch
 
     if (run->is_recalled || verdict == RUN_IS_LOST)
         return false;
-    run->is_recalled = run->is_resumed = true;
+    run->is_recalled = true;
+    run->is_resumed = !machine_is_over(&run->machine);
     run->is_inferred = verdict == RUN_FITS;
     run->is_unique = memory->facts & MEMORY_UNIQUE;
     machine_adopt(&run->machine, memory);
