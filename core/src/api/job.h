@@ -20,8 +20,8 @@ struct job_wait;
 /* What a memo has of a job that nothing else keeps. */
 struct memo_state {
     unsigned facts;     /* enum memory_fact */
-    int64_t since_us;   /* when it became known; with `number` it tells runs of an id apart */
-    uint64_t number;    /* random */
+    int64_t since_us;   /* when it became known; by QEMU's clock, if an event came then */
+    uint64_t number;    /* random: it tells runs of an id apart */
     int64_t changed_us; /* more in each memo of the run */
     bool is_over;       /* in QEMU: there is nothing to remember */
     int64_t told;       /* the current of the last BJ_RECORD_MEMO */

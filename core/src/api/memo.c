@@ -23,6 +23,15 @@ void memo_begin(bj_job *job, bj_ctx *ctx)
     job->last_progress.current = job->last_progress.total = -1;
 }
 
+void memo_note_beginning(bj_job *job, int64_t event_us)
+{
+    if (event_us <= 0 || event_us >= job->memo.since_us)
+        return;
+    ctx_lock(ctx_of(job));
+    job->memo.since_us = event_us;
+    ctx_unlock(ctx_of(job));
+}
+
 /* The clock may be set back. */
 static int64_t later_than(int64_t before_us)
 {

@@ -10,6 +10,7 @@
 /* The loop's thread: of a new job; of the tracker's port; of a list; it has ended, or is released.
  */
 void memo_begin(bj_job *job, bj_ctx *ctx);
+void memo_note_beginning(bj_job *job, int64_t event_us); /* it is no younger than the event */
 void memo_note(bj_job *job, unsigned facts);
 void memo_note_progress(bj_job *job);
 void memo_end(bj_job *job);

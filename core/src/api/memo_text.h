@@ -13,10 +13,10 @@
 /* All strings are the caller's, or lie in `root`. */
 struct memo {
     const char *id, *type; /* the type: "" if not known */
-    int64_t since_us;      /* these two tell runs of one id apart */
-    uint64_t number;
-    int64_t changed_us; /* when it was so; more in each memo of the run */
-    unsigned facts;     /* enum memory_fact */
+    int64_t since_us;      /* when the run became known */
+    uint64_t number;       /* tells runs of one id apart */
+    int64_t changed_us;    /* when it was so; more in each memo of the run */
+    unsigned facts;        /* enum memory_fact */
     int64_t current, total;
     struct identity peer;
     int64_t start_us;              /* when its start was sent; 0: not by us */

@@ -27,8 +27,7 @@ static int compare(const void *a, const void *b)
 
 static bool is_same_run(const struct memo *one, const struct memo *other)
 {
-    return strcmp(one->id, other->id) == 0 && one->since_us == other->since_us &&
-           one->number == other->number;
+    return strcmp(one->id, other->id) == 0 && one->number == other->number;
 }
 
 static void clear(struct recalled *recalled)
@@ -169,10 +168,8 @@ static bool is_followed(bj_job *job, struct recalled *recalled, struct memory *m
     struct row now = row_of(job);
     bool is_before = recalled->memo.changed_us < job->memo.since_us;
     bool began_unseen = job->run.is_listed;
-    bool is_known =
-        job->memo.since_us == recalled->memo.since_us && job->memo.number == recalled->memo.number;
 
-    if (is_known)
+    if (job->memo.number == recalled->memo.number)
         return true;
     memory->known = !is_before     ? KNOWN_SINCE_EARLIER
                     : began_unseen ? KNOWN_NONE

@@ -288,7 +288,7 @@ static void pursue_snapshot(struct run *run)
 
 void run_compared(struct run *run, enum disk_switch result)
 {
-    if (run->memory)
+    if (run->memory && !machine_has_end(&run->machine))
         run_recall_by_graph(run, result);
     else
         machine_compared(&run->machine, result);
@@ -369,6 +369,12 @@ static bool is_done_with(const struct run *run)
            !run->tracker->all_asked && !machine_is_awaited(&run->machine);
 }
 
+/* Its end was heard, or no list will show it. */
+static bool is_found_out(const struct run *run)
+{
+    return machine_is_over(&run->machine) || !machine_is(&run->machine, IS_AWAY);
+}
+
 static void after_work(struct run *run)
 {
     if (run->is_superseded)
@@ -376,13 +382,13 @@ static void after_work(struct run *run)
     if (run->is_mute)
         machine_drop_verbs(&run->machine);
     run->is_mute = false;
+    if (run->memory && is_found_out(run))
+        run_recall_by_end(run);
     remember(run);
     pursue_snapshot(run);
     pursue_comparison(run);
     if (run->tracker->link == LINK_CLOSING && run->wants_row)
         forgo_row(run);
-    if (run->memory && machine_is_over(&run->machine))
-        run_recall_by_end(run);
     run_announce(run);
     if (run->tracked && is_done_with(run))
         untrack(run);
