@@ -85,7 +85,7 @@ struct run {
     bool is_resumed;             /* and goes on */
     bool is_inferred;            /* which no event proves, or how it ended */
     const struct memory *memory; /* until it is known what became of it; its owner's */
-    unsigned remembered;         /* what port->remember was called with last */
+    unsigned remembered;         /* machine_memory_key() when port->remember was called last */
 };
 
 /* A command that starts a job, on its way. The caller's, as are its id and the spare. */

@@ -32,11 +32,16 @@ static unsigned memory_of(const struct run *run)
     return machine_memory(&run->machine) | (run->is_unique ? MEMORY_UNIQUE : 0);
 }
 
+static unsigned memory_key(const struct run *run)
+{
+    return machine_memory_key(&run->machine) | (unsigned)run->is_unique << 10;
+}
+
 /* After its end it stays as it was. */
 static bool has_news_to_remember(const struct run *run)
 {
-    return !machine_has_end(&run->machine) && !machine_is_over(&run->machine) &&
-           run->remembered != memory_of(run);
+    return run->remembered != memory_key(run) && !machine_has_end(&run->machine) &&
+           !machine_is_over(&run->machine);
 }
 
 /* Most of what happens leads to nothing more. */
@@ -317,8 +322,8 @@ static void remember(struct run *run)
 {
     if (!has_news_to_remember(run))
         return;
-    run->remembered = memory_of(run);
-    run->tracker->port->remember(run, run->remembered);
+    run->remembered = memory_key(run);
+    run->tracker->port->remember(run, memory_of(run));
 }
 
 /* The list, or that of the next connection, tells what no event has. */
