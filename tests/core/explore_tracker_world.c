@@ -342,7 +342,7 @@ static void port_announce(struct run *run)
 /* What a program remembers decides nothing. */
 static void port_remember(struct run *run, unsigned facts)
 {
-    must(world_of(run->tracker), !machine_is_over(&run->machine) && !(facts & ~MEMORY_ALL),
+    must(world_of(run->tracker), !machine_is_over(&run->machine) && facts <= MEMORY_ALL,
          "what is remembered is of a run that goes on");
 }
 

@@ -80,7 +80,8 @@ void job_hear(bj_job *job, const struct fact *fact)
     job->monitor->event_us = fact->timestamp_us;
     job->monitor->seen_us = clock_realtime_us();
     job_learn_type(job, fact->type);
-    memo_note_beginning(job, fact->timestamp_us);
+    if (fact->timestamp_us < job->memo.since_us)
+        memo_note_beginning(job, fact->timestamp_us);
     if (fact->kind == FACT_COMPLETED)
         note_end_event(job);
     job_notify_listeners(job);

@@ -25,8 +25,8 @@ void memo_begin(bj_job *job, bj_ctx *ctx)
 
 void memo_note_beginning(bj_job *job, int64_t event_us)
 {
-    if (event_us <= 0 || event_us >= job->memo.since_us)
-        return;
+    if (event_us <= 0)
+        return; /* QEMU gave no time */
     ctx_lock(ctx_of(job));
     job->memo.since_us = event_us;
     ctx_unlock(ctx_of(job));
