@@ -27,6 +27,8 @@ VERSION_MINOR: Final[int]
 VERSION_PATCH: Final[int]
 VERSION_NUMBER: Final[int]
 
+MEMO_SIZE: Final[int]
+
 TIMEOUT_NONE: Final[int]
 TIMEOUT_DEFAULT: Final[int]
 

@@ -625,9 +625,8 @@ int bj_watch_next(bj_watch *watch, int64_t timeout_ms, const bj_record **ret_rec
 /* Under the lock: takes out all that was not read. */
 static struct watch_entry *take_all(bj_watch *watch)
 {
-    struct watch_entry *entries = watch->ring.first;
-
     *watch->ring.last = watch->kept.first;
+    struct watch_entry *entries = watch->ring.first;
     line_clear(&watch->ring);
     line_clear(&watch->kept);
     watch->read = watch->pushed;
