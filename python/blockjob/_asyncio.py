@@ -636,7 +636,8 @@ class Monitor(MonitorBase):
         goes on (`resumed`), as if the program had not been away; or ENDED says how it ended, LOST
         where nothing proves it: because QEMU has ended, the id is another run's by now, or the job
         left no trace. With `memos` each job's memo comes as well, after APPEARED and when it has
-        changed: as MEMO, to be kept (see `Job.memo`). A bad memo is `InvalidArgument`, and names it.
+        changed: as MEMO, to be kept (see `Job.memo`). A bad memo is `InvalidArgument`, which names
+        it.
 
         QEMU reports a new job since 3.0. An older one, and libvirt, are asked for their list every
         `Limit.POLL` while such a stream is open: a job that begins and ends in between appears with
