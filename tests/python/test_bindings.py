@@ -47,8 +47,10 @@ def test_null_handles(function: ast.FunctionDef) -> None:
     arguments: list[Any] = []
     for argument in function.args.args:
         kind = ast.unparse(argument.annotation) if argument.annotation else ""
-        options = (0, [], False) if kind.startswith("tuple") else None
-        arguments.append(options or (None if "None" in kind else "" if "str" in kind else 0))
+        if kind.startswith("tuple"):
+            arguments.append((0, [], False))
+            continue
+        arguments.append(None if "None" in kind else "" if "str" in kind else 0)
     answer = getattr(_core, function.name)(*arguments)
     if isinstance(answer, _core.bj_future):
         assert _core.future_is_done(answer)
