@@ -730,11 +730,12 @@ typedef struct bj_watch_jobs_options {
  * which is a job of its own. A job of that id is another run if its type differs, if it has done
  * less, if its size can't be that run's, or if it is no longer ready, or back at work.
  *
- * QEMU is the same if its process and its start are (SO_PEERCRED), so not where QEMU was passed its
- * socket by a process that outlives it and gives another QEMU a socket of another name. Where that
- * can't be known (TCP, "fd:", another pid namespace, libvirt) a job goes on only if its type, its
- * size and its progress are known and fit, or if the library made up its id. `inferred` says that
- * no event, and no identity, proves it.
+ * QEMU counts as the same if the process that called listen() on its socket is (by its number and
+ * when it began: SO_PEERCRED), its version is, and the socket was not made anew. So where another
+ * process makes the socket, outlives QEMU and passes the same socket to the next QEMU, the two can't
+ * be told apart. Where the process is unknown (TCP, "fd:", another pid namespace, libvirt) a job
+ * goes on only if its type, its size and its progress are known and fit, or if the library made up
+ * its id; one that is gone is LOST. `inferred` says that no event, and no identity, proves it.
  *
  * Of several memos of a run the latest counts. A memo of a run that the monitor follows already
  * means that run; one of which nothing was reported when CLOSED came is as good as before, and so
