@@ -732,10 +732,10 @@ typedef struct bj_watch_jobs_options {
  *
  * QEMU counts as the same if the process that called listen() on its socket is (by its number and
  * when it began: SO_PEERCRED), its version is, and the socket was not made anew. So where another
- * process makes the socket, outlives QEMU and passes the same socket to the next QEMU, the two can't
- * be told apart. Where the process is unknown (TCP, "fd:", another pid namespace, libvirt) a job
- * goes on only if its type, its size and its progress are known and fit, or if the library made up
- * its id; one that is gone is LOST. `inferred` says that no event, and no identity, proves it.
+ * process makes the socket, outlives QEMU and passes the same socket to the next QEMU, the two
+ * can't be told apart. Where the process is unknown (TCP, "fd:", another pid namespace, libvirt) a
+ * job goes on only if its type, its size and its progress are known and fit, or if the library made
+ * up its id; one that is gone is LOST. `inferred` says that no event, and no identity, proves it.
  *
  * Of several memos of a run the latest counts. A memo of a run that the monitor follows already
  * means that run; one of which nothing was reported when CLOSED came is as good as before, and so
