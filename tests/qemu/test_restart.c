@@ -472,6 +472,38 @@ static void c13_a_connection_that_is_being_made_again(void **state)
     expect(w, bj_job_abort(record->job, BJ_ABORT_FORCE, BJ_TIMEOUT_NONE), BJ_OK);
 }
 
+static const char *made_up_memo(world *w, const char *id)
+{
+    char memo[BJ_MEMO_SIZE];
+    const struct memo gone = {
+        .id = id,
+        .type = "mirror",
+        .since_us = 1,
+        .changed_us = 1,
+        .peer = {"", "", "", ""},
+    };
+    assert_true(memo_write(&gone, memo) > 0);
+    return text_of(w, "%s", memo);
+}
+
+static void c13_more_memos_than_jobs_can_be_followed(void **state)
+{
+    world *w = *state;
+    const char *const memos[] = {made_up_memo(w, "a"), made_up_memo(w, "b"), made_up_memo(w, "c")};
+    assert_int_equal(bj_ctx_set_limit(w->ctx, BJ_LIMIT_JOBS, 1), BJ_OK);
+    bj_monitor *monitor = connect_to(w, path_of(w, "second.qmp"));
+
+    bj_watch *watch = remember_on(w, monitor, memos, 3);
+    const bj_record *record;
+    uint64_t lost = 0;
+    while ((record = next_record(watch))->kind == BJ_RECORD_LAGGED)
+        lost += record->lost; /* the reader may come between two of them */
+    assert_int_equal(lost, 2);
+    assert_int_equal(record->kind, BJ_RECORD_APPEARED);
+    assert_string_equal(record->text, memos[0]);
+    expect_ended(watch, BJ_OUTCOME_LOST, false, "can't be known");
+}
+
 static void c13_bad_memos(void **state)
 {
     world *w = *state;
@@ -508,6 +540,7 @@ int main(void)
         TEST(c13_bad_memos),
         TEST(c13_it_was_ready_and_still_is),
         TEST(c13_memos_of_one_process),
+        TEST(c13_more_memos_than_jobs_can_be_followed),
         TEST(c13_our_mirror_goes_on),
         TEST(c13_ours_that_another_client_completed),
         TEST(c13_ours_that_failed),

@@ -726,9 +726,9 @@ typedef struct bj_watch_jobs_options {
  *                    job that QEMU lists no more is PIVOTED if the graph shows that its disk was
  *                    switched, and CANCELLED if it was aborting after our cancel. It is LOST else:
  *                    nothing is called a success that is not proved.
- *   LOST             QEMU has ended or the host was booted; or the id is another run's by now,
- * which is a job of its own. A job of that id is another run if its type differs, if it has done
- * less, if its size can't be that run's, or if it is no longer ready, or back at work.
+ *   It is LOST       QEMU has ended or the host was booted; or the id is another run's by now: a
+ *                    job of its own. That it is if its type differs, if it has done less, if its
+ *                    size can't be that run's, or if it is not ready any more, or back at work.
  *
  * QEMU counts as the same if the process that called listen() on its socket is (by its number and
  * when it began: SO_PEERCRED), its version is, and the socket was not made anew. So where another
