@@ -108,6 +108,15 @@ func (j *Job) Type() string {
 	return core.String(core.JobType(j.use()))
 }
 
+// Memo returns what a program keeps of the job to find it again in its next life, by WatchJobsOptions.Remembered: a line
+// of at most 8,191 printable ASCII characters. It changes while the job goes on: keep the latest (JobMemo), from the start
+// on until QEMU has let go of the job: JobReleased, and the memo is "". A job whose connection has ended, or was closed,
+// keeps its memo.
+func (j *Job) Memo() string {
+	defer runtime.KeepAlive(j)
+	return core.JobMemo(j.use())
+}
+
 // Disks returns the disks of a libvirt domain that the job works on, by their targets: one, or those of a
 // backup, which is one job. Of a job in QEMU there are none.
 func (j *Job) Disks() []string {

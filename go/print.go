@@ -59,6 +59,8 @@ func (k JobChangeKind) String() string {
 		return "ENDED"
 	case JobReleased:
 		return "RELEASED"
+	case JobMemo:
+		return "MEMO"
 	case JobsDisconnected:
 		return "DISCONNECTED"
 	case JobsReconnected:

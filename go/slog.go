@@ -122,8 +122,8 @@ func (u Update) LogValue() slog.Value {
 	return group(all...)
 }
 
-// LogValue returns kind, the job's id (job) and type, what goes with the kind (started, current and total, outcome,
-// reason), event_time, dropped and dropped_ends.
+// LogValue returns kind, the job's id (job) and type, what goes with the kind (started, resumed, current and total, outcome,
+// inferred, reason), event_time, dropped and dropped_ends.
 func (c JobChange) LogValue() slog.Value {
 	all := []slog.Attr{
 		slog.Any("kind", c.Kind),
@@ -137,10 +137,16 @@ func (c JobChange) LogValue() slog.Value {
 	switch c.Kind {
 	case JobAppeared:
 		all = append(all, slog.Bool("started", c.Started))
+		if c.Resumed {
+			all = append(all, slog.Bool("resumed", true))
+		}
 	case JobProgress:
 		all = append(all, slog.Int64("current", c.Current), slog.Int64("total", c.Total))
 	case JobEnded:
 		all = append(all, slog.Any("outcome", c.Outcome))
+	}
+	if c.Inferred {
+		all = append(all, slog.Bool("inferred", true))
 	}
 	return group(all...)
 }

@@ -26,6 +26,8 @@ type notice struct {
 	name, text     string
 	job            core.Job // a reference, of all jobs; else nil
 	started        bool
+	resumed        bool
+	inferred       bool
 	dropped        uint64 // records lost just before this one; set when it is taken
 	droppedEnds    uint64 // how many of them were ends
 }
@@ -117,6 +119,9 @@ func copyOf(record core.Record) *notice {
 		name:    record.Name(),
 		text:    record.Text(),
 		started: record.Started(),
+
+		resumed:  record.Resumed(),
+		inferred: record.Inferred(),
 	}
 	if job := record.Job(); job != nil {
 		n.job = core.JobRef(job)

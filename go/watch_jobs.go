@@ -5,6 +5,8 @@ package blockjob
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/libblockjob/libblockjob/go/internal/core"
@@ -12,7 +14,9 @@ import (
 
 // WatchJobsOptions say how to watch all jobs; the zero value will do.
 type WatchJobsOptions struct {
-	Progress time.Duration // how often progress is asked for, of all jobs together; 0: never
+	Progress   time.Duration // how often progress is asked for, of all jobs together; 0: never
+	Remembered []string      // memos of jobs (Job.Memo) that an earlier life of the program has kept
+	Memos      bool          // each job's memo comes as well, when the job appears and when it changes: JobMemo
 }
 
 // A JobChangeKind is what a [JobChange] reports.
@@ -29,6 +33,7 @@ const (
 	JobReleased      JobChangeKind = core.RecordReleased     // the last of each run: QEMU has let go of it, and its id may be used again; or the connection is over for good
 	JobsDisconnected JobChangeKind = core.RecordDisconnected // of a monitor that reconnects: the connection has ended, for the reason in Err; it is being made again
 	JobsReconnected  JobChangeKind = core.RecordReconnected  // the connection is back, and what became of the jobs has been reported
+	JobMemo          JobChangeKind = core.RecordMemo         // Memo has changed; only with WatchJobsOptions.Memos
 )
 
 // A JobChange is one thing that happened to one job of a monitor, or to its connection.
@@ -41,6 +46,9 @@ type JobChange struct {
 	Err      error   // of JobEnded: what Wait returns; of JobsDisconnected: why
 	Reason   string  // why it stalled, failed or was lost, or the connection has ended; of a Completed job: that it is unknown whether the disk was switched, where it is
 	Progress         // of JobProgress: Current and Total
+	Memo     string  // of JobMemo: to be kept, see Job.Memo; of JobAppeared: what was remembered, "" of other jobs
+	Resumed  bool    // of JobAppeared: a remembered job that goes on
+	Inferred bool    // of JobAppeared with Resumed, of JobEnded: no event proves it, but all that is known speaks for it
 
 	Time        time.Time // QEMU's; the zero time if it gave none
 	Sequence    uint64    // 1 for the first change of the stream, and one more for each, those that were dropped included
@@ -74,11 +82,19 @@ type JobChange struct {
 // with Lost, for each job that went on; or when ctx is done, or the monitor is closed. Until then the
 // stream keeps the monitor open, as that of [Monitor.Events] does.
 //
+// A program that was away gives the memos that it has kept of its jobs in options.Remembered, and what became of each comes
+// first: JobAppeared with the Memo, and then what is true of the run now. It goes on (Resumed), as if the program had not
+// been away; or JobEnded says how it ended, Lost where nothing proves it: because QEMU has ended, the id is another run's
+// by now, or the job left no trace.
+//
 // QEMU reports a new job from 3.0 on. An older one, and libvirt, are asked for their list every LimitPollMS while
 // such a stream is open: a job that begins and ends in between appears with its end, if that is reported.
 //
-// Errors: ErrInvalid for a negative time, ErrClosed.
+// Errors: ErrInvalid for a negative time and for what is not a memo, ErrClosed.
 func (m *Monitor) WatchJobs(ctx context.Context, options WatchJobsOptions) (<-chan JobChange, error) {
+	if err := checkMemos(options.Remembered); err != nil {
+		return nil, err
+	}
 	if options.Progress < 0 {
 		return nil, invalid("the time between two looks at progress must not be negative")
 	}
@@ -87,8 +103,21 @@ func (m *Monitor) WatchJobs(ctx context.Context, options WatchJobsOptions) (<-ch
 	jobs := seenJobs{monitor: m, of: make(map[core.Job]*Job)}
 
 	return open(ctx, m, s, func(handle core.Monitor, watch *core.Watch) int {
-		return core.WatchJobs(handle, milliseconds(options.Progress), watch)
+		return core.WatchJobs(handle, milliseconds(options.Progress), options.Remembered, options.Memos, watch)
 	}, jobs.change)
+}
+
+func checkMemos(memos []string) error {
+	for i, memo := range memos {
+		why := core.CheckMemo(memo)
+		if strings.IndexByte(memo, 0) >= 0 {
+			why = "it has a zero byte in it"
+		}
+		if why != "" {
+			return invalid(fmt.Sprintf("Remembered[%d]: %s", i, why))
+		}
+	}
+	return nil
 }
 
 // seenJobs are the jobs of a stream's changes, from the first change that the receiver got to the last. They belong
@@ -103,6 +132,8 @@ func (s *seenJobs) change(n *notice) JobChange {
 		Kind:        JobChangeKind(n.kind),
 		Job:         s.job(n),
 		Started:     n.started,
+		Resumed:     n.resumed,
+		Inferred:    n.inferred,
 		Outcome:     n.outcome,
 		Reason:      n.text,
 		Progress:    Progress{n.current, n.total},
@@ -110,6 +141,9 @@ func (s *seenJobs) change(n *notice) JobChange {
 		Sequence:    n.number,
 		Dropped:     n.dropped,
 		DroppedEnds: n.droppedEnds,
+	}
+	if c.Kind == JobAppeared || c.Kind == JobMemo {
+		c.Memo, c.Reason = c.Reason, ""
 	}
 	if c.Job != nil {
 		c.Type = c.Job.Type()

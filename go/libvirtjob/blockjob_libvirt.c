@@ -1527,11 +1527,12 @@ struct row {
     enum status status;
     bool ready;
     bool paused;
-    bool hides_pause;  /* the list does not report whether it is paused */
-    bool io_error;     /* io-status is not ok, and it is paused */
-    bool no_space;     /* and that is why */
-    const char *error; /* of a concluded job; NULL if none */
-    bool cancelled;    /* and that error is that it was cancelled (B21) */
+    bool hides_pause;       /* the list does not report whether it is paused */
+    bool io_error;          /* io-status is not ok, and it is paused */
+    bool no_space;          /* and that is why */
+    const char *error;      /* of a concluded job; NULL if none */
+    bool cancelled;         /* and that error is that it was cancelled (B21) */
+    int64_t current, total; /* how far it is; -1 if not reported */
 };
 
 /* Whether the disk was switched to the mirror's target, or to the commit's base. */
@@ -2100,6 +2101,18 @@ static inline bool machine_owes_dismissal(const struct machine *m)
            m->outcome != BJ_OUTCOME_LOST;
 }
 
+/* Differs where machine_memory() does: that is asked for with each event, and this is cheap. */
+static inline unsigned machine_memory_key(const struct machine *m)
+{
+    const struct sent *complete = &m->sent[VERB_COMPLETE], *cancel = &m->sent[VERB_CANCEL];
+    const struct sent *force = &m->sent[VERB_FORCE];
+    unsigned raw = complete->raw << 18 | cancel->raw << 22 | force->raw << 26;
+    unsigned states = complete->state << 12 | cancel->state << 14 | force->state << 16;
+
+    return (m->marks & (IS_READY | WAS_DONE | WAS_ABORTING)) | (unsigned)m->traits.ours << 8 |
+           (unsigned)complete->was_unsure << 9 | states | raw;
+}
+
 /* ------------------------------------------------------------------ callers */
 
 /* Callers come and go. machine_ask() may answer at once (B04). */
@@ -2142,6 +2155,17 @@ void machine_tick(struct machine *m);
 void machine_disconnected(struct machine *m);
 void machine_reconnected_listed(struct machine *m, const struct row *row);
 void machine_reconnected_absent(struct machine *m);
+
+/* What is to be remembered of it (enum memory_fact, without MEMORY_UNIQUE). */
+unsigned machine_memory(const struct machine *m);
+/* It begins with what is remembered of it, as after machine_disconnected(); then as there, or it
+ * ended unseen. */
+struct memory;
+void machine_recall(struct machine *m, const struct memory *memory);
+void machine_pivoted_unseen(struct machine *m);
+void machine_cancelled_unseen(struct machine *m);
+/* It turns out to be the run of that memory. */
+void machine_adopt(struct machine *m, const struct memory *memory);
 
 /* Until it is known whose it is, it is neither dismissed nor let go of before QEMU does. */
 void machine_decide_owner(struct machine *m, bool ours);
@@ -2247,6 +2271,11 @@ struct driver_ops {
     int (*compare_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
                             const struct driver_snapshot *before);
     void (*free_snapshot)(struct driver_snapshot *snapshot); /* takes NULL */
+    /* Any thread: a reference, which free_snapshot() gives back; takes NULL. */
+    struct driver_snapshot *(*hold_snapshot)(struct driver_snapshot *snapshot);
+    /* Any thread: a snapshot as JSON, and back; NULL: no memory, or it is none. */
+    struct json_t *(*write_snapshot)(const struct driver_snapshot *snapshot);
+    struct driver_snapshot *(*read_snapshot)(const struct json_t *json);
 
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
@@ -2299,14 +2328,22 @@ struct driver_legacy {
     void (*free)(struct driver_legacy *legacy);
 };
 
+/* See struct identity; "" for what is not known. */
+struct driver_identity {
+    char boot[40];
+    char process[80];
+    char socket[144];
+};
+
 struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;    /* from before `down` on: what it spoke to is no more */
-    bool may_return; /* the same, but someone may start it again, as another peer */
-    bool is_absent;  /* before `up`: what it sought is not there, but may come */
+    struct driver_identity identity;
+    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool may_return;              /* the same, but someone may start it again, as another peer */
+    bool is_absent;               /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
@@ -6030,12 +6067,18 @@ static bool run_nothing(struct request *request)
     return true;
 }
 
+static void tell_nobody(struct driver_request *asker, struct driver_reply *reply)
+{
+    (void)asker, (void)reply;
+}
+
 /* Any call does it. */
 static void domain_listen(struct driver *driver)
 {
     static const struct request_kind kind = {.call = run_nothing};
+    static struct driver_request nobody = {.done = tell_nobody};
     if (!domain_of(driver)->listens)
-        request_launch(request_new(driver, &kind, NULL, NULL));
+        request_launch(request_new(driver, &kind, &nobody, NULL));
 }
 
 static bool run_disks(struct request *request)

@@ -688,7 +688,12 @@ class Monitor(MonitorBase):
         what = f"events of {self.name}"
         return Stream(what, self, self._context, lambda: self._open_watch(names), EventReader())
 
-    def watch_jobs(self, progress: float | None = None) -> Stream[JobChange[Job]]:
+    def watch_jobs(
+        self,
+        progress: float | None = None,
+        remembered: Iterable[str] = (),
+        memos: bool = False,
+    ) -> Stream[JobChange[Job]]:
         """All jobs of this QEMU, whoever started them: those that it has already, then those to
         come:
 
@@ -709,13 +714,27 @@ class Monitor(MonitorBase):
         reconnects it goes on: DISCONNECTED, what became of each job, those that began meanwhile,
         RECONNECTED.
 
+        A program that was away gives the memos that it has kept of its jobs (`Job.memo`), and what
+        became of each comes first: APPEARED with the memo, and then what is true of the run now. It
+        goes on (`resumed`), as if the program had not been away; or ENDED says how it ended, LOST
+        where nothing proves it: because QEMU has ended, the id is another run's by now, or the job
+        left no trace. With `memos` each job's memo comes as well, after APPEARED and when it has
+        changed: as MEMO, to be kept (see `Job.memo`). A bad memo is `InvalidArgument`, which names
+        it.
+
         QEMU reports a new job since 3.0. An older one, and libvirt, are asked for their list every
         `Limit.POLL` while such a stream is open: a job that begins and ends in between appears with
         its end, if that is reported.
         """
         what = f"jobs of {self.name}"
         reader = JobsReader(partial(Job, self))
-        return Stream(what, self, self._context, lambda: self._open_jobs_watch(progress), reader)
+        return Stream(
+            what,
+            self,
+            self._context,
+            lambda: self._open_jobs_watch(progress, remembered, memos),
+            reader,
+        )
 
 
 class _LoopTracer(Tracer):

@@ -204,8 +204,15 @@ class MonitorBase:
             raise InvalidArgument("events() takes up to 1,024 names, none of which is empty")
         return _opened(answer)
 
-    def _open_jobs_watch(self, progress: float | None) -> _core.bj_watch:
-        return _opened(_core.monitor_watch_jobs(self._handle, _interval(progress)))
+    def _open_jobs_watch(
+        self, progress: float | None, remembered: Iterable[str], memos: bool
+    ) -> _core.bj_watch:
+        kept = checked(lambda: list(remembered))
+        options = (_interval(progress), kept, memos)
+        answer = checked(lambda: _core.monitor_watch_jobs(self._handle, options))
+        if answer[0] == _core.E_INVAL:
+            _check_memos(kept)
+        return _opened(answer)
 
 
 class JobBase:
@@ -252,6 +259,19 @@ class JobBase:
         while (disk := _core.job_disk(self._handle, len(disks))) is not None:
             disks.append(disk)
         return disks
+
+    @property
+    def memo(self) -> str:
+        """What a program keeps of the job to find it again in its next life, by
+        `Monitor.watch_jobs(remembered=...)`: a line of at most 8,191 printable ASCII characters.
+
+        It changes while the job goes on: keep the latest (`ChangeKind.MEMO`), from the start on
+        until QEMU has let go of the job: RELEASED, and the memo is "". A job whose connection has
+        ended, or was closed, keeps its memo.
+        """
+        length, memo = _core.job_memo(self._handle)
+        check(length)
+        return memo
 
     @property
     def is_ready(self) -> bool:
@@ -468,6 +488,13 @@ def _opened(answer: tuple[int, _core.bj_watch | None]) -> _core.bj_watch:
     check(error)
     assert watch is not None
     return watch
+
+
+def _check_memos(memos: list[str]) -> None:
+    for i, memo in enumerate(memos):
+        error, why = _core.memo_check(memo)
+        if error == _core.E_INVAL:
+            raise InvalidArgument(f"remembered[{i}]: {why}")
 
 
 def _interval(progress: float | None) -> int:

@@ -222,7 +222,8 @@ class ChangeKind(enum.Enum):
     """What a `JobChange` reports."""
 
     APPEARED = _core.RECORD_APPEARED
-    """There is this job: `started` says whether this library started it. The first of each run."""
+    """There is this job: `started` says whether this library started it. The first of each run. Of
+    a remembered one `memo` is what was remembered, and `resumed` says whether it goes on."""
     READY = _core.RECORD_READY
     """The job is ready; comes once."""
     STALLED = _core.RECORD_STALLED
@@ -241,6 +242,8 @@ class ChangeKind(enum.Enum):
     """The connection has ended, and `error` says why. It will be made again."""
     RECONNECTED = _core.RECORD_RECONNECTED
     """There is a connection again, and what became of the jobs has been told."""
+    MEMO = _core.RECORD_MEMO
+    """The job's `memo` has changed; after APPEARED it is the first. Only if asked for."""
 
     def __repr__(self) -> str:
         return f"ChangeKind.{self.name}"
@@ -280,6 +283,12 @@ class JobChange(Generic[J]):
     """How many changes were dropped just before this one because nobody read them."""
     lost_ends: int = 0
     """How many ENDED are among the lost."""
+    memo: str = ""
+    """MEMO: to be kept; APPEARED: what was remembered, "" of other jobs."""
+    resumed: bool = False
+    """APPEARED: a remembered job that goes on."""
+    inferred: bool = False
+    """APPEARED of such a job, ENDED: no event proves it, but all that is known speaks for it."""
 
 
 def make_outcome(outcome: int) -> Outcome | None:

@@ -125,7 +125,8 @@ class JobsReader(MonitorReader[JobChange[J]]):
 
     def _read(self, record: _core._Record) -> JobChange[J] | None:
         _, kind, error, outcome, lost, _, _, timestamp_us, _, text, *_ = record
-        handle, sequence, lost_ends, started, cause = record[10:]
+        handle, sequence, lost_ends, started, cause, resumed, inferred = record[10:]
+        is_memo = kind in (_core.RECORD_APPEARED, _core.RECORD_MEMO)
         if kind == _core.RECORD_CLOSED:
             self._end(error, text)
         make_job = self._make_job
@@ -139,12 +140,15 @@ class JobsReader(MonitorReader[JobChange[J]]):
             started,
             how,
             make_error(error, text, outcome=how, cause=cause) if error else None,
-            text,
+            "" if is_memo else text,
             _progress(record) if kind == _core.RECORD_PROGRESS else None,
             timestamp_us / 1e6,
             sequence,
             lost,
             lost_ends,
+            text if is_memo else "",
+            resumed,
+            inferred,
         )
 
 

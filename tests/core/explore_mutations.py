@@ -670,6 +670,46 @@ OF_THE_PLAN = [
 ]
 
 
+OF_THE_MEMORY = [
+    Mutation(
+        "success-on-a-qemu-that-may-be-another",
+        "    {IS_UNKNOWN_PEER, RUN_IS_LOST,",
+        "    {IS_UNKNOWN_PEER | WAS_CANCELLED, RUN_IS_LOST,",
+        "a success is proved",
+    ),
+    Mutation(
+        "success-of-a-disk-that-was-not-switched",
+        "if_so(seen == SWITCHED, HAS_SWITCHED)",
+        "if_so(seen != SWITCH_UNKNOWN, HAS_SWITCHED)",
+        "a success is proved",
+    ),
+    Mutation(
+        "goes-on-with-less-done",
+        "if_so(row->current >= 0 && row->current < memory->current, HAS_DONE_LESS)",
+        "if_so(row->current > 0 && row->current < memory->current, HAS_DONE_LESS)",
+        "a job goes on if nothing speaks against it",
+    ),
+    Mutation(
+        "goes-on-although-it-is-not-ready",
+        "bool unready = !is_ready && (at_work || row->status == STATUS_NONE);",
+        "bool unready = !is_ready && at_work;",
+        "a job goes on if nothing speaks against it",
+    ),
+    Mutation(
+        "goes-on-with-another-size",
+        "(total > memory->total && !grows)",
+        "(total > memory->total && !grows && !shrinks)",
+        "a job goes on if nothing speaks against it",
+    ),
+    Mutation(
+        "goes-on-on-another-qemu",
+        "    {IS_OTHER_PEER, RUN_IS_LOST,",
+        "    {IS_OTHER_PEER | IS_REBOOTED, RUN_IS_LOST,",
+        "the rules are as they are said",
+    ),
+]
+
+
 @dataclass
 class Explorer:
     mutations: list[Mutation]
@@ -681,6 +721,7 @@ EXPLORERS = [
     Explorer(OF_THE_MACHINE, ["explore.o", "explore_[!t]*.o", "explore_tables.o"]),
     Explorer(OF_THE_TRACKER, ["explore_search*.o", "explore_tracker*.o"]),
     Explorer(OF_THE_PLAN, ["test_group_plan.o"], ["-lcmocka"]),
+    Explorer(OF_THE_MEMORY, ["test_recall.o"], ["-lcmocka"]),
 ]
 BASE = ["text", "error", "id_tree"]
 

@@ -339,6 +339,13 @@ static void port_announce(struct run *run)
     check_announced(w, slot_of(w, run));
 }
 
+/* What a program remembers decides nothing. */
+static void port_remember(struct run *run, unsigned facts)
+{
+    must(world_of(run->tracker), !machine_is_over(&run->machine) && facts <= MEMORY_ALL,
+         "what is remembered is of a run that goes on");
+}
+
 static void port_attached(struct tracker *t, struct attachment *attachment, int error)
 {
     struct world *w = world_of(t);
@@ -393,6 +400,7 @@ const struct tracker_port world_port = {
     .answer = port_answer,
     .report = port_report,
     .announce = port_announce,
+    .remember = port_remember,
     .attached = port_attached,
     .name = port_name,
     .is_back = port_is_back,

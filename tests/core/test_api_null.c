@@ -116,6 +116,8 @@ static void null_jobs(void **state)
     assert_int_equal(bj_job_outcome(NULL), BJ_OUTCOME_NONE);
     assert_int_equal(bj_job_cause(NULL), BJ_E_INVAL);
     assert_non_null(bj_job_text(NULL));
+    assert_int_equal(bj_job_memo(NULL, NULL, 0), BJ_E_INVAL);
+    assert_int_equal(bj_memo_check(NULL, NULL), BJ_E_INVAL);
     assert_int_equal(bj_job_time(NULL, BJ_MOMENT_END_SEEN), BJ_E_INVAL);
     is_inval(bj_job_ready(NULL, BJ_TIMEOUT_NONE));
     is_inval(bj_job_done(NULL, BJ_DONE_OVER, BJ_TIMEOUT_NONE));

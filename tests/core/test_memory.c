@@ -5,6 +5,7 @@
  *
  * MEMORY_STRIDE=1 tries every N; without it enough of them for the time that a test may take.
  */
+#include "api/memo_text.h"
 #include "counts.h"
 #include "heap.h"
 #include "peer.h"
@@ -122,11 +123,33 @@ static void do_nothing(program *p)
     (void)p;
 }
 
+/* A job that QEMU lists no more. Written once, while there is memory. */
+static const char *remembered(void)
+{
+    static char memo[BJ_MEMO_SIZE];
+    const struct memo gone = {
+        .id = "gone",
+        .type = "mirror",
+        .since_us = 1,
+        .changed_us = 1,
+        .peer = {"", "", "", ""},
+    };
+    if (!*memo)
+        memo_write(&gone, memo);
+    return memo;
+}
+
 static void pivot_and_watch(program *p)
 {
     bj_watch *watch = NULL;
-    const bj_watch_jobs_options options = {.size = sizeof options, .progress_ms = 1000000};
     static const char *const names[] = {"BLOCK_JOB_READY"};
+    const bj_watch_jobs_options options = {
+        .size = sizeof options,
+        .progress_ms = 1000000,
+        .remembered = (const char *const[]){remembered()},
+        .remembered_count = 1,
+        .memos = true,
+    };
     keep_watch(p, bj_monitor_watch(p->monitor, &watch), &watch);
     keep_watch(p, bj_monitor_watch_events(p->monitor, names, 1, &watch), &watch);
     keep_watch(p, bj_monitor_watch_jobs(p->monitor, &options, &watch), &watch);
@@ -449,6 +472,7 @@ int main(void)
         cmocka_unit_test(no_memory_for_groups_and_transactions),
         cmocka_unit_test(no_memory_to_connect_again),
     };
+    remembered();
     heap_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -458,6 +458,33 @@ static void b62_closing_drops_what_was_not_read(void **state)
     end(w);
 }
 
+static atomic_int held; /* references to what records are about */
+
+static void hold_value(void *data)
+{
+    (void)data;
+    atomic_fetch_add(&held, 1);
+}
+
+static void let_go_value(void *data)
+{
+    (void)data;
+    atomic_fetch_sub(&held, data != NULL);
+}
+
+/* Also where the ring is empty. */
+static void b62_closing_lets_go_of_what_was_kept(void **state)
+{
+    static const struct value_kind kind = {.ref = hold_value, .unref = let_go_value};
+    bj_watch *w = watch_on(*state, 2);
+    watch_push(w, &(bj_record){.kind = BJ_RECORD_READY},
+               &(struct record_refs){.job = {&kind, &held}});
+    assert_int_equal(atomic_load(&held), 1);
+    bj_watch_close(w);
+    assert_int_equal(atomic_load(&held), 0);
+    end(w);
+}
+
 static void b75_a_watch_is_destroyed_once(void **state)
 {
     bench *b = *state;
@@ -840,6 +867,7 @@ int main(void)
         with_watches(b61_whatever_is_pushed_is_read_or_counted),
         with_watches(b62_the_last_record_says_why),
         with_watches(b62_closing_drops_what_was_not_read),
+        with_watches(b62_closing_lets_go_of_what_was_kept),
         with_watches(b75_a_watch_is_destroyed_once),
         with_watches(its_owner_may_let_go_before_it_is_closed),
         with_watches(closed_before_it_has_begun_it_never_begins),

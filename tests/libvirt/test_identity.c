@@ -3,6 +3,7 @@
  * What comes back after libvirtd was away: the same QEMU with the same copy, or something else that
  * has the same names; and what became of a copy meanwhile.
  */
+#include "api/memo_text.h"
 #include "libvirt.h"
 #include "records.h"
 
@@ -200,6 +201,80 @@ static void c19_an_abort_while_we_are_away_is_lost(void **state)
     ends(done, BJ_E_JOB_LOST, BJ_OUTCOME_LOST);
 }
 
+/* --------------------------------------------------- the program was away */
+
+/* The memo of the only job, once it is known how far that is; its monitor is closed then. */
+static const char *memo_of_a_life(world *w)
+{
+    bj_watch_jobs_options options = {.size = sizeof options, .memos = true};
+    bj_watch *watch;
+    bj_monitor *monitor = connect_to(w, w->domain->uri);
+    assert_int_equal(bj_monitor_watch_jobs(monitor, &options, &watch), BJ_OK);
+    hold_watch(w, watch);
+
+    const char *text = NULL;
+    while (!text) {
+        const bj_record *record = next_record(watch);
+        struct memo memo = {0};
+        const char *why;
+        if (record->kind != BJ_RECORD_MEMO)
+            continue;
+        assert_int_equal(memo_read(record->text, &memo, &why), BJ_OK);
+        if (memo.total > 0)
+            text = text_of(w, "%s", record->text);
+        memo_clear(&memo);
+    }
+    bj_monitor_close(monitor);
+    expect(w, bj_monitor_closed(monitor), BJ_E_CLOSED);
+    return text;
+}
+
+static bj_watch *remember(world *w, const char *memo)
+{
+    bj_watch_jobs_options options = {
+        .size = sizeof options,
+        .remembered = &memo,
+        .remembered_count = 1,
+    };
+    bj_watch *watch;
+    bj_monitor *monitor = connect_to(w, w->domain->uri);
+    assert_int_equal(bj_monitor_watch_jobs(monitor, &options, &watch), BJ_OK);
+    return hold_watch(w, watch);
+}
+
+static void c19_a_copy_that_is_remembered_goes_on(void **state)
+{
+    world *w = *state;
+    their_copy(w->domain, "copy", true);
+    const char *memo = memo_of_a_life(w);
+
+    bj_watch *watch = remember(w, memo);
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_APPEARED);
+    assert_string_equal(record->text, memo);
+    assert_true(record->resumed && record->inferred); /* by all that is known */
+    bj_job *job = hold_job(w, bj_job_ref(record->job));
+    their_verb(w->domain, "vda", "release");
+    expect_end(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_OK,
+               BJ_OUTCOME_PIVOTED);
+}
+
+static void c19_a_remembered_copy_that_is_gone_is_lost(void **state)
+{
+    world *w = *state;
+    their_copy(w->domain, "copy", true);
+    const char *memo = memo_of_a_life(w);
+    their_verb(w->domain, "vda", "abort");
+    await_mirror(w->domain, "vda", "none");
+
+    bj_watch *watch = remember(w, memo);
+    assert_int_equal(next_record(watch)->kind, BJ_RECORD_APPEARED);
+    const bj_record *record = next_record(watch);
+    assert_int_equal(record->kind, BJ_RECORD_ENDED);
+    assert_int_equal(record->outcome, BJ_OUTCOME_LOST);
+    assert_int_equal(next_record(watch)->kind, BJ_RECORD_RELEASED);
+}
+
 #define WAY_TEST(name) cmocka_unit_test_setup_teardown(name, world_with_a_way, world_end)
 
 int main(void)
@@ -208,6 +283,8 @@ int main(void)
         WAY_TEST(c130_another_domain_of_that_name),
         WAY_TEST(c130_another_clients_copy_of_the_same_disk),
         WAY_TEST(c130_the_same_copy_goes_on),
+        UNCONNECTED_DOMAIN_TEST(c19_a_copy_that_is_remembered_goes_on),
+        UNCONNECTED_DOMAIN_TEST(c19_a_remembered_copy_that_is_gone_is_lost),
         WAY_TEST(c19_a_pivot_by_another_client_while_we_are_away),
         WAY_TEST(c19_a_pivot_that_ends_while_libvirtd_is_away),
         WAY_TEST(c19_an_abort_while_we_are_away_is_lost),

@@ -67,9 +67,52 @@ def test_c56_the_first_copy_of_a_page_runs_on_a_persistent_domain(
     assert domain.source("vda") == target
 
 
+def programs_of_the_guide() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/guide.md").read_text(), re.M | re.S)
+
+
+def run_manager(daemon: Qemu, store: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-c", programs_of_the_guide()[1], daemon.uri, str(store)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_c13_the_guides_manager_is_killed_and_finds_its_jobs_again(
+    daemon: Qemu, tmp_path: Path
+) -> None:
+    store = tmp_path / "memos"
+    daemon.add_disk("drive")
+    daemon.add_empty("copy")
+    daemon.add_guest("drive")
+    daemon.do("blockdev-mirror", job_id="theirs", device="drive", target="copy", sync="full")
+    daemon.wait_status("ready")
+    with run_manager(daemon, store) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "theirs appeared\n"
+            while not store.exists() or "graph" not in store.read_text():
+                assert program.poll() is None
+        finally:
+            program.kill()
+    daemon.do("job-complete", id="theirs")
+    daemon.wait("JOB_STATUS_CHANGE", id="theirs", status="null")
+    with run_manager(daemon, store) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "theirs appeared\n"
+            assert program.stdout.readline() == "theirs PIVOTED inferred\n"
+            daemon.kill()
+            assert "connection" in program.stdout.read()
+        finally:
+            program.kill()
+    assert store.read_text() == "[]"
+
+
 def test_the_guides_program_logs_all_jobs(daemon: Qemu) -> None:
-    found = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/guide.md").read_text(), re.M | re.S)
-    assert len(found) == 1
+    found = programs_of_the_guide()
+    assert len(found) == 2
     daemon.add_disk("drive")
     daemon.add_empty("copy")
     daemon.add_guest("drive")

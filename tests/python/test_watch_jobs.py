@@ -307,7 +307,10 @@ async def test_a_stream_that_is_closed_early(connect: Connect, disks: Qemu) -> N
 def test_what_comes_after_a_close_is_nothing() -> None:
     """A close() in one thread may overtake what another is just reading."""
     reader: JobsReader[Any] = JobsReader(lambda handle: handle)
-    released = (0, _core.RECORD_RELEASED, 0, 0, 0, 0, 0, 0, "", "", None, 3, 0, False, 0)
+    released = (
+        *(0, _core.RECORD_RELEASED, 0, 0, 0, 0, 0, 0, "", "", None),
+        *(3, 0, False, 0, False, False),
+    )
     reader.records.append(released)
     reader.close()
     reader.records.append(released)

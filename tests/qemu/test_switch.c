@@ -5,12 +5,9 @@
  */
 #include "nodes.h"
 
-#include <dirent.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 /* While the loop is held, the library neither reads nor writes: QEMU has done all that the test
  * makes it do meanwhile before the library looks. */
@@ -38,25 +35,6 @@ static void hold_loop(world *w)
     assert_int_equal(bj_future_on_done(listed, (bj_closure){.fn = hold_here}), BJ_OK);
     while (sem_wait(&is_held) != 0)
         ;
-}
-
-/* Of this process, whose only connection to a socket of that name is the library's. */
-static void cut_connection(const char *path)
-{
-    DIR *fds = opendir("/proc/self/fd");
-    assert_non_null(fds);
-    const struct dirent *entry;
-    int cut = 0;
-    while ((entry = readdir(fds))) {
-        struct sockaddr_un peer = {0};
-        socklen_t size = sizeof peer - 1;
-        int fd = atoi(entry->d_name);
-        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX &&
-            strcmp(peer.sun_path, path) == 0)
-            cut += shutdown(fd, SHUT_RDWR) == 0;
-    }
-    closedir(fds);
-    assert_int_equal(cut, 1);
 }
 
 /* The snapshot that a start takes has come: it yields to the commands that are there before it. */

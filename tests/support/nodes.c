@@ -6,7 +6,10 @@
 
 #include "qemus.h"
 
+#include <dirent.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static void let_go_json(void *thing)
 {
@@ -41,6 +44,25 @@ int start_qemu(world *w, const char *program, const char *tcp)
                                 program, w->dir, tcp ? tcp : "");
     world_keeps(w, answer, let_go_json);
     return (int)json_integer_value(json_object_get(answer, "port"));
+}
+
+/* Of this process, whose only connection to a socket of that name is the library's. */
+void cut_connection(const char *path)
+{
+    DIR *fds = opendir("/proc/self/fd");
+    assert_non_null(fds);
+    const struct dirent *entry;
+    int cut = 0;
+    while ((entry = readdir(fds))) {
+        struct sockaddr_un peer = {0};
+        socklen_t size = sizeof peer - 1;
+        int fd = atoi(entry->d_name);
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX &&
+            strcmp(peer.sun_path, path) == 0)
+            cut += shutdown(fd, SHUT_RDWR) == 0;
+    }
+    closedir(fds);
+    assert_int_equal(cut, 1);
 }
 
 void kill_qemu(world *w)

@@ -27,6 +27,9 @@ void kill_qemu(world *w);
 void stop_qemu(world *w);
 void go_on_qemu(world *w);
 
+/* Ends this process's only connection to that socket, as QEMU might. */
+void cut_connection(const char *path);
+
 /* One command that must succeed, its arguments by a printf format or NULL; its "return", which
  * lives as long as the world. */
 json_t *qmp(world *w, const char *command, const char *format, ...)

@@ -28,6 +28,7 @@ const char *kind_name(bj_record_kind kind)
         [BJ_RECORD_RELEASED] = "RELEASED",
         [BJ_RECORD_SENT] = "SENT",
         [BJ_RECORD_RECEIVED] = "RECEIVED",
+        [BJ_RECORD_MEMO] = "MEMO",
     };
     assert_true((size_t)kind < sizeof(names) / sizeof(names[0]));
     return names[kind];

@@ -34,6 +34,8 @@ static void feed_row(bj_monitor *monitor, const struct job_row *source)
                 .no_space = source->lacks_space,
                 .error = *info->error ? info->error : NULL,
                 .cancelled = source->was_cancelled,
+                .current = info->current,
+                .total = info->total,
             },
         .source = source,
     };

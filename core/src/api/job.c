@@ -3,6 +3,7 @@
  * A bj_job: its memory, the facts it is fed, and what is known of it now; see job.h.
  */
 #include "api/job.h"
+#include "api/memo.h"
 #include "api/monitor.h"
 #include "api/notices.h"
 #include "api/wiring.h"
@@ -80,9 +81,21 @@ void job_hear(bj_job *job, const struct fact *fact)
     job->monitor->event_us = fact->timestamp_us;
     job->monitor->seen_us = clock_realtime_us();
     job_learn_type(job, fact->type);
+    if (fact->timestamp_us < job->memo.since_us)
+        memo_note_beginning(job, fact->timestamp_us);
     if (fact->kind == FACT_COMPLETED)
         note_end_event(job);
     job_notify_listeners(job);
+}
+
+void job_note_progress(bj_job *job, const bj_job_info *info)
+{
+    ctx_lock(ctx_of(job));
+    job->last_progress.current = info->current;
+    job->last_progress.total = info->total;
+    job->last_progress.speed = info->speed;
+    ctx_unlock(ctx_of(job));
+    memo_note_progress(job);
 }
 
 void job_see(bj_job *job, const struct job_row *row)
@@ -205,9 +218,10 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
         .denial = can->denial,
     };
     set_type_traits(&traits, type);
+    memo_begin(job, monitor->ctx);
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
-    job->free_snapshot = monitor->driver->ops->free_snapshot;
+    job->ops = monitor->driver->ops;
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
@@ -218,13 +232,11 @@ bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
     run_init(&job->run, &monitor->tracker, text_str(job->id), &traits);
     job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
-    bool whole = job->id && (!*type || job->type) && job->stall_timer;
-    if (!whole) {
-        job_retire(job);
-        bj_job_unref(job);
-        return NULL;
-    }
-    return job;
+    if (job->id && (!*type || job->type) && job->stall_timer)
+        return job;
+    job_retire(job);
+    bj_job_unref(job);
+    return NULL;
 }
 
 void job_retire(bj_job *job)
@@ -247,7 +259,8 @@ bj_job *bj_job_unref(bj_job *job)
     if (!job || ctx_is_forked(ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
     machine_clear(&job->run.machine);
-    job->free_snapshot(job->snapshot);
+    job->ops->free_snapshot(job->snapshot);
+    text_unref(job->remembered);
     job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);

@@ -18,6 +18,16 @@
 struct job_row;
 struct job_wait;
 
+/* What a memo has of a job that nothing else keeps. */
+struct memo_state {
+    unsigned facts;     /* enum memory_fact */
+    int64_t since_us;   /* when it became known; by QEMU's clock, if an event came then */
+    uint64_t number;    /* random: it tells runs of an id apart */
+    int64_t changed_us; /* more in each memo of the run */
+    bool is_over;       /* in QEMU: there is nothing to remember */
+    int64_t told;       /* the current of the last BJ_RECORD_MEMO */
+};
+
 /* A verb under way. The verbs that are sent once for all lie in the job, the others in their wait.
  */
 struct job_request_slot {
@@ -51,6 +61,11 @@ struct bj_job {
     bj_outcome outcome;
     int cause; /* bj_error: what ended the connection, if it was lost by that */
     int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
+    struct driver_snapshot *snapshot;      /* NULL: none */
+    struct {
+        int64_t current, total, speed;
+    } last_progress; /* of a row */
+    struct memo_state memo;
 
     /* The loop's own. */
     struct loop_timer *stall_timer; /* NULL once it is retired */
@@ -60,10 +75,7 @@ struct bj_job {
     bool polls;                    /* the next one runs */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
     bool has_no_ready_event, hides_pauses, has_bare_rows;
-    struct {
-        int64_t current, total, speed;
-    } last_progress;                          /* of a row */
-    bool row_is_paused, row_lacks_space;      /* the same */
+    bool row_is_paused, row_lacks_space;      /* of a row */
     uint64_t updated;                         /* the monitor's update that had news of it last */
     uint64_t born;                            /* how many questions had been asked before it was */
     struct progress progress;                 /* as the rows show it */
@@ -71,9 +83,10 @@ struct bj_job {
     struct text *notice_text;                 /* the sentence of then; NULL: there is none */
     struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
     struct job_request_slot compare_snapshot; /* and after its end */
-    struct driver_snapshot *snapshot;         /* NULL: none */
-    void (*free_snapshot)(struct driver_snapshot *snapshot);
+    const struct driver_ops *ops;             /* that made it, which outlive the driver */
     void (*unprepare)(struct driver_request *request);
+    struct text *remembered; /* the memo that it began with; NULL: none */
+    struct memory memory;    /* the same for its tracker */
 };
 
 static inline bj_job *job_of(struct run *run)
@@ -91,6 +104,7 @@ void job_retire(bj_job *job);
 void job_learn_type(bj_job *job, const char *type);
 void job_hear(bj_job *job, const struct fact *fact);
 void job_see(bj_job *job, const struct job_row *row);
+void job_note_progress(bj_job *job, const bj_job_info *info); /* of a list */
 void job_learn_disks(bj_job *job, const char *disks); /* a newline after each; NULL: not known */
 void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct text *run_data);
 

@@ -48,6 +48,8 @@ void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                    .timestamp_us = job_event_us(job),
                    .cause = ended ? machine_cause(machine) : BJ_OK,
                    .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
+                   .resumed = kind == BJ_RECORD_APPEARED && job->run.is_resumed,
+                   .inferred = (kind == BJ_RECORD_APPEARED || ended) && job->run.is_inferred,
                },
                refs);
 }

@@ -9,6 +9,7 @@
 #include "api/open_driver.h"
 #include "api/reconnect.h"
 #include "api/trace.h"
+#include "api/watch_jobs.h"
 #include "api/wiring.h"
 #include "base/container_of.h"
 #include "delivery/future.h"
@@ -112,9 +113,11 @@ static void on_up(void *user, struct text *version)
         monitor->driver = reconnect_done(monitor);
     monitor->state = MONITOR_OPEN;
     bool is_another_version = set_version(monitor, version);
+    monitor->identity = monitor->driver->identity;
     ctx_unlock(monitor->ctx);
     if (was_away) {
         come_back(monitor, is_another_version);
+        watch_jobs_up(monitor);
         return;
     }
 

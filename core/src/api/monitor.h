@@ -41,7 +41,8 @@ struct bj_monitor {
 
     /* Under the context's lock. */
     enum monitor_state state;
-    struct text *version; /* one of these, or NULL */
+    struct text *version;            /* one of these, or NULL */
+    struct driver_identity identity; /* of the latest QEMU */
     struct text *versions[VERSIONS_MAX];
     int over_error;
     struct text *over_text;

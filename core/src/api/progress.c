@@ -71,9 +71,7 @@ void progress_saw(bj_job *job, const struct job_row *row)
     if (is_first || info->current != job->last_progress.current ||
         info->total != job->last_progress.total)
         job->updated = job->monitor->progress.updates + 1;
-    job->last_progress.current = info->current;
-    job->last_progress.total = info->total;
-    job->last_progress.speed = info->speed;
+    job_note_progress(job, info);
     notice_see(job, row, clock_monotonic_ms());
 }
 

@@ -4,6 +4,8 @@
  */
 #include "api/watch_jobs.h"
 #include "api/answers.h"
+#include "api/memo.h"
+#include "api/recall.h"
 #include "base/container_of.h"
 
 #include <stddef.h>
@@ -13,6 +15,8 @@ struct jobs_watch {
     bj_watch watch;                  /* first */
     struct progress_reader progress; /* with every_ms 0 it does not read */
     bool reads_progress;             /* the loop's own */
+    bool wants_memos;
+    struct recall recall; /* memos that wait for a connection */
 };
 
 static bj_monitor *watched_monitor(const bj_watch *watch)
@@ -38,12 +42,29 @@ static void push(bj_job *job, bj_watch *watch, bj_record_kind kind, struct text 
              });
 }
 
+static bool wants_memos(bj_watch *watch)
+{
+    return jobs_watch_of(watch)->wants_memos;
+}
+
+static void push_memo(bj_job *job, bj_watch *watch)
+{
+    struct text *memo = memo_text(job);
+    if (memo)
+        push(job, watch, BJ_RECORD_MEMO, memo);
+    else
+        watch_miss(watch);
+    text_unref(memo);
+}
+
 /* What is true already. */
 static void introduce(bj_job *job, bj_watch *watch)
 {
     const struct machine *machine = &job->run.machine;
 
-    push(job, watch, BJ_RECORD_APPEARED, NULL);
+    push(job, watch, BJ_RECORD_APPEARED, job->remembered);
+    if (wants_memos(watch) && !machine_is_over(machine))
+        push_memo(job, watch);
     if (machine_is(machine, IS_READY))
         push(job, watch, BJ_RECORD_READY, NULL);
     if (machine_is_stalled(machine))
@@ -68,6 +89,15 @@ void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text)
 {
     for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
         push(job, watch, kind, text);
+}
+
+void watch_jobs_remember(bj_job *job)
+{
+    if (job->run.announcement != ANNOUNCED || machine_is_over(&job->run.machine))
+        return;
+    for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
+        if (wants_memos(watch))
+            push_memo(job, watch);
 }
 
 /* An outcome that the block graph decides may come after QEMU has let go of the job. */
@@ -163,6 +193,24 @@ static void end_progress(struct jobs_watch *watch)
 
 /* -------------------------------------------------------------------- watches */
 
+static void begin_recall(bj_watch *watch)
+{
+    size_t missed = recall_begin(watched_monitor(watch), &jobs_watch_of(watch)->recall);
+    for (; missed > 0; missed--)
+        watch_miss(watch);
+}
+
+void watch_jobs_up(bj_monitor *monitor)
+{
+    bool seeks = false;
+    for (bj_watch *watch = monitor->jobs_watches; watch; watch = watch->next) {
+        seeks |= jobs_watch_of(watch)->recall.count > 0;
+        begin_recall(watch);
+    }
+    if (seeks)
+        tracker_seek(&monitor->tracker);
+}
+
 static void begin_job(bj_job *job, bj_watch *watch)
 {
     introduce(job, watch);
@@ -172,13 +220,19 @@ static void begin_job(bj_job *job, bj_watch *watch)
 static void begin_watch(bj_watch *watch)
 {
     bj_monitor *monitor = watched_monitor(watch);
+    struct tracker *t = &monitor->tracker;
+    bool recalls = jobs_watch_of(watch)->recall.count > 0 && t->link == LINK_UP;
 
     if (!monitor_begin_watch(monitor, watch, &monitor->jobs_watches))
         return;
+    if (recalls)
+        begin_recall(watch);
     for (struct run *run = monitor->tracker.runs; run; run = run->next)
         if (run->announcement == ANNOUNCED && (run->has_id || !machine_is_over(&run->machine)))
             begin_job(job_of(run), watch);
-    tracker_observe(&monitor->tracker, true);
+    if (recalls && t->is_observed)
+        tracker_seek(t);
+    tracker_observe(t, true);
     if (jobs_watch_of(watch)->progress.every_ms > 0)
         begin_progress(jobs_watch_of(watch));
 }
@@ -191,6 +245,11 @@ static void leave_watch(bj_watch *watch)
     watch_unlink(watch, &monitor->jobs_watches);
     if (!monitor->jobs_watches)
         tracker_observe(&monitor->tracker, false);
+}
+
+static void clear_watch(bj_watch *watch)
+{
+    recall_clear(&jobs_watch_of(watch)->recall);
 }
 
 /* What the options of the first release end with. */
@@ -215,16 +274,25 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
         .begin = begin_watch,
         .leave = leave_watch,
         .disown = monitor_disown,
+        .clear = clear_watch,
     };
     bj_watch_jobs_options read;
     if (!monitor || !ret_watch || !read_options(options, &read))
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
-    struct jobs_watch *watch = (struct jobs_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
-                                                              monitor_ref_memory(monitor));
-    if (!watch)
-        return BJ_E_NOMEM;
+    struct recall recall;
+    int r = recall_read(read.remembered, read.remembered_count, &recall);
+    struct jobs_watch *watch =
+        r == BJ_OK ? (struct jobs_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
+                                                    monitor_ref_memory(monitor))
+                   : NULL;
+    if (!watch) {
+        recall_clear(&recall);
+        return r == BJ_OK ? BJ_E_NOMEM : r;
+    }
+    watch->recall = recall;
+    watch->wants_memos = read.memos;
     watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
     watch->progress.every_ms = read.progress_ms;
     *ret_watch = watch_launch(&watch->watch);

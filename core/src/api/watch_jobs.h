@@ -17,6 +17,11 @@ void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *text);
 /* One more change that nobody can be given. */
 void watch_jobs_miss(bj_monitor *monitor);
 
+/* The same: what is to be remembered of it is other than before. */
+void watch_jobs_remember(bj_job *job);
+/* The connection was made again. */
+void watch_jobs_up(bj_monitor *monitor);
+
 /* A list has come, or could not be had: when the next is to be asked for. */
 void watch_jobs_listed(bj_monitor *monitor);
 

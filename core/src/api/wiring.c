@@ -7,6 +7,7 @@
 #include "api/attach.h"
 #include "api/fetch_rows.h"
 #include "api/job_waits.h"
+#include "api/memo.h"
 #include "api/monitor.h"
 #include "api/notices.h"
 #include "api/start.h"
@@ -191,8 +192,11 @@ static enum snapshot keep_snapshot(bj_job *job, struct driver_reply *reply)
      * its dismissal. */
     if (!reply->snapshot || machine_has_end(&job->run.machine))
         return SNAPSHOT_VOID;
-    job->free_snapshot(job->snapshot);
+    ctx_lock(ctx_of(job));
+    struct driver_snapshot *before = job->snapshot;
     job->snapshot = reply->snapshot;
+    ctx_unlock(ctx_of(job));
+    job->ops->free_snapshot(before);
     reply->snapshot = NULL;
     return SNAPSHOT_HELD;
 }
@@ -363,11 +367,13 @@ static void port_report(struct run *run, enum report news, const char *text)
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
+        memo_end(job);
         if (machine_is(&run->machine, END_ASSUMED))
             make_up_end(job);
         job_end_watches(job);
         break;
     case REPORT_RELEASED:
+        memo_end(job);
         break;
     case REPORT_READY:
         publish_ready(job);
@@ -412,6 +418,11 @@ static void port_over(struct run *run)
 static void port_announce(struct run *run)
 {
     watch_jobs_announce(job_of(run));
+}
+
+static void port_remember(struct run *run, unsigned facts)
+{
+    memo_note(job_of(run), facts);
 }
 
 static void port_ignored(struct tracker *tracker, const char *id)
@@ -459,6 +470,7 @@ const struct tracker_port monitor_port = {
     .answer = port_answer,
     .report = port_report,
     .announce = port_announce,
+    .remember = port_remember,
     .attached = attach_answered,
     .name = attach_name,
     .is_back = port_is_back,

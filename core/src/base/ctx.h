@@ -59,6 +59,7 @@ struct bj_ctx {
     struct command_set *command_sets;       /* shared by the monitors of like QEMUs */
     void (*free_command_sets)(bj_ctx *ctx); /* NULL: there has been none */
     uint64_t job_id_prefix;                 /* random */
+    uint64_t runs;                          /* of jobs that it has followed */
     uint64_t job_ids;
     uint64_t connections;
     char read_buffer[READ_BUFFER];

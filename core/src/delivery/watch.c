@@ -199,6 +199,8 @@ void watch_unref_memory(bj_watch *watch)
     free_entries(watch->kept.first);
     watch_entry_free(watch->pulled);
     queue_unref_memory(watch->source.queue);
+    if (watch->ops->clear)
+        watch->ops->clear(watch);
     watch->ops->disown(watch->owner);
     pthread_cond_destroy(&watch->wake);
     ctx_unref(watch->ctx);

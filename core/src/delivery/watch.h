@@ -74,6 +74,7 @@ struct watch_ops {
         bj_watch *watch); /* the loop's thread: enter the list, tell what is true already */
     void (*leave)(bj_watch *watch); /* the loop's thread: out of the list */
     void (*disown)(void *owner);    /* any thread; takes no lock */
+    void (*clear)(bj_watch *watch); /* the same: frees what it has besides; NULL: nothing */
 };
 
 /* `size` bytes that begin with a bj_watch, zeroed, until they go to watch_launch(). `owner` is a

@@ -101,6 +101,11 @@ struct driver_ops {
     int (*compare_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
                             const struct driver_snapshot *before);
     void (*free_snapshot)(struct driver_snapshot *snapshot); /* takes NULL */
+    /* Any thread: a reference, which free_snapshot() gives back; takes NULL. */
+    struct driver_snapshot *(*hold_snapshot)(struct driver_snapshot *snapshot);
+    /* Any thread: a snapshot as JSON, and back; NULL: no memory, or it is none. */
+    struct json_t *(*write_snapshot)(const struct driver_snapshot *snapshot);
+    struct driver_snapshot *(*read_snapshot)(const struct json_t *json);
 
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
@@ -153,14 +158,22 @@ struct driver_legacy {
     void (*free)(struct driver_legacy *legacy);
 };
 
+/* See struct identity; "" for what is not known. */
+struct driver_identity {
+    char boot[40];
+    char process[80];
+    char socket[144];
+};
+
 struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;    /* from before `down` on: what it spoke to is no more */
-    bool may_return; /* the same, but someone may start it again, as another peer */
-    bool is_absent;  /* before `up`: what it sought is not there, but may come */
+    struct driver_identity identity;
+    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool may_return;              /* the same, but someone may start it again, as another peer */
+    bool is_absent;               /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };

@@ -257,6 +257,18 @@ static inline bool machine_owes_dismissal(const struct machine *m)
            m->outcome != BJ_OUTCOME_LOST;
 }
 
+/* Differs where machine_memory() does: that is asked for with each event, and this is cheap. */
+static inline unsigned machine_memory_key(const struct machine *m)
+{
+    const struct sent *complete = &m->sent[VERB_COMPLETE], *cancel = &m->sent[VERB_CANCEL];
+    const struct sent *force = &m->sent[VERB_FORCE];
+    unsigned raw = complete->raw << 18 | cancel->raw << 22 | force->raw << 26;
+    unsigned states = complete->state << 12 | cancel->state << 14 | force->state << 16;
+
+    return (m->marks & (IS_READY | WAS_DONE | WAS_ABORTING)) | (unsigned)m->traits.ours << 8 |
+           (unsigned)complete->was_unsure << 9 | states | raw;
+}
+
 /* ------------------------------------------------------------------ callers */
 
 /* Callers come and go. machine_ask() may answer at once (B04). */
@@ -299,6 +311,17 @@ void machine_tick(struct machine *m);
 void machine_disconnected(struct machine *m);
 void machine_reconnected_listed(struct machine *m, const struct row *row);
 void machine_reconnected_absent(struct machine *m);
+
+/* What is to be remembered of it (enum memory_fact, without MEMORY_UNIQUE). */
+unsigned machine_memory(const struct machine *m);
+/* It begins with what is remembered of it, as after machine_disconnected(); then as there, or it
+ * ended unseen. */
+struct memory;
+void machine_recall(struct machine *m, const struct memory *memory);
+void machine_pivoted_unseen(struct machine *m);
+void machine_cancelled_unseen(struct machine *m);
+/* It turns out to be the run of that memory. */
+void machine_adopt(struct machine *m, const struct memory *memory);
 
 /* Until it is known whose it is, it is neither dismissed nor let go of before QEMU does. */
 void machine_decide_owner(struct machine *m, bool ours);

@@ -53,6 +53,10 @@ static struct run *run_of(struct tracker *t, const struct fact *fact)
 
     if (run && is_anothers(run, fact))
         run = NULL;
+    if (run && run_doubts_fact(run, fact)) {
+        run_drop_doubtful(run);
+        run = NULL;
+    }
     if (run && (!created || is_its_first(run)))
         return run;
     if (created)
@@ -135,6 +139,8 @@ void tracker_taken_back(struct run *run)
 void tracker_snapshot(struct run *run, enum snapshot result)
 {
     run->snapshot = run->is_superseded ? SNAPSHOT_VOID : result; /* it may show the next run */
+    if (run->snapshot == SNAPSHOT_HELD)
+        run->remembered = NOTHING_REMEMBERED;
     if (result == SNAPSHOT_WANTED)
         tracker_note_lost(run->tracker);
     run_give_back(run);
@@ -148,7 +154,7 @@ void tracker_compared(struct run *run, enum disk_switch result, bool lost)
         tracker_note_lost(run->tracker);
     if (!lost && run->compares) {
         run->compares = false;
-        machine_compared(&run->machine, result);
+        run_compared(run, result);
     }
     run_give_back(run);
     tracker_settle(run->tracker);
@@ -236,6 +242,11 @@ bool tracker_owes_dismissals(const struct tracker *t)
  * that may have concluded while there was no connection is, as the list would come too late. */
 static void close_run(struct run *run, const char *text)
 {
+    if (run->memory) {
+        run_forget_recalled(run);
+        lose(run, BJ_E_CLOSED, text);
+        return;
+    }
     const struct machine *machine = &run->machine;
     bool is_away = machine_is(machine, IS_AWAY);
     bool may_have_concluded = is_away && run->has_id && machine_traits(machine)->ours;
@@ -266,6 +277,9 @@ void tracker_over(struct tracker *t, int error, const char *text)
     t->link = LINK_OVER;
     t->is_returning = t->list_wanted = false;
     tracker_answer_attachments(t, error);
+    for (struct run *run = t->runs; run; run = run->next)
+        if (run->memory)
+            run_forget_recalled(run);
     lose_all(t, error, text);
     tracker_settle(t);
 }

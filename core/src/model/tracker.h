@@ -17,6 +17,10 @@
  *   - A row makes a run for those who attach only if no event of that id came since they asked;
  *     for those who observe all jobs, if no run of that id was known since the list was asked for.
  *
+ *   - A run that is remembered from before the program was away begins as after a reconnect, and
+ * its row, its absence or the graph decides whether it goes on (memory.h). Until that is known of
+ *     all of them no other run is announced.
+ *
  * A run is in `runs` until QEMU has let go of it and no order that names it is on its way: that is
  * what is walked when the connection ends. In `by_id` is the last run of each id, so that it is
  * noticed when another gets the id.
@@ -26,6 +30,7 @@
 
 #include "base/id_tree.h"
 #include "model/machine.h"
+#include "model/memory.h"
 
 enum link {
     LINK_DOWN, /* no connection: not yet, or it is being made again */
@@ -73,6 +78,14 @@ struct run {
     bool is_comparing;              /* which is on its way */
     unsigned in_flight;             /* orders that name it */
     struct attachment *attachments; /* that wait for its snapshot (C21) */
+
+    bool is_listed;              /* it was found in a list: nobody has seen its beginning */
+    bool is_unique;              /* nobody else has such an id */
+    bool is_recalled;            /* it was remembered */
+    bool is_resumed;             /* and goes on */
+    bool is_inferred;            /* which no event proves, or how it ended */
+    const struct memory *memory; /* until it is known what became of it; its owner's */
+    unsigned remembered;         /* machine_memory_key() when port->remember was called last */
 };
 
 /* A command that starts a job, on its way. The caller's, as are its id and the spare. */
@@ -146,6 +159,9 @@ struct tracker_port {
      * its reports that they are to have. */
     void (*announce)(struct run *run);
 
+    /* What is to be remembered of it (enum memory_fact) is other than before. */
+    void (*remember)(struct run *run, unsigned facts);
+
     /* It is out of the tracker's list; with its run, or with why there is none. */
     void (*attached)(struct tracker *t, struct attachment *attachment, int error);
     /* Gives it the id that QEMU knows the job by, if that is another: true. */
@@ -173,6 +189,7 @@ struct tracker {
     bool seeks_all;    /* the next list is to tell of jobs that are not known */
     bool all_asked;    /* so is the list on its way */
     bool all_in_doubt; /* but since then one has begun that could not be followed */
+    size_t recalled;   /* runs of which it is not known yet what became of them */
 };
 
 void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit);
@@ -219,6 +236,19 @@ void tracker_unattach(struct tracker *t, struct attachment *attachment);
 void tracker_observe(struct tracker *t, bool observe);
 /* A new run may have begun, and no event says so. */
 void tracker_seek(struct tracker *t);
+
+/* ------------------------------------------------------------- what is remembered */
+
+/* `run` was made by the caller, as port->new_run() does it, of what is remembered; the tracker
+ * takes the reference over. While there is a connection; then tracker_observe() or tracker_seek().
+ */
+bool tracker_can_recall(const struct tracker *t); /* else there are more jobs than the limit */
+void tracker_recall(struct tracker *t, struct run *run, const struct memory *memory);
+/* It is known already that it does not go on. */
+void tracker_recall_lost(struct run *run, const struct memory *memory, const char *why);
+/* The run that has the id, which is as `now` says, is the one that is remembered: true. */
+bool tracker_recall_found(struct run *run, const struct memory *memory, const char *type,
+                          const struct row *now);
 
 /* --------------------------------------------------------------------- facts */
 

@@ -70,6 +70,7 @@ static void give_start(struct tracker *t, struct start *start)
     if (!start->run)
         return;
     t->port->own(start->run, start);
+    start->run->is_unique = start->is_unique;
     start->run->has_type |= *start->type != '\0';
     run_want_snapshot(start->run);
 }
@@ -354,7 +355,7 @@ void tracker_hand_on(struct tracker *t, const char *id, struct run *run, struct 
 
 /* ---------------------------------------------------------------------- lists */
 
-static void feed_row(struct run *run, const struct row *row)
+void run_feed_row(struct run *run, const struct row *row)
 {
     run->row_asked = false;
     run->tracker->port->saw(run, row);
@@ -401,7 +402,7 @@ static void show_what_is_left(struct tracker *t, struct run *last, const struct 
 {
     if (t->reports_created || row->status != STATUS_CONCLUDED)
         return;
-    feed_row(last, row);
+    run_feed_row(last, row);
     for (struct attachment *a = t->attachments; a; a = a->next)
         a->is_listed |= a->run == last;
 }
@@ -424,7 +425,10 @@ void tracker_row(struct tracker *t, const char *id, const char *type, const stru
 
     if (run && run->row_asked) {
         run->has_type |= *type != '\0';
-        feed_row(run, row);
+        if (run->memory)
+            run_recall_by_row(run, type, row);
+        else
+            run_feed_row(run, row);
         if (run->has_id)
             return;
         forget_run(t, run); /* the row showed that it is gone */
@@ -437,12 +441,14 @@ void tracker_row(struct tracker *t, const char *id, const char *type, const stru
     if (!run && !last && t->all_asked && !t->all_in_doubt)
         run = begin_listed(t, id, type);
     if (run && run->row_asked)
-        feed_row(run, row);
+        run_feed_row(run, row);
 }
 
 static void feed_absence(struct run *run)
 {
-    if (machine_is(&run->machine, IS_AWAY))
+    if (run->memory)
+        run_recall_by_absence(run);
+    else if (machine_is(&run->machine, IS_AWAY))
         machine_reconnected_absent(&run->machine);
     else
         machine_absent(&run->machine);

@@ -13,7 +13,7 @@ static struct run *run_of_machine(struct machine *machine)
 
 /* --------------------------------------------------------------- membership */
 
-static void track(struct run *run)
+void run_track(struct run *run)
 {
     struct tracker *t = run->tracker;
 
@@ -27,13 +27,30 @@ static void track(struct run *run)
     t->last_run = run;
 }
 
+static unsigned memory_of(const struct run *run)
+{
+    return machine_memory(&run->machine) | (run->is_unique ? MEMORY_UNIQUE : 0);
+}
+
+static unsigned memory_key(const struct run *run)
+{
+    return machine_memory_key(&run->machine) | (unsigned)run->is_unique << 10;
+}
+
+/* After its end it stays as it was. */
+static bool has_news_to_remember(const struct run *run)
+{
+    return run->remembered != memory_key(run) && !machine_has_end(&run->machine) &&
+           !machine_is_over(&run->machine);
+}
+
 /* Most of what happens leads to nothing more. */
 static bool has_after_work(const struct run *run)
 {
     return !run->has_id || run->is_superseded || run->is_mute || run->compares ||
            run->attachments || run->snapshot == SNAPSHOT_WANTED ||
-           (run->tracker->is_observed && run->announcement == UNANNOUNCED) ||
-           (run->wants_row && run->tracker->link == LINK_CLOSING);
+           (run->tracker->is_observed && run->announcement == UNANNOUNCED) || run->memory ||
+           (run->wants_row && run->tracker->link == LINK_CLOSING) || has_news_to_remember(run);
 }
 
 void run_touch(struct run *run)
@@ -69,7 +86,7 @@ struct run *tracker_find(const struct tracker *t, const char *id)
     return last && last->has_id ? last : NULL;
 }
 
-static void enter_tree(struct run *run)
+void run_enter_tree(struct run *run)
 {
     id_tree_add(&run->tracker->by_id, &run->node, run->node.id);
     run->in_tree = true;
@@ -100,7 +117,7 @@ static void untrack(struct run *run)
     t->port->drop(run);
 }
 
-static void vacate(struct run *run)
+void run_vacate(struct run *run)
 {
     run->tracker->count -= run->has_id;
     run->has_id = run->wants_row = run->row_asked = false;
@@ -116,7 +133,7 @@ void tracker_supersede(struct tracker *t, const char *id)
     last->is_superseded = true;
     leave_tree(last);
     machine_superseded(&last->machine);
-    vacate(last);
+    run_vacate(last);
 }
 
 static struct run *new_run(struct tracker *t, const char *id, const char *type, struct start *start,
@@ -140,9 +157,10 @@ struct run *tracker_begin(struct tracker *t, const char *id, const char *type, s
     tracker_supersede(t, id);
     struct run *run = new_run(t, id, type, start, how);
     if (run) {
-        track(run);
-        enter_tree(run);
+        run_track(run);
+        run_enter_tree(run);
         run->has_id = true;
+        run->is_listed = how == LISTED;
         run->has_type = *type != '\0';
         t->count++;
         run_touch(run);
@@ -168,8 +186,8 @@ static void track_again(struct run *run)
         return;
     }
     run->tracker->port->hold(run);
-    track(run);
-    enter_tree(run);
+    run_track(run);
+    run_enter_tree(run);
 }
 
 void run_send(struct run *run, enum verb verb, struct waiter *waiter)
@@ -229,7 +247,7 @@ static void port_report(struct machine *machine, enum report report, const char 
 {
     struct run *run = run_of_machine(machine);
     if (report == REPORT_RELEASED)
-        vacate(run);
+        run_vacate(run);
     run->tracker->port->report(run, report, text);
 }
 
@@ -273,6 +291,14 @@ static void pursue_snapshot(struct run *run)
         run_answer_attachments(run, BJ_OK);
 }
 
+void run_compared(struct run *run, enum disk_switch result)
+{
+    if (run->memory && !machine_has_end(&run->machine))
+        run_recall_by_graph(run, result);
+    else
+        machine_compared(&run->machine, result);
+}
+
 static void pursue_comparison(struct run *run)
 {
     struct tracker *t = run->tracker;
@@ -287,8 +313,17 @@ static void pursue_comparison(struct run *run)
         t->port->compare(run);
     } else {
         run->compares = false;
-        machine_compared(&run->machine, SWITCH_UNKNOWN);
+        run_compared(run, SWITCH_UNKNOWN);
     }
+}
+
+/* Before anybody is told of the run, who may ask for it. */
+static void remember(struct run *run)
+{
+    if (!has_news_to_remember(run))
+        return;
+    run->remembered = memory_key(run);
+    run->tracker->port->remember(run, memory_of(run));
 }
 
 /* The list, or that of the next connection, tells what no event has. */
@@ -301,11 +336,13 @@ static bool waits_for_type(const struct run *run)
 
 static bool waits_to_be_announced(const struct run *run)
 {
-    return !run->tracker->is_observed || run->announcement != UNANNOUNCED ||
+    const struct tracker *t = run->tracker;
+    bool waits_for_recalled = run->memory || (t->recalled > 0 && !run->is_recalled);
+    return !t->is_observed || run->announcement != UNANNOUNCED || waits_for_recalled ||
            machine_traits(&run->machine)->undecided || waits_for_type(run);
 }
 
-static void announce(struct run *run)
+void run_announce(struct run *run)
 {
     if (waits_to_be_announced(run))
         return;
@@ -315,7 +352,9 @@ static void announce(struct run *run)
 
 void run_observe(struct run *run)
 {
-    if (!run->has_id && machine_is_over(&run->machine) && run->announcement == UNANNOUNCED)
+    bool is_over = machine_is_over(&run->machine) && !run->memory;
+
+    if (!run->has_id && is_over && run->announcement == UNANNOUNCED)
         run->announcement = UNOBSERVED;
     run_want_snapshot(run);
     if (!run->has_type)
@@ -335,6 +374,12 @@ static bool is_done_with(const struct run *run)
            !run->tracker->all_asked && !machine_is_awaited(&run->machine);
 }
 
+/* Its end was heard, or no list will show it. */
+static bool is_found_out(const struct run *run)
+{
+    return machine_is_over(&run->machine) || !machine_is(&run->machine, IS_AWAY);
+}
+
 static void after_work(struct run *run)
 {
     if (run->is_superseded)
@@ -342,11 +387,14 @@ static void after_work(struct run *run)
     if (run->is_mute)
         machine_drop_verbs(&run->machine);
     run->is_mute = false;
+    if (run->memory && is_found_out(run))
+        run_recall_by_end(run);
+    remember(run);
     pursue_snapshot(run);
     pursue_comparison(run);
     if (run->tracker->link == LINK_CLOSING && run->wants_row)
         forgo_row(run);
-    announce(run);
+    run_announce(run);
     if (run->tracked && is_done_with(run))
         untrack(run);
 }
@@ -438,11 +486,28 @@ void tracker_seek(struct tracker *t)
     tracker_settle(t);
 }
 
+/* Whoever remembered them is gone, and what is left of a job that nobody asks for is not touched.
+ */
+static void forget_recalled(struct tracker *t)
+{
+    for (struct run *run = t->runs; run; run = run->next) {
+        if (!run->memory)
+            continue;
+        run_forget_recalled(run);
+        machine_lost(&run->machine, BJ_E_CLOSED, "nobody waits for what became of it");
+        run_touch(run);
+    }
+}
+
 void tracker_observe(struct tracker *t, bool observe)
 {
     bool begins = observe && !t->is_observed;
 
     t->is_observed = observe;
+    if (!observe) {
+        forget_recalled(t);
+        tracker_settle(t);
+    }
     for (struct run *run = begins ? t->runs : NULL; run; run = run->next)
         run_observe(run);
     if (begins)

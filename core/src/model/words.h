@@ -91,11 +91,12 @@ struct row {
     enum status status;
     bool ready;
     bool paused;
-    bool hides_pause;  /* the list does not report whether it is paused */
-    bool io_error;     /* io-status is not ok, and it is paused */
-    bool no_space;     /* and that is why */
-    const char *error; /* of a concluded job; NULL if none */
-    bool cancelled;    /* and that error is that it was cancelled (B21) */
+    bool hides_pause;       /* the list does not report whether it is paused */
+    bool io_error;          /* io-status is not ok, and it is paused */
+    bool no_space;          /* and that is why */
+    const char *error;      /* of a concluded job; NULL if none */
+    bool cancelled;         /* and that error is that it was cancelled (B21) */
+    int64_t current, total; /* how far it is; -1 if not reported */
 };
 
 /* Whether the disk was switched to the mirror's target, or to the commit's base. */

@@ -3,6 +3,7 @@
 
 #include "model/switch.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ struct qmp_graph {
 
 /* Its strings are in `texts`. */
 struct driver_snapshot {
+    atomic_uint refs;
     bool is_of_device;
     struct switch_before before;
     struct switch_device device;
@@ -189,17 +191,22 @@ static size_t keep_before(struct switch_before *before, char *texts)
     return size;
 }
 
+/* Copies the names. */
+static struct driver_snapshot *new_snapshot(struct switch_before *before)
+{
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_before(before, NULL));
+    if (!snapshot)
+        return NULL;
+    atomic_init(&snapshot->refs, 1);
+    snapshot->before = *before;
+    keep_before(&snapshot->before, snapshot->texts);
+    return snapshot;
+}
+
 static struct driver_snapshot *snapshot_job(const struct qmp_graph *graph, const char *id)
 {
     struct switch_before before;
-    if (!switch_record(&graph->graph, id, &before))
-        return NULL;
-    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_before(&before, NULL));
-    if (!snapshot)
-        return NULL;
-    snapshot->before = before;
-    keep_before(&snapshot->before, snapshot->texts);
-    return snapshot;
+    return switch_record(&graph->graph, id, &before) ? new_snapshot(&before) : NULL;
 }
 
 /* By its name; a device that has none may be meant by its node. */
@@ -230,20 +237,25 @@ static size_t keep_device(struct switch_device *device, char *texts)
     return size;
 }
 
+static struct driver_snapshot *new_device_snapshot(struct switch_device *device)
+{
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_device(device, NULL));
+    if (!snapshot)
+        return NULL;
+    atomic_init(&snapshot->refs, 1);
+    snapshot->is_of_device = true;
+    snapshot->device = *device;
+    keep_device(&snapshot->device, snapshot->texts);
+    return snapshot;
+}
+
 static struct driver_snapshot *snapshot_device(const struct qmp_graph *graph, const char *name)
 {
     const struct device *device = find_device(graph, name);
     if (!device || !device->inserted)
         return NULL;
-
     struct switch_device is = device->is;
-    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_device(&is, NULL));
-    if (!snapshot)
-        return NULL;
-    snapshot->is_of_device = true;
-    snapshot->device = is;
-    keep_device(&snapshot->device, snapshot->texts);
-    return snapshot;
+    return new_device_snapshot(&is);
 }
 
 struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const char *id)
@@ -253,9 +265,108 @@ struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const 
     return graph->device_count > 0 ? snapshot_device(graph, id) : snapshot_job(graph, id);
 }
 
+struct driver_snapshot *qmp_hold_snapshot(struct driver_snapshot *snapshot)
+{
+    if (snapshot)
+        atomic_fetch_add(&snapshot->refs, 1);
+    return snapshot;
+}
+
 void qmp_free_snapshot(struct driver_snapshot *snapshot)
 {
-    free(snapshot);
+    if (snapshot && atomic_fetch_sub(&snapshot->refs, 1) == 1)
+        free(snapshot);
+}
+
+/* -------------------------------------------------------------------- as JSON */
+
+static json_t *write_places(const struct switch_place *places, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++)
+        json_array_append_new(
+            array, json_pack("[iss]", (int)places[i].kind, places[i].parent, places[i].edge));
+    return array;
+}
+
+static json_t *write_device(const struct switch_device *device)
+{
+    return json_pack("{s:[sssss]}", "device", device->name, device->qdev, device->node,
+                     device->driver, device->file);
+}
+
+json_t *qmp_write_snapshot(const struct driver_snapshot *snapshot)
+{
+    const struct switch_before *before = &snapshot->before;
+
+    if (snapshot->is_of_device)
+        return write_device(&snapshot->device);
+    if (!before->has_target)
+        return json_object();
+    return json_pack("{ss,ss,sb,s[III],so,so}", "source", before->source, "target", before->target,
+                     "used", before->is_used, "exports", (json_int_t)before->exports,
+                     (json_int_t)before->source_exports, (json_int_t)before->target_exports,
+                     "above", write_places(before->above, before->above_count), "below",
+                     write_places(before->below, before->below_count));
+}
+
+static bool read_places(const json_t *array, struct switch_place *places, size_t *ret_count)
+{
+    size_t count = json_array_size(array);
+
+    if (!json_is_array(array) || count > SWITCH_PLACES_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        int kind;
+        if (json_unpack(json_array_get(array, i), "[iss!]", &kind, &places[i].parent,
+                        &places[i].edge) != 0 ||
+            kind < GRAPH_NODE || kind > GRAPH_OTHER)
+            return false;
+        places[i].kind = (enum graph_kind)kind;
+    }
+    *ret_count = count;
+    return true;
+}
+
+static struct driver_snapshot *read_device(json_t *json)
+{
+    struct switch_device device;
+    bool is_one = json_unpack(json, "{s:[sssss!]!}", "device", &device.name, &device.qdev,
+                              &device.node, &device.driver, &device.file) == 0;
+    return is_one ? new_device_snapshot(&device) : NULL;
+}
+
+static bool read_before(json_t *json, struct switch_before *ret)
+{
+    json_int_t exports[3];
+    int is_used;
+    json_t *above, *below;
+    bool is_one = json_unpack(json, "{ss,ss,sb,s[III!],so,so!}", "source", &ret->source, "target",
+                              &ret->target, "used", &is_used, "exports", &exports[0], &exports[1],
+                              &exports[2], "above", &above, "below", &below) == 0 &&
+                  read_places(above, ret->above, &ret->above_count) &&
+                  read_places(below, ret->below, &ret->below_count);
+
+    if (!is_one || exports[0] < 0 || exports[1] < 0 || exports[2] < 0)
+        return false;
+    ret->has_target = true;
+    ret->is_used = is_used;
+    ret->exports = (size_t)exports[0];
+    ret->source_exports = (size_t)exports[1];
+    ret->target_exports = (size_t)exports[2];
+    return true;
+}
+
+struct driver_snapshot *qmp_read_snapshot(const json_t *json)
+{
+    struct switch_before before = {0};
+    json_t *object = (json_t *)json; /* json_unpack() changes nothing */
+
+    if (json_object_get(json, "device"))
+        return read_device(object);
+    bool is_one =
+        json_is_object(json) && (json_object_size(json) == 0 || read_before(object, &before));
+    return is_one ? new_snapshot(&before) : NULL;
 }
 
 /* ---------------------------------------------------------------------- after */

@@ -19,7 +19,11 @@ void qmp_graph_close(struct qmp_graph *graph); /* takes NULL */
 /* `id` is the job's; in query-block's list the device's. NULL: it does not show that job, or no
  * memory; so for a graph that is NULL. */
 struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const char *id);
+struct driver_snapshot *qmp_hold_snapshot(struct driver_snapshot *snapshot);
 void qmp_free_snapshot(struct driver_snapshot *snapshot); /* takes NULL */
+
+json_t *qmp_write_snapshot(const struct driver_snapshot *snapshot);
+struct driver_snapshot *qmp_read_snapshot(const json_t *json);
 
 /* Without a snapshot of before, only a job that has nothing to switch to is told, while it is
  * listed. */

@@ -8,6 +8,7 @@
 #include "qmp/block_graph.h"
 #include "qmp/dial.h"
 #include "qmp/job_words.h"
+#include "qmp/peer.h"
 #include "qmp/qmp.h"
 #include "qmp/read_in_place.h"
 #include "qmp/tap.h"
@@ -290,15 +291,6 @@ static void on_ready(void *user, int events)
 
 /* -------------------------------------------------------------------- opening */
 
-/* Who called listen() on it. */
-static int64_t peer_of(int fd)
-{
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    return known ? peer.pid : 0;
-}
-
 /* SCM_RIGHTS does. */
 static bool passes_descriptors(int fd)
 {
@@ -319,7 +311,9 @@ static void on_dialled(void *user, int fd, struct text *text)
         return;
     }
     qmp->fd = fd;
-    qmp->driver.peer = peer_of(fd);
+    qmp->driver.peer = peer_process(fd);
+    if (!qmp->is_duplicate) /* else whoever made it need not be QEMU */
+        peer_identify(fd, qmp->driver.peer, &qmp->driver.identity);
     qmp->passes_descriptors = passes_descriptors(fd);
     qmp->stage = QMP_GREETING;
     int r = loop_io_new(qmp->ctx->loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
@@ -344,6 +338,9 @@ static const struct driver_ops qmp_ops = {
     .take_snapshot = qmp_take_snapshot,
     .compare_snapshot = qmp_compare_snapshot,
     .free_snapshot = qmp_free_snapshot,
+    .hold_snapshot = qmp_hold_snapshot,
+    .write_snapshot = qmp_write_snapshot,
+    .read_snapshot = qmp_read_snapshot,
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
     .is_owed = qmp_is_owed,

@@ -633,6 +633,26 @@ bj_outcome bj_job_outcome(bj_job *job);
 const char *bj_job_text(bj_job *job);
 int bj_job_cause(bj_job *job); /* of one that was LOST, as bj_future_cause(); else BJ_OK */
 
+/* What a program keeps of a job to find it again in its next life: see bj_watch_jobs_options. A
+ * memo is a line of at most BJ_MEMO_SIZE - 1 printable characters (ASCII), and opaque. It says
+ * which QEMU and which run of the job it is about, how far that was, which verbs were accepted,
+ * whether the library dismisses it, and who used its disk. It changes with these: keep the latest,
+ * from the job's start on (BJ_RECORD_MEMO) until QEMU has let go of it: BJ_RECORD_RELEASED, and it
+ * has no memo any more. A job whose connection has ended, or was closed, keeps its memo.
+ *
+ * Written to `buffer`, with a NUL: the text is the caller's, so no other thread can take it away.
+ * Returns its length without the NUL. If that is `size` or more, "" was written, as half a memo is
+ * none; BJ_MEMO_SIZE is enough for all. 0: there is nothing to remember, as QEMU has let go of the
+ * job; or its id alone is longer than a memo. Where only the description of the disk's users does
+ * not fit it is left out: if the job ends while the program is away, less can be told of how. Any
+ * thread. BJ_E_INVAL, BJ_E_FORKED. */
+#define BJ_MEMO_SIZE 8192
+int bj_job_memo(bj_job *job, char *buffer, size_t size);
+
+/* BJ_OK, or BJ_E_INVAL for a text that is not a memo, or not any more; then *ret_why says why, in a
+ * static sentence that begins with "it". ret_why may be NULL. */
+int bj_memo_check(const char *memo, const char **ret_why);
+
 /* Moments of a job. The *_EVENT moments are QEMU's own, taken from its events; the others are this
  * process's, on the same clock. */
 typedef enum bj_moment {
@@ -814,10 +834,13 @@ typedef enum bj_record_kind {
                            CLOSED */
     BJ_RECORD_LAGGED,   /* `lost` records were dropped here because nobody read */
     BJ_RECORD_CLOSED,   /* the last of every watch: error and text say why; BJ_OK: the job ended */
-    BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started` */
+    BJ_RECORD_APPEARED, /* all jobs: name is the job's type, "" if QEMU does not tell; `started`;
+                           of a remembered one text is the memo; `resumed` */
     BJ_RECORD_RELEASED, /* all jobs: QEMU has let go of the job, whose id may be used again */
     BJ_RECORD_SENT,     /* traces: a line to QEMU: text; name is the monitor's */
-    BJ_RECORD_RECEIVED  /* traces: a line from QEMU */
+    BJ_RECORD_RECEIVED, /* traces: a line from QEMU */
+    BJ_RECORD_MEMO      /* all jobs, if asked for: text is the job's memo (bj_job_memo()), which has
+                           changed */
 } bj_record_kind;
 
 typedef struct bj_record {
@@ -838,6 +861,9 @@ typedef struct bj_record {
                            that were lost included; 0 for LAGGED */
     uint64_t lost_ends; /* LAGGED: how many ENDED are among the lost */
     bool started;       /* APPEARED: this library started the job */
+    bool resumed;       /* APPEARED: a remembered job that goes on */
+    bool inferred;      /* APPEARED of such a job, ENDED: no event proves it, but all that is known
+                           speaks for it */
     int cause;          /* FUTURE, ENDED: as bj_future_cause(), bj_job_cause() */
 } bj_record;
 
@@ -887,8 +913,11 @@ int bj_monitor_watch_events(bj_monitor *monitor, const char *const *names, size_
 
 /* How to watch all jobs. */
 typedef struct bj_watch_jobs_options {
-    size_t size;         /* sizeof(bj_watch_jobs_options), as the program knows it */
-    int64_t progress_ms; /* how often progress is asked for; 0: never */
+    size_t size;                   /* sizeof(bj_watch_jobs_options), as the program knows it */
+    int64_t progress_ms;           /* how often progress is asked for; 0: never */
+    const char *const *remembered; /* memos of an earlier life of the program; copied */
+    size_t remembered_count;
+    bool memos; /* BJ_RECORD_MEMO, when a job appears and when its memo changes */
 } bj_watch_jobs_options;
 
 /* All jobs of this QEMU, whoever started them: those that it has already, then those to come. Of
@@ -905,6 +934,33 @@ typedef struct bj_watch_jobs_options {
  *
  * Where the monitor connects again the watch has DISCONNECTED, what became of each job, those that
  * began meanwhile, and RECONNECTED. CLOSED comes when the monitor is over.
+ *
+ * A program that was away gives the memos that it kept of its jobs (bj_job_memo()), and the watch
+ * reports what became of each, before any job that the monitor does not follow yet: APPEARED, whose
+ * text is the memo, and then what is true of the run now.
+ *
+ *   It goes on       `resumed`. It is as if the program had not been away: a job that the library
+ *                    started is dismissed by it, and it is known which verbs QEMU had accepted.
+ *   It has ended     ENDED. QEMU may still list it ("concluded"): then that says how, and of a
+ *                    mirror or an active commit the block graph; it is dismissed if it is ours. A
+ *                    job that QEMU lists no more is PIVOTED if the graph shows that its disk was
+ *                    switched, and CANCELLED if it was aborting after our cancel. It is LOST else:
+ *                    nothing is called a success that is not proved.
+ *   It is LOST       QEMU has ended or the host was booted; or the id is another run's by now: a
+ *                    job of its own. That it is if its type differs, if it has done less, if its
+ *                    size can't be that run's, or if it is not ready any more, or back at work.
+ *
+ * QEMU counts as the same if the process that called listen() on its socket is (by its number and
+ * when it began: SO_PEERCRED), its version is, and the socket was not made anew. So where another
+ * process makes the socket, outlives QEMU and passes the same socket to the next QEMU, the two
+ * can't be told apart. Where the process is unknown (TCP, "fd:", another pid namespace, libvirt) a
+ * job goes on only if its type, its size and its progress are known and fit, or if the library made
+ * up its id; one that is gone is LOST. `inferred` says that no event, and no identity, proves it.
+ *
+ * Of several memos of a run the latest counts. A memo of a run that the monitor follows already
+ * means that run; one of which nothing was reported when CLOSED came is as good as before, and so
+ * it is with those beyond BJ_LIMIT_JOBS, which are counted as lost. BJ_E_INVAL if one is no memo:
+ * bj_memo_check() says which, and why; then nothing was done.
  *
  * QEMU reports a new job from 3.0 on. One before that, and libvirt, are asked for their list every
  * BJ_LIMIT_POLL_MS while such a watch is open: a job that begins and ends in between appears with

@@ -47,6 +47,7 @@
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
 #include <malloc.h>
@@ -67,6 +68,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -239,6 +241,7 @@ struct bj_ctx {
     struct command_set *command_sets;       /* shared by the monitors of like QEMUs */
     void (*free_command_sets)(bj_ctx *ctx); /* NULL: there has been none */
     uint64_t job_id_prefix;                 /* random */
+    uint64_t runs;                          /* of jobs that it has followed */
     uint64_t job_ids;
     uint64_t connections;
     char read_buffer[READ_BUFFER];
@@ -619,6 +622,10 @@ const bj_job_info *bj_future_info(bj_future *future, size_t index)
  *   - A row makes a run for those who attach only if no event of that id came since they asked;
  *     for those who observe all jobs, if no run of that id was known since the list was asked for.
  *
+ *   - A run that is remembered from before the program was away begins as after a reconnect, and
+ * its row, its absence or the graph decides whether it goes on (memory.h). Until that is known of
+ *     all of them no other run is announced.
+ *
  * A run is in `runs` until QEMU has let go of it and no order that names it is on its way: that is
  * what is walked when the connection ends. In `by_id` is the last run of each id, so that it is
  * noticed when another gets the id.
@@ -762,11 +769,12 @@ struct row {
     enum status status;
     bool ready;
     bool paused;
-    bool hides_pause;  /* the list does not report whether it is paused */
-    bool io_error;     /* io-status is not ok, and it is paused */
-    bool no_space;     /* and that is why */
-    const char *error; /* of a concluded job; NULL if none */
-    bool cancelled;    /* and that error is that it was cancelled (B21) */
+    bool hides_pause;       /* the list does not report whether it is paused */
+    bool io_error;          /* io-status is not ok, and it is paused */
+    bool no_space;          /* and that is why */
+    const char *error;      /* of a concluded job; NULL if none */
+    bool cancelled;         /* and that error is that it was cancelled (B21) */
+    int64_t current, total; /* how far it is; -1 if not reported */
 };
 
 /* Whether the disk was switched to the mirror's target, or to the commit's base. */
@@ -1145,6 +1153,18 @@ static inline bool machine_owes_dismissal(const struct machine *m)
            m->outcome != BJ_OUTCOME_LOST;
 }
 
+/* Differs where machine_memory() does: that is asked for with each event, and this is cheap. */
+static inline unsigned machine_memory_key(const struct machine *m)
+{
+    const struct sent *complete = &m->sent[VERB_COMPLETE], *cancel = &m->sent[VERB_CANCEL];
+    const struct sent *force = &m->sent[VERB_FORCE];
+    unsigned raw = complete->raw << 18 | cancel->raw << 22 | force->raw << 26;
+    unsigned states = complete->state << 12 | cancel->state << 14 | force->state << 16;
+
+    return (m->marks & (IS_READY | WAS_DONE | WAS_ABORTING)) | (unsigned)m->traits.ours << 8 |
+           (unsigned)complete->was_unsure << 9 | states | raw;
+}
+
 /* ------------------------------------------------------------------ callers */
 
 /* Callers come and go. machine_ask() may answer at once (B04). */
@@ -1188,6 +1208,17 @@ static void machine_disconnected(struct machine *m);
 static void machine_reconnected_listed(struct machine *m, const struct row *row);
 static void machine_reconnected_absent(struct machine *m);
 
+/* What is to be remembered of it (enum memory_fact, without MEMORY_UNIQUE). */
+static unsigned machine_memory(const struct machine *m);
+/* It begins with what is remembered of it, as after machine_disconnected(); then as there, or it
+ * ended unseen. */
+struct memory;
+static void machine_recall(struct machine *m, const struct memory *memory);
+static void machine_pivoted_unseen(struct machine *m);
+static void machine_cancelled_unseen(struct machine *m);
+/* It turns out to be the run of that memory. */
+static void machine_adopt(struct machine *m, const struct memory *memory);
+
 /* Until it is known whose it is, it is neither dismissed nor let go of before QEMU does. */
 static void machine_decide_owner(struct machine *m, bool ours);
 
@@ -1203,6 +1234,120 @@ static void machine_abandon(struct machine *m, int error, const char *reason);
 /* No more facts will come: it was closed (BJ_E_CLOSED), it vanished (BJ_E_JOB_LOST), or the
  * connection is over, by any other error. */
 static void machine_lost(struct machine *m, int why, const char *reason);
+
+/* ---- core/src/model/memory.h ---- */
+
+/*
+ * What became of a run while the program was away: what is remembered of it, held against what QEMU
+ * shows now. Pure.
+ *
+ * Ids are used again, and so are sockets. So a run goes on only where nothing speaks against it,
+ * and has only the outcome that something proves; else it is LOST.
+ */
+
+/* ------------------------------------------------------------------ identity */
+
+/* A QEMU or a domain, by what stays the same for as long as it lives. "" is what is not known. */
+struct identity {
+    const char *boot;    /* of the host that `process` is of */
+    const char *process; /* and when it began */
+    const char *version; /* of QEMU */
+    const char *socket;  /* when that was made, "@", and where it is */
+};
+
+enum same_peer { PEER_SAME, PEER_OTHER, PEER_REBOOTED, PEER_UNKNOWN };
+static enum same_peer identity_compare(const struct identity *then, const struct identity *now);
+
+/* --------------------------------------------------------------------- memory */
+
+/* What is remembered of a machine. The values are in memos that programs keep: they never change.
+ */
+enum memory_fact {
+    MEMORY_READY = 1 << 0,
+    MEMORY_DONE = 1 << 1,     /* it was waiting or pending */
+    MEMORY_ABORTING = 1 << 2, /* it was aborting */
+    MEMORY_COMPLETE_SENT = 1 << 3,
+    MEMORY_CANCEL_SENT = 1 << 4,
+    MEMORY_FORCE_SENT = 1 << 5,
+    MEMORY_COMPLETE_TAKEN = 1 << 6, /* QEMU accepted it */
+    MEMORY_CANCEL_TAKEN = 1 << 7,
+    MEMORY_FORCE_TAKEN = 1 << 8,
+    MEMORY_OURS = 1 << 9,    /* it is to be dismissed by us */
+    MEMORY_UNIQUE = 1 << 10, /* its id was made up: no other job has it */
+    MEMORY_ALL = (1 << 11) - 1
+};
+
+/* A run that is followed already, and has the id. */
+enum known_run {
+    KNOWN_NONE,
+    KNOWN_SINCE_LATER,  /* its beginning was seen, after the last of this was */
+    KNOWN_SINCE_EARLIER /* it had the id when the last of this was seen */
+};
+
+struct memory {
+    unsigned facts;
+    const char *type;       /* "" if it was not known */
+    int64_t current, total; /* -1 if unknown */
+    enum same_peer peer;
+    enum known_run known;
+};
+
+/* Whatever has its id where it was followed is that run, not one that was given the id later: what
+ * is remembered of verbs holds. */
+static inline bool memory_is_certain(const struct memory *memory)
+{
+    return (memory->facts & MEMORY_UNIQUE) ||
+           ((memory->facts & MEMORY_OURS) && memory->peer == PEER_SAME);
+}
+
+/* ---------------------------------------------------------------------- rules */
+
+enum memory_condition {
+    IS_REBOOTED = 1 << 0,       /* the host was booted since */
+    IS_OTHER_PEER = 1 << 1,     /* it is another QEMU */
+    IS_UNKNOWN_PEER = 1 << 2,   /* it may be another one */
+    IS_LISTED = 1 << 3,         /* there is a job of its id; the next six are of that */
+    IS_OTHER_TYPE = 1 << 4,     /* of another type */
+    IS_OTHER_SIZE = 1 << 5,     /* its total is one that this run can't have */
+    HAS_DONE_LESS = 1 << 6,     /* its current is less than it was */
+    IS_UNREADY = 1 << 7,        /* it is at work and not ready, and this run was */
+    IS_EARLIER = 1 << 8,        /* it is at work, and this run had done its work */
+    FITS = 1 << 9,              /* type, total and current are known, and fit */
+    HAS_UNIQUE_ID = 1 << 10,    /* an id that no other job has */
+    MAY_SWITCH = 1 << 11,       /* the graph may show what became of it */
+    WAS_LOOKED_AT = 1 << 12,    /* the graph was compared */
+    HAS_SWITCHED = 1 << 13,     /* and shows that the disk was switched */
+    HAS_NOT_SWITCHED = 1 << 14, /* or that it was not */
+    WAS_CANCELLED = 1 << 15,    /* it was aborting, and QEMU had accepted our cancel */
+    BEGAN_LATER = 1 << 16,      /* the job of its id began later, as was seen */
+    BEGAN_BEFORE = 1 << 17      /* it had that id already when this run had it */
+};
+
+enum memory_verdict {
+    RUN_GOES_ON, /* the job that is listed is this run */
+    RUN_FITS,    /* the same, as far as can be told */
+    RUN_IS_LOST, /* and what is listed is another */
+    RUN_PIVOTED, /* by the graph */
+    RUN_CANCELLED,
+    COMPARE_NOW /* the graph is to be compared first */
+};
+
+/* The first whose conditions all hold applies. */
+struct memory_rule {
+    unsigned when;
+    enum memory_verdict verdict;
+    const char *text; /* RUN_IS_LOST: why */
+};
+__extension__ static const struct memory_rule memory_rules[];
+__extension__ static const size_t memory_rule_count;
+static const struct memory_rule *memory_rule(unsigned conditions);
+
+/* A job of its id is listed. `type` is "" if the list does not tell. */
+static const struct memory_rule *memory_judge_row(const struct memory *memory, const char *type,
+                                           const struct row *row);
+/* There is none. */
+static const struct memory_rule *memory_judge_absence(const struct memory *memory, bool may_switch);
+static const struct memory_rule *memory_judge_graph(const struct memory *memory, enum disk_switch seen);
 
 enum link {
     LINK_DOWN, /* no connection: not yet, or it is being made again */
@@ -1250,6 +1395,14 @@ struct run {
     bool is_comparing;              /* which is on its way */
     unsigned in_flight;             /* orders that name it */
     struct attachment *attachments; /* that wait for its snapshot (C21) */
+
+    bool is_listed;              /* it was found in a list: nobody has seen its beginning */
+    bool is_unique;              /* nobody else has such an id */
+    bool is_recalled;            /* it was remembered */
+    bool is_resumed;             /* and goes on */
+    bool is_inferred;            /* which no event proves, or how it ended */
+    const struct memory *memory; /* until it is known what became of it; its owner's */
+    unsigned remembered;         /* machine_memory_key() when port->remember was called last */
 };
 
 /* A command that starts a job, on its way. The caller's, as are its id and the spare. */
@@ -1323,6 +1476,9 @@ struct tracker_port {
      * its reports that they are to have. */
     void (*announce)(struct run *run);
 
+    /* What is to be remembered of it (enum memory_fact) is other than before. */
+    void (*remember)(struct run *run, unsigned facts);
+
     /* It is out of the tracker's list; with its run, or with why there is none. */
     void (*attached)(struct tracker *t, struct attachment *attachment, int error);
     /* Gives it the id that QEMU knows the job by, if that is another: true. */
@@ -1350,6 +1506,7 @@ struct tracker {
     bool seeks_all;    /* the next list is to tell of jobs that are not known */
     bool all_asked;    /* so is the list on its way */
     bool all_in_doubt; /* but since then one has begun that could not be followed */
+    size_t recalled;   /* runs of which it is not known yet what became of them */
 };
 
 static void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit);
@@ -1396,6 +1553,19 @@ static void tracker_unattach(struct tracker *t, struct attachment *attachment);
 static void tracker_observe(struct tracker *t, bool observe);
 /* A new run may have begun, and no event says so. */
 static void tracker_seek(struct tracker *t);
+
+/* ------------------------------------------------------------- what is remembered */
+
+/* `run` was made by the caller, as port->new_run() does it, of what is remembered; the tracker
+ * takes the reference over. While there is a connection; then tracker_observe() or tracker_seek().
+ */
+static bool tracker_can_recall(const struct tracker *t); /* else there are more jobs than the limit */
+static void tracker_recall(struct tracker *t, struct run *run, const struct memory *memory);
+/* It is known already that it does not go on. */
+static void tracker_recall_lost(struct run *run, const struct memory *memory, const char *why);
+/* The run that has the id, which is as `now` says, is the one that is remembered: true. */
+static bool tracker_recall_found(struct run *run, const struct memory *memory, const char *type,
+                          const struct row *now);
 
 /* --------------------------------------------------------------------- facts */
 
@@ -1512,6 +1682,7 @@ struct watch_ops {
         bj_watch *watch); /* the loop's thread: enter the list, tell what is true already */
     void (*leave)(bj_watch *watch); /* the loop's thread: out of the list */
     void (*disown)(void *owner);    /* any thread; takes no lock */
+    void (*clear)(bj_watch *watch); /* the same: frees what it has besides; NULL: nothing */
 };
 
 /* `size` bytes that begin with a bj_watch, zeroed, until they go to watch_launch(). `owner` is a
@@ -1704,6 +1875,11 @@ struct driver_ops {
     int (*compare_snapshot)(struct driver *driver, struct driver_request *request, const char *id,
                             const struct driver_snapshot *before);
     void (*free_snapshot)(struct driver_snapshot *snapshot); /* takes NULL */
+    /* Any thread: a reference, which free_snapshot() gives back; takes NULL. */
+    struct driver_snapshot *(*hold_snapshot)(struct driver_snapshot *snapshot);
+    /* Any thread: a snapshot as JSON, and back; NULL: no memory, or it is none. */
+    struct json_t *(*write_snapshot)(const struct driver_snapshot *snapshot);
+    struct driver_snapshot *(*read_snapshot)(const struct json_t *json);
 
     /* Takes back a request that was not written yet: true, and `done` is not called. */
     bool (*withdraw)(struct driver *driver, struct driver_request *request);
@@ -1756,14 +1932,22 @@ struct driver_legacy {
     void (*free)(struct driver_legacy *legacy);
 };
 
+/* See struct identity; "" for what is not known. */
+struct driver_identity {
+    char boot[40];
+    char process[80];
+    char socket[144];
+};
+
 struct driver {
     const struct driver_ops *ops;
 
     /* Valid from `up` on. */
     struct capabilities capabilities;
-    bool is_gone;    /* from before `down` on: what it spoke to is no more */
-    bool may_return; /* the same, but someone may start it again, as another peer */
-    bool is_absent;  /* before `up`: what it sought is not there, but may come */
+    struct driver_identity identity;
+    bool is_gone;                 /* from before `down` on: what it spoke to is no more */
+    bool may_return;              /* the same, but someone may start it again, as another peer */
+    bool is_absent;               /* before `up`: what it sought is not there, but may come */
     struct driver_legacy *legacy; /* during `down`, and whoever keeps it sets this to NULL */
     int64_t peer; /* the process that listens, or what else tells it; 0: not known */
 };
@@ -1892,6 +2076,16 @@ static int64_t progress_as_much_ms(const struct progress *p);
 struct job_row;
 struct job_wait;
 
+/* What a memo has of a job that nothing else keeps. */
+struct memo_state {
+    unsigned facts;     /* enum memory_fact */
+    int64_t since_us;   /* when it became known; by QEMU's clock, if an event came then */
+    uint64_t number;    /* random: it tells runs of an id apart */
+    int64_t changed_us; /* more in each memo of the run */
+    bool is_over;       /* in QEMU: there is nothing to remember */
+    int64_t told;       /* the current of the last BJ_RECORD_MEMO */
+};
+
 /* A verb under way. The verbs that are sent once for all lie in the job, the others in their wait.
  */
 struct job_request_slot {
@@ -1925,6 +2119,11 @@ struct bj_job {
     bj_outcome outcome;
     int cause; /* bj_error: what ended the connection, if it was lost by that */
     int64_t times[BJ_MOMENT_END_SEEN + 1]; /* by bj_moment */
+    struct driver_snapshot *snapshot;      /* NULL: none */
+    struct {
+        int64_t current, total, speed;
+    } last_progress; /* of a row */
+    struct memo_state memo;
 
     /* The loop's own. */
     struct loop_timer *stall_timer; /* NULL once it is retired */
@@ -1934,10 +2133,7 @@ struct bj_job {
     bool polls;                    /* the next one runs */
     struct loop_timer *poll_timer; /* where QEMU has no event for what is awaited (B58); or NULL */
     bool has_no_ready_event, hides_pauses, has_bare_rows;
-    struct {
-        int64_t current, total, speed;
-    } last_progress;                          /* of a row */
-    bool row_is_paused, row_lacks_space;      /* the same */
+    bool row_is_paused, row_lacks_space;      /* of a row */
     uint64_t updated;                         /* the monitor's update that had news of it last */
     uint64_t born;                            /* how many questions had been asked before it was */
     struct progress progress;                 /* as the rows show it */
@@ -1945,9 +2141,10 @@ struct bj_job {
     struct text *notice_text;                 /* the sentence of then; NULL: there is none */
     struct job_request_slot take_snapshot;    /* of what uses its disk, while it runs */
     struct job_request_slot compare_snapshot; /* and after its end */
-    struct driver_snapshot *snapshot;         /* NULL: none */
-    void (*free_snapshot)(struct driver_snapshot *snapshot);
+    const struct driver_ops *ops;             /* that made it, which outlive the driver */
     void (*unprepare)(struct driver_request *request);
+    struct text *remembered; /* the memo that it began with; NULL: none */
+    struct memory memory;    /* the same for its tracker */
 };
 
 static inline bj_job *job_of(struct run *run)
@@ -1965,6 +2162,7 @@ static void job_retire(bj_job *job);
 static void job_learn_type(bj_job *job, const char *type);
 static void job_hear(bj_job *job, const struct fact *fact);
 static void job_see(bj_job *job, const struct job_row *row);
+static void job_note_progress(bj_job *job, const bj_job_info *info); /* of a list */
 static void job_learn_disks(bj_job *job, const char *disks); /* a newline after each; NULL: not known */
 static void job_note_start(bj_job *job, int64_t sent_us, const char *device, struct text *run_data);
 
@@ -2134,7 +2332,8 @@ struct bj_monitor {
 
     /* Under the context's lock. */
     enum monitor_state state;
-    struct text *version; /* one of these, or NULL */
+    struct text *version;            /* one of these, or NULL */
+    struct driver_identity identity; /* of the latest QEMU */
     struct text *versions[VERSIONS_MAX];
     int over_error;
     struct text *over_text;
@@ -3065,6 +3264,11 @@ static void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *t
 /* One more change that nobody can be given. */
 static void watch_jobs_miss(bj_monitor *monitor);
 
+/* The same: what is to be remembered of it is other than before. */
+static void watch_jobs_remember(bj_job *job);
+/* The connection was made again. */
+static void watch_jobs_up(bj_monitor *monitor);
+
 /* A list has come, or could not be had: when the next is to be asked for. */
 static void watch_jobs_listed(bj_monitor *monitor);
 
@@ -3079,7 +3283,7 @@ static void fetch_rows_saw(struct run *run, const struct row *row)
     job_see(job_of(run), ((const struct read_row *)row)->source);
 }
 
-static void api_fetch_rows__feed_row(bj_monitor *monitor, const struct job_row *source)
+static void feed_row(bj_monitor *monitor, const struct job_row *source)
 {
     const bj_job_info *info = &source->info;
     struct read_row read = {
@@ -3093,6 +3297,8 @@ static void api_fetch_rows__feed_row(bj_monitor *monitor, const struct job_row *
                 .no_space = source->lacks_space,
                 .error = *info->error ? info->error : NULL,
                 .cancelled = source->was_cancelled,
+                .current = info->current,
+                .total = info->total,
             },
         .source = source,
     };
@@ -3112,7 +3318,7 @@ static void rows_fetched(bj_monitor *monitor, const struct driver_reply *reply)
 
     monitor->rows_reply = reply;
     for (size_t i = 0; reply->list && i < reply->list->count; i++)
-        api_fetch_rows__feed_row(monitor, &reply->list->rows[i]);
+        feed_row(monitor, &reply->list->rows[i]);
     tracker_list_over(&monitor->tracker, end);
     monitor->rows_reply = NULL;
     watch_jobs_listed(monitor);
@@ -3763,6 +3969,23 @@ bj_future *bj_group_abort(bj_group *group, int flags, int64_t timeout_ms)
  * A bj_job: its memory, the facts it is fed, and what is known of it now; see job.h.
  */
 
+/* ---- core/src/api/memo.h ---- */
+
+/*
+ * What a job is remembered by: its memo is made of what it publishes, when somebody wants it.
+ */
+
+/* The loop's thread: of a new job; of the tracker's port; of a list; it has ended, or is released.
+ */
+static void memo_begin(bj_job *job, bj_ctx *ctx);
+static void memo_note_beginning(bj_job *job, int64_t event_us); /* it is no younger than the event */
+static void memo_note(bj_job *job, unsigned facts);
+static void memo_note_progress(bj_job *job);
+static void memo_end(bj_job *job);
+
+/* Any thread: NULL: it has none. A reference. */
+static struct text *memo_text(bj_job *job);
+
 /* ---- core/src/api/wiring.h ---- */
 
 /*
@@ -3846,9 +4069,21 @@ static void job_hear(bj_job *job, const struct fact *fact)
     job->monitor->event_us = fact->timestamp_us;
     job->monitor->seen_us = clock_realtime_us();
     job_learn_type(job, fact->type);
+    if (fact->timestamp_us < job->memo.since_us)
+        memo_note_beginning(job, fact->timestamp_us);
     if (fact->kind == FACT_COMPLETED)
         note_end_event(job);
     job_notify_listeners(job);
+}
+
+static void job_note_progress(bj_job *job, const bj_job_info *info)
+{
+    ctx_lock(api_job__ctx_of(job));
+    job->last_progress.current = info->current;
+    job->last_progress.total = info->total;
+    job->last_progress.speed = info->speed;
+    ctx_unlock(api_job__ctx_of(job));
+    memo_note_progress(job);
 }
 
 static void job_see(bj_job *job, const struct job_row *row)
@@ -3971,9 +4206,10 @@ static bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
         .denial = can->denial,
     };
     set_type_traits(&traits, type);
+    memo_begin(job, monitor->ctx);
     atomic_init(&job->refs, 1);
     job->monitor = monitor_ref_memory(monitor);
-    job->free_snapshot = monitor->driver->ops->free_snapshot;
+    job->ops = monitor->driver->ops;
     job->unprepare = monitor->driver->ops->unprepare;
     job->has_no_ready_event = !can->has_ready_event;
     job->hides_pauses = can->hides_pauses;
@@ -3984,13 +4220,11 @@ static bj_job *job_new(bj_monitor *monitor, const char *id, const char *type)
     run_init(&job->run, &monitor->tracker, text_str(job->id), &traits);
     job->stall_timer = loop_timer_new(monitor->ctx->loop, job_on_stall_timer, job);
 
-    bool whole = job->id && (!*type || job->type) && job->stall_timer;
-    if (!whole) {
-        job_retire(job);
-        bj_job_unref(job);
-        return NULL;
-    }
-    return job;
+    if (job->id && (!*type || job->type) && job->stall_timer)
+        return job;
+    job_retire(job);
+    bj_job_unref(job);
+    return NULL;
 }
 
 static void job_retire(bj_job *job)
@@ -4013,7 +4247,8 @@ bj_job *bj_job_unref(bj_job *job)
     if (!job || ctx_is_forked(api_job__ctx_of(job)) || atomic_fetch_sub(&job->refs, 1) != 1)
         return NULL;
     machine_clear(&job->run.machine);
-    job->free_snapshot(job->snapshot);
+    job->ops->free_snapshot(job->snapshot);
+    text_unref(job->remembered);
     job->unprepare(&job->complete.request);
     text_unref(job->id);
     text_unref(job->device);
@@ -4482,6 +4717,8 @@ static void job_push(const bj_job *job, bj_watch *watch, bj_record_kind kind,
                    .timestamp_us = job_event_us(job),
                    .cause = ended ? machine_cause(machine) : BJ_OK,
                    .started = kind == BJ_RECORD_APPEARED && job->times[BJ_MOMENT_START_SENT] != 0,
+                   .resumed = kind == BJ_RECORD_APPEARED && job->run.is_resumed,
+                   .inferred = (kind == BJ_RECORD_APPEARED || ended) && job->run.is_inferred,
                },
                refs);
 }
@@ -4692,6 +4929,347 @@ bj_future *bj_job_query(bj_job *job, int64_t timeout_ms)
     request->job = bj_job_ref(job);
     return future_launch(&request->future, timeout_ms, BJ_LIMIT_COMMAND_MS);
 }
+/* ---- core/src/api/memo.c ---- */
+
+/* ---- core/src/api/memo_text.h ---- */
+
+/*
+ * Memos as text: what a program keeps of a job for its next life. Any thread.
+ */
+
+/* All strings are the caller's, or lie in `root`. */
+struct memo {
+    const char *id, *type; /* the type: "" if not known */
+    int64_t since_us;      /* when the run became known */
+    uint64_t number;       /* tells runs of one id apart */
+    int64_t changed_us;    /* when it was so; more in each memo of the run */
+    unsigned facts;        /* enum memory_fact */
+    int64_t current, total;
+    struct identity peer;
+    int64_t start_us;              /* when its start was sent; 0: not by us */
+    const char *device, *run_data; /* what the driver wants to know of the run; NULL: nothing */
+    json_t *graph;                 /* the driver's snapshot; NULL: none */
+    json_t *root;                  /* of memo_read() */
+};
+
+/* The length; 0: it has none, as it is too long, or for lack of memory. What may be missing is left
+ * out where it does not fit: the graph first. */
+static size_t memo_write(const struct memo *memo, char text[BJ_MEMO_SIZE]);
+
+/* BJ_OK; then memo_clear(). BJ_E_INVAL, BJ_E_NOMEM: *ret_why says why, and is static. */
+static int memo_read(const char *text, struct memo *ret, const char **ret_why);
+static void memo_clear(struct memo *memo);
+
+/* Progress alone makes a new memo worth telling of when that much of the whole was done. */
+#define PROGRESS_SHARE 8
+
+static bj_ctx *api_memo__ctx_of(const bj_job *job)
+{
+    return job->monitor->ctx;
+}
+
+/* -------------------------------------------------------------------- changes */
+
+static void memo_begin(bj_job *job, bj_ctx *ctx)
+{
+    job->memo.since_us = job->memo.changed_us = clock_realtime_us();
+    job->memo.number = ctx->job_id_prefix + ++ctx->runs;
+    job->last_progress.current = job->last_progress.total = -1;
+}
+
+static void memo_note_beginning(bj_job *job, int64_t event_us)
+{
+    if (event_us <= 0)
+        return; /* QEMU gave no time */
+    ctx_lock(api_memo__ctx_of(job));
+    job->memo.since_us = event_us;
+    ctx_unlock(api_memo__ctx_of(job));
+}
+
+/* The clock may be set back. */
+static int64_t later_than(int64_t before_us)
+{
+    int64_t now_us = clock_realtime_us();
+    return now_us > before_us ? now_us : before_us + 1;
+}
+
+static void change(bj_job *job, unsigned facts)
+{
+    ctx_lock(api_memo__ctx_of(job));
+    job->memo.facts = facts;
+    job->memo.changed_us = later_than(job->memo.changed_us);
+    job->memo.told = job->last_progress.current;
+    ctx_unlock(api_memo__ctx_of(job));
+    watch_jobs_remember(job);
+}
+
+static void memo_note(bj_job *job, unsigned facts)
+{
+    change(job, facts);
+}
+
+static void memo_note_progress(bj_job *job)
+{
+    int64_t done = job->last_progress.current - job->memo.told;
+    bool is_first = job->memo.told < 0 && job->last_progress.total > 0;
+
+    if (is_first || (done > 0 && done >= job->last_progress.total / PROGRESS_SHARE))
+        change(job, job->memo.facts);
+}
+
+/* Where only the connection is over the job may go on, or wait for its dismissal. */
+static bool is_over_in_qemu(const bj_job *job)
+{
+    const struct machine *machine = &job->run.machine;
+    bool is_lost = machine_outcome(machine) == BJ_OUTCOME_LOST;
+    bool is_ours = machine_traits(machine)->ours;
+    enum link link = job->monitor->tracker.link;
+
+    if (link == LINK_UP && machine_is(machine, IS_RELEASED))
+        return true;
+    if (link == LINK_CLOSING && machine_is(machine, IS_RELEASED))
+        return !is_lost;
+    return is_lost ? link == LINK_UP : !is_ours;
+}
+
+static void memo_end(bj_job *job)
+{
+    bool is_over = is_over_in_qemu(job);
+
+    ctx_lock(api_memo__ctx_of(job));
+    job->memo.is_over |= is_over;
+    ctx_unlock(api_memo__ctx_of(job));
+}
+
+/* ----------------------------------------------------------------- what is said */
+
+static const char *str_or_null(const struct text *text)
+{
+    return text ? text_str(text) : NULL;
+}
+
+/* Under the lock. What it points to stays as long as the job. */
+static struct memo memo_of(const bj_job *job, const struct driver_identity *identity)
+{
+    return (struct memo){
+        .id = text_str(job->id),
+        .type = text_str(job->type),
+        .since_us = job->memo.since_us,
+        .number = job->memo.number,
+        .changed_us = job->memo.changed_us,
+        .facts = job->memo.facts,
+        .current = job->last_progress.current,
+        .total = job->last_progress.total,
+        .peer = {identity->boot, identity->process, text_str(job->monitor->version),
+                 identity->socket},
+        .start_us = job->times[BJ_MOMENT_START_SENT],
+        .device = str_or_null(job->device),
+        .run_data = str_or_null(job->run_data),
+    };
+}
+
+static size_t write_memo(bj_job *job, char text[BJ_MEMO_SIZE])
+{
+    ctx_lock(api_memo__ctx_of(job));
+    struct driver_identity identity = job->monitor->identity;
+    struct memo memo = memo_of(job, &identity);
+    bool is_over = job->memo.is_over;
+    struct driver_snapshot *snapshot =
+        job->ops->hold_snapshot ? job->ops->hold_snapshot(job->snapshot) : NULL;
+    ctx_unlock(api_memo__ctx_of(job));
+
+    memo.graph = snapshot ? job->ops->write_snapshot(snapshot) : NULL;
+    text[0] = '\0';
+    size_t length = is_over ? 0 : memo_write(&memo, text);
+    json_decref(memo.graph);
+    if (snapshot)
+        job->ops->free_snapshot(snapshot);
+    return length;
+}
+
+static struct text *memo_text(bj_job *job)
+{
+    char text[BJ_MEMO_SIZE];
+    size_t length = write_memo(job, text);
+    return length > 0 ? text_new(text, length) : NULL;
+}
+
+int bj_job_memo(bj_job *job, char *buffer, size_t size)
+{
+    char text[BJ_MEMO_SIZE];
+
+    if (!job || (!buffer && size > 0))
+        return BJ_E_INVAL;
+    if (!job_is_usable(job))
+        return BJ_E_FORKED;
+    size_t length = write_memo(job, text);
+    if (size > 0 && length >= size)
+        buffer[0] = '\0'; /* a part of it is worth nothing */
+    else if (size > 0)
+        memcpy(buffer, text, length + 1);
+    return (int)length;
+}
+
+int bj_memo_check(const char *memo, const char **ret_why)
+{
+    struct memo read;
+    const char *why = "it is NULL";
+    int r = memo ? memo_read(memo, &read, &why) : BJ_E_INVAL;
+
+    if (r == BJ_OK)
+        memo_clear(&read);
+    if (ret_why)
+        *ret_why = r == BJ_OK ? "" : why;
+    return r;
+}
+#undef PROGRESS_SHARE
+/* ---- core/src/api/memo_text.c ---- */
+
+/* "bjm1." and a checksum of what follows, an object in JSON. */
+#define PREFIX "bjm"
+#define VERSION "1."
+#define SUM_DIGITS 16
+#define HEAD_LENGTH (sizeof PREFIX VERSION - 1 + SUM_DIGITS)
+
+/* FNV-1a: against accidents. Who makes memos up can make any. */
+static uint64_t sum_of(const char *text)
+{
+    uint64_t sum = 0xcbf29ce484222325;
+    for (; *text; text++)
+        sum = (sum ^ (unsigned char)*text) * 0x100000001b3;
+    return sum;
+}
+
+/* -------------------------------------------------------------------- writing */
+
+static json_t *object_of(const struct memo *memo)
+{
+    char number[SUM_DIGITS + 1];
+
+    snprintf(number, sizeof number, "%016" PRIx64, memo->number);
+    return json_pack("{ss,ss,s[IsI],si,s[II],s[ssss],sI}", "id", memo->id, "type", memo->type,
+                     "run", (json_int_t)memo->since_us, number, (json_int_t)memo->changed_us,
+                     "facts", (int)memo->facts, "at", (json_int_t)memo->current,
+                     (json_int_t)memo->total, "peer", memo->peer.boot, memo->peer.process,
+                     memo->peer.version, memo->peer.socket, "start", (json_int_t)memo->start_us);
+}
+
+/* 0: it does not fit, or there is no memory. */
+static size_t write_object(const json_t *object, char *text)
+{
+    char *json = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+    size_t length = json ? HEAD_LENGTH + strlen(json) : 0;
+
+    if (length >= BJ_MEMO_SIZE)
+        length = 0;
+    if (length > 0)
+        snprintf(text, BJ_MEMO_SIZE, PREFIX VERSION "%016" PRIx64 "%s", sum_of(json), json);
+    free(json);
+    return length;
+}
+
+static size_t memo_write(const struct memo *memo, char text[BJ_MEMO_SIZE])
+{
+    static const char *const may_be_missing[] = {"graph", "device", "data"};
+    json_t *object = object_of(memo);
+
+    if (object && memo->graph)
+        json_object_set(object, "graph", memo->graph);
+    if (object && memo->device)
+        json_object_set_new(object, "device", json_string(memo->device));
+    if (object && memo->run_data)
+        json_object_set_new(object, "data", json_string(memo->run_data));
+
+    size_t length = object ? write_object(object, text) : 0;
+    for (size_t i = 0; object && length == 0 && i < 3; i++)
+        if (json_object_del(object, may_be_missing[i]) == 0)
+            length = write_object(object, text);
+    json_decref(object);
+    if (length == 0)
+        text[0] = '\0';
+    return length;
+}
+
+/* -------------------------------------------------------------------- reading */
+
+static bool read_number(const char *digits, uint64_t *ret)
+{
+    char *end;
+    *ret = strtoull(digits, &end, 16);
+    return strlen(digits) == SUM_DIGITS && strspn(digits, "0123456789abcdef") == SUM_DIGITS;
+}
+
+static bool read_object(json_t *object, struct memo *ret)
+{
+    json_int_t since, changed, current, total, start;
+    const char *number;
+    int facts;
+
+    *ret = (struct memo){.root = object};
+    if (json_unpack(object, "{ss,ss,s[IsI!],si,s[II!],s[ssss!],sI,s?s,s?s,s?o!}", "id", &ret->id,
+                    "type", &ret->type, "run", &since, &number, &changed, "facts", &facts, "at",
+                    &current, &total, "peer", &ret->peer.boot, &ret->peer.process,
+                    &ret->peer.version, &ret->peer.socket, "start", &start, "device", &ret->device,
+                    "data", &ret->run_data, "graph", &ret->graph) != 0)
+        return false;
+    ret->since_us = since;
+    ret->changed_us = changed;
+    ret->facts = (unsigned)facts;
+    ret->current = current;
+    ret->total = total;
+    ret->start_us = start;
+    return read_number(number, &ret->number) && *ret->id && since > 0 && changed > 0 &&
+           current >= -1 && total >= -1 && start >= 0 && !(ret->facts & ~(unsigned)MEMORY_ALL);
+}
+
+static const char *check_head(const char *text)
+{
+    char sum[SUM_DIGITS + 1];
+
+    if (strncmp(text, PREFIX, strlen(PREFIX)) != 0)
+        return "it is not a memo of this library";
+    if (strncmp(text + strlen(PREFIX), VERSION, strlen(VERSION)) != 0)
+        return "it was made by another version of this library, which this one can't read";
+    if (strnlen(text, BJ_MEMO_SIZE) == BJ_MEMO_SIZE)
+        return "it is longer than a memo can be";
+    if (strlen(text) < HEAD_LENGTH)
+        return "it is cut short";
+    snprintf(sum, sizeof sum, "%016" PRIx64, sum_of(text + HEAD_LENGTH));
+    return memcmp(text + HEAD_LENGTH - SUM_DIGITS, sum, SUM_DIGITS) == 0
+               ? NULL
+               : "it was cut or changed: its checksum differs";
+}
+
+static int memo_read(const char *text, struct memo *ret, const char **ret_why)
+{
+    *ret_why = check_head(text);
+    if (*ret_why)
+        return BJ_E_INVAL;
+
+    const char *json = text + HEAD_LENGTH;
+    bool no_memory = false;
+    json_t *object = json_text_load(json, strlen(json), JSON_REJECT_DUPLICATES, &no_memory);
+    errno = 0; /* nothing else tells no memory from no sense */
+    if (object && read_object(object, ret))
+        return BJ_OK;
+    json_decref(object);
+    if (no_memory || errno == ENOMEM) {
+        *ret_why = "it can't be read for lack of memory";
+        return BJ_E_NOMEM;
+    }
+    *ret_why = "its checksum is right, but it makes no sense: this library has not made it";
+    return BJ_E_INVAL;
+}
+
+static void memo_clear(struct memo *memo)
+{
+    json_decref(memo->root);
+    memo->root = NULL;
+}
+#undef PREFIX
+#undef VERSION
+#undef SUM_DIGITS
+#undef HEAD_LENGTH
 /* ---- core/src/api/monitor.c ---- */
 
 /*
@@ -4826,9 +5404,11 @@ static void on_up(void *user, struct text *version)
         monitor->driver = reconnect_done(monitor);
     monitor->state = MONITOR_OPEN;
     bool is_another_version = set_version(monitor, version);
+    monitor->identity = monitor->driver->identity;
     ctx_unlock(monitor->ctx);
     if (was_away) {
         api_monitor__come_back(monitor, is_another_version);
+        watch_jobs_up(monitor);
         return;
     }
 
@@ -5987,9 +6567,7 @@ static void progress_saw(bj_job *job, const struct job_row *row)
     if (is_first || info->current != job->last_progress.current ||
         info->total != job->last_progress.total)
         job->updated = job->monitor->progress.updates + 1;
-    job->last_progress.current = info->current;
-    job->last_progress.total = info->total;
-    job->last_progress.speed = info->speed;
+    job_note_progress(job, info);
     notice_see(job, row, clock_monotonic_ms());
 }
 
@@ -6137,6 +6715,247 @@ static void progress_end(bj_monitor *monitor)
     loop_timer_free(asker_of(monitor)->timer);
     asker_of(monitor)->timer = NULL;
     asker_of(monitor)->is_set = false;
+}
+/* ---- core/src/api/recall.c ---- */
+
+/* ---- core/src/api/recall.h ---- */
+
+/*
+ * Jobs that a program remembers from an earlier life: memos become runs of a monitor's tracker,
+ * which finds out what became of them.
+ */
+
+struct recalled {
+    struct memo memo;
+    struct text *text; /* as it was given */
+};
+
+struct recall {
+    size_t count;
+    struct recalled *memos;
+};
+
+/* Any thread. Of several memos of one run the latest counts. BJ_OK, BJ_E_INVAL, BJ_E_NOMEM; in any
+ * case recall_clear() will do. */
+static int recall_read(const char *const *memos, size_t count, struct recall *ret);
+static void recall_clear(struct recall *recall);
+
+/* The loop's thread, while there is a connection; then tracker_observe() or tracker_seek(). Clears
+ * it. Returns how many runs could not be followed. */
+static size_t recall_begin(bj_monitor *monitor, struct recall *recall);
+
+/* -------------------------------------------------------------------- reading */
+
+static int order(int64_t one, int64_t other)
+{
+    return (one > other) - (one < other);
+}
+
+/* Of an id the latest run first, and of that the latest memo. */
+static int compare(const void *a, const void *b)
+{
+    const struct memo *one = &((const struct recalled *)a)->memo;
+    const struct memo *other = &((const struct recalled *)b)->memo;
+    int r = strcmp(one->id, other->id);
+
+    r = r ? r : order(other->since_us, one->since_us);
+    r = r ? r : (one->number > other->number) - (one->number < other->number);
+    r = r ? r : order(other->changed_us, one->changed_us);
+    return r ? r : order(other->current, one->current);
+}
+
+static bool is_same_run(const struct memo *one, const struct memo *other)
+{
+    return strcmp(one->id, other->id) == 0 && one->number == other->number;
+}
+
+static void clear(struct recalled *recalled)
+{
+    memo_clear(&recalled->memo);
+    text_unref(recalled->text);
+}
+
+static void recall_clear(struct recall *recall)
+{
+    for (size_t i = 0; i < recall->count; i++)
+        clear(&recall->memos[i]);
+    free(recall->memos);
+    *recall = (struct recall){0};
+}
+
+static void drop_earlier_memos(struct recall *recall)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < recall->count; i++) {
+        struct recalled *next = &recall->memos[i];
+        if (kept > 0 && is_same_run(&recall->memos[kept - 1].memo, &next->memo))
+            clear(next);
+        else
+            recall->memos[kept++] = *next;
+    }
+    recall->count = kept;
+}
+
+static int read_one(const char *memo, struct recall *ret)
+{
+    struct recalled *recalled = &ret->memos[ret->count];
+    const char *why;
+    int r = memo ? memo_read(memo, &recalled->memo, &why) : BJ_E_INVAL;
+
+    if (r != BJ_OK)
+        return r;
+    ret->count++;
+    recalled->text = text_new(memo, strlen(memo));
+    return recalled->text ? BJ_OK : BJ_E_NOMEM;
+}
+
+static int recall_read(const char *const *memos, size_t count, struct recall *ret)
+{
+    int r = BJ_OK;
+
+    *ret = (struct recall){0};
+    if (count == 0)
+        return BJ_OK;
+    if (!memos)
+        return BJ_E_INVAL;
+    ret->memos = calloc(count, sizeof *ret->memos);
+    if (!ret->memos)
+        return BJ_E_NOMEM;
+    for (size_t i = 0; r == BJ_OK && i < count; i++)
+        r = read_one(memos[i], ret);
+    if (r != BJ_OK)
+        return r;
+    qsort(ret->memos, ret->count, sizeof *ret->memos, compare);
+    drop_earlier_memos(ret);
+    return BJ_OK;
+}
+
+/* ------------------------------------------------------------------ beginning */
+
+static struct identity identity_now(const bj_monitor *monitor)
+{
+    const struct driver_identity *now = &monitor->identity;
+    return (struct identity){now->boot, now->process, text_str(monitor->version), now->socket};
+}
+
+static struct text *api_recall__copy(const char *text)
+{
+    return text ? text_new(text, strlen(text)) : NULL;
+}
+
+/* What the job is by the memo. */
+static void take_over(bj_job *job, struct recalled *recalled)
+{
+    const struct memo *memo = &recalled->memo;
+    struct driver_snapshot *snapshot = memo->graph && job->ops->read_snapshot && !job->snapshot
+                                           ? job->ops->read_snapshot(memo->graph)
+                                           : NULL;
+
+    if (snapshot)
+        job->run.snapshot = SNAPSHOT_HELD;
+    if (!job->device)
+        job->device = api_recall__copy(memo->device);
+    if (!job->run_data)
+        job->run_data = api_recall__copy(memo->run_data);
+    text_unref(job->remembered);
+    job->remembered = recalled->text;
+    recalled->text = NULL;
+    ctx_lock(job->monitor->ctx);
+    if (snapshot)
+        job->snapshot = snapshot;
+    job->memo.since_us = memo->since_us;
+    job->memo.number = memo->number;
+    if (job->memo.changed_us < memo->changed_us)
+        job->memo.changed_us = memo->changed_us;
+    if (!job->times[BJ_MOMENT_START_SENT])
+        job->times[BJ_MOMENT_START_SENT] = memo->start_us;
+    ctx_unlock(job->monitor->ctx);
+}
+
+static bj_job *make_job(bj_monitor *monitor, struct recalled *recalled, const struct memory *memory)
+{
+    bj_job *job = job_new(monitor, recalled->memo.id, recalled->memo.type);
+    if (!job)
+        return NULL;
+    take_over(job, recalled);
+    job->memory = *memory;
+    job->memory.type = text_str(job->type);
+    ctx_lock(monitor->ctx);
+    job->ready = memory->facts & MEMORY_READY;
+    job->last_progress.current = memory->current;
+    job->last_progress.total = memory->total;
+    job->memo.facts = memory->facts;
+    ctx_unlock(monitor->ctx);
+    return job;
+}
+
+/* As the program's handles have it. */
+static struct row row_of(const bj_job *job)
+{
+    return (struct row){
+        .status = job->run.machine.status,
+        .ready = machine_is(&job->run.machine, IS_READY),
+        .current = job->last_progress.current,
+        .total = job->last_progress.total,
+    };
+}
+
+/* Someone has the id already: true, if that is this run. */
+static bool is_followed(bj_job *job, struct recalled *recalled, struct memory *memory)
+{
+    struct row now = row_of(job);
+    bool is_before = recalled->memo.changed_us < job->memo.since_us;
+    bool began_unseen = job->run.is_listed;
+
+    if (job->memo.number == recalled->memo.number)
+        return true;
+    memory->known = !is_before     ? KNOWN_SINCE_EARLIER
+                    : began_unseen ? KNOWN_NONE
+                                   : KNOWN_SINCE_LATER;
+    if (!tracker_recall_found(&job->run, memory, text_str(job->type), &now))
+        return false;
+    take_over(job, recalled);
+    return true;
+}
+
+/* False: it can't be followed. */
+static bool api_recall__begin(bj_monitor *monitor, struct recalled *recalled)
+{
+    const struct memo *memo = &recalled->memo;
+    struct tracker *t = &monitor->tracker;
+    struct identity now = identity_now(monitor);
+    struct memory memory = {
+        .facts = memo->facts,
+        .type = memo->type,
+        .current = memo->current,
+        .total = memo->total,
+        .peer = identity_compare(&memo->peer, &now),
+    };
+    bool is_gone = memory.peer == PEER_OTHER || memory.peer == PEER_REBOOTED;
+    struct run *last = tracker_find(t, memo->id);
+
+    if (last && !is_gone && is_followed(job_of(last), recalled, &memory))
+        return true;
+    bj_job *job = tracker_can_recall(t) ? make_job(monitor, recalled, &memory) : NULL;
+    if (!job)
+        return false;
+    if (is_gone)
+        tracker_recall_lost(&job->run, &job->memory, memory_judge_absence(&memory, false)->text);
+    else if (last)
+        tracker_recall_lost(&job->run, &job->memory, "its id was given to another job");
+    else
+        tracker_recall(t, &job->run, &job->memory);
+    return true;
+}
+
+static size_t recall_begin(bj_monitor *monitor, struct recall *recall)
+{
+    size_t missed = 0;
+    for (size_t i = 0; i < recall->count; i++)
+        missed += !api_recall__begin(monitor, &recall->memos[i]);
+    recall_clear(recall);
+    return missed;
 }
 /* ---- core/src/api/reconnect.c ---- */
 
@@ -7360,6 +8179,8 @@ struct jobs_watch {
     bj_watch watch;                  /* first */
     struct progress_reader progress; /* with every_ms 0 it does not read */
     bool reads_progress;             /* the loop's own */
+    bool wants_memos;
+    struct recall recall; /* memos that wait for a connection */
 };
 
 static bj_monitor *watched_monitor(const bj_watch *watch)
@@ -7385,12 +8206,29 @@ static void api_watch_jobs__push(bj_job *job, bj_watch *watch, bj_record_kind ki
              });
 }
 
+static bool wants_memos(bj_watch *watch)
+{
+    return jobs_watch_of(watch)->wants_memos;
+}
+
+static void push_memo(bj_job *job, bj_watch *watch)
+{
+    struct text *memo = memo_text(job);
+    if (memo)
+        api_watch_jobs__push(job, watch, BJ_RECORD_MEMO, memo);
+    else
+        watch_miss(watch);
+    text_unref(memo);
+}
+
 /* What is true already. */
 static void introduce(bj_job *job, bj_watch *watch)
 {
     const struct machine *machine = &job->run.machine;
 
-    api_watch_jobs__push(job, watch, BJ_RECORD_APPEARED, NULL);
+    api_watch_jobs__push(job, watch, BJ_RECORD_APPEARED, job->remembered);
+    if (wants_memos(watch) && !machine_is_over(machine))
+        push_memo(job, watch);
     if (machine_is(machine, IS_READY))
         api_watch_jobs__push(job, watch, BJ_RECORD_READY, NULL);
     if (machine_is_stalled(machine))
@@ -7415,6 +8253,15 @@ static void watch_jobs_push_all(bj_job *job, bj_record_kind kind, struct text *t
 {
     for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
         api_watch_jobs__push(job, watch, kind, text);
+}
+
+static void watch_jobs_remember(bj_job *job)
+{
+    if (job->run.announcement != ANNOUNCED || machine_is_over(&job->run.machine))
+        return;
+    for (bj_watch *watch = job->monitor->jobs_watches; watch; watch = watch->next)
+        if (wants_memos(watch))
+            push_memo(job, watch);
 }
 
 /* An outcome that the block graph decides may come after QEMU has let go of the job. */
@@ -7510,6 +8357,24 @@ static void end_progress(struct jobs_watch *watch)
 
 /* -------------------------------------------------------------------- watches */
 
+static void begin_recall(bj_watch *watch)
+{
+    size_t missed = recall_begin(watched_monitor(watch), &jobs_watch_of(watch)->recall);
+    for (; missed > 0; missed--)
+        watch_miss(watch);
+}
+
+static void watch_jobs_up(bj_monitor *monitor)
+{
+    bool seeks = false;
+    for (bj_watch *watch = monitor->jobs_watches; watch; watch = watch->next) {
+        seeks |= jobs_watch_of(watch)->recall.count > 0;
+        begin_recall(watch);
+    }
+    if (seeks)
+        tracker_seek(&monitor->tracker);
+}
+
 static void begin_job(bj_job *job, bj_watch *watch)
 {
     introduce(job, watch);
@@ -7519,13 +8384,19 @@ static void begin_job(bj_job *job, bj_watch *watch)
 static void api_watch_jobs__begin_watch(bj_watch *watch)
 {
     bj_monitor *monitor = watched_monitor(watch);
+    struct tracker *t = &monitor->tracker;
+    bool recalls = jobs_watch_of(watch)->recall.count > 0 && t->link == LINK_UP;
 
     if (!monitor_begin_watch(monitor, watch, &monitor->jobs_watches))
         return;
+    if (recalls)
+        begin_recall(watch);
     for (struct run *run = monitor->tracker.runs; run; run = run->next)
         if (run->announcement == ANNOUNCED && (run->has_id || !machine_is_over(&run->machine)))
             begin_job(job_of(run), watch);
-    tracker_observe(&monitor->tracker, true);
+    if (recalls && t->is_observed)
+        tracker_seek(t);
+    tracker_observe(t, true);
     if (jobs_watch_of(watch)->progress.every_ms > 0)
         api_watch_jobs__begin_progress(jobs_watch_of(watch));
 }
@@ -7538,6 +8409,11 @@ static void api_watch_jobs__leave_watch(bj_watch *watch)
     watch_unlink(watch, &monitor->jobs_watches);
     if (!monitor->jobs_watches)
         tracker_observe(&monitor->tracker, false);
+}
+
+static void clear_watch(bj_watch *watch)
+{
+    recall_clear(&jobs_watch_of(watch)->recall);
 }
 
 /* What the options of the first release end with. */
@@ -7562,16 +8438,25 @@ int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *opti
         .begin = api_watch_jobs__begin_watch,
         .leave = api_watch_jobs__leave_watch,
         .disown = monitor_disown,
+        .clear = clear_watch,
     };
     bj_watch_jobs_options read;
     if (!monitor || !ret_watch || !api_watch_jobs__read_options(options, &read))
         return BJ_E_INVAL;
     if (ctx_is_forked(monitor->ctx))
         return BJ_E_FORKED;
-    struct jobs_watch *watch = (struct jobs_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
-                                                              monitor_ref_memory(monitor));
-    if (!watch)
-        return BJ_E_NOMEM;
+    struct recall recall;
+    int r = recall_read(read.remembered, read.remembered_count, &recall);
+    struct jobs_watch *watch =
+        r == BJ_OK ? (struct jobs_watch *)watch_new(monitor->ctx, sizeof *watch, &ops,
+                                                    monitor_ref_memory(monitor))
+                   : NULL;
+    if (!watch) {
+        recall_clear(&recall);
+        return r == BJ_OK ? BJ_E_NOMEM : r;
+    }
+    watch->recall = recall;
+    watch->wants_memos = read.memos;
     watch->watch.kept_limit = 2 * (size_t)ctx_limit(monitor->ctx, BJ_LIMIT_JOBS);
     watch->progress.every_ms = read.progress_ms;
     *ret_watch = watch_launch(&watch->watch);
@@ -7763,8 +8648,11 @@ static enum snapshot keep_snapshot(bj_job *job, struct driver_reply *reply)
      * its dismissal. */
     if (!reply->snapshot || machine_has_end(&job->run.machine))
         return SNAPSHOT_VOID;
-    job->free_snapshot(job->snapshot);
+    ctx_lock(api_wiring__ctx_of(job));
+    struct driver_snapshot *before = job->snapshot;
     job->snapshot = reply->snapshot;
+    ctx_unlock(api_wiring__ctx_of(job));
+    job->ops->free_snapshot(before);
     reply->snapshot = NULL;
     return SNAPSHOT_HELD;
 }
@@ -7935,11 +8823,13 @@ static void api_wiring__port_report(struct run *run, enum report news, const cha
     switch (news) {
     case REPORT_ENDED:
         publish_end(job);
+        memo_end(job);
         if (machine_is(&run->machine, END_ASSUMED))
             make_up_end(job);
         job_end_watches(job);
         break;
     case REPORT_RELEASED:
+        memo_end(job);
         break;
     case REPORT_READY:
         publish_ready(job);
@@ -7984,6 +8874,11 @@ static void port_over(struct run *run)
 static void port_announce(struct run *run)
 {
     watch_jobs_announce(job_of(run));
+}
+
+static void port_remember(struct run *run, unsigned facts)
+{
+    memo_note(job_of(run), facts);
 }
 
 static void port_ignored(struct tracker *tracker, const char *id)
@@ -8031,6 +8926,7 @@ static const struct tracker_port monitor_port = {
     .answer = api_wiring__port_answer,
     .report = api_wiring__port_report,
     .announce = port_announce,
+    .remember = port_remember,
     .attached = attach_answered,
     .name = attach_name,
     .is_back = port_is_back,
@@ -11174,6 +12070,8 @@ static void watch_unref_memory(bj_watch *watch)
     free_entries(watch->kept.first);
     watch_entry_free(watch->pulled);
     queue_unref_memory(watch->source.queue);
+    if (watch->ops->clear)
+        watch->ops->clear(watch);
     watch->ops->disown(watch->owner);
     pthread_cond_destroy(&watch->wake);
     ctx_unref(watch->ctx);
@@ -13122,6 +14020,96 @@ static void machine_reconnected_absent(struct machine *m)
         machine_release(m);
 }
 #undef TEXT_MAX
+/* ---- core/src/model/machine_memory.c ---- */
+
+/*
+ * What is remembered of a machine, and one that begins with what was.
+ */
+
+static const struct {
+    enum verb verb;
+    unsigned sent, taken;
+} verbs[] = {
+    {VERB_COMPLETE, MEMORY_COMPLETE_SENT, MEMORY_COMPLETE_TAKEN},
+    {VERB_CANCEL, MEMORY_CANCEL_SENT, MEMORY_CANCEL_TAKEN},
+    {VERB_FORCE, MEMORY_FORCE_SENT, MEMORY_FORCE_TAKEN},
+};
+#define VERBS (sizeof verbs / sizeof *verbs)
+
+static unsigned machine_memory(const struct machine *m)
+{
+    unsigned facts =
+        (machine_is(m, IS_READY) ? MEMORY_READY : 0) | (machine_is(m, WAS_DONE) ? MEMORY_DONE : 0) |
+        (machine_is(m, WAS_ABORTING) ? MEMORY_ABORTING : 0) | (m->traits.ours ? MEMORY_OURS : 0);
+
+    for (size_t i = 0; i < VERBS; i++) {
+        const struct sent *sent = &m->sent[verbs[i].verb];
+        if (sent->state == ACCEPTED)
+            facts |= verbs[i].taken;
+        else if (sent->state != NOT_SENT || sent->raw > 0 || sent->was_unsure)
+            facts |= verbs[i].sent;
+    }
+    return facts;
+}
+
+/* Where another run may have the id by now, a verb that was accepted may have been another's. */
+static void recall_verbs(struct machine *m, const struct memory *memory)
+{
+    enum sent_state taken = memory_is_certain(memory) ? ACCEPTED : UNSURE;
+
+    for (size_t i = 0; i < VERBS; i++) {
+        struct sent *sent = &m->sent[verbs[i].verb];
+        if (sent->state != NOT_SENT)
+            continue;
+        if (memory->facts & verbs[i].taken)
+            sent->state = taken;
+        else if (memory->facts & verbs[i].sent)
+            sent->state = UNSURE;
+        sent->was_unsure = verbs[i].verb == VERB_COMPLETE && sent->state == UNSURE;
+    }
+}
+
+static void machine_recall(struct machine *m, const struct memory *memory)
+{
+    set_mark(m, IS_READY, memory->facts & MEMORY_READY);
+    set_mark(m, WAS_DONE, memory->facts & MEMORY_DONE);
+    set_mark(m, WAS_ABORTING, memory->facts & MEMORY_ABORTING);
+    m->marks |= IS_AWAY | HAS_GAP;
+    m->traits.ours = memory->facts & MEMORY_OURS;
+    recall_verbs(m, memory);
+}
+
+static void machine_adopt(struct machine *m, const struct memory *memory)
+{
+    recall_verbs(m, memory);
+    if (!(memory->facts & MEMORY_OURS))
+        return;
+    m->traits.ours = true;
+    m->traits.kept = false;
+    if (machine_is_over(m))
+        machine_dismiss_if_due(m);
+}
+
+/* Nobody lists it any more. */
+static void end_unseen(struct machine *m)
+{
+    set_mark(m, IS_AWAY, false);
+    m->status = STATUS_NULL;
+}
+
+static void machine_pivoted_unseen(struct machine *m)
+{
+    end_unseen(m);
+    m->end = END_COMPLETED;
+    machine_compared(m, SWITCHED);
+}
+
+static void machine_cancelled_unseen(struct machine *m)
+{
+    end_unseen(m);
+    machine_cancelled_event(m);
+}
+#undef VERBS
 /* ---- core/src/model/machine_verbs.c ---- */
 
 /*
@@ -13624,6 +14612,152 @@ static void machine_doubt_cancels(struct machine *m)
 }
 #undef COMPLETES_MAX
 #undef DISMISSES_MAX
+/* ---- core/src/model/memory.c ---- */
+
+/* ------------------------------------------------------------------- identity */
+
+static bool differ(const char *one, const char *other)
+{
+    return *one && *other && strcmp(one, other) != 0;
+}
+
+/* Whoever passes QEMU its socket may live longer than QEMU; but the next QEMU mostly has another
+ * socket of the same name. A QEMU may have several sockets. */
+static bool is_made_anew(const char *then, const char *now)
+{
+    const char *path = strchr(then, '@'), *path_now = strchr(now, '@');
+    return path && path_now && strcmp(path, path_now) == 0 && differ(then, now);
+}
+
+/* A process alone proves nothing: another boot has the same numbers. */
+static enum same_peer identity_compare(const struct identity *then, const struct identity *now)
+{
+    bool is_known = *then->process && *now->process && *then->boot && *now->boot;
+
+    if (differ(then->boot, now->boot))
+        return PEER_REBOOTED;
+    if (differ(then->process, now->process) || differ(then->version, now->version) ||
+        is_made_anew(then->socket, now->socket))
+        return PEER_OTHER;
+    return is_known ? PEER_SAME : PEER_UNKNOWN;
+}
+
+/* ---------------------------------------------------------------------- rules */
+
+/* A success has to be proved: that the job is gone proves none, nor that it had accepted a verb,
+ * as it may have failed after that. */
+static const struct memory_rule memory_rules[] = {
+    {IS_REBOOTED, RUN_IS_LOST, "the host was booted while the program was away"},
+    {IS_OTHER_PEER, RUN_IS_LOST, "QEMU ended while the program was away: this is another one"},
+
+    {IS_LISTED | BEGAN_LATER, RUN_IS_LOST, "its id was given to another job"},
+    {IS_LISTED | BEGAN_BEFORE, RUN_GOES_ON, NULL},
+    {IS_LISTED | IS_OTHER_TYPE, RUN_IS_LOST,
+     "it ended while the program was away: its id is now that of a job of another type"},
+    {IS_LISTED | IS_EARLIER, RUN_IS_LOST,
+     "it ended while the program was away: its id is now that of a job whose work is not done"},
+    {IS_LISTED | IS_UNREADY, RUN_IS_LOST,
+     "it ended while the program was away: its id is now that of a job that is not ready"},
+    {IS_LISTED | HAS_DONE_LESS, RUN_IS_LOST,
+     "it ended while the program was away: its id is now that of a job that has done less"},
+    {IS_LISTED | IS_OTHER_SIZE, RUN_IS_LOST,
+     "it ended while the program was away: its id is now that of a job of another size"},
+    {IS_LISTED | HAS_UNIQUE_ID, RUN_GOES_ON, NULL},
+    {IS_LISTED | IS_UNKNOWN_PEER | FITS, RUN_FITS, NULL},
+    {IS_LISTED | IS_UNKNOWN_PEER, RUN_IS_LOST,
+     "whether this is the same QEMU as before can't be known, nor whether it is the same job"},
+    {IS_LISTED, RUN_GOES_ON, NULL},
+
+    {IS_UNKNOWN_PEER, RUN_IS_LOST,
+     "it is gone, and whether this is the same QEMU as before can't be known"},
+    {HAS_SWITCHED, RUN_PIVOTED, NULL},
+    {WAS_CANCELLED, RUN_CANCELLED, NULL},
+    {HAS_NOT_SWITCHED, RUN_IS_LOST,
+     "it ended while the program was away, and has not switched the disk"},
+    {WAS_LOOKED_AT, RUN_IS_LOST,
+     "it ended while the program was away, and whether it has switched the disk is unknown"},
+    {MAY_SWITCH, COMPARE_NOW, NULL},
+    {0, RUN_IS_LOST, "it ended while the program was away, and QEMU keeps no trace of how"},
+};
+static const size_t memory_rule_count = sizeof memory_rules / sizeof *memory_rules;
+
+static const struct memory_rule *memory_rule(unsigned conditions)
+{
+    const struct memory_rule *rule = memory_rules;
+    while ((rule->when & conditions) != rule->when)
+        rule++;
+    return rule;
+}
+
+/* ----------------------------------------------------------------- conditions */
+
+static unsigned if_so(bool so, enum memory_condition condition)
+{
+    return so ? condition : 0;
+}
+
+static unsigned of_peer(const struct memory *memory)
+{
+    return if_so(memory->peer == PEER_REBOOTED, IS_REBOOTED) |
+           if_so(memory->peer == PEER_OTHER, IS_OTHER_PEER) |
+           if_so(memory->peer == PEER_UNKNOWN, IS_UNKNOWN_PEER) |
+           if_so(memory->facts & MEMORY_UNIQUE, HAS_UNIQUE_ID);
+}
+
+/* A guest that writes makes a mirror's total grow, and the active commit is one. A backup that
+ * looks for what is allocated, before it copies, makes its total smaller. */
+static bool is_other_size(const struct memory *memory, const char *type, int64_t total)
+{
+    bool grows = !*type || strcmp(type, "mirror") == 0 || strcmp(type, "commit") == 0;
+    bool shrinks = memory->current <= 0;
+
+    if (memory->total <= 0 || total <= 0)
+        return false;
+    return (total < memory->total && !shrinks) || (total > memory->total && !grows);
+}
+
+static bool fits(const struct memory *memory, const char *type, const struct row *row)
+{
+    return *memory->type && *type && memory->total > 0 && row->total > 0 && memory->current >= 0 &&
+           row->current >= 0;
+}
+
+static const struct memory_rule *memory_judge_row(const struct memory *memory, const char *type,
+                                           const struct row *row)
+{
+    bool at_work = status_has_any(row->status, AT_WORK);
+    bool is_ready = row->ready || status_has_any(row->status, SHOWS_READY);
+    /* One that is over need not say any more that it was ready. */
+    bool unready = !is_ready && (at_work || row->status == STATUS_NONE);
+    bool had_worked = memory->facts & (MEMORY_DONE | MEMORY_ABORTING);
+
+    return memory_rule(IS_LISTED | of_peer(memory) |
+                       if_so(differ(memory->type, type), IS_OTHER_TYPE) |
+                       if_so(memory->known == KNOWN_SINCE_LATER, BEGAN_LATER) |
+                       if_so(memory->known == KNOWN_SINCE_EARLIER, BEGAN_BEFORE) |
+                       if_so(had_worked && at_work, IS_EARLIER) |
+                       if_so((memory->facts & MEMORY_READY) && unready, IS_UNREADY) |
+                       if_so(row->current >= 0 && row->current < memory->current, HAS_DONE_LESS) |
+                       if_so(is_other_size(memory, type, row->total), IS_OTHER_SIZE) |
+                       if_so(fits(memory, type, row), FITS));
+}
+
+static unsigned of_absence(const struct memory *memory)
+{
+    bool was_taken = memory->facts & (MEMORY_CANCEL_TAKEN | MEMORY_FORCE_TAKEN);
+    return of_peer(memory) | if_so((memory->facts & MEMORY_ABORTING) && was_taken, WAS_CANCELLED);
+}
+
+static const struct memory_rule *memory_judge_absence(const struct memory *memory, bool may_switch)
+{
+    return memory_rule(of_absence(memory) | if_so(may_switch, MAY_SWITCH));
+}
+
+static const struct memory_rule *memory_judge_graph(const struct memory *memory, enum disk_switch seen)
+{
+    return memory_rule(of_absence(memory) | WAS_LOOKED_AT | if_so(seen == SWITCHED, HAS_SWITCHED) |
+                       if_so(seen == NOT_SWITCHED, HAS_NOT_SWITCHED));
+}
 /* ---- core/src/model/progress.c ---- */
 
 /*
@@ -14273,6 +15407,8 @@ static enum when_stalled when_stalled(enum question question, enum stall stall)
 
 /* ------------------------------------------------------------ tracker_runs.c */
 
+#define NOTHING_REMEMBERED (~0u) /* of run->remembered: it is to be told anew */
+
 /* How it is known that a run has begun: by an event, by a start that was accepted, or by its row.
  */
 enum beginning { HEARD, STARTED, LISTED };
@@ -14297,10 +15433,19 @@ static void tracker_note_lost(struct tracker *t);
 /* Whatever its id and the connection are. */
 static void run_send(struct run *run, enum verb verb, struct waiter *waiter);
 
+/* Into `runs`; as the last that has the id. */
+static void run_track(struct run *run);
+static void run_enter_tree(struct run *run);
+static void run_vacate(struct run *run);   /* it has its id no more */
+static void run_announce(struct run *run); /* unless that is too early */
+
 /* To be followed by tracker_settle(). */
 static void run_touch(struct run *run);
 /* The last act of every entry: what follows from what has happened. */
 static void tracker_settle(struct tracker *t);
+
+/* The graph was compared for it, or can't be. */
+static void run_compared(struct run *run, enum disk_switch result);
 
 /* Those who observe all jobs are to have it. */
 static void run_observe(struct run *run);
@@ -14308,6 +15453,9 @@ static void run_want_snapshot(struct run *run);
 static void run_mark_row_wanted(struct run *run);
 
 /* ---------------------------------------------------------- tracker_orders.c */
+
+/* The run's row, its absence or the list's failure, as they are. */
+static void run_feed_row(struct run *run, const struct row *row);
 
 static struct start *tracker_find_start(const struct tracker *t, const char *id);
 /* A new run has the id, or a new one that can't be followed (NULL): what is on its way and names
@@ -14319,6 +15467,20 @@ static void tracker_note_ended(struct tracker *t, const char *id);
 
 static void tracker_answer_attachments(struct tracker *t, int error); /* all */
 static void run_answer_attachments(struct run *run, int error); /* those that wait for its snapshot */
+
+/* ---------------------------------------------------------- tracker_memory.c */
+
+/* Of a run with a memory: what its row, its absence and the graph say of it. */
+static void run_recall_by_row(struct run *run, const char *type, const struct row *row);
+static void run_recall_by_absence(struct run *run); /* then its machine may hear of it as well */
+static void run_recall_by_graph(struct run *run, enum disk_switch seen);
+/* It has ended without these. */
+static void run_recall_by_end(struct run *run);
+/* This may be of another QEMU's job, and nothing shows whether it is. */
+static bool run_doubts_fact(const struct run *run, const struct fact *fact);
+static void run_drop_doubtful(struct run *run);
+/* Nobody will find out any more: then nothing is reported of it, and the memory stays good. */
+static void run_forget_recalled(struct run *run);
 
 static void tracker_init(struct tracker *t, const struct tracker_port *port, size_t limit)
 {
@@ -14368,6 +15530,10 @@ static struct run *run_of(struct tracker *t, const struct fact *fact)
 
     if (run && is_anothers(run, fact))
         run = NULL;
+    if (run && run_doubts_fact(run, fact)) {
+        run_drop_doubtful(run);
+        run = NULL;
+    }
     if (run && (!created || is_its_first(run)))
         return run;
     if (created)
@@ -14450,6 +15616,8 @@ static void tracker_taken_back(struct run *run)
 static void tracker_snapshot(struct run *run, enum snapshot result)
 {
     run->snapshot = run->is_superseded ? SNAPSHOT_VOID : result; /* it may show the next run */
+    if (run->snapshot == SNAPSHOT_HELD)
+        run->remembered = NOTHING_REMEMBERED;
     if (result == SNAPSHOT_WANTED)
         tracker_note_lost(run->tracker);
     run_give_back(run);
@@ -14463,7 +15631,7 @@ static void tracker_compared(struct run *run, enum disk_switch result, bool lost
         tracker_note_lost(run->tracker);
     if (!lost && run->compares) {
         run->compares = false;
-        machine_compared(&run->machine, result);
+        run_compared(run, result);
     }
     run_give_back(run);
     tracker_settle(run->tracker);
@@ -14551,6 +15719,11 @@ static bool tracker_owes_dismissals(const struct tracker *t)
  * that may have concluded while there was no connection is, as the list would come too late. */
 static void close_run(struct run *run, const char *text)
 {
+    if (run->memory) {
+        run_forget_recalled(run);
+        lose(run, BJ_E_CLOSED, text);
+        return;
+    }
     const struct machine *machine = &run->machine;
     bool is_away = machine_is(machine, IS_AWAY);
     bool may_have_concluded = is_away && run->has_id && machine_traits(machine)->ours;
@@ -14581,8 +15754,193 @@ static void tracker_over(struct tracker *t, int error, const char *text)
     t->link = LINK_OVER;
     t->is_returning = t->list_wanted = false;
     tracker_answer_attachments(t, error);
+    for (struct run *run = t->runs; run; run = run->next)
+        if (run->memory)
+            run_forget_recalled(run);
     lose_all(t, error, text);
     tracker_settle(t);
+}
+/* ---- core/src/model/tracker_memory.c ---- */
+
+/*
+ * Runs that are remembered from before the program was away: which of them go on, and how the
+ * others ended.
+ */
+
+static bool tracker_can_recall(const struct tracker *t)
+{
+    return t->count < t->limit;
+}
+
+static void begin_recalled(struct run *run, const struct memory *memory)
+{
+    run->is_recalled = true;
+    run->is_unique = memory->facts & MEMORY_UNIQUE;
+    run->has_type = *memory->type != '\0';
+    run->memory = memory;
+    run->tracker->recalled++;
+    machine_recall(&run->machine, memory);
+    run_track(run);
+    run_touch(run);
+}
+
+static void tracker_recall(struct tracker *t, struct run *run, const struct memory *memory)
+{
+    tracker_supersede(t, run->node.id); /* one that has ended */
+    begin_recalled(run, memory);
+    run_enter_tree(run);
+    run->has_id = true;
+    t->count++;
+    run_mark_row_wanted(run);
+}
+
+static void tracker_recall_lost(struct run *run, const struct memory *memory, const char *why)
+{
+    begin_recalled(run, memory);
+    machine_lost(&run->machine, BJ_E_JOB_LOST, why);
+}
+
+static bool tracker_recall_found(struct run *run, const struct memory *memory, const char *type,
+                          const struct row *now)
+{
+    enum memory_verdict verdict = memory_judge_row(memory, type, now)->verdict;
+
+    if (run->is_recalled || verdict == RUN_IS_LOST)
+        return false;
+    run->is_recalled = true;
+    run->is_resumed = !machine_is_over(&run->machine);
+    run->is_inferred = verdict == RUN_FITS;
+    run->is_unique = memory->facts & MEMORY_UNIQUE;
+    machine_adopt(&run->machine, memory);
+    run_touch(run);
+    return true;
+}
+
+/* ------------------------------------------------------------------- deciding */
+
+static void forget_memory(struct run *run)
+{
+    run->memory = NULL;
+    run->tracker->recalled--;
+}
+
+/* It is announced before those that wait for it. */
+static void announce_recalled(struct run *run)
+{
+    struct tracker *t = run->tracker;
+
+    run_announce(run);
+    run_touch(run);
+    if (t->recalled > 0)
+        return;
+    for (struct run *other = t->runs; other; other = other->next)
+        run_touch(other);
+}
+
+static void settle_lost(struct run *run, const char *why)
+{
+    forget_memory(run);
+    machine_lost(&run->machine, BJ_E_JOB_LOST, why);
+    announce_recalled(run);
+}
+
+/* How a job ended that nobody saw end is an inference where the graph shows it. */
+static void settle_same(struct run *run, bool is_inferred, const struct row *row)
+{
+    bool is_concluded = row->status == STATUS_CONCLUDED;
+
+    forget_memory(run);
+    run_feed_row(run, row);
+    run->is_inferred = is_inferred || (is_concluded && run->compares);
+    run->is_resumed = run->has_id && !is_concluded && !machine_is_over(&run->machine);
+    announce_recalled(run);
+}
+
+static void run_recall_by_row(struct run *run, const char *type, const struct row *row)
+{
+    const struct memory_rule *rule = memory_judge_row(run->memory, type, row);
+
+    run->row_asked = false;
+    if (rule->verdict == RUN_IS_LOST)
+        settle_lost(run, rule->text);
+    else
+        settle_same(run, rule->verdict == RUN_FITS, row);
+}
+
+static void settle_gone(struct run *run, const struct memory_rule *rule)
+{
+    if (rule->verdict == COMPARE_NOW) {
+        run_vacate(run);
+        run->compares = true;
+        return;
+    }
+    if (rule->verdict == RUN_IS_LOST) {
+        settle_lost(run, rule->text);
+        return;
+    }
+    forget_memory(run);
+    run->is_inferred = true;
+    if (rule->verdict == RUN_PIVOTED)
+        machine_pivoted_unseen(&run->machine);
+    else
+        machine_cancelled_unseen(&run->machine);
+    announce_recalled(run);
+}
+
+/* Its end came before the list: only the outcome may be missing. */
+static void settle_ended(struct run *run)
+{
+    run->is_inferred = !memory_is_certain(run->memory);
+    forget_memory(run);
+    machine_reconnected_absent(&run->machine);
+    announce_recalled(run);
+}
+
+static void run_recall_by_absence(struct run *run)
+{
+    bool can_compare = machine_may_switch(&run->machine) && run->snapshot == SNAPSHOT_HELD;
+
+    if (machine_has_end(&run->machine))
+        settle_ended(run);
+    else
+        settle_gone(run, memory_judge_absence(run->memory, can_compare));
+}
+
+static void run_recall_by_graph(struct run *run, enum disk_switch seen)
+{
+    settle_gone(run, memory_judge_graph(run->memory, seen));
+}
+
+static void run_recall_by_end(struct run *run)
+{
+    bool is_lost = machine_outcome(&run->machine) == BJ_OUTCOME_LOST;
+
+    run->is_inferred = !is_lost && !memory_is_certain(run->memory);
+    forget_memory(run);
+    announce_recalled(run);
+}
+
+static bool is_terminal(const struct fact *fact)
+{
+    return fact->kind == FACT_COMPLETED || fact->kind == FACT_CANCELLED ||
+           (fact->kind == FACT_STATUS && status_has_any(fact->status, CLOSED));
+}
+
+static bool run_doubts_fact(const struct run *run, const struct fact *fact)
+{
+    return run->memory && run->memory->peer != PEER_SAME && !memory_is_certain(run->memory) &&
+           is_terminal(fact);
+}
+
+static void run_drop_doubtful(struct run *run)
+{
+    settle_lost(run, "a job of its id ended before it was known whether it is the same one");
+}
+
+static void run_forget_recalled(struct run *run)
+{
+    forget_memory(run);
+    run->announcement = UNOBSERVED;
 }
 /* ---- core/src/model/tracker_orders.c ---- */
 
@@ -14656,6 +16014,7 @@ static void give_start(struct tracker *t, struct start *start)
     if (!start->run)
         return;
     t->port->own(start->run, start);
+    start->run->is_unique = start->is_unique;
     start->run->has_type |= *start->type != '\0';
     run_want_snapshot(start->run);
 }
@@ -14940,7 +16299,7 @@ static void tracker_hand_on(struct tracker *t, const char *id, struct run *run, 
 
 /* ---------------------------------------------------------------------- lists */
 
-static void model_tracker_orders__feed_row(struct run *run, const struct row *row)
+static void run_feed_row(struct run *run, const struct row *row)
 {
     run->row_asked = false;
     run->tracker->port->saw(run, row);
@@ -14987,7 +16346,7 @@ static void show_what_is_left(struct tracker *t, struct run *last, const struct 
 {
     if (t->reports_created || row->status != STATUS_CONCLUDED)
         return;
-    model_tracker_orders__feed_row(last, row);
+    run_feed_row(last, row);
     for (struct attachment *a = t->attachments; a; a = a->next)
         a->is_listed |= a->run == last;
 }
@@ -15010,7 +16369,10 @@ static void tracker_row(struct tracker *t, const char *id, const char *type, con
 
     if (run && run->row_asked) {
         run->has_type |= *type != '\0';
-        model_tracker_orders__feed_row(run, row);
+        if (run->memory)
+            run_recall_by_row(run, type, row);
+        else
+            run_feed_row(run, row);
         if (run->has_id)
             return;
         forget_run(t, run); /* the row showed that it is gone */
@@ -15023,12 +16385,14 @@ static void tracker_row(struct tracker *t, const char *id, const char *type, con
     if (!run && !last && t->all_asked && !t->all_in_doubt)
         run = begin_listed(t, id, type);
     if (run && run->row_asked)
-        model_tracker_orders__feed_row(run, row);
+        run_feed_row(run, row);
 }
 
 static void feed_absence(struct run *run)
 {
-    if (machine_is(&run->machine, IS_AWAY))
+    if (run->memory)
+        run_recall_by_absence(run);
+    else if (machine_is(&run->machine, IS_AWAY))
         machine_reconnected_absent(&run->machine);
     else
         machine_absent(&run->machine);
@@ -15088,7 +16452,7 @@ static struct run *run_of_machine(struct machine *machine)
 
 /* --------------------------------------------------------------- membership */
 
-static void track(struct run *run)
+static void run_track(struct run *run)
 {
     struct tracker *t = run->tracker;
 
@@ -15102,13 +16466,30 @@ static void track(struct run *run)
     t->last_run = run;
 }
 
+static unsigned memory_of(const struct run *run)
+{
+    return machine_memory(&run->machine) | (run->is_unique ? MEMORY_UNIQUE : 0);
+}
+
+static unsigned memory_key(const struct run *run)
+{
+    return machine_memory_key(&run->machine) | (unsigned)run->is_unique << 10;
+}
+
+/* After its end it stays as it was. */
+static bool has_news_to_remember(const struct run *run)
+{
+    return run->remembered != memory_key(run) && !machine_has_end(&run->machine) &&
+           !machine_is_over(&run->machine);
+}
+
 /* Most of what happens leads to nothing more. */
 static bool has_after_work(const struct run *run)
 {
     return !run->has_id || run->is_superseded || run->is_mute || run->compares ||
            run->attachments || run->snapshot == SNAPSHOT_WANTED ||
-           (run->tracker->is_observed && run->announcement == UNANNOUNCED) ||
-           (run->wants_row && run->tracker->link == LINK_CLOSING);
+           (run->tracker->is_observed && run->announcement == UNANNOUNCED) || run->memory ||
+           (run->wants_row && run->tracker->link == LINK_CLOSING) || has_news_to_remember(run);
 }
 
 static void run_touch(struct run *run)
@@ -15144,7 +16525,7 @@ static struct run *tracker_find(const struct tracker *t, const char *id)
     return last && last->has_id ? last : NULL;
 }
 
-static void enter_tree(struct run *run)
+static void run_enter_tree(struct run *run)
 {
     id_tree_add(&run->tracker->by_id, &run->node, run->node.id);
     run->in_tree = true;
@@ -15175,7 +16556,7 @@ static void untrack(struct run *run)
     t->port->drop(run);
 }
 
-static void vacate(struct run *run)
+static void run_vacate(struct run *run)
 {
     run->tracker->count -= run->has_id;
     run->has_id = run->wants_row = run->row_asked = false;
@@ -15191,7 +16572,7 @@ static void tracker_supersede(struct tracker *t, const char *id)
     last->is_superseded = true;
     leave_tree(last);
     machine_superseded(&last->machine);
-    vacate(last);
+    run_vacate(last);
 }
 
 static struct run *new_run(struct tracker *t, const char *id, const char *type, struct start *start,
@@ -15215,9 +16596,10 @@ static struct run *tracker_begin(struct tracker *t, const char *id, const char *
     tracker_supersede(t, id);
     struct run *run = new_run(t, id, type, start, how);
     if (run) {
-        track(run);
-        enter_tree(run);
+        run_track(run);
+        run_enter_tree(run);
         run->has_id = true;
+        run->is_listed = how == LISTED;
         run->has_type = *type != '\0';
         t->count++;
         run_touch(run);
@@ -15243,8 +16625,8 @@ static void track_again(struct run *run)
         return;
     }
     run->tracker->port->hold(run);
-    track(run);
-    enter_tree(run);
+    run_track(run);
+    run_enter_tree(run);
 }
 
 static void run_send(struct run *run, enum verb verb, struct waiter *waiter)
@@ -15304,7 +16686,7 @@ static void model_tracker_runs__port_report(struct machine *machine, enum report
 {
     struct run *run = run_of_machine(machine);
     if (report == REPORT_RELEASED)
-        vacate(run);
+        run_vacate(run);
     run->tracker->port->report(run, report, text);
 }
 
@@ -15348,6 +16730,14 @@ static void pursue_snapshot(struct run *run)
         run_answer_attachments(run, BJ_OK);
 }
 
+static void run_compared(struct run *run, enum disk_switch result)
+{
+    if (run->memory && !machine_has_end(&run->machine))
+        run_recall_by_graph(run, result);
+    else
+        machine_compared(&run->machine, result);
+}
+
 static void pursue_comparison(struct run *run)
 {
     struct tracker *t = run->tracker;
@@ -15362,8 +16752,17 @@ static void pursue_comparison(struct run *run)
         t->port->compare(run);
     } else {
         run->compares = false;
-        machine_compared(&run->machine, SWITCH_UNKNOWN);
+        run_compared(run, SWITCH_UNKNOWN);
     }
+}
+
+/* Before anybody is told of the run, who may ask for it. */
+static void remember(struct run *run)
+{
+    if (!has_news_to_remember(run))
+        return;
+    run->remembered = memory_key(run);
+    run->tracker->port->remember(run, memory_of(run));
 }
 
 /* The list, or that of the next connection, tells what no event has. */
@@ -15376,11 +16775,13 @@ static bool waits_for_type(const struct run *run)
 
 static bool waits_to_be_announced(const struct run *run)
 {
-    return !run->tracker->is_observed || run->announcement != UNANNOUNCED ||
+    const struct tracker *t = run->tracker;
+    bool waits_for_recalled = run->memory || (t->recalled > 0 && !run->is_recalled);
+    return !t->is_observed || run->announcement != UNANNOUNCED || waits_for_recalled ||
            machine_traits(&run->machine)->undecided || waits_for_type(run);
 }
 
-static void announce(struct run *run)
+static void run_announce(struct run *run)
 {
     if (waits_to_be_announced(run))
         return;
@@ -15390,7 +16791,9 @@ static void announce(struct run *run)
 
 static void run_observe(struct run *run)
 {
-    if (!run->has_id && machine_is_over(&run->machine) && run->announcement == UNANNOUNCED)
+    bool is_over = machine_is_over(&run->machine) && !run->memory;
+
+    if (!run->has_id && is_over && run->announcement == UNANNOUNCED)
         run->announcement = UNOBSERVED;
     run_want_snapshot(run);
     if (!run->has_type)
@@ -15410,6 +16813,12 @@ static bool is_done_with(const struct run *run)
            !run->tracker->all_asked && !machine_is_awaited(&run->machine);
 }
 
+/* Its end was heard, or no list will show it. */
+static bool is_found_out(const struct run *run)
+{
+    return machine_is_over(&run->machine) || !machine_is(&run->machine, IS_AWAY);
+}
+
 static void after_work(struct run *run)
 {
     if (run->is_superseded)
@@ -15417,11 +16826,14 @@ static void after_work(struct run *run)
     if (run->is_mute)
         machine_drop_verbs(&run->machine);
     run->is_mute = false;
+    if (run->memory && is_found_out(run))
+        run_recall_by_end(run);
+    remember(run);
     pursue_snapshot(run);
     pursue_comparison(run);
     if (run->tracker->link == LINK_CLOSING && run->wants_row)
         forgo_row(run);
-    announce(run);
+    run_announce(run);
     if (run->tracked && is_done_with(run))
         untrack(run);
 }
@@ -15513,11 +16925,28 @@ static void tracker_seek(struct tracker *t)
     tracker_settle(t);
 }
 
+/* Whoever remembered them is gone, and what is left of a job that nobody asks for is not touched.
+ */
+static void forget_recalled(struct tracker *t)
+{
+    for (struct run *run = t->runs; run; run = run->next) {
+        if (!run->memory)
+            continue;
+        run_forget_recalled(run);
+        machine_lost(&run->machine, BJ_E_CLOSED, "nobody waits for what became of it");
+        run_touch(run);
+    }
+}
+
 static void tracker_observe(struct tracker *t, bool observe)
 {
     bool begins = observe && !t->is_observed;
 
     t->is_observed = observe;
+    if (!observe) {
+        forget_recalled(t);
+        tracker_settle(t);
+    }
     for (struct run *run = begins ? t->runs : NULL; run; run = run->next)
         run_observe(run);
     if (begins)
@@ -15987,7 +17416,11 @@ static void qmp_graph_close(struct qmp_graph *graph); /* takes NULL */
 /* `id` is the job's; in query-block's list the device's. NULL: it does not show that job, or no
  * memory; so for a graph that is NULL. */
 static struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const char *id);
+static struct driver_snapshot *qmp_hold_snapshot(struct driver_snapshot *snapshot);
 static void qmp_free_snapshot(struct driver_snapshot *snapshot); /* takes NULL */
+
+static json_t *qmp_write_snapshot(const struct driver_snapshot *snapshot);
+static struct driver_snapshot *qmp_read_snapshot(const json_t *json);
 
 /* Without a snapshot of before, only a job that has nothing to switch to is told, while it is
  * listed. */
@@ -16008,6 +17441,7 @@ struct qmp_graph {
 
 /* Its strings are in `texts`. */
 struct driver_snapshot {
+    atomic_uint refs;
     bool is_of_device;
     struct switch_before before;
     struct switch_device device;
@@ -16177,17 +17611,22 @@ static size_t keep_before(struct switch_before *before, char *texts)
     return size;
 }
 
+/* Copies the names. */
+static struct driver_snapshot *new_snapshot(struct switch_before *before)
+{
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_before(before, NULL));
+    if (!snapshot)
+        return NULL;
+    atomic_init(&snapshot->refs, 1);
+    snapshot->before = *before;
+    keep_before(&snapshot->before, snapshot->texts);
+    return snapshot;
+}
+
 static struct driver_snapshot *snapshot_job(const struct qmp_graph *graph, const char *id)
 {
     struct switch_before before;
-    if (!switch_record(&graph->graph, id, &before))
-        return NULL;
-    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_before(&before, NULL));
-    if (!snapshot)
-        return NULL;
-    snapshot->before = before;
-    keep_before(&snapshot->before, snapshot->texts);
-    return snapshot;
+    return switch_record(&graph->graph, id, &before) ? new_snapshot(&before) : NULL;
 }
 
 /* By its name; a device that has none may be meant by its node. */
@@ -16218,20 +17657,25 @@ static size_t keep_device(struct switch_device *device, char *texts)
     return size;
 }
 
+static struct driver_snapshot *new_device_snapshot(struct switch_device *device)
+{
+    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_device(device, NULL));
+    if (!snapshot)
+        return NULL;
+    atomic_init(&snapshot->refs, 1);
+    snapshot->is_of_device = true;
+    snapshot->device = *device;
+    keep_device(&snapshot->device, snapshot->texts);
+    return snapshot;
+}
+
 static struct driver_snapshot *snapshot_device(const struct qmp_graph *graph, const char *name)
 {
     const struct device *device = find_device(graph, name);
     if (!device || !device->inserted)
         return NULL;
-
     struct switch_device is = device->is;
-    struct driver_snapshot *snapshot = calloc(1, sizeof *snapshot + keep_device(&is, NULL));
-    if (!snapshot)
-        return NULL;
-    snapshot->is_of_device = true;
-    snapshot->device = is;
-    keep_device(&snapshot->device, snapshot->texts);
-    return snapshot;
+    return new_device_snapshot(&is);
 }
 
 static struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph, const char *id)
@@ -16241,9 +17685,108 @@ static struct driver_snapshot *qmp_graph_snapshot(const struct qmp_graph *graph,
     return graph->device_count > 0 ? snapshot_device(graph, id) : snapshot_job(graph, id);
 }
 
+static struct driver_snapshot *qmp_hold_snapshot(struct driver_snapshot *snapshot)
+{
+    if (snapshot)
+        atomic_fetch_add(&snapshot->refs, 1);
+    return snapshot;
+}
+
 static void qmp_free_snapshot(struct driver_snapshot *snapshot)
 {
-    free(snapshot);
+    if (snapshot && atomic_fetch_sub(&snapshot->refs, 1) == 1)
+        free(snapshot);
+}
+
+/* -------------------------------------------------------------------- as JSON */
+
+static json_t *write_places(const struct switch_place *places, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++)
+        json_array_append_new(
+            array, json_pack("[iss]", (int)places[i].kind, places[i].parent, places[i].edge));
+    return array;
+}
+
+static json_t *write_device(const struct switch_device *device)
+{
+    return json_pack("{s:[sssss]}", "device", device->name, device->qdev, device->node,
+                     device->driver, device->file);
+}
+
+static json_t *qmp_write_snapshot(const struct driver_snapshot *snapshot)
+{
+    const struct switch_before *before = &snapshot->before;
+
+    if (snapshot->is_of_device)
+        return write_device(&snapshot->device);
+    if (!before->has_target)
+        return json_object();
+    return json_pack("{ss,ss,sb,s[III],so,so}", "source", before->source, "target", before->target,
+                     "used", before->is_used, "exports", (json_int_t)before->exports,
+                     (json_int_t)before->source_exports, (json_int_t)before->target_exports,
+                     "above", write_places(before->above, before->above_count), "below",
+                     write_places(before->below, before->below_count));
+}
+
+static bool read_places(const json_t *array, struct switch_place *places, size_t *ret_count)
+{
+    size_t count = json_array_size(array);
+
+    if (!json_is_array(array) || count > SWITCH_PLACES_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        int kind;
+        if (json_unpack(json_array_get(array, i), "[iss!]", &kind, &places[i].parent,
+                        &places[i].edge) != 0 ||
+            kind < GRAPH_NODE || kind > GRAPH_OTHER)
+            return false;
+        places[i].kind = (enum graph_kind)kind;
+    }
+    *ret_count = count;
+    return true;
+}
+
+static struct driver_snapshot *read_device(json_t *json)
+{
+    struct switch_device device;
+    bool is_one = json_unpack(json, "{s:[sssss!]!}", "device", &device.name, &device.qdev,
+                              &device.node, &device.driver, &device.file) == 0;
+    return is_one ? new_device_snapshot(&device) : NULL;
+}
+
+static bool read_before(json_t *json, struct switch_before *ret)
+{
+    json_int_t exports[3];
+    int is_used;
+    json_t *above, *below;
+    bool is_one = json_unpack(json, "{ss,ss,sb,s[III!],so,so!}", "source", &ret->source, "target",
+                              &ret->target, "used", &is_used, "exports", &exports[0], &exports[1],
+                              &exports[2], "above", &above, "below", &below) == 0 &&
+                  read_places(above, ret->above, &ret->above_count) &&
+                  read_places(below, ret->below, &ret->below_count);
+
+    if (!is_one || exports[0] < 0 || exports[1] < 0 || exports[2] < 0)
+        return false;
+    ret->has_target = true;
+    ret->is_used = is_used;
+    ret->exports = (size_t)exports[0];
+    ret->source_exports = (size_t)exports[1];
+    ret->target_exports = (size_t)exports[2];
+    return true;
+}
+
+static struct driver_snapshot *qmp_read_snapshot(const json_t *json)
+{
+    struct switch_before before = {0};
+    json_t *object = (json_t *)json; /* json_unpack() changes nothing */
+
+    if (json_object_get(json, "device"))
+        return read_device(object);
+    bool is_one =
+        json_is_object(json) && (json_object_size(json) == 0 || read_before(object, &before));
+    return is_one ? new_snapshot(&before) : NULL;
 }
 
 /* ---------------------------------------------------------------------- after */
@@ -16437,6 +17980,20 @@ static bool dial_found_nobody(const struct dial *dial);
 
 /* The sentence for a BJ_E_SYSTEM with that errno, or for BJ_E_NOMEM. */
 static struct text *dial_no_means(const char *uri, int error, int system_error);
+
+/* ---- core/src/qmp/peer.h ---- */
+
+/*
+ * The process at the other end of a UNIX socket.
+ */
+
+/* Who called listen() on it; 0: not known. */
+static int64_t peer_process(int fd);
+
+/* Which process that is, also for one that connects later: its number and when it began, of this
+ * boot of the host. Nothing where it can't be known: of a process in another pid namespace, of one
+ * that hides, and of this process, which has only passed the socket on. */
+static void peer_identify(int fd, int64_t process, struct driver_identity *ret);
 
 /* ---- core/src/qmp/qmp.h ---- */
 
@@ -17038,15 +18595,6 @@ static void on_ready(void *user, int events)
 
 /* -------------------------------------------------------------------- opening */
 
-/* Who called listen() on it. */
-static int64_t peer_of(int fd)
-{
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    return known ? peer.pid : 0;
-}
-
 /* SCM_RIGHTS does. */
 static bool passes_descriptors(int fd)
 {
@@ -17067,7 +18615,9 @@ static void on_dialled(void *user, int fd, struct text *text)
         return;
     }
     qmp->fd = fd;
-    qmp->driver.peer = peer_of(fd);
+    qmp->driver.peer = peer_process(fd);
+    if (!qmp->is_duplicate) /* else whoever made it need not be QEMU */
+        peer_identify(fd, qmp->driver.peer, &qmp->driver.identity);
     qmp->passes_descriptors = passes_descriptors(fd);
     qmp->stage = QMP_GREETING;
     int r = loop_io_new(qmp->ctx->loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
@@ -17092,6 +18642,9 @@ static const struct driver_ops qmp_ops = {
     .take_snapshot = qmp_take_snapshot,
     .compare_snapshot = qmp_compare_snapshot,
     .free_snapshot = qmp_free_snapshot,
+    .hold_snapshot = qmp_hold_snapshot,
+    .write_snapshot = qmp_write_snapshot,
+    .read_snapshot = qmp_read_snapshot,
     .withdraw = qmp_withdraw,
     .abandon = qmp_abandon,
     .is_owed = qmp_is_owed,
@@ -17996,7 +19549,7 @@ static char *qmp_change_arguments(const char *id, const char *type, const char *
 /* --------------------------------------------------------------------- rows */
 
 /* strdup(), with "" for what is not there. NULL: no memory. */
-static const char *copy(const char *s)
+static const char *qmp_job_words__copy(const char *s)
 {
     return *s ? strdup(s) : "";
 }
@@ -18061,11 +19614,11 @@ static bool fill_info(bj_job_info *row, const json_t *block, const json_t *job)
     enum status known = job_status_of(status);
 
     *row = (bj_job_info){
-        .id = copy(*id ? id : word(qmp_job_words__string_at(block, "device"))),
-        .type = copy(word(either(block, job, "type"))),
-        .status = copy(status),
-        .error = copy(either(block, job, "error")),
-        .io_status = copy(word(qmp_job_words__string_at(block, "io-status"))),
+        .id = qmp_job_words__copy(*id ? id : word(qmp_job_words__string_at(block, "device"))),
+        .type = qmp_job_words__copy(word(either(block, job, "type"))),
+        .status = qmp_job_words__copy(status),
+        .error = qmp_job_words__copy(either(block, job, "error")),
+        .io_status = qmp_job_words__copy(word(qmp_job_words__string_at(block, "io-status"))),
         .current = integer_at(block, "offset", integer_at(job, "current-progress", -1)),
         .total = integer_at(block, "len", integer_at(job, "total-progress", -1)),
         .speed = integer_at(block, "speed", -1),
@@ -19038,6 +20591,76 @@ static struct command *outbox_match(struct outbox *outbox, const struct message 
     return command;
 }
 #undef READ_AHEAD_LIMIT
+/* ---- core/src/qmp/peer.c ---- */
+
+/* Of /proc/PID/stat, after the name: when the process began, in ticks since the host was booted. */
+#define TICKS_FIELD 20
+
+static int64_t peer_process(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    return known ? peer.pid : 0;
+}
+
+/* "" if it can't be read. */
+static void read_line(const char *path, char *line, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, size - 1);
+
+    line[n > 0 ? n : 0] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    if (fd >= 0)
+        close(fd);
+}
+
+/* The name may have spaces and parentheses in it. NULL: it is not there. */
+static const char *find_ticks(const char *stat)
+{
+    const char *field = strrchr(stat, ')');
+    for (int i = 0; field && i < TICKS_FIELD; i++)
+        field = strchr(field + 1, ' ');
+    return field ? field + 1 : NULL;
+}
+
+/* That file's time of change is that of its making. */
+static void identify_socket(int fd, struct driver_identity *ret)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_un local;
+    } name = {0};
+    socklen_t size = sizeof name;
+    struct stat file;
+
+    if (getpeername(fd, &name.any, &size) != 0 || name.any.sa_family != AF_UNIX ||
+        name.local.sun_path[0] != '/' || stat(name.local.sun_path, &file) != 0)
+        return;
+    snprintf(ret->socket, sizeof ret->socket, "%lld.%09ld@%.*s", (long long)file.st_mtim.tv_sec,
+             file.st_mtim.tv_nsec, (int)sizeof name.local.sun_path, name.local.sun_path);
+}
+
+static void peer_identify(int fd, int64_t process, struct driver_identity *ret)
+{
+    char path[40], stat[1024], boot[sizeof ret->boot];
+
+    *ret = (struct driver_identity){0};
+    identify_socket(fd, ret);
+    if (process <= 0 || process == getpid())
+        return;
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)process);
+    read_line(path, stat, sizeof stat);
+    read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    const char *ticks = find_ticks(stat);
+    if (!ticks || !*boot)
+        return;
+    memcpy(ret->boot, boot, sizeof boot);
+    snprintf(ret->process, sizeof ret->process, "qemu %lld.%.*s", (long long)process,
+             (int)strcspn(ticks, " "), ticks);
+}
+#undef TICKS_FIELD
 /* ---- core/src/qmp/read_in_place.c ---- */
 
 /*

@@ -114,6 +114,7 @@ const (
 	RecordReleased     = C.BJ_RECORD_RELEASED
 	RecordSent         = C.BJ_RECORD_SENT
 	RecordReceived     = C.BJ_RECORD_RECEIVED
+	RecordMemo         = C.BJ_RECORD_MEMO
 )
 
 // String copies a string of the library; "" for NULL.
@@ -141,6 +142,8 @@ func (r Record) Sequence() uint64   { return uint64(r.record.sequence) }
 func (r Record) LostEnds() uint64   { return uint64(r.record.lost_ends) }
 func (r Record) Started() bool      { return bool(r.record.started) }
 func (r Record) Cause() int         { return int(r.record.cause) }
+func (r Record) Resumed() bool      { return bool(r.record.resumed) }
+func (r Record) Inferred() bool     { return bool(r.record.inferred) }
 
 const batchSize = 128
 
@@ -233,12 +236,64 @@ func Execute(monitor Monitor, command, arguments string, fds []int32, outOfBand 
 }
 
 // WatchJobs is MonitorWatchJobs with the options one by one.
-func WatchJobs(monitor Monitor, progressMS int64, watch *Watch) int {
+func WatchJobs(monitor Monitor, progressMS int64, remembered []string, memos bool, watch *Watch) int {
 	options := C.bj_watch_jobs_options{
-		size:        C.sizeof_bj_watch_jobs_options,
-		progress_ms: C.int64_t(progressMS),
+		size:             C.sizeof_bj_watch_jobs_options,
+		progress_ms:      C.int64_t(progressMS),
+		remembered_count: C.size_t(len(remembered)),
+		memos:            C.bool(memos),
+	}
+	texts := newTexts(remembered)
+	defer texts.free()
+	if len(texts) > 0 {
+		options.remembered = &texts[0]
 	}
 	return MonitorWatchJobs(monitor, unsafe.Pointer(&options), watch)
+}
+
+// texts are C's memory, as C may not have pointers to Go's pointers.
+type texts []*C.char
+
+func newTexts(from []string) texts {
+	if len(from) == 0 {
+		return nil
+	}
+	array := (**C.char)(C.calloc(C.size_t(len(from)), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
+	all := texts(unsafe.Slice(array, len(from)))
+	for i, text := range from {
+		all[i] = C.CString(text)
+	}
+	return all
+}
+
+func (t texts) free() {
+	for _, text := range t {
+		C.free(unsafe.Pointer(text))
+	}
+	if len(t) > 0 {
+		C.free(unsafe.Pointer(&t[0]))
+	}
+}
+
+// JobMemo is bj_job_memo.
+func JobMemo(job Job) string {
+	var buffer [C.BJ_MEMO_SIZE]C.char
+	length := C.bj_job_memo((*C.bj_job)(job), &buffer[0], C.BJ_MEMO_SIZE)
+	if length <= 0 {
+		return ""
+	}
+	return C.GoString(&buffer[0])
+}
+
+// CheckMemo says why it is no memo; "" if it is one.
+func CheckMemo(memo string) string {
+	text := C.CString(memo)
+	defer C.free(unsafe.Pointer(text))
+	var why *C.char
+	if C.bj_memo_check(text, &why) == C.BJ_OK {
+		return ""
+	}
+	return C.GoString(why)
 }
 
 // Info is a bj_job_info.
