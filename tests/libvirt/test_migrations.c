@@ -204,7 +204,7 @@ static void c15_a_readers_refused_pivot_spoils_no_copy(void **state)
     await_mirror(w->domain, "vda", "ready");
     bj_job *job = attach(w, "vda");
     names(expect(w, bj_job_pivot(job, BJ_PIVOT_WAIT_READY, BJ_TIMEOUT_NONE), BJ_E_REFUSED),
-          "virDomainBlockJobAbort");
+          "read only");
 
     their_verb(w->domain, "vda", "abort");
 

@@ -47,7 +47,7 @@ def test_null_handles(function: ast.FunctionDef) -> None:
     arguments: list[Any] = []
     for argument in function.args.args:
         kind = ast.unparse(argument.annotation) if argument.annotation else ""
-        if kind.startswith("tuple"):
+        if kind.startswith("tuple") and "None" not in kind:
             arguments.append((0, [], False))
             continue
         arguments.append(None if "None" in kind else "" if "str" in kind else 0)

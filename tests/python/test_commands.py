@@ -30,7 +30,9 @@ def known_commands(qemu: Qemu) -> set[str]:
 
 def test_the_page_names_what_the_sources_do(system: Qemu) -> None:
     known = known_commands(system)
-    sources = "".join(path.read_text() for path in (ROOT / "core/src/qmp").glob("*.[ch]"))
+    files = set((ROOT / "core/src/qmp").glob("*.[ch]"))
+    files.remove(ROOT / "core/src/qmp/secrets.c")  # what a program sends
+    sources = "".join(path.read_text() for path in files)
     code = re.sub(r"/\*.*?\*/", "", sources, flags=re.S)
     in_sources = set(re.findall(r'"([\w.-]+)"', code)) & known - {"stop"}  # of an I/O error
 
