@@ -102,14 +102,14 @@ static void w09_events_are_lines(void **state)
                BJ_OUTCOME_PIVOTED);
     bj_monitor_close(monitor);
 
-    int statuses = 0, ready = 0;
+    int changes = 0, ready = 0;
     const bj_record *record;
     while ((record = next_record(trace))->kind != BJ_RECORD_CLOSED) {
         assert_int_not_equal(record->kind, BJ_RECORD_LAGGED);
-        statuses += strstr(record->text, "\"JOB_STATUS_CHANGE\"") != NULL;
+        changes += strstr(record->text, "\"JOB_STATUS_CHANGE\"") != NULL;
         ready += strstr(record->text, "\"BLOCK_JOB_READY\"") != NULL;
     }
-    assert_true(statuses >= 4); /* created, running, ready, ... */
+    assert_true(changes >= 4); /* created, running, ready, ... */
     assert_int_equal(ready, 1);
 }
 
