@@ -2104,13 +2104,14 @@ static inline bool machine_owes_dismissal(const struct machine *m)
 /* Differs where machine_memory() does: that is asked for with each event, and this is cheap. */
 static inline unsigned machine_memory_key(const struct machine *m)
 {
-    const struct sent *complete = &m->sent[VERB_COMPLETE], *cancel = &m->sent[VERB_CANCEL];
-    const struct sent *force = &m->sent[VERB_FORCE];
-    unsigned raw = complete->raw << 18 | cancel->raw << 22 | force->raw << 26;
-    unsigned states = complete->state << 12 | cancel->state << 14 | force->state << 16;
+    const struct sent *sent = m->sent;
+    unsigned raw =
+        sent[VERB_COMPLETE].raw << 18 | sent[VERB_CANCEL].raw << 22 | sent[VERB_FORCE].raw << 26;
+    unsigned states = sent[VERB_COMPLETE].state << 12 | sent[VERB_CANCEL].state << 14 |
+                      sent[VERB_FORCE].state << 16;
 
     return (m->marks & (IS_READY | WAS_DONE | WAS_ABORTING)) | (unsigned)m->traits.ours << 8 |
-           (unsigned)complete->was_unsure << 9 | states | raw;
+           (unsigned)sent[VERB_COMPLETE].was_unsure << 9 | states | raw;
 }
 
 /* ------------------------------------------------------------------ callers */

@@ -9,4 +9,4 @@ import "github.com/libblockjob/libblockjob/go/internal/core"
 
 // Both hold parts of the same C library. If this is undefined, require the modules go and
 // go/libvirtjob of the same version.
-const _ = core.SameVersionAsLibvirtjob_0_1_0_b26f5632
+const _ = core.SameVersionAsLibvirtjob_0_1_0_d2afee60

@@ -465,7 +465,7 @@ static void c13_many_orders_of_more(void **state)
             steps[n] = (int)(seed % STEP_COUNT);
         }
         play(steps, LENGTH, remembered[(size_t)i % MEMORIES],
-             seed & 1 << 20 ? PEER_SAME : PEER_UNKNOWN);
+             (seed & 1 << 20) ? PEER_SAME : PEER_UNKNOWN);
     }
 }
 

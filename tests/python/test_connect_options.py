@@ -182,7 +182,9 @@ async def test_w09_a_slow_trace_loses_the_oldest_lines_and_counts_them(daemon: Q
     first = len(lines)
 
     def run_commands() -> None:  # the loop of the trace is busy meanwhile
-        calls = [monitor._ask_execute("query-version", None, {}, (), False, None) for _ in range(40)]
+        calls = [
+            monitor._ask_execute("query-version", None, {}, (), False, None) for _ in range(40)
+        ]
         futures = [call.ask() for call in calls]
         for future in futures:
             assert blockjob._core.future_wait(future, -1) == 0

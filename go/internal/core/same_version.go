@@ -5,5 +5,5 @@
 
 package core
 
-// SameVersionAsLibvirtjob_0_1_0_b26f5632 is there for the libvirtjob of the same version.
-const SameVersionAsLibvirtjob_0_1_0_b26f5632 = true
+// SameVersionAsLibvirtjob_0_1_0_d2afee60 is there for the libvirtjob of the same version.
+const SameVersionAsLibvirtjob_0_1_0_d2afee60 = true
