@@ -228,6 +228,25 @@ static void c113_an_end_that_comes_before_the_list_is_compared(void **state)
     ends(pivot(w, job), BJ_OK, BJ_OUTCOME_PIVOTED);
 }
 
+/* What is not heard: that it is ready, and that another client has it pivoted. */
+static void c20_a_job_that_is_pivoted_was_ready(void **state)
+{
+    world *w = *state;
+    reconnecting(w);
+    bj_watch *watch = watch_monitor(w);
+    bj_job *job = fake_mirror(w);
+    expect(w, bj_monitor_list(w->monitor, BJ_TIMEOUT_NONE), BJ_OK); /* the graph is known, too */
+    go_away(w, watch);
+    step(w, JSON({"do": "ready"}));
+    step(w, JSON({"do": "execute", "command": "job-complete", "arguments": {"id": "%s"}}),
+                  bj_job_id(job));
+    come_back(w, watch, "keep");
+
+    ends(hold(w, bj_job_done(job, BJ_DONE_OVER, BJ_TIMEOUT_NONE)), BJ_OK, BJ_OUTCOME_PIVOTED);
+    ends(hold(w, bj_job_ready(job, 0)), BJ_OK, BJ_OUTCOME_PIVOTED);
+    assert_true(bj_job_is_ready(job));
+}
+
 /* C112: QEMU may have taken it, and a second one can end it. */
 static void b46_a_raw_complete_whose_reply_is_lost_is_in_doubt(void **state)
 {
@@ -547,6 +566,7 @@ int main(void)
         FAKE_TEST(b46_still_listed_goes_on),
         FAKE_TEST(b46_a_pivot_that_waited_happens_when_qemu_is_back),
         FAKE_TEST(b46_concluded_while_away_has_its_outcome),
+        FAKE_TEST(c20_a_job_that_is_pivoted_was_ready),
         FAKE_TEST(b46_a_complete_that_was_not_taken_is_sent_again),
         FAKE_TEST(b46_a_complete_that_was_taken_is_not_sent_again),
         FAKE_TEST(c113_an_end_that_comes_before_the_list_is_compared),

@@ -7,8 +7,10 @@
 #include "process.h"
 #include "records.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -33,7 +35,7 @@ static bj_future *done(bj_future *future)
     return future;
 }
 
-/* Starts a job if there is a command, and is killed. */
+/* What this program is with arguments: starts a job if there is a command, and is killed. */
 static void live(const char *path, const char *command, const char *arguments, int out)
 {
     bj_watch_jobs_options options = {.size = sizeof options, .memos = true};
@@ -70,10 +72,15 @@ static struct life *begin_first(world *w, const char *command, const char *argum
 
     assert_non_null(life);
     assert_int_equal(pipe(pipes), 0);
+    const char *path = path_of(w, "second.qmp");
+    char out[16];
+    snprintf(out, sizeof out, "%d", pipes[1]);
     life->pid = fork();
     if (life->pid == 0) {
         close(pipes[0]);
-        live(path_of(w, "second.qmp"), command, arguments, pipes[1]);
+        execl(program_invocation_name, program_invocation_name, out, path, command, arguments,
+              NULL);
+        process_leave(1);
     }
     close(pipes[1]);
     life->memos = fdopen(pipes[0], "r");
@@ -528,8 +535,10 @@ static void c13_bad_memos(void **state)
     assert_null(watch);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 2)
+        live(argv[2], argc > 3 ? argv[3] : NULL, argc > 4 ? argv[4] : NULL, atoi(argv[1]));
     const struct CMUnitTest tests[] = {
         TEST(c13_a_backup_of_theirs_that_is_gone),
         TEST(c13_a_job_that_was_attached_before),

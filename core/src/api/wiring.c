@@ -336,6 +336,7 @@ static void publish_end(bj_job *job)
 {
     ctx_lock(ctx_of(job));
     job->outcome = machine_outcome(&job->run.machine);
+    job->ready |= job->outcome == BJ_OUTCOME_PIVOTED; /* also if nobody has heard of it */
     job->text = text_ref(machine_text(&job->run.machine));
     job->cause = machine_cause(&job->run.machine);
     if (!job->times[BJ_MOMENT_END_EVENT])
