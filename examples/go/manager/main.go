@@ -12,10 +12,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"log"
 	"os"
-	"os/signal"
 	"strings"
 )
 
@@ -23,16 +21,16 @@ import (
 type call func(vm *VM, ctx context.Context, one, two string) error
 
 var verbs = map[string]call{
-	"run":      (*VM).RunJSON,          // COMMAND ARGUMENTS
-	"send":     (*VM).SendFile,         // NAME FILE
-	"plug":     (*VM).AddDisk,          // DISK FILE
-	"unplug":   one((*VM).RemoveDisk),  // DISK
-	"snapshot": (*VM).BlockDevSnapshot, // DISK FILE
-	"commit":   one((*VM).BlockCommit), // DISK
-	"mirror":   (*VM).BlockDevMirror,   // DISK NBD-SOCKET
-	"pivot":    one((*VM).BlockJobComplete),
-	"backup":   (*VM).Backup,    // full|incremental FOLDER
-	"yank":     one((*VM).Yank), // NODE
+	"run":      (*VM).RunJSON,               // COMMAND ARGUMENTS
+	"send":     (*VM).SendFile,              // NAME FILE
+	"plug":     (*VM).AddDisk,               // DISK FILE
+	"unplug":   one((*VM).RemoveDisk),       // DISK
+	"snapshot": (*VM).BlockDevSnapshot,      // DISK FILE
+	"commit":   one((*VM).BlockCommit),      // DISK
+	"mirror":   (*VM).BlockDevMirror,        // DISK NBD-SOCKET
+	"pivot":    one((*VM).BlockJobComplete), // DISK
+	"backup":   (*VM).Backup,                // full|incremental FOLDER
+	"yank":     one((*VM).Yank),             // NODE
 }
 
 func one(do func(*VM, context.Context, string) error) call {
@@ -40,35 +38,23 @@ func one(do func(*VM, context.Context, string) error) call {
 }
 
 func main() {
+	log.SetFlags(0)
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: manager TRACE NAME=URI...")
-		os.Exit(2)
+		log.Fatal("usage: manager TRACE NAME=URI...")
 	}
-	if err := manage(os.Args[1], os.Args[2:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func manage(trace string, names []string) error {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer cancel()
-	wire, err := os.OpenFile(trace, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	wire, err := os.OpenFile(os.Args[1], os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	defer wire.Close()
+	trace, out := log.New(wire, "", log.LstdFlags|log.Lmicroseconds), log.New(os.Stdout, "", 0)
+	ctx := context.Background() // QEMU goes on when this program is killed
 
-	out := log.New(os.Stdout, "", 0)
 	vms := make(map[string]*VM)
-	for _, argument := range names {
+	for _, argument := range os.Args[2:] {
 		name, uri, _ := strings.Cut(argument, "=")
-		vm, err := Connect(ctx, name, uri, log.New(wire, "", log.LstdFlags|log.Lmicroseconds), out)
-		if err != nil {
-			return err
+		if vms[name], err = Connect(ctx, name, uri, trace, out); err != nil {
+			log.Fatal(err)
 		}
-		defer vm.Close()
-		vms[name] = vm
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		words := append(strings.Fields(lines.Text()), "", "", "", "")
@@ -81,5 +67,7 @@ func manage(trace string, names []string) error {
 			out.Println("done")
 		}
 	}
-	return nil
+	for _, vm := range vms {
+		vm.Close()
+	}
 }

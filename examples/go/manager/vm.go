@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	blockjob "github.com/libblockjob/libblockjob/go"
@@ -22,7 +23,7 @@ type VM struct {
 	name    string
 	monitor *blockjob.Monitor
 	log     *log.Logger
-	ended   chan struct{} // closed when all that QEMU has reported is logged
+	logging sync.WaitGroup // of what QEMU reports
 }
 
 // Connect waits for a QEMU that was started a moment ago.
@@ -36,7 +37,7 @@ func Connect(ctx context.Context, name, uri string, trace, log *log.Logger) (*VM
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{name, monitor, log, make(chan struct{})}
+	vm := &VM{name: name, monitor: monitor, log: log}
 	if err := vm.follow(); err != nil {
 		monitor.Close()
 		return nil, err
@@ -47,7 +48,7 @@ func Connect(ctx context.Context, name, uri string, trace, log *log.Logger) (*VM
 // Close leaves QEMU, and what it does, alone.
 func (vm *VM) Close() {
 	vm.monitor.Close()
-	<-vm.ended
+	vm.logging.Wait()
 }
 
 // follow logs events of interest and what becomes of each job, whoever started it. Both streams are opened before anything
@@ -61,13 +62,15 @@ func (vm *VM) follow() error {
 	if err != nil {
 		return err
 	}
+	vm.logging.Add(2)
 	go func() {
+		defer vm.logging.Done()
 		for event := range events {
 			vm.log.Println(vm.name, event)
 		}
 	}()
 	go func() {
-		defer close(vm.ended)
+		defer vm.logging.Done()
 		for change := range jobs {
 			vm.log.Println(vm.name, change)
 		}
@@ -296,15 +299,18 @@ func (vm *VM) BlockJobComplete(ctx context.Context, disk string) error {
 		return err
 	}
 	vm.log.Printf("%s switches %s", vm.name, disk)
-	if _, err := job.WaitReleased(ctx); err != nil {
+	if _, err := job.Wait(ctx); err != nil {
+		return err
+	}
+	if err := job.Dismiss(ctx); err != nil { // perhaps this program has started it in an earlier life
 		return err
 	}
 	return vm.RemoveNode(ctx, node.Name)
 }
 
-// Backup copies all disks as they are at one moment into files of their names: all or none. A "full" copy begins a bitmap,
+// Backup copies all disks as they are at one moment into files of their names. A "full" copy begins a bitmap,
 // and an "incremental" one has what has changed since the last.
-func (vm *VM) Backup(ctx context.Context, sync, folder string) error {
+func (vm *VM) Backup(ctx context.Context, kind, folder string) error {
 	disks, err := vm.Disks(ctx)
 	if err != nil {
 		return err
@@ -320,8 +326,8 @@ func (vm *VM) Backup(ctx context.Context, sync, folder string) error {
 		if err := vm.Run(ctx, "block_resize", size, nil); err != nil {
 			return err
 		}
-		backup := object{"device": node.Name, "target": target, "sync": sync}
-		if sync == "incremental" {
+		backup := object{"device": node.Name, "target": target, "sync": kind}
+		if kind == "incremental" {
 			backup["bitmap"] = "changed"
 		} else {
 			bitmap := object{"node": node.Name, "name": "changed"}
@@ -330,7 +336,7 @@ func (vm *VM) Backup(ctx context.Context, sync, folder string) error {
 		actions = append(actions, blockjob.Action{Type: "blockdev-backup", Data: backup})
 	}
 	var options []blockjob.TransactionOption
-	if sync == "incremental" { // QEMU can't begin a bitmap in a group
+	if kind == "incremental" { // all or none; QEMU can't begin a bitmap in such a group
 		options = append(options, blockjob.Grouped())
 	}
 	jobs, err := vm.monitor.Transaction(ctx, actions, options...)
