@@ -59,6 +59,12 @@ func System(t testing.TB) *QEMU {
 	return in(t, TempDir(t), "system")
 }
 
+// Machine starts a qemu-system-x86_64 with a bus that disks can be plugged into.
+func Machine(t testing.TB) *QEMU {
+	t.Helper()
+	return in(t, TempDir(t), "machine")
+}
+
 // Again starts another qemu-storage-daemon on the sockets of one that was killed.
 func (q *QEMU) Again() *QEMU {
 	q.t.Helper()
