@@ -4,7 +4,7 @@
 #     qemu-system-x86_64 ... -device virtio-scsi-pci -qmp unix:vm.qmp,server=on,wait=off &
 #     python manager.py unix:vm.qmp DIRECTORY
 #
-# Commands come on standard input, a terminal or a pipe. Those for different disks run at once.
+# It reads commands from standard input; those for different disks run at the same time:
 #
 #     plug DISK IMAGE           gives the guest a SCSI disk, a qcow2 image
 #     unplug DISK               takes it away
@@ -33,8 +33,8 @@ from typing import Any, NamedTuple
 import blockjob
 
 COMMANDS = "plug unplug snapshot merge move yank backup qmp".split()
-DISKS = {"backup": None, "yank": 0, "qmp": 0}  # words that are disks to be locked; else the first
-BITMAP = "since-backup"  # of each node, as the guest may come to write to it
+DISKS = {"backup": None, "yank": 0, "qmp": 0}  # how many words are disks, to be locked; else 1
+BITMAP = "since-backup"  # every node has one, since the guest may write to it one day
 
 
 class Layer(NamedTuple):
@@ -163,7 +163,7 @@ class Manager:
                 target = targets[name] = await self.create(f"{name}-backup", disk.size, disk.backup)
                 options = {"device": disk.node, "target": target.node, "bitmap": BITMAP}
                 options |= {"sync": "incremental" if disk.backup else "full"}
-                options |= {"bitmap-mode": "on-success"}  # which clears it
+                options |= {"bitmap-mode": "on-success"}  # clears the bitmap
                 actions.append({"type": "blockdev-backup", "data": options})
             jobs = await self.monitor.transaction(actions, grouped=True)
             await blockjob.Group(jobs).done(released=True)
@@ -214,7 +214,7 @@ class Manager:
 
     @asynccontextmanager
     async def passed(self, image: str, mode: str = "r+b") -> AsyncIterator[dict[str, str]]:
-        """The options of a node for a file that QEMU can open only meanwhile."""
+        """The options of a node for this file, which QEMU can open until the block ends."""
         number = next(self.numbers)
         with await asyncio.to_thread(open, image, mode) as file:
             await self.execute("add-fd", fdset_id=number, fds=[file])

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from qemu import DISK_BYTES, Qemu
 
 MANAGER = Path(__file__).parents[2] / "examples" / "python" / "manager.py"
+HANG_SECONDS = 60.0  # after which a line that never comes is an error
 SIZE = DISK_BYTES
 BLOCK = 64 * 1024
 
@@ -115,9 +117,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     arguments = ["-machine", "q35", "-device", "virtio-scsi-pci"]
     with Qemu(system=True, arguments=arguments) as qemu:
         machine = Machine(qemu, tmp_path)
+        guard = threading.Timer(HANG_SECONDS, machine.program.kill)
+        guard.start()
         with machine.program:
             yield machine
             machine.program.kill()
+        guard.cancel()
+        guard.join()
 
 
 def test_backups_are_of_one_moment(machine: Machine) -> None:
