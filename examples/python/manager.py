@@ -59,7 +59,7 @@ class Manager:
     def __init__(self, monitor: blockjob.Monitor, directory: str) -> None:
         self.monitor = monitor
         self.execute = monitor.execute
-        self.directory = directory
+        self.directory = os.path.abspath(directory)
         self.numbers = itertools.count(1)
         self.disks: dict[str, Disk] = {}
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -93,7 +93,7 @@ class Manager:
             print(f"{line}: failed: {error}", flush=True)
 
     async def plug(self, name: str, image: str) -> str:
-        layer = Layer(f"{name}-{next(self.numbers)}", image)
+        layer = Layer(f"{name}-{next(self.numbers)}", os.path.join(os.getcwd(), image))
         async with self.passed(image) as file:
             await self.add("qcow2", layer.node, file=file, backing=None)
         async with self.deleted_on_error(layer):

@@ -33,7 +33,8 @@ class Machine:
         self.lines: list[str] = []  # which nobody has waited for yet
         self._qemu = qemu
         self.program = subprocess.Popen(
-            [sys.executable, str(MANAGER), qemu.uri, str(directory)],
+            [sys.executable, str(MANAGER), qemu.uri, "."],
+            cwd=directory,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -87,7 +88,7 @@ class Machine:
     def plug(self, name: str) -> str:
         """A new disk, in which the guest has written something."""
         path = self.make_image(name)
-        assert self.do(f"plug {name} {path}") == "plugged"
+        assert self.do(f"plug {name} {name}.qcow2") == "plugged"
         self.write(name, 0, name[0])
         return path
 
