@@ -121,6 +121,11 @@ class Qemu:
         self._step("failing", name=name, once=once, errno=errno)
         return name
 
+    def add_braked(self, name: str) -> str:
+        """An empty disk that takes its first write and hardly any more."""
+        self._step("braked", name=name)
+        return name
+
     def add_served(self, name: str) -> str:
         """An empty disk that has a server of its own."""
         self._step("served", name=name)
