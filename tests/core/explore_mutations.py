@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -765,8 +766,16 @@ def broken_rules(program: Path, depth: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"^  BROKEN: (.*)$", report, re.MULTILINE)))
 
 
-def main() -> int:
+def judge(explorer: Explorer, mutation: Mutation, sources: dict[str, str]) -> list[str]:
+    """The rules that the mutant breaks."""
     tree = Path(os.environ.get("BUILD", "build"))
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(explorer, mutation, sources, Path(folder), tree)
+        rules = broken_rules(program, "1")
+        return rules if mutation.rule in rules else broken_rules(program, "2")
+
+
+def main() -> int:
     sources = {file.name: file.read_text() for file in Path("core/src/model").glob("*.c")}
     wanted = [
         (explorer, mutation)
@@ -775,16 +784,13 @@ def main() -> int:
         if not sys.argv[1:] or mutation.name in sys.argv[1:]
     ]
     escaped = 0
-    for explorer, mutation in wanted:
-        with tempfile.TemporaryDirectory() as folder:
-            program = build(explorer, mutation, sources, Path(folder), tree)
-            rules = broken_rules(program, "1")
-            if mutation.rule not in rules:
-                rules = broken_rules(program, "2")
-        caught = mutation.rule in rules
-        escaped += not caught
-        print(f"{'caught ' if caught else 'ESCAPED'}  {mutation.name:46}", end="")
-        print(mutation.rule if caught else f"not by: {mutation.rule}; but: {rules}", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda pair: judge(pair[0], pair[1], sources), wanted)
+        for (_, mutation), rules in zip(wanted, found, strict=True):
+            caught = mutation.rule in rules
+            escaped += not caught
+            print(f"{'caught ' if caught else 'ESCAPED'}  {mutation.name:46}", end="")
+            print(mutation.rule if caught else f"not by: {mutation.rule}; but: {rules}", flush=True)
     print(f"mutations: {len(wanted) - escaped} caught, {escaped} escaped")
     return 1 if escaped else 0
 
