@@ -6,6 +6,7 @@
 #include "api/monitor.h"
 #include "api/trace.h"
 #include "base/container_of.h"
+#include "base/options.h"
 #include "delivery/future.h"
 
 #include <stddef.h>
@@ -96,19 +97,17 @@ static void destroy_connect(bj_future *future)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_connect_options, out_of_band) + sizeof(bool))
 
-/* BJ_OK; or BJ_E_INVAL with a sentence. The program may know options that are shorter than ours, or
- * longer. */
+/* BJ_OK; or BJ_E_INVAL with a sentence. */
 static int read_options(const bj_connect_options *given, bj_connect_options *ret,
                         const char **ret_why)
 {
     *ret = (bj_connect_options){.size = sizeof *ret};
     if (!given)
         return BJ_OK;
-    if (given->size < SHORTEST_OPTIONS) {
+    if (!options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS)) {
         *ret_why = "the size of the options is not sizeof(bj_connect_options)";
         return BJ_E_INVAL;
     }
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
     if (ret->ret_trace)
         *ret->ret_trace = NULL;
     if (ret->name && ret->name[0] == '\0')

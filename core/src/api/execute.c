@@ -4,6 +4,7 @@
  */
 #include "api/job.h"
 #include "api/request.h"
+#include "base/options.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -83,19 +84,17 @@ static void execute_replied(struct request *request, struct driver_reply *reply)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_execute_options, out_of_band) + sizeof(bool))
 
-/* The program may know options that are shorter than ours, or longer. NULL; or why they make no
- * sense. */
+/* NULL; or why they make no sense. */
 static bj_future *read_options(bj_ctx *ctx, const bj_execute_options *given,
                                bj_execute_options *ret)
 {
     *ret = (bj_execute_options){0};
     if (!given)
         return NULL;
-    if (given->size < SHORTEST_OPTIONS)
+    if (!options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS))
         return future_failed(ctx, BJ_E_INVAL,
                              "the size of bj_execute_options is %zu: it must be sizeof it",
                              given->size);
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
     if (ret->fd_count > DRIVER_DESCRIPTORS_MAX)
         return future_failed(ctx, BJ_E_INVAL,
                              "%zu descriptors are too many for one command: QEMU receives %d",

@@ -7,9 +7,9 @@
 #include "api/memo.h"
 #include "api/recall.h"
 #include "base/container_of.h"
+#include "base/options.h"
 
 #include <stddef.h>
-#include <string.h>
 
 struct jobs_watch {
     bj_watch watch;                  /* first */
@@ -255,16 +255,13 @@ static void clear_watch(bj_watch *watch)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_watch_jobs_options, progress_ms) + sizeof(int64_t))
 
-/* The program may know options that are shorter than ours, or longer. */
 static bool read_options(const bj_watch_jobs_options *given, bj_watch_jobs_options *ret)
 {
     *ret = (bj_watch_jobs_options){0};
     if (!given)
         return true;
-    if (given->size < SHORTEST_OPTIONS)
-        return false;
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
-    return ret->progress_ms >= 0;
+    return options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS) &&
+           ret->progress_ms >= 0;
 }
 
 int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *options,

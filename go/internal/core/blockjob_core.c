@@ -2738,6 +2738,24 @@ static void trace_end(bj_monitor *monitor, int error, struct text *text);
 /* BJ_OK, or why there can be no such trace. */
 static int trace_check(const bj_monitor *monitor, int flags);
 
+/* ---- core/src/base/options.h ---- */
+
+/*
+ * Options that begin with their size: the program may know them shorter than the library does, or
+ * longer.
+ */
+
+/* Copies what both know; the rest of *ret stays as it is. False: no release's options are so short.
+ */
+static inline bool options_read(void *ret, size_t size, const void *given, size_t given_size,
+                                size_t shortest)
+{
+    if (given_size < shortest)
+        return false;
+    memcpy(ret, given, given_size < size ? given_size : size);
+    return true;
+}
+
 #define NAME_MAX_BYTES 200
 
 struct connect {
@@ -2822,19 +2840,17 @@ static void destroy_connect(bj_future *future)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_connect_options, out_of_band) + sizeof(bool))
 
-/* BJ_OK; or BJ_E_INVAL with a sentence. The program may know options that are shorter than ours, or
- * longer. */
+/* BJ_OK; or BJ_E_INVAL with a sentence. */
 static int api_connect__read_options(const bj_connect_options *given, bj_connect_options *ret,
                         const char **ret_why)
 {
     *ret = (bj_connect_options){.size = sizeof *ret};
     if (!given)
         return BJ_OK;
-    if (given->size < SHORTEST_OPTIONS) {
+    if (!options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS)) {
         *ret_why = "the size of the options is not sizeof(bj_connect_options)";
         return BJ_E_INVAL;
     }
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
     if (ret->ret_trace)
         *ret->ret_trace = NULL;
     if (ret->name && ret->name[0] == '\0')
@@ -3157,19 +3173,17 @@ static void execute_replied(struct request *request, struct driver_reply *reply)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_execute_options, out_of_band) + sizeof(bool))
 
-/* The program may know options that are shorter than ours, or longer. NULL; or why they make no
- * sense. */
+/* NULL; or why they make no sense. */
 static bj_future *api_execute__read_options(bj_ctx *ctx, const bj_execute_options *given,
                                bj_execute_options *ret)
 {
     *ret = (bj_execute_options){0};
     if (!given)
         return NULL;
-    if (given->size < SHORTEST_OPTIONS)
+    if (!options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS))
         return future_failed(ctx, BJ_E_INVAL,
                              "the size of bj_execute_options is %zu: it must be sizeof it",
                              given->size);
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
     if (ret->fd_count > DRIVER_DESCRIPTORS_MAX)
         return future_failed(ctx, BJ_E_INVAL,
                              "%zu descriptors are too many for one command: QEMU receives %d",
@@ -8420,16 +8434,13 @@ static void clear_watch(bj_watch *watch)
 /* What the options of the first release end with. */
 #define SHORTEST_OPTIONS (offsetof(bj_watch_jobs_options, progress_ms) + sizeof(int64_t))
 
-/* The program may know options that are shorter than ours, or longer. */
 static bool api_watch_jobs__read_options(const bj_watch_jobs_options *given, bj_watch_jobs_options *ret)
 {
     *ret = (bj_watch_jobs_options){0};
     if (!given)
         return true;
-    if (given->size < SHORTEST_OPTIONS)
-        return false;
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
-    return ret->progress_ms >= 0;
+    return options_read(ret, sizeof *ret, given, given->size, SHORTEST_OPTIONS) &&
+           ret->progress_ms >= 0;
 }
 
 int bj_monitor_watch_jobs(bj_monitor *monitor, const bj_watch_jobs_options *options,
